@@ -1,0 +1,156 @@
+"""The one tree of exceptions: what deepterms raises on purpose.
+
+DeepTermsError
+├── InvalidInput                 a value the caller gave (also a ValueError)
+│   ├── UnreadableImage          one picture that cannot be decoded
+│   ├── UnreadableImages         several of them, after the readable ones were processed
+│   └── EncoderMismatch          terms or vectors made for another encoder
+├── MissingExtra                 an optional dependency that is not installed (also an ImportError)
+├── FeatureStoreError            a feature store that is damaged or belongs to another extractor
+├── NodeError                    the embedded OpenSearch cannot be assembled, started or stopped
+└── ClusterError                 anything the cluster answered or failed to answer
+    ├── ClusterUnreachable       no answer
+    ├── RequestRefused           an answer that says no; carries the HTTP status
+    ├── UnsupportedEngine        the engine or its version cannot do what was asked
+    ├── IndexNotFound
+    ├── IndexAlreadyExists
+    ├── PartialResults           some shards failed or timed out
+    └── DeploymentConflict       a resource differs from what would be deployed; carries the diff
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = [
+    "ClusterError",
+    "ClusterUnreachable",
+    "DeepTermsError",
+    "DeploymentConflict",
+    "EncoderMismatch",
+    "FeatureStoreError",
+    "IndexAlreadyExists",
+    "IndexNotFound",
+    "InvalidInput",
+    "MissingExtra",
+    "NodeError",
+    "PartialResults",
+    "RequestRefused",
+    "UnreadableImage",
+    "UnreadableImages",
+    "UnsupportedEngine",
+]
+
+
+class DeepTermsError(Exception):
+    """Base of every error that deepterms raises on purpose."""
+
+
+class InvalidInput(DeepTermsError, ValueError):
+    """A value given by the caller is not usable; the message says what was expected and what to do."""
+
+
+class UnreadableImage(InvalidInput):
+    """A picture cannot be decoded, or is refused because decoding it would be dangerous."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Path, str]]:
+        """Crosses process boundaries (decoding happens in workers)."""
+        return (type(self), (self.path, self.reason))
+
+
+class UnreadableImages(InvalidInput):
+    """Some pictures of a batch cannot be decoded.
+
+    Attributes:
+        failures: one UnreadableImage a picture, in the order given.
+    """
+
+    def __init__(self, failures: list[UnreadableImage]) -> None:
+        first = "; ".join(str(failure) for failure in failures[:3])
+        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+        super().__init__(
+            f"{len(failures)} of the pictures cannot be read: {first}{more}. "
+            "Leave them out, or use RMACExtractor.stream, which reports each one and goes on."
+        )
+        self.failures = failures
+
+
+class EncoderMismatch(InvalidInput):
+    """Terms or vectors were made for another encoder than the index's."""
+
+
+class MissingExtra(DeepTermsError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is not installed; install it with: pip install "deepterms[{extra}]"')
+        self.package = package
+        self.extra = extra
+
+
+class FeatureStoreError(DeepTermsError):
+    """A feature store is damaged, or was written with other settings."""
+
+
+class NodeError(DeepTermsError):
+    """The embedded OpenSearch node cannot be assembled, started, reached or stopped."""
+
+
+class ClusterError(DeepTermsError):
+    """Something the cluster answered, or failed to answer."""
+
+
+class ClusterUnreachable(ClusterError):
+    """The cluster did not answer."""
+
+
+class RequestRefused(ClusterError):
+    """The cluster answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        body: the answer as parsed from JSON, or its text.
+    """
+
+    def __init__(self, message: str, *, status: int, body: object = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
+class UnsupportedEngine(ClusterError):
+    """The engine, or its version, cannot do what was asked."""
+
+
+class IndexNotFound(ClusterError):
+    """No index of that name."""
+
+
+class IndexAlreadyExists(ClusterError):
+    """An index or alias of that name is there already."""
+
+
+class PartialResults(ClusterError):
+    """Some shards failed or timed out, so the hits would be incomplete."""
+
+
+class DeploymentConflict(ClusterError):
+    """A template or pipeline in the cluster differs from the one to deploy.
+
+    Attributes:
+        diffs: resource name → unified diff, cluster's body against ours.
+    """
+
+    def __init__(self, diffs: Mapping[str, str]) -> None:
+        text = "\n".join(diffs.values())
+        super().__init__(
+            f"{', '.join(diffs)} in the cluster differ from this release's; nothing was changed. "
+            f"Deploy with replace=True (deepterms deploy --replace) to overwrite them.\n{text}"
+        )
+        self.diffs = dict(diffs)
