@@ -1,0 +1,1 @@
+"""Encoders: descriptors to term frequencies, one module a method."""

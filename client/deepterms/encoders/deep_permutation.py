@@ -1,0 +1,153 @@
+"""Deep permutations: a descriptor becomes the ranking of its own largest components (Section 3 of the paper)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from deepterms.encoders.encoder import as_features, refuse_unusable
+from deepterms.errors import InvalidInput
+from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
+
+__all__ = ["DEFAULT_TOP_K", "DeepPermutation"]
+
+DEFAULT_TOP_K = 100  # a point of the paper's Figure 1 and Table 1
+
+# Bytes of sort keys worked on at once by one thread: bounded memory, and a block stays in the cache.
+BLOCK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class DeepPermutation:
+    """The K largest components of a descriptor, ranked: the largest occurs K times, the next K−1 times, and so on.
+
+    With CReLU, component i of [x]+ is codeword ``t{i}`` and component i of [−x]+ is ``t{D+i}`` (Section 3.2: 2·D
+    codewords). Fixed rules, so that every implementation agrees bit for bit: order by value descending, then by
+    component ascending; a component that is zero after CReLU gets no codeword, so a surrogate may be shorter than K.
+
+    Args:
+        dimensions: D, the length of a descriptor.
+        top_k: K, how many components are kept.
+        crelu: rectify by CReLU first. Without it all components, negative ones too, are ranked as they are.
+
+    Raises:
+        InvalidInput: a size is not positive, or K is more than D components or 65,535.
+    """
+
+    dimensions: int
+    top_k: int = DEFAULT_TOP_K
+    crelu: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dimensions < 1:
+            raise InvalidInput(f"dimensions is {self.dimensions}; expected at least 1")
+        # At most one of the two halves of a CReLU component is above zero: D components can be ranked, not 2·D.
+        largest = min(self.dimensions, MAX_TERM_FREQUENCY)
+        if not 1 <= self.top_k <= largest:
+            raise InvalidInput(
+                f"top_k is {self.top_k}; expected 1 to {largest} for descriptors of {self.dimensions} dimensions"
+            )
+
+    def __str__(self) -> str:
+        return f"deep-permutation/d{self.dimensions}{'/crelu' if self.crelu else ''}/k{self.top_k}"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V: 2·D with CReLU, else D."""
+        return 2 * self.dimensions if self.crelu else self.dimensions
+
+    def spec(self) -> dict[str, Any]:
+        """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""
+        return {
+            "type": "deep_permutation",
+            "dimensions": self.dimensions,
+            "top_k": self.top_k,
+            "crelu": self.crelu,
+        }
+
+    def encode(self, features: ArrayLike) -> TermFrequencies:
+        """Rank the components of descriptors.
+
+        Args:
+            features: float32 (N, D); other numbers are converted to float32 first. They need not be normalised: only
+                the order of the components counts.
+
+        Returns:
+            Term frequencies (N, V), at most K a row, the largest component of a row with frequency K.
+
+        Raises:
+            InvalidInput: wrong shape, or a row that is not finite or all zero.
+        """
+        array = as_features(features, dimensions=self.dimensions)
+        refuse_unusable(array)
+        rows_per_block = max(1, BLOCK_BYTES // (8 * self.dimensions))
+        blocks = [array[start : start + rows_per_block] for start in range(0, len(array), rows_per_block)]
+        if not blocks:
+            return TermFrequencies(sparse.csr_array((0, self.vocabulary_size), dtype=np.int32))
+        ranked = _map(self._rank_block, blocks)
+        lengths = np.concatenate([length for _, _, length in ranked])
+        indptr = np.zeros(len(array) + 1, dtype=np.int64 if lengths.sum(dtype=np.int64) > 2**31 - 1 else np.int32)
+        np.cumsum(lengths, out=indptr[1:])
+        matrix = sparse.csr_array(
+            (
+                np.concatenate([frequencies for _, frequencies, _ in ranked]),
+                np.concatenate([components for components, _, _ in ranked]),
+                indptr,
+            ),
+            shape=(len(array), self.vocabulary_size),
+        )
+        matrix.has_canonical_format = True  # sorted and without duplicates by construction
+        return TermFrequencies(matrix)
+
+    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
+        """The same as `encode`: queries and documents are permuted alike."""
+        return self.encode(features)
+
+    def _rank_block(self, block: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]:
+        """(components, frequencies) of a block (n, D), flat, sorted by row and component; and each row's length."""
+        # Value and tie rule in one integer: the order-preserving bits of the float above, the complement of the
+        # component below. All keys of a row differ, so an unstable selection has only one right answer, and values
+        # are selected, not positions, for which numpy has vector instructions.
+        D, K = self.dimensions, self.top_k
+        component: NDArray[np.uint64] = np.arange(D, dtype=np.uint64)
+        if self.crelu:
+            component = component + np.uint64(D) * (block < 0)  # (n, D)
+            bits = np.abs(block).view(np.uint32).astype(np.uint64)  # non-negative floats sort as their bits
+        else:
+            signed = (block + np.float32(0)).view(np.uint32)  # −0 + 0 is +0
+            bits = np.where(signed >> 31, ~signed, signed | np.uint32(2**31)).astype(np.uint64)
+        keys = (bits << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - component)  # (n, D)
+        keys.partition(D - K, axis=1)
+        top = np.sort(keys[:, D - K :], axis=1)  # (n, K), the largest last: position p has frequency p + 1
+        frequency = np.arange(1, K + 1, dtype=np.uint64)
+        # Sort what is left by component for CSR; its frequency rides in the low bits.
+        packed = ((np.uint64(0xFFFFFFFF) - (top & np.uint64(0xFFFFFFFF))) << np.uint64(32)) | frequency
+        kept = (top >> np.uint64(32)) > 0  # no bits left: zero after CReLU
+        if kept.all():
+            lengths = np.full(len(block), K, dtype=np.intp)
+            packed.sort(axis=1)
+            packed = packed.reshape(-1)
+        else:
+            packed[~kept] = np.iinfo(np.uint64).max
+            packed.sort(axis=1)
+            lengths = kept.sum(axis=1)
+            packed = packed[np.arange(K) < lengths[:, np.newaxis]]
+        return (packed >> np.uint64(32)).astype(np.int32), packed.astype(np.uint32).astype(np.int32), lengths
+
+
+def _map(
+    function: Callable[[NDArray[np.float32]], tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]],
+    blocks: list[NDArray[np.float32]],
+) -> list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]]:
+    """Map over blocks in their order, on all cores: numpy leaves the interpreter's lock while it sorts."""
+    if len(blocks) == 1:
+        return [function(blocks[0])]
+    with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, blocks))

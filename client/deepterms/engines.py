@@ -1,0 +1,226 @@
+"""Engines: what is behind the caller's client, what it can do, and its requests and errors in one form.
+
+The only module that knows the two client libraries. Neither is imported unless the caller's client comes from it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+from deepterms.errors import ClusterUnreachable, InvalidInput, RequestRefused, UnsupportedEngine
+from deepterms.layouts import LAYOUTS, Layout
+
+__all__ = ["Cluster", "Engine", "reason"]
+
+_JSON = {"accept": "application/json", "content-type": "application/json"}
+
+# A rejected document (429: the engine's queue is full) is sent again after 0.5, 1, 2, … s.
+BULK_RETRIES = 6
+BULK_FIRST_WAIT_SECONDS = 0.5
+BULK_LONGEST_WAIT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine and its version.
+
+    Attributes:
+        name: ``elasticsearch`` or ``opensearch``.
+        version: (major, minor, patch).
+    """
+
+    name: str
+    version: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        return f"{'OpenSearch' if self.name == 'opensearch' else 'Elasticsearch'} {'.'.join(map(str, self.version))}"
+
+    def has(self, layout: Layout) -> bool:
+        """Whether this engine can hold an index of that layout."""
+        first = layout.engines.get(self.name)
+        return first is not None and self.version[:2] >= first
+
+    def require(self, layout: Layout) -> None:
+        """Raise UnsupportedEngine unless this engine has the layout."""
+        if not self.has(layout):
+            others = ", ".join(known.name for known in LAYOUTS if self.has(known)) or "none"
+            raise UnsupportedEngine(f"{self} does not have the layout {layout.name!r}; it has: {others}")
+
+    @property
+    def default_layout(self) -> Layout:
+        """The best layout that this engine has.
+
+        Raises:
+            UnsupportedEngine: it has none.
+        """
+        for layout in LAYOUTS:
+            if self.has(layout):
+                return layout
+        raise UnsupportedEngine(f"{self} is too old; expected Elasticsearch 8 or later, or OpenSearch 2 or later")
+
+
+class Cluster:
+    """The caller's client, with one form of request, answer and error for both libraries.
+
+    The client stays the caller's: it is neither configured, nor logged, nor closed here.
+
+    Args:
+        client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
+
+    Raises:
+        InvalidInput: something else.
+    """
+
+    def __init__(self, client: Any) -> None:
+        families = {base.__module__.partition(".")[0] for base in type(client).__mro__}
+        # elasticsearch8 and elasticsearch9 are the same library, installed side by side.
+        known = {"opensearchpy", "elasticsearch", "elasticsearch8", "elasticsearch9"} & families
+        if not known or not hasattr(client, "transport"):
+            raise InvalidInput(
+                f"expected an opensearchpy.OpenSearch or an elasticsearch.Elasticsearch client; got {type(client).__name__}"
+            )
+        self.client = client
+        self._library = known.pop()
+
+    def __repr__(self) -> str:
+        return f"Cluster({self._library} client)"
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What answers at the other end.
+
+        Raises:
+            ClusterUnreachable: nothing does.
+            UnsupportedEngine: it does not say its version.
+        """
+        version = self.request("GET", "/").get("version", {})
+        number = str(version.get("number", "")).partition("-")[0].split(".")
+        if len(number) != 3 or not all(part.isdecimal() for part in number):
+            raise UnsupportedEngine(f"the cluster does not say its version as expected: {version!r}")
+        major, minor, patch = (int(part) for part in number)
+        name = "opensearch" if version.get("distribution") == "opensearch" else "elasticsearch"
+        return Engine(name, (major, minor, patch))
+
+    def request(self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+        """Send one request.
+
+        Args:
+            method: HTTP method.
+            path: from the root: ``/holidays/_search``.
+            body: what becomes JSON.
+            params: of the query string.
+
+        Returns:
+            The answer, parsed from JSON; True or False for HEAD.
+
+        Raises:
+            ClusterUnreachable: no answer.
+            RequestRefused: an answer that says no.
+        """
+        query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in (params or {}).items()}
+        if self._library == "opensearchpy":
+            return self._request_opensearch(method, path, body=body, params=query)
+        return self._request_elasticsearch(method, path, body=body, params=query)
+
+    def bulk(self, actions: Iterable[tuple[dict[str, Any], str | None]], *, index: str) -> Iterator[tuple[str, str]]:
+        """Send documents in one bulk request; rejected ones are sent again, with growing waits.
+
+        Args:
+            actions: (action line, source line as JSON text or None) pairs.
+            index: the index of all.
+
+        Yields:
+            (id, reason) of each action in order; the reason is empty for one that succeeded.
+
+        Raises:
+            ClusterUnreachable: no answer.
+            RequestRefused: the request as a whole was refused.
+        """
+        helpers = import_module(f"{self._library}.helpers")
+        pairs = list(actions)
+        try:
+            for ok, item in helpers.streaming_bulk(
+                self.client,
+                pairs,
+                index=index,
+                chunk_size=len(pairs) or 1,
+                expand_action_callback=_as_given,  # both helpers pass text through unchanged
+                raise_on_error=False,
+                max_retries=BULK_RETRIES,
+                initial_backoff=BULK_FIRST_WAIT_SECONDS,
+                max_backoff=BULK_LONGEST_WAIT_SECONDS,
+            ):
+                (outcome,) = item.values()
+                # A document to delete that is not there is what was asked for.
+                gone = not ok and "delete" in item and outcome.get("status") == 404
+                yield outcome["_id"], "" if ok or gone else reason(outcome.get("error", outcome))
+        except Exception as error:
+            raise self._translate(error) from error
+
+    def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
+        try:
+            return self.client.transport.perform_request(method, path, params=dict(params) or None, body=body)
+        except Exception as error:
+            raise self._translate(error) from error
+
+    def _request_elasticsearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
+        headers = _JSON if body is not None else {"accept": _JSON["accept"]}
+        try:
+            response = self.client.perform_request(
+                method, path, params=dict(params) or None, headers=headers, body=body
+            )
+        except Exception as error:
+            raise self._translate(error) from error
+        return bool(response) if method == "HEAD" else response.body
+
+    def _translate(self, error: Exception) -> Exception:
+        """The library's error as one of ours; anything else as it is."""
+        if self._library == "opensearchpy":
+            library = sys.modules["opensearchpy"]
+            if isinstance(error, library.ConnectionError):
+                return ClusterUnreachable(f"the cluster did not answer: {error.error}")
+            if isinstance(error, library.TransportError):
+                return _refused(int(error.status_code), error.info or error.error)
+            return error
+        library = sys.modules[self._library]
+        if isinstance(error, library.UnsupportedProductError):
+            return UnsupportedEngine(f"{error}; for OpenSearch pass an opensearchpy.OpenSearch client")
+        if isinstance(error, library.ApiError):
+            return _refused(int(error.meta.status), error.body)
+        if isinstance(error, library.TransportError):
+            return ClusterUnreachable(f"the cluster did not answer: {error}")
+        return error
+
+
+def _as_given(action: tuple[dict[str, Any], str | None]) -> tuple[dict[str, Any], str | None]:
+    return action
+
+
+def _refused(status: int, body: Any) -> Exception:
+    why = reason(body.get("error", body)) if isinstance(body, Mapping) else str(body)
+    if "media_type_header" in why or "Accept version must be" in why:
+        # elasticsearch-py 9 speaks only to Elasticsearch 9 (its README, "Compatibility").
+        why += '. The client library is newer than the cluster: install "elasticsearch<9"'
+    return RequestRefused(f"the cluster refused the request (HTTP {status}): {why}", status=status, body=body)
+
+
+def reason(error: Any) -> str:
+    """The sentence in an engine's error that says most: the innermost cause, with the type of the outermost.
+
+    Args:
+        error: the ``error`` of an answer or of a bulk item: an object, or text.
+    """
+    if not isinstance(error, Mapping):
+        return str(error)
+    innermost: Mapping[str, Any] = error
+    while isinstance(innermost.get("caused_by"), Mapping):
+        innermost = innermost["caused_by"]
+    if innermost is error and isinstance(error.get("root_cause"), list) and error["root_cause"]:
+        innermost = error["root_cause"][0]
+    kind, text = innermost.get("type") or error.get("type"), innermost.get("reason") or error.get("reason")
+    return ": ".join(str(part) for part in (kind, text) if part) or str(dict(error))

@@ -1,0 +1,175 @@
+"""Filters of the engines' query language, evaluated on one document's id and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from deepterms.errors import InvalidInput
+
+__all__ = ["Predicate", "compile_filter"]
+
+Predicate = Callable[[str, Mapping[str, Any]], bool]
+
+_RANGE: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": lambda value, bound: value > bound,
+    "gte": lambda value, bound: value >= bound,
+    "lt": lambda value, bound: value < bound,
+    "lte": lambda value, bound: value <= bound,
+}
+
+
+def compile_filter(query: Mapping[str, Any]) -> Predicate:
+    """Turn a filter into a predicate on (id, metadata).
+
+    Known: match_all, ids, term, terms, range, exists, prefix, and bool of these. Fields are written as in the
+    cluster: ``metadata.year``. An array field matches if any of its values does.
+
+    Raises:
+        InvalidInput: a query, or an option of one, that only a cluster can evaluate.
+    """
+    if len(query) != 1:
+        raise InvalidInput(f"a filter is an object with one query; got {sorted(query)}")
+    ((kind, body),) = query.items()
+    build = _BUILDERS.get(kind)
+    if build is None:
+        raise InvalidInput(
+            f"MemoryIndex cannot evaluate the filter {kind!r}; it knows {', '.join(sorted(_BUILDERS))}. "
+            "Use SurrogateIndex for the rest."
+        )
+    if not isinstance(body, Mapping):
+        raise InvalidInput(f"the body of the filter {kind!r} is an object; got {type(body).__name__}")
+    return build(body)
+
+
+def _values(field: str, identifier: str, metadata: Mapping[str, Any]) -> Iterator[Any]:
+    """All values of a field: objects are entered, arrays flattened, as the engines do."""
+    if field in ("_id", "id"):
+        yield identifier
+        return
+    levels: list[Any] = [{"metadata": metadata}]
+    for name in field.split("."):
+        levels = [value[name] for value in _flatten(levels) if isinstance(value, Mapping) and name in value]
+    yield from (value for value in _flatten(levels) if value is not None)
+
+
+def _flatten(values: list[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flatten(list(value))
+        else:
+            yield value
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    if isinstance(value, bool) or isinstance(wanted, bool):
+        return _text(value) == _text(wanted)
+    if isinstance(value, int | float) and isinstance(wanted, int | float):
+        return value == wanted
+    return _text(value) == _text(wanted)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _one_field(kind: str, body: Mapping[str, Any]) -> tuple[str, Any]:
+    if len(body) != 1:
+        raise InvalidInput(f"the filter {kind!r} names one field; got {sorted(body)}")
+    ((field, value),) = body.items()
+    return field, value
+
+
+def _options(kind: str, options: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(options) - known):
+        raise InvalidInput(f"MemoryIndex does not know {unknown} in the filter {kind!r}; it knows {sorted(known)}")
+
+
+def _any_value(field: str, test: Callable[[Any], bool]) -> Predicate:
+    return lambda identifier, metadata: any(test(value) for value in _values(field, identifier, metadata))
+
+
+def _match_all(body: Mapping[str, Any]) -> Predicate:
+    _options("match_all", body, set())
+    return lambda identifier, metadata: True
+
+
+def _ids(body: Mapping[str, Any]) -> Predicate:
+    _options("ids", body, {"values"})
+    wanted = frozenset(body.get("values", ()))
+    return lambda identifier, metadata: identifier in wanted
+
+
+def _term(body: Mapping[str, Any]) -> Predicate:
+    field, value = _one_field("term", body)
+    if isinstance(value, Mapping):
+        _options("term", value, {"value"})
+        value = value.get("value")
+    return _any_value(field, lambda found: _equal(found, value))
+
+
+def _terms(body: Mapping[str, Any]) -> Predicate:
+    field, wanted = _one_field("terms", body)
+    if not isinstance(wanted, list | tuple):
+        raise InvalidInput(f"the filter 'terms' on {field!r} takes an array of values; got {type(wanted).__name__}")
+    return _any_value(field, lambda found: any(_equal(found, value) for value in wanted))
+
+
+def _prefix(body: Mapping[str, Any]) -> Predicate:
+    field, value = _one_field("prefix", body)
+    if isinstance(value, Mapping):
+        _options("prefix", value, {"value"})
+        value = value.get("value")
+    return _any_value(field, lambda found: isinstance(found, str) and found.startswith(str(value)))
+
+
+def _range(body: Mapping[str, Any]) -> Predicate:
+    field, bounds = _one_field("range", body)
+    if not isinstance(bounds, Mapping):
+        raise InvalidInput(f"the filter 'range' on {field!r} takes an object of bounds; got {type(bounds).__name__}")
+    _options("range", bounds, set(_RANGE))
+
+    def inside(found: Any) -> bool:
+        try:
+            return all(_RANGE[name](found, bound) for name, bound in bounds.items())
+        except TypeError:  # text against a number: no match
+            return False
+
+    return _any_value(field, inside)
+
+
+def _exists(body: Mapping[str, Any]) -> Predicate:
+    _options("exists", body, {"field"})
+    field = body.get("field")
+    if not isinstance(field, str):
+        raise InvalidInput("the filter 'exists' takes {'field': name}")
+    return _any_value(field, lambda found: True)
+
+
+def _bool(body: Mapping[str, Any]) -> Predicate:
+    _options("bool", body, {"must", "filter", "should", "must_not", "minimum_should_match"})
+
+    def clauses(name: str) -> list[Predicate]:
+        given = body.get(name, [])
+        return [compile_filter(clause) for clause in ([given] if isinstance(given, Mapping) else given)]
+
+    every, some, none = clauses("must") + clauses("filter"), clauses("should"), clauses("must_not")
+    # As in the engines: with nothing else to match, one of `should` must.
+    least = int(body.get("minimum_should_match", 1 if some and not every else 0))
+    return lambda identifier, metadata: (
+        all(test(identifier, metadata) for test in every)
+        and not any(test(identifier, metadata) for test in none)
+        and sum(test(identifier, metadata) for test in some) >= least
+    )
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Any]], Predicate]] = {
+    "match_all": _match_all,
+    "ids": _ids,
+    "term": _term,
+    "terms": _terms,
+    "prefix": _prefix,
+    "range": _range,
+    "exists": _exists,
+    "bool": _bool,
+}
