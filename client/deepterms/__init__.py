@@ -1,1 +1,50 @@
 """Large-scale image retrieval on a stock Elasticsearch or OpenSearch: image descriptors as surrogate text."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from deepterms.deployment import DeploymentReport, deploy
+from deepterms.encoders.deep_permutation import DeepPermutation
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.spec import encoder_from_spec
+from deepterms.index import SurrogateIndex
+from deepterms.memory import MemoryIndex
+from deepterms.results import Failure, Hit, Hits, IndexReport, StoredDocument
+from deepterms.terms import TermFrequencies
+
+if TYPE_CHECKING:
+    from deepterms import evaluation as evaluation
+    from deepterms import features as features
+    from deepterms.features import PCAWhitening as PCAWhitening
+    from deepterms.features import RMACExtractor as RMACExtractor
+
+__all__ = [
+    "DeepPermutation",
+    "DeploymentReport",
+    "Encoder",
+    "Failure",
+    "Hit",
+    "Hits",
+    "IndexReport",
+    "MemoryIndex",
+    "PCAWhitening",
+    "RMACExtractor",
+    "StoredDocument",
+    "SurrogateIndex",
+    "TermFrequencies",
+    "deploy",
+    "encoder_from_spec",
+    "evaluation",
+    "features",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Parts that need optional dependencies are imported when they are used."""
+    if name in ("RMACExtractor", "PCAWhitening"):
+        return getattr(import_module("deepterms.features"), name)
+    if name in ("evaluation", "features"):
+        return import_module(f"deepterms.{name}")
+    raise AttributeError(f"module 'deepterms' has no attribute {name!r}")

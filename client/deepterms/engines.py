@@ -82,7 +82,8 @@ class Cluster:
         known = {"opensearchpy", "elasticsearch", "elasticsearch8", "elasticsearch9"} & families
         if not known or not hasattr(client, "transport"):
             raise InvalidInput(
-                f"expected an opensearchpy.OpenSearch or an elasticsearch.Elasticsearch client; got {type(client).__name__}"
+                "expected an opensearchpy.OpenSearch or an elasticsearch.Elasticsearch client; "
+                f"got {type(client).__name__}"
             )
         self.client = client
         self._library = known.pop()

@@ -14,7 +14,6 @@ DeepTermsError
     ├── UnsupportedEngine        the engine or its version cannot do what was asked
     ├── IndexNotFound
     ├── IndexAlreadyExists
-    ├── PartialResults           some shards failed or timed out
     └── DeploymentConflict       a resource differs from what would be deployed; carries the diff
 """
 
@@ -35,7 +34,6 @@ __all__ = [
     "InvalidInput",
     "MissingExtra",
     "NodeError",
-    "PartialResults",
     "RequestRefused",
     "UnreadableImage",
     "UnreadableImages",
@@ -134,10 +132,6 @@ class IndexNotFound(ClusterError):
 
 class IndexAlreadyExists(ClusterError):
     """An index or alias of that name is there already."""
-
-
-class PartialResults(ClusterError):
-    """Some shards failed or timed out, so the hits would be incomplete."""
 
 
 class DeploymentConflict(ClusterError):

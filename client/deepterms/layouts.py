@@ -49,7 +49,7 @@ class Layout:
             or len(name.encode()) > MAX_NAME_BYTES
         ):
             raise InvalidInput(
-                f"{name!r} cannot name an index; expected lower case, no spaces, none of {''.join(sorted(_FORBIDDEN))!r}, "
+                f"{name!r} cannot name an index; expected lower case, none of {''.join(sorted(_FORBIDDEN))!r}, "
                 f"not starting with '-', '_', '+' or '.', and at most {MAX_NAME_BYTES} bytes"
             )
         return f"{self.resource}-{name}-{generation:06d}"

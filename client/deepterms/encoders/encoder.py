@@ -1,4 +1,4 @@
-"""What every encoder is: a fixed rule from descriptors to term frequencies, with a JSON spec; and checks on its input."""
+"""What every encoder is: a fixed rule from descriptors to term frequencies; and the checks on its input."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""The index templates and ingest pipelines as data: the JSON files at the top of the repository, or in the wheel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from deepterms.errors import DeepTermsError
+from deepterms.layouts import Layout
+
+__all__ = ["Asset", "assets_of", "load_asset"]
+
+Kind = Literal["ingest_pipelines", "index_templates"]
+
+_ENDPOINTS: dict[Kind, str] = {"ingest_pipelines": "/_ingest/pipeline/", "index_templates": "/_index_template/"}
+
+
+@dataclass(frozen=True, eq=False)
+class Asset:
+    """One resource of a cluster.
+
+    Attributes:
+        kind: the folder it lies in.
+        name: of the resource, and of its file.
+        body: the exact request body.
+    """
+
+    kind: Kind
+    name: str
+    body: dict[str, Any]
+
+    @property
+    def endpoint(self) -> str:
+        """The path at which the cluster holds it."""
+        return _ENDPOINTS[self.kind] + self.name
+
+    @property
+    def file(self) -> str:
+        """Its path from the top of the repository."""
+        return f"{self.kind}/{self.name}.json"
+
+
+def load_asset(kind: Kind, name: str) -> Asset:
+    """Read one asset.
+
+    Raises:
+        DeepTermsError: the file is in neither place: the installation is damaged.
+    """
+    path = _folder(kind) / f"{name}.json"
+    try:
+        return Asset(kind, name, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise DeepTermsError(f"{path} is missing; reinstall deepterms") from error
+
+
+def assets_of(layouts: Iterable[Layout]) -> list[Asset]:
+    """What these layouts need, in the order of deployment: pipelines first, since templates name them."""
+    names = [layout.resource for layout in layouts]
+    kinds: tuple[Kind, ...] = ("ingest_pipelines", "index_templates")
+    return [load_asset(kind, name) for kind in kinds for name in names]
+
+
+def _folder(kind: Kind) -> Path:
+    package = Path(__file__).parent
+    # In a wheel the folders lie inside the package; in a checkout, an sdist and an editable install at the top.
+    return next((folder for folder in (package / kind, package.parents[1] / kind) if folder.is_dir()), package / kind)

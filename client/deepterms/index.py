@@ -1,0 +1,390 @@
+"""SurrogateIndex: image descriptors in a real cluster, found by surrogate text and re-ranked by exact cosine."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepterms.documents import BulkLine, bulk_lines, check_batch, decode_vector, normalise_rows
+from deepterms.encoders.encoder import Encoder, as_features
+from deepterms.encoders.spec import encoder_from_spec
+from deepterms.engines import Cluster
+from deepterms.errors import (
+    ClusterError,
+    EncoderMismatch,
+    IndexAlreadyExists,
+    IndexNotFound,
+    InvalidInput,
+    RequestRefused,
+)
+from deepterms.layouts import Layout, layout_named
+from deepterms.queries import search_body
+from deepterms.rerank import COSINE_OFFSET, rerank_window, rescore
+from deepterms.results import Failure, Hit, Hits, IndexReport, StoredDocument
+from deepterms.terms import TermFrequencies
+
+__all__ = ["SurrogateIndex"]
+
+DEFAULT_THREADS = 2
+DOCUMENTS_PER_BULK = 1_000
+
+DocumentBatch = tuple[Sequence[str], ArrayLike, Sequence[Mapping[str, Any]] | None]
+
+
+class SurrogateIndex:
+    """An index of image descriptors in Elasticsearch or OpenSearch.
+
+    Make one with `create` or `open`. The name is an alias over ``deepterms-<layout>-v<N>-<name>-000001``; the encoder's
+    spec stands in the mapping's ``_meta``, so any client can open the index.
+
+    Attributes:
+        name: the alias.
+        encoder: the rule from descriptors to terms; documents and queries share it.
+        layout: how codewords are stored.
+        stores_vectors: whether descriptors are kept, so that hits can be re-ranked by exact cosine.
+    """
+
+    def __init__(self, cluster: Cluster, name: str, *, encoder: Encoder, layout: Layout, stores_vectors: bool) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.encoder = encoder
+        self.layout = layout
+        self.stores_vectors = stores_vectors
+        self._path = f"/{quote(name, safe='')}"
+
+    def __repr__(self) -> str:
+        vectors = "with vectors" if self.stores_vectors else "without vectors"
+        return f"SurrogateIndex({self.name!r}, {self.encoder}, layout {self.layout.name}, {vectors})"
+
+    @classmethod
+    def create(
+        cls,
+        client: Any,
+        name: str,
+        *,
+        encoder: Encoder,
+        layout: str | None = None,
+        store_vectors: bool = True,
+        shards: int = 1,
+        replicas: int | None = None,
+    ) -> SurrogateIndex:
+        """Create an index; the templates and pipelines must be deployed.
+
+        Args:
+            client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
+            name: the alias under which the index is known.
+            encoder: for documents and queries.
+            layout: ``frequencies`` or ``words``; default: the best that the engine has.
+            store_vectors: keep the descriptors (4·D bytes a document) for exact re-ranking.
+            shards: how many; scores do not depend on it.
+            replicas: how many copies of each shard; default: the engine's.
+
+        Raises:
+            InvalidInput: a name that the engine would not take, or an unknown layout.
+            UnsupportedEngine: the engine lacks the layout.
+            IndexAlreadyExists: the name is taken.
+            ClusterError: the layout's template is not deployed, or another template overrides it.
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
+        cluster = Cluster(client)
+        chosen = cluster.engine.default_layout if layout is None else layout_named(layout)
+        cluster.engine.require(chosen)
+        concrete = chosen.index_name(name)
+        if cluster.request("HEAD", f"/{quote(name, safe='')}") or cluster.request("HEAD", f"/{concrete}"):
+            raise IndexAlreadyExists(
+                f"an index or alias {name!r} exists already; open it with SurrogateIndex.open, or take another name"
+            )
+        _require_template(cluster, chosen, concrete)
+        settings: dict[str, Any] = {"number_of_shards": shards}
+        if replicas is not None:
+            settings["number_of_replicas"] = replicas
+        meta = {
+            "layout": chosen.name,
+            "version": chosen.version,
+            "encoder": encoder.spec(),
+            "vectors": "float32" if store_vectors else None,
+        }
+        body = {"settings": settings, "mappings": {"_meta": {"deepterms": meta}}, "aliases": {name: {}}}
+        cluster.request("PUT", f"/{concrete}", body=body)
+        return cls(cluster, name, encoder=encoder, layout=chosen, stores_vectors=store_vectors)
+
+    @classmethod
+    def open(cls, client: Any, name: str, *, encoder: Encoder | None = None) -> SurrogateIndex:
+        """Open an index that exists; its encoder is rebuilt from the index itself.
+
+        Args:
+            client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
+            name: the alias, or the concrete index.
+            encoder: if given, the index must have been made with an equal one.
+
+        Raises:
+            IndexNotFound: there is none.
+            EncoderMismatch: it was made with another encoder than the given one.
+            ClusterError: it was not made by deepterms, or the alias covers indices that differ.
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
+        cluster = Cluster(client)
+        try:
+            mappings = cluster.request("GET", f"/{quote(name, safe='')}/_mapping")
+        except RequestRefused as error:
+            if error.status == 404:
+                raise IndexNotFound(f"no index {name!r} in the cluster; make one with SurrogateIndex.create") from error
+            raise
+        found = [answer.get("mappings", {}).get("_meta", {}).get("deepterms", {}) for answer in mappings.values()]
+        meta = found[0] if found else {}
+        if "encoder" not in meta:
+            raise ClusterError(
+                f"the index {name!r} names no encoder in its _meta.deepterms: it was not made by deepterms"
+            )
+        if any(other != meta for other in found):
+            raise ClusterError(
+                f"{name!r} covers {', '.join(mappings)}, which differ in layout or encoder; open one of them"
+            )
+        own = encoder_from_spec(meta["encoder"])
+        if encoder is not None and encoder.spec() != own.spec():
+            raise EncoderMismatch(
+                f"the index {name!r} holds documents of {own}, not of {encoder}; open it without an encoder and use "
+                "index.encoder, or create another index"
+            )
+        return cls(
+            cluster,
+            name,
+            encoder=own,
+            layout=layout_named(meta["layout"]),
+            stores_vectors=meta.get("vectors") is not None,
+        )
+
+    def add(
+        self,
+        ids: Sequence[str],
+        features: ArrayLike,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        threads: int = DEFAULT_THREADS,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> IndexReport:
+        """Index documents; one whose id is there already is replaced as a whole.
+
+        A document that cannot be indexed never stops the others. Found by `search` after the engine's next refresh.
+
+        Args:
+            ids: N ids, 1 to 512 bytes each.
+            features: float32 (N, D); a memory-mapped array is read piece by piece.
+            metadata: N mappings of what JSON can hold.
+            threads: bulk requests under way at once.
+            on_progress: called with the number of documents that each finished bulk request held.
+
+        Returns:
+            How many were indexed, and every other one by id with the reason.
+
+        Raises:
+            InvalidInput: the three are not of one length, or the features not of D columns.
+        """
+        array = features if isinstance(features, np.ndarray) else np.asarray(features)
+        if len(ids) != len(np.atleast_2d(array)) or (metadata is not None and len(metadata) != len(ids)):
+            check_batch(ids, array, metadata, dimensions=self.encoder.dimensions)  # says what does not fit
+        return self.add_batches([(ids, array, metadata)], threads=threads, on_progress=on_progress)
+
+    def add_batches(
+        self,
+        batches: Iterable[DocumentBatch],
+        *,
+        threads: int = DEFAULT_THREADS,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> IndexReport:
+        """`add` for a stream: (ids, features, metadata) batches of any size, with bounded memory.
+
+        An id that is given twice within one batch is reported; in two batches, the later one replaces the earlier.
+        """
+        report = IndexReport(0)
+        waiting: deque[Future[IndexReport]] = deque()
+        with ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool:
+
+            def collect() -> IndexReport:
+                finished = waiting.popleft().result()
+                if on_progress is not None:
+                    on_progress(finished.indexed + len(finished.failed))
+                return finished
+
+            for lines, failed in self._prepared(batches):
+                if failed:
+                    report += IndexReport(0, failed)
+                if lines:
+                    waiting.append(pool.submit(self._send, lines))
+                # Encoding runs ahead of the requests by one piece a thread, no further.
+                while len(waiting) > 2 * threads:
+                    report += collect()
+            while waiting:
+                report += collect()
+        return report
+
+    def search(
+        self,
+        feature: ArrayLike,
+        *,
+        k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        rerank: int | None = None,
+    ) -> Hits:
+        """The documents nearest to a descriptor.
+
+        Args:
+            feature: float32 (D,).
+            k: how many hits, at most 10,000.
+            filter: any query of the engine's language, such as ``{"term": {"metadata.year": 2018}}``.
+            rerank: how many candidates of each shard are re-ranked by exact cosine inside the cluster. 0: none, the
+                score is the paper's dot product of term frequencies. Default: 200 if the index stores vectors, else 0.
+
+        Returns:
+            At most k hits, best first; fewer when fewer documents share a codeword with the query.
+
+        Raises:
+            InvalidInput: a feature of another shape or without direction, a k or rerank out of range, or re-ranking
+                asked of an index without vectors.
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
+        query = as_features(feature, dimensions=self.encoder.dimensions)
+        if len(query) != 1:
+            raise InvalidInput(f"search takes one feature; got {len(query)}. Call it for each")
+        return self._search(self.encoder.encode_queries(query), query, k=k, filter=filter, rerank=rerank)
+
+    def search_by_id(
+        self, id: str, *, k: int = 10, filter: Mapping[str, Any] | None = None, rerank: int | None = None
+    ) -> Hits:
+        """The documents nearest to one that is in the index; that one itself is left out.
+
+        Args:
+            id: of the document, which must be visible to search (refreshed).
+            k: as in `search`.
+            filter: as in `search`.
+            rerank: as in `search`.
+
+        Raises:
+            InvalidInput: no such document, or as in `search`.
+        """
+        document = self.get(id)
+        if document is None:
+            raise InvalidInput(f"no document {id!r} in {self.name!r}; if it was added just now, call refresh() first")
+        if document.vector is not None:
+            query = document.vector[np.newaxis]
+            terms = self.encoder.encode_queries(query)
+        else:
+            query = None
+            terms = TermFrequencies.from_terms([document.terms], vocabulary_size=self.encoder.vocabulary_size)
+        hits = self._search(terms, query, k=k + 1, filter=filter, rerank=rerank)
+        others = tuple(hit for hit in hits if hit.id != id)[:k]
+        return Hits(others, took_ms=hits.took_ms, partial=hits.partial)
+
+    def get(self, id: str) -> StoredDocument | None:
+        """One document as the index holds it, or None; it must be visible to search (refreshed)."""
+        body: dict[str, Any] = {"query": {"ids": {"values": [id]}}, "_source": ["terms", "metadata"]}
+        if self.stores_vectors:
+            body["docvalue_fields"] = ["vector"]
+        hits = self.cluster.request("POST", f"{self._path}/_search", body=body)["hits"]["hits"]
+        if not hits:
+            return None
+        source, vectors = hits[0]["_source"], hits[0].get("fields", {}).get("vector")
+        return StoredDocument(
+            id=id,
+            terms=source.get("terms", {}),
+            vector=decode_vector(vectors[0]) if vectors else None,
+            metadata=source.get("metadata", {}),
+        )
+
+    def delete(self, ids: Sequence[str]) -> IndexReport:
+        """Delete documents. One that is not there counts as deleted.
+
+        Returns:
+            How many are gone, as ``indexed``, and every other one by id with the reason.
+        """
+        if isinstance(ids, str):
+            raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
+        report = IndexReport(0)
+        remaining = iter(ids)
+        while chunk := list(islice(remaining, DOCUMENTS_PER_BULK)):
+            report += self._send([({"delete": {"_id": identifier}}, None) for identifier in chunk])
+        return report
+
+    def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
+        """How many documents are visible to search, in all or of those that match a filter."""
+        body = {"query": filter} if filter is not None else None
+        return int(self.cluster.request("POST", f"{self._path}/_count", body=body)["count"])
+
+    def refresh(self) -> None:
+        """Make everything added and deleted so far visible to search; the engine does it by itself each second."""
+        self.cluster.request("POST", f"{self._path}/_refresh")
+
+    def drop(self) -> None:
+        """Delete the index with all its documents."""
+        for concrete in self.cluster.request("GET", f"{self._path}/_mapping"):
+            self.cluster.request("DELETE", f"/{concrete}")
+
+    def _search(
+        self,
+        terms: TermFrequencies,
+        query: NDArray[np.float32] | None,
+        *,
+        k: int,
+        filter: Mapping[str, Any] | None,
+        rerank: int | None,
+    ) -> Hits:
+        window = rerank_window(k=k, rerank=rerank, stores_vectors=self.stores_vectors)
+        exact = rescore(normalise_rows(query)[0], window=window) if window and query is not None else None
+        body = search_body(terms, k=k, filter=filter, rescore=exact)
+        answer = self.cluster.request("POST", f"{self._path}/_search", body=body)
+        offset = COSINE_OFFSET if exact else 0.0
+        return Hits(
+            tuple(
+                Hit(hit["_id"], hit["_score"] - offset, hit.get("_source", {}).get("metadata", {}))
+                for hit in answer["hits"]["hits"]
+            ),
+            took_ms=float(answer["took"]),
+            partial=bool(answer["timed_out"] or answer["_shards"]["failed"]),
+        )
+
+    def _prepared(self, batches: Iterable[DocumentBatch]) -> Iterator[tuple[list[BulkLine], tuple[Failure, ...]]]:
+        """Bulk requests' lines, a piece of each batch at a time, and the documents that cannot be sent."""
+        for ids, features, metadata in batches:
+            seen: set[str] = set()
+            array = features if isinstance(features, np.ndarray) else np.asarray(features)
+            for start in range(0, len(ids), DOCUMENTS_PER_BULK):
+                piece = slice(start, start + DOCUMENTS_PER_BULK)
+                batch = check_batch(
+                    ids[piece],
+                    np.atleast_2d(array)[piece],
+                    metadata[piece] if metadata is not None else None,
+                    dimensions=self.encoder.dimensions,
+                    seen=seen,
+                )
+                terms = self.encoder.encode(batch.features)
+                yield bulk_lines(batch, terms, store_vectors=self.stores_vectors), batch.failed
+
+    def _send(self, lines: list[BulkLine]) -> IndexReport:
+        try:
+            outcomes = list(self.cluster.bulk(lines, index=self.name))
+        except (
+            ClusterError
+        ) as error:  # every document of a request that failed as a whole is named, and the rest goes on
+            outcomes = [(next(iter(action.values()))["_id"], str(error)) for action, _ in lines]
+        failed = tuple(Failure(identifier, why) for identifier, why in outcomes if why)
+        return IndexReport(len(outcomes) - len(failed), failed)
+
+
+def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> None:
+    """Refuse to create an index that would not get the layout's settings: it would index words nobody can find."""
+    answer = cluster.request("POST", f"/_index_template/_simulate_index/{concrete}")
+    pipeline = answer.get("template", {}).get("settings", {}).get("index", {}).get("default_pipeline")
+    if pipeline is None:
+        raise ClusterError(f"the template {layout.resource} is not in the cluster; call deepterms.deploy(client) first")
+    if pipeline != layout.resource:
+        raise ClusterError(
+            f"another index template overrides {layout.resource} for {concrete} (its pipeline is {pipeline!r}); "
+            "lower that template's priority or narrow its patterns"
+        )

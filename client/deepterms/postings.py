@@ -1,0 +1,79 @@
+"""Posting lists of up to 65,536 documents: term frequencies by codeword, scanned exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from deepterms.terms import TermFrequencies
+
+__all__ = ["SEGMENT_DOCUMENTS", "Segment"]
+
+# A document's number then fits 16 bits, and a segment's scores stay in the cache while its lists are scanned.
+SEGMENT_DOCUMENTS = 65_536
+
+
+@dataclass(eq=False)
+class Segment:
+    """Documents and their posting lists; only which of them are live ever changes.
+
+    Attributes:
+        ids: of the n documents.
+        metadata: of the n documents.
+        vectors: float32 (n, D), L2-normalised, or None.
+        starts: int64 (V + 1,): the list of codeword i is ``[starts[i], starts[i + 1])`` of the two arrays below.
+        documents: uint16 (postings,): numbers of documents, ascending within a list.
+        frequencies: uint16 (postings,): their term frequencies.
+        live: bool (n,): False once deleted or replaced.
+    """
+
+    ids: list[str]
+    metadata: list[Mapping[str, Any]]
+    vectors: NDArray[np.float32] | None
+    starts: NDArray[np.int64]
+    documents: NDArray[np.uint16]
+    frequencies: NDArray[np.uint16]
+    live: NDArray[np.bool_]
+
+    @classmethod
+    def build(
+        cls,
+        ids: list[str],
+        metadata: list[Mapping[str, Any]],
+        vectors: NDArray[np.float32] | None,
+        terms: Sequence[TermFrequencies],
+        live: NDArray[np.bool_],
+    ) -> Segment:
+        """Invert the term frequencies (n, V) of a segment's documents, given in one piece or more."""
+        columns = sparse.vstack([piece.matrix for piece in terms], format="csc")
+        return cls(
+            ids,
+            metadata,
+            vectors,
+            columns.indptr.astype(np.int64),
+            columns.indices.astype(np.uint16),
+            columns.data.astype(np.uint16),
+            live,
+        )
+
+    def scores(self, components: NDArray[np.int32], weights: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Dot products of a query with all n documents, deleted ones too: int64 (n,)."""
+        scores = np.zeros(len(self.ids), dtype=np.int64)
+        for start, stop, weight in zip(
+            self.starts[components].tolist(), self.starts[components + 1].tolist(), weights.tolist(), strict=True
+        ):
+            # A document stands in a list once, so this adds each posting.
+            scores[self.documents[start:stop]] += self.frequencies[start:stop] * np.int64(weight)
+        return scores
+
+    def terms_of(self, row: int) -> TermFrequencies:
+        """The term frequencies (1, V) of one document, found by reading every list."""
+        (places,) = np.nonzero(self.documents == row)
+        components = np.searchsorted(self.starts, places, side="right") - 1
+        arrays = (self.frequencies[places].astype(np.int32), components.astype(np.int32), np.array([0, len(places)]))
+        return TermFrequencies(sparse.csr_array(arrays, shape=(1, len(self.starts) - 1)))

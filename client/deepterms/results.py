@@ -1,0 +1,102 @@
+"""What searching and adding return: hits, stored documents, and the report of an ingest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Failure", "Hit", "Hits", "IndexReport", "StoredDocument"]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One document found.
+
+    Attributes:
+        id: of the document.
+        score: the cosine with the query after re-ranking; without it the dot product of term frequencies.
+        metadata: what was stored with the document.
+    """
+
+    id: str
+    score: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hits(Sequence[Hit]):
+    """The hits of one query, best first.
+
+    Attributes:
+        took_ms: the engine's own time, in milliseconds.
+        partial: True when a shard failed or ran out of time, so that hits may be missing. No score is ever wrong.
+    """
+
+    hits: tuple[Hit, ...]
+    took_ms: float = 0.0
+    partial: bool = False
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, position: int) -> Hit: ...
+    @overload
+    def __getitem__(self, position: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, position: int | slice) -> Hit | tuple[Hit, ...]:
+        """The hit at a position, or several as a tuple."""
+        return self.hits[position]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids, best first."""
+        return [hit.id for hit in self.hits]
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """One document as an index holds it.
+
+    Attributes:
+        id: of the document.
+        terms: its term frequencies, ``{"t17": 42, …}``.
+        vector: float32 (D,), L2-normalised; None if the index stores no vectors.
+        metadata: what was stored with it.
+    """
+
+    id: str
+    terms: Mapping[str, int]
+    vector: NDArray[np.float32] | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One document that was not indexed, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What became of the documents given to `add`.
+
+    Attributes:
+        indexed: how many are in the index now.
+        failed: every other one.
+    """
+
+    indexed: int
+    failed: tuple[Failure, ...] = ()
+
+    def __add__(self, other: IndexReport) -> IndexReport:
+        """The report of both."""
+        return IndexReport(self.indexed + other.indexed, self.failed + other.failed)
