@@ -30,7 +30,7 @@ from deepterms.rerank import COSINE_OFFSET, rerank_window, rescore
 from deepterms.results import Failure, Hit, Hits, IndexReport, StoredDocument
 from deepterms.terms import TermFrequencies
 
-__all__ = ["SurrogateIndex"]
+__all__ = ["DocumentBatch", "SurrogateIndex"]
 
 DEFAULT_THREADS = 2
 DOCUMENTS_PER_BULK = 1_000
@@ -49,14 +49,25 @@ class SurrogateIndex:
         encoder: the rule from descriptors to terms; documents and queries share it.
         layout: how codewords are stored.
         stores_vectors: whether descriptors are kept, so that hits can be re-ranked by exact cosine.
+        extractor: the spec of what made the descriptors, if it was given to `create`; ``{}`` otherwise.
     """
 
-    def __init__(self, cluster: Cluster, name: str, *, encoder: Encoder, layout: Layout, stores_vectors: bool) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        *,
+        encoder: Encoder,
+        layout: Layout,
+        stores_vectors: bool,
+        extractor: Mapping[str, Any],
+    ) -> None:
         self.cluster = cluster
         self.name = name
         self.encoder = encoder
         self.layout = layout
         self.stores_vectors = stores_vectors
+        self.extractor = extractor
         self._path = f"/{quote(name, safe='')}"
 
     def __repr__(self) -> str:
@@ -74,6 +85,7 @@ class SurrogateIndex:
         store_vectors: bool = True,
         shards: int = 1,
         replicas: int | None = None,
+        extractor: Mapping[str, Any] | None = None,
     ) -> SurrogateIndex:
         """Create an index; the templates and pipelines must be deployed.
 
@@ -85,6 +97,8 @@ class SurrogateIndex:
             store_vectors: keep the descriptors (4·D bytes a document) for exact re-ranking.
             shards: how many; scores do not depend on it.
             replicas: how many copies of each shard; default: the engine's.
+            extractor: what makes the descriptors, as plain JSON (``RMACExtractor.spec()``): kept with the index, so
+                that whoever searches it can describe a query alike.
 
         Raises:
             InvalidInput: a name that the engine would not take, or an unknown layout.
@@ -105,15 +119,23 @@ class SurrogateIndex:
         settings: dict[str, Any] = {"number_of_shards": shards}
         if replicas is not None:
             settings["number_of_replicas"] = replicas
-        meta = {
+        meta: dict[str, Any] = {
             "layout": chosen.name,
             "version": chosen.version,
             "encoder": encoder.spec(),
             "vectors": "float32" if store_vectors else None,
+            "extractor": dict(extractor or {}),
         }
         body = {"settings": settings, "mappings": {"_meta": {"deepterms": meta}}, "aliases": {name: {}}}
         cluster.request("PUT", f"/{concrete}", body=body)
-        return cls(cluster, name, encoder=encoder, layout=chosen, stores_vectors=store_vectors)
+        return cls(
+            cluster,
+            name,
+            encoder=encoder,
+            layout=chosen,
+            stores_vectors=store_vectors,
+            extractor=meta["extractor"],
+        )
 
     @classmethod
     def open(cls, client: Any, name: str, *, encoder: Encoder | None = None) -> SurrogateIndex:
@@ -159,6 +181,7 @@ class SurrogateIndex:
             encoder=own,
             layout=layout_named(meta["layout"]),
             stores_vectors=meta.get("vectors") is not None,
+            extractor=meta.get("extractor", {}),
         )
 
     def add(

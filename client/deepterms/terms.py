@@ -91,7 +91,7 @@ class TermFrequencies:
                 indices.append(component)
                 data.append(frequency)
             indptr[row + 1] = len(indices)
-        arrays = (np.array(data, dtype=np.int64), np.array(indices, dtype=np.int32), indptr)
+        arrays = (np.array(data), np.array(indices, dtype=np.int32), indptr)
         return cls(sparse.csr_array(arrays, shape=(len(documents), vocabulary_size)))
 
     def __len__(self) -> int:

@@ -1,0 +1,60 @@
+"""The commands together, and what a failure looks like: one sentence on stderr and exit status 1."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from deepterms.cli import demo, indexing, node, photos
+from deepterms.cli.terminal import complain
+from deepterms.errors import DeepTermsError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="deepterms",
+    help="Image retrieval on a stock Elasticsearch or OpenSearch.\n\n"
+    "Results go to stdout, progress and notes to stderr. Exit status: 0 done, 1 refused by the data or the cluster, 2 wrong usage.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"deepterms {version('deepterms')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+app.command("demo")(demo.demo)
+app.command("extract")(photos.extract)
+app.command("fit-whitening")(photos.fit_whitening)
+app.command("deploy")(indexing.deploy)
+app.command("index")(indexing.index)
+app.command("search")(indexing.search)
+app.add_typer(node.app, name="node")
+
+
+def main() -> None:
+    """Run the command line; the console script."""
+    try:
+        app()
+    except DeepTermsError as error:
+        complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        sys.exit(130)

@@ -1,0 +1,244 @@
+"""deepterms deploy, index and search: descriptors into a cluster, and photographs out of it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.photos import (
+    BackboneOption,
+    SizesOption,
+    WeightsOption,
+    WhiteningOption,
+    extract_folder,
+    extractor_of,
+    name_failures,
+)
+from deepterms.cli.terminal import note, print_json, print_table, progress
+from deepterms.deployment import deploy as deploy_to
+from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation
+from deepterms.errors import EncoderMismatch, IndexNotFound, InvalidInput
+from deepterms.index import DocumentBatch, SurrogateIndex
+from deepterms.results import Failure, Hits, IndexReport
+
+if TYPE_CHECKING:
+    from deepterms.features import FeatureStore, RMACExtractor
+
+__all__ = ["add_store", "deploy", "hits_table", "index", "search"]
+
+_FAILURES_SHOWN = 20
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON a hit.")]
+
+
+def deploy(
+    url: UrlOption = None,
+    replace: Annotated[bool, typer.Option(help="Overwrite resources in the cluster that differ.")] = False,
+) -> None:
+    """Put the index templates and ingest pipelines into the cluster; a second call changes nothing."""
+    report = deploy_to(connect(url), replace=replace)
+    for what in ("created", "replaced", "unchanged"):
+        for file in getattr(report, what):
+            note(f"{what:<9} {file}")
+
+
+def index(
+    name: Annotated[str, typer.Argument(help="The index; made if it does not exist.")],
+    source: Annotated[
+        Path, typer.Argument(help="A folder of photographs, a feature store, or a .npy of float32 (N, D).", exists=True)
+    ],
+    ids: Annotated[
+        Path | None,
+        typer.Option(help="For a .npy: its ids, one a line or a JSON list.", exists=True, show_default=False),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="For photographs: where descriptors go. Default: NAME-features.", show_default=False),
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="K, codewords a document. For a new index.")] = DEFAULT_TOP_K,
+    layout: Annotated[
+        str | None, typer.Option(help="frequencies or words. For a new index; default: the best.", show_default=False)
+    ] = None,
+    vectors: Annotated[bool, typer.Option(help="Keep descriptors for exact re-ranking. For a new index.")] = True,
+    shards: Annotated[int, typer.Option(help="For a new index.", min=1)] = 1,
+    replicas: Annotated[
+        int | None, typer.Option(help="For a new index; default: the engine's.", min=0, show_default=False)
+    ] = None,
+    backbone: BackboneOption = "efficientnet_lite0",
+    sizes: SizesOption = None,
+    weights: WeightsOption = "imagenet",
+    whitening: WhiteningOption = "default",
+    url: UrlOption = None,
+) -> None:
+    """Index photographs or descriptors. Photographs are described into a feature store first, so a cut run goes on.
+
+    Exit status 1 if a photograph or a document was left out; each is named.
+    """
+    from deepterms.features import FeatureStore, read_npy
+
+    client = connect(url)
+    unreadable = 0
+    if source.is_file():
+        if ids is None:
+            raise typer.BadParameter("a .npy needs --ids, a file with one id a line")
+        features = read_npy(source, ids)
+    elif (source / "store.json").exists():
+        features = FeatureStore.open(source)
+    else:
+        report = extract_folder(
+            extractor_of(backbone, sizes, weights, whitening), source.resolve(), store or Path(f"{name}-features")
+        )
+        name_failures(report.failures)
+        unreadable, features = len(report.failures), report.store
+    extractor = features.spec or {}
+    try:
+        target = SurrogateIndex.open(client, name)
+    except IndexNotFound:
+        deploy_to(client)
+        target = SurrogateIndex.create(
+            client,
+            name,
+            encoder=DeepPermutation(features.dimensions, top_k=top_k),
+            layout=layout,
+            store_vectors=vectors,
+            shards=shards,
+            replicas=replicas,
+            extractor=extractor,
+        )
+    if extractor and target.extractor and dict(extractor) != dict(target.extractor):
+        raise EncoderMismatch(
+            f"the index {name!r} holds descriptors of another extractor, which cannot be compared: "
+            f"{_differences(target.extractor, extractor)}. Use that extractor, or another index"
+        )
+    result = add_store(target, features)
+    target.refresh()
+    _name_refused(result.failed)
+    note(
+        f"{result.indexed} indexed, {len(result.failed)} refused, {unreadable} unreadable; {target.count()} in {name!r}"
+    )
+    if result.failed or unreadable:
+        sys.exit(1)
+
+
+def search(
+    name: Annotated[str, typer.Argument(help="The index.")],
+    photo: Annotated[Path | None, typer.Argument(help="A photograph.", show_default=False)] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="Instead: a document of the index.", show_default=False)
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many hits.", min=1)] = 10,
+    rerank: Annotated[
+        int | None,
+        typer.Option(help="Candidates to re-rank by exact cosine; 0 for the paper's score.", min=0, show_default="200"),
+    ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(help='A query of the engine as JSON: {"term": {"metadata.year": 2018}}', show_default=False),
+    ] = None,
+    weights: WeightsOption = "imagenet",
+    whitening: WhiteningOption = "default",
+    json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Find the photographs most similar to one."""
+    if (photo is None) == (id is None):
+        raise typer.BadParameter("give either a photograph or --id")
+    try:
+        chosen = None if filter is None else jsonlib.loads(filter)
+    except ValueError as error:
+        raise typer.BadParameter(f"--filter is not JSON: {error}") from error
+    target = SurrogateIndex.open(connect(url), name)
+    if id is not None:
+        hits = target.search_by_id(id, k=k, rerank=rerank, filter=chosen)
+    else:
+        extractor = _matching_extractor(target, weights, whitening)
+        hits = target.search(extractor.extract([photo or ""])[0], k=k, rerank=rerank, filter=chosen)
+    if hits.partial:
+        note("[yellow]a shard failed or ran out of time: hits may be missing[/yellow]")
+    if json:
+        for rank, hit in enumerate(hits, start=1):
+            print_json({"rank": rank, "id": hit.id, "score": hit.score, "metadata": dict(hit.metadata)})
+    else:
+        print_table(hits_table(hits))
+        note(f"{len(hits)} hits of {target.count()} documents; the engine took {hits.took_ms:.0f} ms")
+
+
+def hits_table(hits: Hits) -> Table:
+    """Rank, score and path of each hit."""
+    table = Table(box=None)
+    table.add_column("rank", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("path", overflow="fold")
+    for rank, hit in enumerate(hits, start=1):
+        score = f"{hit.score:.4f}" if hit.score <= 1 else f"{hit.score:,.0f}"
+        table.add_row(str(rank), score, escape(str(hit.metadata.get("path", hit.id))))
+    return table
+
+
+def add_store(target: SurrogateIndex, features: FeatureStore) -> IndexReport:
+    """Index what a feature store holds, with progress on stderr."""
+
+    def batches() -> Iterator[DocumentBatch]:
+        for batch in features.batches():
+            metadata = [{key: value for key, value in item.items() if key == "path"} for item in batch.items]
+            yield batch.ids, batch.features, metadata
+
+    done = 0
+    with progress("Indexing") as report:
+
+        def add(count: int) -> None:
+            nonlocal done
+            done += count
+            report(done, len(features))
+
+        return target.add_batches(batches(), on_progress=add)
+
+
+def _matching_extractor(target: SurrogateIndex, weights: str, whitening: str) -> RMACExtractor:
+    """The extractor that made the index's descriptors, rebuilt from its spec."""
+    from deepterms.features import RMACExtractor
+
+    spec = target.extractor
+    if not spec:
+        raise InvalidInput(
+            f"the index {target.name!r} does not say what made its descriptors, so no photograph can be compared with "
+            "them; search by --id, or from Python with a descriptor of your own"
+        )
+    sizes = ",".join(str(size) for size in spec["sizes"])
+    without = spec["whitening"] is None
+    extractor: RMACExtractor = extractor_of(spec["backbone"], sizes, weights, "none" if without else whitening)
+    if extractor.spec() != dict(spec):
+        extractor = RMACExtractor(
+            spec["backbone"],
+            sizes=spec["sizes"],
+            side=spec["side"],
+            levels=spec["levels"],
+            weights=weights,
+            whitening=extractor.whitening,
+        )
+    if extractor.spec() != dict(spec):
+        raise EncoderMismatch(
+            f"this extractor is not the one of the index {target.name!r}: {_differences(spec, extractor.spec())}. "
+            "Pass the same --weights and --whitening as when it was indexed"
+        )
+    return extractor
+
+
+def _differences(held: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    keys = sorted(key for key in held.keys() | given.keys() if held.get(key) != given.get(key))
+    return "; ".join(f"{key} is {held.get(key)!r} in the index, {given.get(key)!r} here" for key in keys)
+
+
+def _name_refused(failed: tuple[Failure, ...]) -> None:
+    for failure in failed[:_FAILURES_SHOWN]:
+        note(f"[yellow]refused[/yellow] {escape(failure.id)}: {escape(failure.reason)}")
+    if len(failed) > _FAILURES_SHOWN:
+        note(f"[yellow]refused[/yellow] … and {len(failed) - _FAILURES_SHOWN} more")

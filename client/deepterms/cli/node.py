@@ -1,0 +1,79 @@
+"""deepterms node: a real OpenSearch on this machine, without docker or Java."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from deepterms.cli.terminal import note, print_json, print_table, progress
+from deepterms.node import Node, NodeStatus
+
+__all__ = ["app", "started_node"]
+
+app = typer.Typer(help="A real OpenSearch on this machine, without docker or Java.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def started_node(*, port: int | None = None, heap: str = "1g") -> NodeStatus:
+    """Start the node if it is not running, with progress on stderr."""
+    with progress("Downloading OpenSearch") as report:
+        return Node().start(port=port, heap=heap, on_progress=report)
+
+
+@app.command()
+def start(
+    port: Annotated[
+        int | None, typer.Option(help="HTTP port. Default: the first free one from 9200 on.", show_default=False)
+    ] = None,
+    heap: Annotated[str, typer.Option(help="Java heap.")] = "1g",
+    json: JsonOption = False,
+) -> None:
+    """Start OpenSearch; the first time it is downloaded. It goes on until `deepterms node stop`."""
+    _show(started_node(port=port, heap=heap), json=json)
+
+
+@app.command()
+def stop() -> None:
+    """Stop OpenSearch; its data stays."""
+    note("stopped" if Node().stop() else "no node was running")
+
+
+@app.command()
+def status(json: JsonOption = False) -> None:
+    """Tell whether it runs, and where. Exit status 1 if it does not."""
+    found = Node().status()
+    _show(found, json=json)
+    if not found.running:
+        sys.exit(1)
+
+
+@app.command()
+def logs(lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 50) -> None:
+    """Print the last lines of its log."""
+    for line in Node().logs(lines):
+        print(line)
+
+
+def _show(found: NodeStatus, *, json: bool) -> None:
+    facts = {
+        "running": found.running,
+        "url": found.url,
+        "health": found.health,
+        "documents": found.documents,
+        "version": found.version,
+        "pid": found.pid,
+        "data": str(found.data_dir),
+        "log": str(found.log),
+    }
+    if json:
+        print_json(facts)
+        return
+    table = Table(box=None, show_header=False)
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(f"[bold]{name}", str(value))
+    print_table(table)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepterms as dt
+from deepterms.documents import bulk_lines, check_batch, decode_vector, encode_vector, normalise_rows
+from deepterms.errors import InvalidInput
+
+
+def test_bulk_lines_hold_terms_vector_and_metadata() -> None:
+    rows = np.array([[3, 0, -4, 0], [0, 1, 0, 0]], dtype=np.float32)
+    batch = check_batch(["a/ü", 'b"'], rows, [{"path": "é\n"}, {}], dimensions=4)
+    terms = dt.DeepPermutation(4, top_k=2).encode(rows)
+    first, second = bulk_lines(batch, terms, store_vectors=True)
+    assert first[0] == {"index": {"_id": "a/ü"}}
+    source = json.loads(first[1] or "")
+    np.testing.assert_array_equal(decode_vector(source.pop("vector")), np.array([0.6, 0, -0.8, 0], dtype=np.float32))
+    assert source == {"terms": {"t6": 2, "t0": 1}, "metadata": {"path": "é\n"}}
+    assert json.loads(bulk_lines(batch, terms, store_vectors=False)[1][1] or "") == {"terms": {"t1": 2}}
+    assert second[0] == {"index": {"_id": 'b"'}}
+
+
+def test_vectors_read_back_with_and_without_padding() -> None:
+    vector = np.array([1.5, -0.0, 1e-42, 3e38, 7], dtype=np.float32)
+    assert decode_vector(encode_vector(vector)).tobytes() == vector.tobytes()
+    assert decode_vector(encode_vector(vector).rstrip("=")).tobytes() == vector.tobytes()
+
+
+def test_huge_and_tiny_rows_normalise() -> None:
+    rows = np.array([[3e38, 3e38], [1e-44, 0], [3, 4]], dtype=np.float32)
+    np.testing.assert_allclose(np.linalg.norm(normalise_rows(rows).astype(np.float64), axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "reason"),
+    [
+        ("", "1 to 512 bytes"),
+        ("é" * 257, "got 514"),
+        (7, "id: Input should be a valid string"),
+        ("\ud800", "id"),
+    ],
+)
+def test_an_unusable_id_is_reported(identifier: Any, reason: str) -> None:
+    batch = check_batch([identifier, "good"], np.eye(2), None, dimensions=2)
+    assert batch.ids == ["good"]
+    np.testing.assert_array_equal(batch.features, [[0, 1]])
+    (failure,) = batch.failed
+    assert reason in failure.reason
+
+
+@pytest.mark.parametrize("bad", [{"x": {1, 2}}, {"x": float("inf")}, {3: 4}, {"x": object()}])
+def test_metadata_that_is_not_json_is_reported(bad: dict[Any, Any]) -> None:
+    batch = check_batch(["a", "b"], np.eye(2), [bad, {"fine": [1, None, {"x": "y"}]}], dimensions=2)
+    assert batch.ids == ["b"]
+    assert batch.failed[0].id == "a"
+
+
+@pytest.mark.parametrize(
+    ("ids", "metadata", "message"),
+    [
+        (["a"], None, "aligned by position; got 1 ids, 2 features"),
+        (["a", "b"], [{}], "2 ids, 2 features, 1 metadata"),
+        ("ab", None, "one text"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(ids: Any, metadata: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        check_batch(ids, np.eye(2), metadata, dimensions=2)

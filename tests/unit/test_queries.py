@@ -1,0 +1,50 @@
+"""Search bodies and the re-ranking script's parameters."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import deepterms as dt
+from deepterms.documents import normalise_rows
+from deepterms.queries import search_body
+from deepterms.rerank import CHARACTER_BITS, QUERY_LEVELS, rescore
+
+
+def test_one_boosted_clause_a_codeword() -> None:
+    terms = dt.DeepPermutation(4, top_k=2).encode([0.0, 3.0, -4.0, 0.0])
+    body = search_body(terms, k=5, filter={"term": {"metadata.year": 2018}})
+    assert body == {
+        "size": 5,
+        "query": {
+            "bool": {
+                "should": [
+                    {"term": {"codewords": {"value": "t1", "boost": 1}}},
+                    {"term": {"codewords": {"value": "t6", "boost": 2}}},
+                ],
+                "minimum_should_match": 1,
+                "filter": [{"term": {"metadata.year": 2018}}],
+            }
+        },
+        "_source": ["metadata"],
+        "track_total_hits": False,
+    }
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 256, 2048])
+def test_the_query_text_reads_back_to_the_query(dimensions: int) -> None:
+    rng = np.random.default_rng(dimensions)
+    query = normalise_rows(rng.standard_normal((1, dimensions)).astype(np.float32))[0]
+    body = rescore(query, window=50)
+    assert body["window_size"] == 50
+    params = body["query"]["rescore_query"]["script_score"]["script"]["params"]
+    # As it travels: JSON, and Java's chars are UTF-16.
+    characters = np.frombuffer(json.loads(json.dumps(params["query"])).encode("utf-16-le"), dtype="<u2").astype(
+        np.int64
+    )
+    assert len(characters) == 2 * dimensions
+    assert characters.max() < 0xD800
+    numbers = (characters[0::2] << CHARACTER_BITS) + characters[1::2] - (QUERY_LEVELS + 1)
+    np.testing.assert_allclose(numbers * params["scale"], query, atol=2e-9)
