@@ -16,7 +16,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="deepterms",
     help="Image retrieval on a stock Elasticsearch or OpenSearch.\n\n"
-    "Results go to stdout, progress and notes to stderr. Exit status: 0 done, 1 refused by the data or the cluster, 2 wrong usage.",
+    "Results go to stdout, progress and notes to stderr.\n\n"
+    "Exit status: 0 done, 1 refused by the data or the cluster, 2 wrong usage.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

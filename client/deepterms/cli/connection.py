@@ -19,7 +19,7 @@ UrlOption = Annotated[
         "--url",
         envvar="DEEPTERMS_URL",
         help="The cluster. Default: the node that `deepterms node start` runs. "
-        "Credentials come from DEEPTERMS_USER and DEEPTERMS_PASSWORD, or DEEPTERMS_API_KEY; a private CA from DEEPTERMS_CA_CERTS.",
+        "Also read: DEEPTERMS_USER and DEEPTERMS_PASSWORD, or DEEPTERMS_API_KEY; DEEPTERMS_CA_CERTS.",
         show_default=False,
     ),
 ]
