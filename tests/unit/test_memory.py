@@ -129,7 +129,7 @@ def test_one_bad_document_stops_no_other() -> None:
     ("options", "message"),
     [({"k": 0}, "k is 0"), ({"rerank": -1}, "rerank is -1"), ({"rerank": 5}, "stores no vectors")],
 )
-def test_impossible_searches_are_refused(options: dict[str, int], message: str) -> None:
+def test_impossible_searches_are_refused(options: dict[str, Any], message: str) -> None:
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8), store_vectors=False)
     with pytest.raises(InvalidInput, match=message):
         index.search(features(1)[0], **options)

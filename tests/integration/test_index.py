@@ -1,0 +1,214 @@
+"""SurrogateIndex on real clusters: making, opening, filling, and what is refused with which sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms import index as index_module
+from deepterms.engines import Cluster
+from deepterms.errors import (
+    ClusterError,
+    EncoderMismatch,
+    IndexAlreadyExists,
+    IndexNotFound,
+    InvalidInput,
+    RequestRefused,
+    UnsupportedEngine,
+)
+
+ENCODER = dt.DeepPermutation(64, top_k=16)
+
+
+def features(count: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, 64)).astype(np.float32)
+
+
+@pytest.fixture
+def index(cluster: Any, unique_name: str) -> dt.SurrogateIndex:
+    dt.deploy(cluster)
+    return dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0)
+
+
+def test_an_index_is_an_alias_that_any_client_can_open(cluster: Any, index: dt.SurrogateIndex) -> None:
+    same = dt.SurrogateIndex.open(cluster, index.name)
+    assert same.encoder == ENCODER
+    assert (same.layout, same.stores_vectors, same.extractor) == (index.layout, True, {})
+    aliases = Cluster(cluster).request("GET", f"/_alias/{index.name}")
+    assert list(aliases) == [index.layout.index_name(index.name)]
+    by_its_own_name = dt.SurrogateIndex.open(cluster, index.layout.index_name(index.name))
+    assert by_its_own_name.encoder == ENCODER
+
+
+def test_another_encoder_is_refused(cluster: Any, index: dt.SurrogateIndex) -> None:
+    assert dt.SurrogateIndex.open(cluster, index.name, encoder=ENCODER).name == index.name
+    with pytest.raises(
+        EncoderMismatch, match=r"of deep-permutation/d64/crelu/k16, not of deep-permutation/d64/crelu/k17"
+    ):
+        dt.SurrogateIndex.open(cluster, index.name, encoder=dt.DeepPermutation(64, top_k=17))
+    with pytest.raises(InvalidInput, match=r"expected \(N, 64\)"):
+        index.search(np.ones(65))
+
+
+def test_a_taken_name_is_refused(cluster: Any, index: dt.SurrogateIndex) -> None:
+    with pytest.raises(IndexAlreadyExists, match="open it with"):
+        dt.SurrogateIndex.create(cluster, index.name, encoder=ENCODER)
+
+
+def test_an_index_that_is_not_there(cluster: Any, unique_name: str) -> None:
+    with pytest.raises(IndexNotFound, match="make one with SurrogateIndex"):
+        dt.SurrogateIndex.open(cluster, unique_name)
+
+
+def test_an_index_of_somebody_else_is_not_opened(cluster: Any, unique_name: str) -> None:
+    concrete = f"deepterms-none-{unique_name}-1"
+    Cluster(cluster).request("PUT", f"/{concrete}", body={"settings": {"number_of_replicas": 0}})
+    with pytest.raises(ClusterError, match="names no encoder"):
+        dt.SurrogateIndex.open(cluster, concrete)
+
+
+def test_without_templates_nothing_is_created(cluster: Any, unique_name: str) -> None:
+    layout = Cluster(cluster).engine.default_layout
+    Cluster(cluster).request("DELETE", f"/_index_template/{layout.resource}")
+    try:
+        with pytest.raises(ClusterError, match="call deepterms"):
+            dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER)
+        assert not Cluster(cluster).request("HEAD", f"/{unique_name}")
+    finally:
+        dt.deploy(cluster)
+
+
+def test_a_template_that_overrides_ours_is_found_out(cluster: Any, unique_name: str) -> None:
+    dt.deploy(cluster)
+    other = {"index_patterns": [f"deepterms-*{unique_name}*"], "priority": 9_000, "template": {"settings": {}}}
+    other["template"] = {"settings": {"index": {"default_pipeline": "theirs"}}}
+    Cluster(cluster).request("PUT", f"/_index_template/{unique_name}", body=other)
+    try:
+        with pytest.raises(ClusterError, match="another index template overrides"):
+            dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER)
+    finally:
+        Cluster(cluster).request("DELETE", f"/_index_template/{unique_name}")
+
+
+def test_a_layout_that_the_engine_lacks(elasticsearch: Any, unique_name: str) -> None:
+    dt.deploy(elasticsearch)
+    with pytest.raises(UnsupportedEngine, match="it has: words"):
+        dt.SurrogateIndex.create(elasticsearch, unique_name, encoder=ENCODER, layout="frequencies")
+
+
+def test_many_pieces_are_streamed_and_counted(index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "DOCUMENTS_PER_BULK", 7)
+    rows = features(100)
+    ids = [f"d{number}" for number in range(100)]
+    done: list[int] = []
+    report = index.add(ids, rows, metadata=[{"n": n} for n in range(100)], threads=3, on_progress=done.append)
+    assert report == dt.IndexReport(100)
+    assert sum(done) == 100
+    index.refresh()
+    assert index.count() == 100
+    for row in (0, 6, 7, 99):
+        (hit,) = index.search(rows[row], k=1)
+        assert (hit.id, dict(hit.metadata)) == (f"d{row}", {"n": row})
+        assert hit.score == pytest.approx(1, abs=5e-7)
+    report = index.add_batches((ids[n : n + 13], -rows[n : n + 13], None) for n in range(0, 100, 13))
+    assert report == dt.IndexReport(100)
+    index.refresh()
+    assert index.count() == 100
+    assert index.search(-rows[50], k=1).ids == ["d50"]
+
+
+def test_each_bad_document_is_named_and_the_rest_is_indexed(index: dt.SurrogateIndex) -> None:
+    rows = features(8)
+    rows[1, 2], rows[2] = np.inf, 0
+    ids: list[Any] = ["ok-0", "infinite", "zero", "ok-3", "", "conflict", "ok-3", "ok-7"]
+    metadata: list[dict[str, Any]] = [{"year": 2001}, {}, {}, {"year": 2003}, {}, {"year": "not a number"}, {}, {}]
+    index.add(["first"], features(1, seed=5), metadata=[{"year": 2000}])  # makes metadata.year a number
+    report = index.add(ids, rows, metadata=metadata)
+    assert report.indexed == 3
+    reasons = {failure.id: failure.reason for failure in report.failed}
+    assert list(reasons) == ["infinite", "zero", "", "ok-3", "conflict"]
+    assert "NaN or infinite" in reasons["infinite"]
+    assert "metadata.year" in reasons["conflict"] or "not a number" in reasons["conflict"]
+    index.refresh()
+    assert index.count() == 4
+
+
+def test_a_request_refused_as_a_whole_names_every_document(
+    index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = index.cluster.bulk
+    calls = iter([False, True, False])
+
+    def sometimes(actions: Any, *, index: str) -> Any:
+        if next(calls):
+            raise RequestRefused("refused (HTTP 403): no rights", status=403)
+        return real(actions, index=index)
+
+    monkeypatch.setattr(index.cluster, "bulk", sometimes)
+    monkeypatch.setattr(index_module, "DOCUMENTS_PER_BULK", 10)
+    report = index.add([f"d{n}" for n in range(30)], features(30), threads=1)
+    assert report.indexed == 20
+    assert [failure.id for failure in report.failed] == [f"d{n}" for n in range(10, 20)]
+    assert {failure.reason for failure in report.failed} == {"refused (HTTP 403): no rights"}
+
+
+def test_deletes(index: dt.SurrogateIndex) -> None:
+    index.add(["a", "b", "c"], features(3))
+    index.refresh()
+    assert index.delete(["a", "never there"]) == dt.IndexReport(2)
+    index.refresh()
+    assert index.count() == 2
+    with pytest.raises(InvalidInput, match="refresh"):
+        index.search_by_id("a")
+    index.drop()
+    with pytest.raises(IndexNotFound):
+        dt.SurrogateIndex.open(index.cluster.client, index.name)
+
+
+def test_odd_ids_and_metadata_come_back_as_they_were(index: dt.SurrogateIndex) -> None:
+    ids = ["a/b.jpg", "ü é 漢字", 'quote"\\', "%2F", "x" * 512, " space "]
+    rows = features(len(ids))
+    metadata = [{"path": f"/photos/{id[:20]}\n\t\u2028", "list": [1, [2, None]], "empty": {}} for id in ids]
+    assert index.add(ids, rows, metadata=metadata) == dt.IndexReport(len(ids))
+    index.refresh()
+    for id, row, given in zip(ids, rows, metadata, strict=True):
+        (hit,) = index.search(row, k=1)
+        assert (hit.id, dict(hit.metadata)) == (id, given)
+    assert index.delete(ids).indexed == len(ids)
+    index.refresh()
+    assert index.count() == 0
+
+
+def test_filter_needs_a_codeword_in_common(index: dt.SurrogateIndex) -> None:
+    """Without minimum_should_match a filter alone would match, and score 0."""
+    one, other = np.zeros((2, 64), dtype=np.float32)
+    one[0], other[1] = 1, 1
+    index.add(["one"], one[np.newaxis], metadata=[{"x": 1}])
+    index.refresh()
+    assert index.search(other, filter={"term": {"metadata.x": 1}}, rerank=0).ids == []
+    assert index.search(one, filter={"term": {"metadata.x": 1}}, rerank=0).ids == ["one"]
+
+
+def test_rerank_needs_vectors(cluster: Any, unique_name: str) -> None:
+    dt.deploy(cluster)
+    index = dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, store_vectors=False, replicas=0)
+    rows = features(10)
+    index.add([str(n) for n in range(10)], rows)
+    index.refresh()
+    assert index.search(rows[3], k=1)[0].score == 16 * 17 * 33 / 6
+    with pytest.raises(InvalidInput, match="stores no vectors"):
+        index.search(rows[3], rerank=10)
+    document = index.get("3")
+    assert document is not None
+    assert document.vector is None
+
+
+def test_a_query_that_the_engine_refuses_says_why(index: dt.SurrogateIndex) -> None:
+    with pytest.raises(RequestRefused, match="HTTP 400") as refusal:
+        index.search(features(1)[0], filter={"no_such_query": {}})
+    assert "no_such_query" in str(refusal.value)
+    assert refusal.value.status == 400

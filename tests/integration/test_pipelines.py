@@ -1,0 +1,111 @@
+"""The pipelines as producers meet them: real bulk requests without Python's checks before them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepterms as dt
+from deepterms.engines import Cluster
+from deepterms.layouts import LAYOUTS
+
+VECTOR = base64.b64encode(np.ones(4, dtype="<f4").tobytes()).decode()
+PADDED = base64.b64encode(np.ones(5, dtype="<f4").tobytes()).decode()
+
+GOOD: dict[str, dict[str, Any]] = {
+    "plain": {"terms": {"t1": 3, "t2": 1}},
+    "with a vector": {"terms": {"t1": 1}, "vector": VECTOR, "metadata": {"n": 1}},
+    "with a padded vector": {"terms": {"t1": 1}, "vector": PADDED},
+    "other names": {"terms": {"pivot_7-b": 600}},
+}
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no terms": ({"metadata": {}}, "[check-terms] field [terms] is missing; expected an object"),
+    "null terms": ({"terms": None}, "[check-terms] field [terms] is missing"),
+    "text for terms": ({"terms": "t1 t1"}, "[check-terms] field [terms] is [t1 t1]; expected an object"),
+    "no codewords": ({"terms": {}}, "has 0 codewords; expected 1 to 5000"),
+    "too many": ({"terms": {f"t{n}": 1 for n in range(5_001)}}, "has 5001 codewords"),
+    "zero": ({"terms": {"t1": 0}}, "has [0] for the codeword [t1]; expected a whole number from 1 to 65535"),
+    "negative": ({"terms": {"t1": -5}}, "has [-5] for the codeword [t1]"),
+    "fraction": ({"terms": {"t1": 1.5}}, "has [1.5] for the codeword [t1]"),
+    "huge": ({"terms": {"t1": 2**40}}, f"has [{2**40}] for the codeword [t1]"),
+    "text frequency": ({"terms": {"t1": "3"}}, "has [3] for the codeword [t1]"),
+    "null frequency": ({"terms": {"t1": None}}, "has [null] for the codeword [t1]"),
+    "space in a name": ({"terms": {"t1 t2": 1}}, "has the codeword [t1 t2]; expected 1 to 32 letters"),
+    "delimiter in a name": ({"terms": {"t1|9": 1}}, "has the codeword [t1|9]"),
+    "empty name": ({"terms": {"": 1}}, "has the codeword []"),
+    "long name": ({"terms": {"t" * 33: 1}}, "expected 1 to 32 letters"),
+    "vector of numbers": ({"terms": {"t1": 1}, "vector": [1, 2]}, "[check-vector] field [vector] is not text"),
+    "vector cut short": ({"terms": {"t1": 1}, "vector": VECTOR[:-1]}, "multiple of 4"),
+    "vector left behind": ({"terms": {"t1": 1}, "vector_bytes": 16}, "[check-vector] field [vector] is missing, but"),
+    "unknown field": ({"terms": {"t1": 1}, "colour": "red"}, "colour"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_each_bad_document_fails_alone_with_a_sentence(cluster: Any, unique_name: str, layout: Any) -> None:
+    own = Cluster(cluster)
+    if not own.engine.has(layout):
+        return
+    dt.deploy(cluster)
+    index = dt.SurrogateIndex.create(
+        cluster, unique_name, encoder=dt.DeepPermutation(4, top_k=2), layout=layout.name, replicas=0
+    )
+    documents = {**GOOD, **{name: document for name, (document, _) in BAD.items()}}
+    outcomes = dict(
+        own.bulk(
+            [({"index": {"_id": name}}, json.dumps(document)) for name, document in documents.items()],
+            index=unique_name,
+        )
+    )
+    assert {name for name, why in outcomes.items() if not why} == set(GOOD)
+    for name, (_, sentence) in BAD.items():
+        assert sentence in outcomes[name], (name, outcomes[name])
+    index.refresh()
+    assert index.count() == len(GOOD)
+
+
+def test_a_text_too_long_for_the_loop_limit_is_refused(cluster: Any, unique_name: str) -> None:
+    dt.deploy(cluster)
+    dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(4, top_k=2), layout="words", replicas=0)
+    largest = {f"t{n}": 57_142 for n in range(7)}  # 399,994 words
+    ((_, fine), (_, refused)) = Cluster(cluster).bulk(
+        [
+            ({"index": {"_id": "fine"}}, json.dumps({"terms": largest})),
+            ({"index": {"_id": "long"}}, json.dumps({"terms": {**largest, "t7": 7}})),
+        ],
+        index=unique_name,
+    )
+    assert fine == ""
+    assert "stands for a text of 400001 words; expected at most 400000" in refused
+
+
+def test_a_plain_reindex_cannot_lose_vectors_silently(cluster: Any, unique_name: str) -> None:
+    """The engine copies _source, which holds no vector; such a copy is refused document by document."""
+    dt.deploy(cluster)
+    encoder = dt.DeepPermutation(8, top_k=4)
+    rows = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    ids = [str(n) for n in range(5)]
+    for store_vectors, copied in ((True, 0), (False, 5)):
+        source = dt.SurrogateIndex.create(
+            cluster, f"{unique_name}-{copied}", encoder=encoder, store_vectors=store_vectors, replicas=0
+        )
+        source.add(ids, rows)
+        source.refresh()
+        target = dt.SurrogateIndex.create(
+            cluster, f"{unique_name}-{copied}-copy", encoder=encoder, store_vectors=store_vectors, replicas=0
+        )
+        body = {"source": {"index": source.name}, "dest": {"index": target.name}, "conflicts": "proceed"}
+        own = Cluster(cluster)
+        if store_vectors:
+            with pytest.raises(Exception, match="send it along"):
+                own.request("POST", "/_reindex", body=body, params={"refresh": True})
+        else:
+            own.request("POST", "/_reindex", body=body, params={"refresh": True})
+            found, expected = (one.search(rows[0], k=5).hits for one in (target, source))
+            assert {hit.id: hit.score for hit in found} == {hit.id: hit.score for hit in expected}
+        assert target.count() == copied
