@@ -1,0 +1,271 @@
+"""Names of the engines' images to images in the Docker daemon: found there, pulled, or built from packages.
+
+`python -m tests.clusters.images` is the set-up step of `scripts/test`, and the only thing that builds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import docker
+import docker.errors
+from testcontainers.core.docker_client import DockerClient, get_docker_host
+
+from deepterms.errors import NodeError
+from deepterms.node.assembly import assemble
+from deepterms.node.distribution import CONFIG, MODULES, VERSION
+from deepterms.node.jars import maven, sha256_of
+from deepterms.node.launch import java_arguments
+from deepterms.node.lock import load_lock
+from tests.clusters import ClusterUnavailable
+
+__all__ = ["CONTAINER_LABEL", "ELASTICSEARCH", "OPENSEARCH", "connect", "provide"]
+
+_ELASTICSEARCH_VERSION = "9.2.0"
+_OFFICIAL_OPENSEARCH = f"opensearchproject/opensearch:{VERSION}"
+_OFFICIAL_ELASTICSEARCH = f"elasticsearch:{_ELASTICSEARCH_VERSION}"
+
+OPENSEARCH = os.environ.get("DEEPTERMS_OPENSEARCH_IMAGE") or _OFFICIAL_OPENSEARCH
+ELASTICSEARCH = os.environ.get("DEEPTERMS_ELASTICSEARCH_IMAGE") or _OFFICIAL_ELASTICSEARCH
+
+# On the containers of the tests, so that those of a killed run can be told from other people's.
+CONTAINER_LABEL = "deepterms.tests"
+# On an image built here: the hash of what it was made from. An image without it was pulled.
+_INPUTS_LABEL = "deepterms.inputs"
+
+# The modules (Painless, ingest, analysis and more) that Maven Central's Elasticsearch comes without, one folder each.
+_MODULES_VARIABLE = "DEEPTERMS_ELASTICSEARCH_MODULES"
+_ELASTICSEARCH_GROUP = "org.elasticsearch.distribution.integ-test-zip"
+_ELASTICSEARCH_SHA256 = "bf44938a0490ba2a303d39c9cb64b38963dd08c812ce93e10816e878585bcb6b"
+
+_BASE = "deepterms-test-base:latest"
+_DEBIAN = "trixie"  # the first one with Java 21, which both engines need
+_PACKAGES = ("openjdk-21-jre-headless", "ca-certificates", "curl")
+
+_CONTEXT = Path(__file__).parent / "image"
+# As in the official images. Without it they listen inside the container only.
+_LISTEN = "network.host: 0.0.0.0\n"
+
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+_REGISTRY_TIMEOUT = 20  # seconds for the registry to say whether it has the image
+_LONG_TIMEOUT = 900  # seconds for the daemon to pull or to build it
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to build the image of one engine.
+
+    Attributes:
+        engine: the folder's name, and the command's in its bin/.
+        inputs: hash of everything that the image is made from.
+        unpack: fills the folder given with the engine's distribution.
+    """
+
+    engine: str
+    inputs: str
+    unpack: Callable[[Path], None]
+
+
+@contextmanager
+def connect(timeout: int = 60) -> Iterator[docker.DockerClient]:
+    """A client of the Docker daemon that testcontainers uses.
+
+    Raises:
+        ClusterUnavailable: no daemon answers.
+    """
+    host = get_docker_host() or _DEFAULT_HOST
+    try:
+        if host.startswith("unix:"):
+            # docker-py leaves a socket open that it could not connect, which fails whatever test comes next.
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(host.removeprefix("unix://"))
+        client = DockerClient(timeout=timeout).client
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        raise ClusterUnavailable(f"Docker does not answer at {host} ({error})") from error
+    with closing(client):
+        yield client
+
+
+def provide(image: str, *, build: bool = False) -> None:
+    """Makes the Docker daemon hold an image.
+
+    Args:
+        image: its name and tag.
+        build: build it where it cannot be pulled, or was built from something else than it would be now.
+
+    Raises:
+        ClusterUnavailable: the image cannot be had.
+    """
+    recipe = _recipe(image) if build else None
+    with connect() as client:
+        local = _find(client, image)
+    if local:
+        if not recipe or local.labels.get(_INPUTS_LABEL) in (None, recipe.inputs):
+            return
+    else:
+        try:
+            _pull(image)
+            return
+        except ClusterUnavailable:
+            if not recipe:
+                raise
+    _build(image, recipe)
+
+
+def _find(client: docker.DockerClient, image: str) -> Any:
+    try:
+        return client.images.get(image)
+    except docker.errors.ImageNotFound:
+        return None
+
+
+def _pull(image: str) -> None:
+    try:
+        # Where there is no way out this question fails in seconds; pulling would try for minutes.
+        with connect(_REGISTRY_TIMEOUT) as client:
+            client.api.inspect_distribution(image)
+        _say(f"pulling {image}")
+        with connect(_LONG_TIMEOUT) as client:
+            client.images.pull(image)
+    except (docker.errors.DockerException, OSError) as error:
+        hint = f"; set {_MODULES_VARIABLE} and run scripts/test to build it" if image == _OFFICIAL_ELASTICSEARCH else ""
+        reason = getattr(error, "explanation", None) or error  # the daemon's own words, if it said any
+        raise ClusterUnavailable(f"image {image} is not here and cannot be pulled ({reason}){hint}") from error
+
+
+def _recipe(image: str) -> Recipe | None:
+    if image == _OFFICIAL_OPENSEARCH:
+        contents = [load_lock().to_json(), *CONFIG.values(), *(module.descriptor(VERSION) for module in MODULES)]
+        return Recipe("opensearch", _hash(*contents, _opensearch_command(), *_shared_inputs()), _unpack_opensearch)
+    modules = os.environ.get(_MODULES_VARIABLE)
+    if image == _OFFICIAL_ELASTICSEARCH and modules:
+        folder = Path(modules)
+        contents = [f"{path.relative_to(folder)} {sha256_of(path)}" for path in sorted(folder.glob("*/*"))]
+        inputs = _hash(_ELASTICSEARCH_SHA256, *contents, *_shared_inputs())
+        return Recipe("elasticsearch", inputs, lambda home: _unpack_elasticsearch(home, folder))
+    return None
+
+
+def _shared_inputs() -> list[str]:
+    return [_base_inputs(), _LISTEN, *(path.read_text(encoding="utf-8") for path in sorted(_CONTEXT.iterdir()))]
+
+
+def _base_inputs() -> str:
+    return _hash(_DEBIAN, *_PACKAGES)
+
+
+def _build(image: str, recipe: Recipe) -> None:
+    try:
+        # Not in /tmp, which may be small, and where debootstrap may not make devices.
+        with connect(_LONG_TIMEOUT) as client, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+            _provide_base(client, Path(folder) / "base")
+            _say(f"building {image}")
+            context = Path(folder) / "context"
+            shutil.copytree(_CONTEXT, context)
+            recipe.unpack(context / recipe.engine)
+            (context / recipe.engine / "config" / f"{recipe.engine}.yml").write_text(_LISTEN, encoding="utf-8")
+            client.images.build(
+                path=str(context),
+                tag=image,
+                buildargs={"base": _BASE, "engine": recipe.engine},
+                labels={_INPUTS_LABEL: recipe.inputs},
+                rm=True,
+                forcerm=True,
+            )
+            client.images.prune({"dangling": True, "label": _INPUTS_LABEL})
+    except docker.errors.BuildError as error:
+        log = "".join(line.get("stream", "") for line in error.build_log)
+        raise ClusterUnavailable(f"image {image} cannot be built: {error}\n{log}") from error
+    except (docker.errors.DockerException, NodeError, OSError, RuntimeError) as error:
+        raise ClusterUnavailable(f"image {image} cannot be built: {error}") from error
+
+
+def _provide_base(client: docker.DockerClient, root: Path) -> None:
+    """Debian with Java, from Debian's own archive."""
+    local = _find(client, _BASE)
+    if local and local.labels.get(_INPUTS_LABEL) == _base_inputs():
+        return
+    if os.geteuid() != 0 or not shutil.which("debootstrap"):
+        raise ClusterUnavailable(f"{_BASE} cannot be built: that needs root and debootstrap")
+    _say(f"building {_BASE} from Debian's packages")
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _DEBIAN, str(root)]
+    # What it mounts goes away with its own namespace, whatever happens.
+    made = subprocess.run(["unshare", "--mount", *command], capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise ClusterUnavailable(f"{_BASE} cannot be built: {(made.stdout + made.stderr)[-1000:]}")
+    unwanted = ("./var/cache/apt/archives/*.deb", "./var/lib/apt/lists/*", "./usr/share/locale/*", "./usr/share/doc/*")
+    tar = ["tar", "--directory", str(root), *(f"--exclude={pattern}" for pattern in unwanted), "--create", "."]
+    with subprocess.Popen(tar, stdout=subprocess.PIPE) as archive:
+        name, tag = _BASE.split(":")
+        client.api.import_image_from_stream(
+            archive.stdout, repository=name, tag=tag, changes=[f"LABEL {_INPUTS_LABEL}={_base_inputs()}"]
+        )
+    if archive.returncode:
+        raise ClusterUnavailable(f"{_BASE} cannot be built: tar ended with {archive.returncode}")
+
+
+def _unpack_opensearch(home: Path) -> None:
+    assemble(home)
+    command = home / "bin" / "opensearch"
+    command.write_text(_opensearch_command(), encoding="utf-8")
+    command.chmod(0o755)
+
+
+def _opensearch_command() -> str:
+    """A script that starts the node as the embedded one is started; OPENSEARCH_JAVA_OPTS has the last word."""
+    arguments = java_arguments(PurePosixPath("/usr/share/opensearch"))
+    main = arguments.index("-cp")
+    options, rest = shlex.join(arguments[:main]), shlex.join(arguments[main:])
+    return f'#!/bin/bash\nexec java {options} $OPENSEARCH_JAVA_OPTS {rest} "$@"\n'
+
+
+def _unpack_elasticsearch(home: Path, modules: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=home.parent.parent) as folder:
+        project = maven(Path(folder)).project(_ELASTICSEARCH_GROUP, "elasticsearch")
+        archive = project.at_version(_ELASTICSEARCH_VERSION).artifact(packaging="zip").resolve()
+        if sha256_of(archive) != _ELASTICSEARCH_SHA256:
+            raise ClusterUnavailable(f"{archive.name} as downloaded is not what these tests were written for")
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(folder)
+        (Path(folder) / f"elasticsearch-{_ELASTICSEARCH_VERSION}").rename(home)
+    for command in (home / "bin").iterdir():
+        command.chmod(0o755)  # zipfile does not restore modes
+    for descriptor in modules.glob("*/plugin-descriptor.properties"):
+        shutil.copytree(descriptor.parent, home / "modules" / descriptor.parent.name)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _say(text: str) -> None:
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Provides both images. A missing one is no failure here: its tests are skipped and named, or fail if required."""
+    for image in (OPENSEARCH, ELASTICSEARCH):
+        try:
+            provide(image, build=True)
+        except ClusterUnavailable as error:
+            _say(f"going on without: {error}")
+    with connect() as client:
+        client.containers.prune({"label": CONTAINER_LABEL})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Fixtures on real clusters, and what becomes of a test whose cluster cannot be had."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future
+
+import pytest
+
+from tests.clusters import ClusterUnavailable
+from tests.clusters.containers import ENGINES, Client, delete_indices, running_clusters
+
+pytest_plugins = ["pytester"]
+
+_NO_CLUSTER = "no cluster: "
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-clusters",
+        action="store_true",
+        help="fail the tests whose cluster cannot be had, instead of skipping them",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _engines(item):
+            item.add_marker(pytest.mark.cluster)
+
+
+def _engines(item: pytest.Item) -> set[str]:
+    """Names of the engines that a test runs on."""
+    engines = ENGINES.keys() & getattr(item, "fixturenames", ())
+    if isinstance(item, pytest.Function) and "cluster" in item.fixturenames:
+        engines.add(str(item.callspec.params["cluster"]))
+    return engines
+
+
+@pytest.fixture(scope="session")
+def clusters(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Client]]]:
+    """One cluster an engine that any of the selected tests needs, started when the first of them does."""
+    engines = {engine for item in request.session.items for engine in _engines(item)}
+    with running_clusters(engines) as futures:
+        yield futures
+
+
+@pytest.fixture(scope="session")
+def opensearch(clusters: Mapping[str, Future[Client]]) -> Client:
+    """A client of a single-node OpenSearch, which lives as long as the run."""
+    return clusters["opensearch"].result()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch(clusters: Mapping[str, Future[Client]]) -> Client:
+    """A client of a single-node Elasticsearch, which lives as long as the run."""
+    return clusters["elasticsearch"].result()
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def cluster(request: pytest.FixtureRequest) -> Client:
+    """A client of either engine: the test runs once on each."""
+    client: Client = request.getfixturevalue(request.param)
+    return client
+
+
+@pytest.fixture
+def unique_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name for an index or alias; after the test, its indices are deleted from the clusters that the test ran on."""
+    # From the test's own name, not random: a failure can be repeated letter by letter.
+    name = "test-" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    yield name
+    for engine in _engines(request.node):
+        delete_indices(request.getfixturevalue(engine), name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    try:
+        return (yield)
+    except ClusterUnavailable as error:
+        reason = f"{_NO_CLUSTER}{error}"
+    # Out of the except clause, so that the report is the reason and not a chain of tracebacks.
+    if item.config.getoption("--require-clusters"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+pytest_runtest_call = pytest_runtest_setup  # a test may also find out by itself
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names the tests that were skipped for want of a cluster, which a line of dots and s would hide."""
+    reasons: dict[str, list[str]] = {}
+    for report in terminalreporter.getreports("skipped"):
+        if isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            if reason.startswith(_NO_CLUSTER):
+                reasons.setdefault(reason.removeprefix(_NO_CLUSTER), []).append(report.nodeid)
+    if reasons:
+        count = sum(map(len, reasons.values()))
+        terminalreporter.section(f"{count} skipped for want of a cluster", yellow=True)
+        for reason, tests in reasons.items():
+            terminalreporter.line(reason)
+            for test in tests:
+                terminalreporter.line(f"  {test}")
