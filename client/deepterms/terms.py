@@ -50,12 +50,11 @@ class TermFrequencies:
     matrix: sparse.csr_array
 
     def __post_init__(self) -> None:
-        matrix = sparse.csr_array(self.matrix)
+        matrix = self.matrix if isinstance(self.matrix, sparse.csr_array) else sparse.csr_array(self.matrix)
         if matrix.ndim != 2:
             raise InvalidInput(f"term frequencies are a matrix (N, V); got {matrix.ndim} dimension(s)")
-        if matrix.nnz and (
-            matrix.data.min() < 1 or matrix.data.max() > MAX_TERM_FREQUENCY or np.any(matrix.data % 1 != 0)
-        ):
+        whole = matrix.dtype.kind in "iu" or not np.any(matrix.data % 1 != 0)
+        if matrix.nnz and not (whole and matrix.data.min() >= 1 and matrix.data.max() <= MAX_TERM_FREQUENCY):
             raise InvalidInput(
                 f"term frequencies are whole numbers from 1 to {MAX_TERM_FREQUENCY}; "
                 f"got values from {matrix.data.min()} to {matrix.data.max()}"

