@@ -1,0 +1,5 @@
+"""python -m deepterms: the command line."""
+
+from deepterms.cli import main
+
+main()

