@@ -7,6 +7,7 @@ DeepTermsError
 │   └── EncoderMismatch          terms or vectors made for another encoder
 ├── MissingExtra                 an optional dependency that is not installed (also an ImportError)
 ├── FeatureStoreError            a feature store that is damaged or belongs to another extractor
+├── PackageUnavailable           a package that photographs come from cannot be downloaded
 ├── NodeError                    the embedded OpenSearch cannot be assembled, started or stopped
 └── ClusterError                 anything the cluster answered or failed to answer
     ├── ClusterUnreachable       no answer
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidInput",
     "MissingExtra",
     "NodeError",
+    "PackageUnavailable",
     "RequestRefused",
     "UnreadableImage",
     "UnreadableImages",
@@ -94,6 +96,10 @@ class MissingExtra(DeepTermsError, ImportError):
 
 class FeatureStoreError(DeepTermsError):
     """A feature store is damaged, or was written with other settings."""
+
+
+class PackageUnavailable(DeepTermsError):
+    """A package cannot be downloaded here; the message is the client's own, or says which client is missing."""
 
 
 class NodeError(DeepTermsError):

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepterms.errors import InvalidInput, MissingExtra
-from deepterms.evaluation import PackageUnavailable, build_photos, package_photos, read_holidays, training_photos
+from deepterms.errors import InvalidInput, MissingExtra, PackageUnavailable
+from deepterms.evaluation import build_photos, package_photos, read_holidays, training_photos
 from deepterms.evaluation.packages import Package
 from deepterms.evaluation.photo_cache import PhotoCache
 from deepterms.evaluation.photo_manifest import Group, Manifest, Photograph, read_manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deepterms.evaluation import PackageUnavailable
+from deepterms.errors import PackageUnavailable
 from deepterms.evaluation.packages import Package, download, read_members
 from tests.evaluation.archives import Files, qt_resources, write_deb, write_folder, write_tgz, write_wheel
 from tests.evaluation.conftest import Registry
