@@ -42,7 +42,7 @@ def demo(
     photos: Annotated[
         Path | None,
         typer.Argument(
-            help="Your own folder of photographs. Default: about 200 real ones out of packages, with known partners.",
+            help="Your own photographs; mAP too if they are named as INRIA Holidays. Default: 320 out of packages.",
             exists=True,
             file_okay=False,
             show_default=False,
@@ -58,8 +58,8 @@ def demo(
     """
     from deepterms.features import FeatureStore, RMACExtractor
 
-    collection = None if photos is not None else _package_photos(out / "photos")
-    folder = (photos if collection is None else collection.folder).resolve()  # type: ignore[union-attr]
+    collection = _package_photos(out / "photos") if photos is None else _judged(photos)
+    folder = (collection.folder if collection is not None else photos or Path()).resolve()
     if url is None:
         url = started_node().url
     client = connect(url)
@@ -79,6 +79,7 @@ def demo(
 
     found = _Found(index, store)
     facts = {"photographs": f"{len(store):,}", "engine": str(index.cluster.engine), "encoder": str(index.encoder)}
+    titles = {} if collection is None else collection.titles
     if collection is not None and collection.queries:
         facts |= _evaluate(collection, found)
         chosen = list(collection.natural_queries or collection.queries)
@@ -91,7 +92,7 @@ def demo(
     rows = [
         GalleryRow(
             query=folder / query,
-            title=query,
+            title=titles.get(query.removesuffix(".jpg"), query),
             hits=found.hits(query, k=HITS_SHOWN),
             relevant=relevant.get(query.removesuffix(".jpg"), frozenset()),
             terms=found.largest_terms(query),
@@ -100,8 +101,10 @@ def demo(
     ]
     write_gallery(rows, page, title="What the engine found", facts=facts)
     print_table(_summary(rows[:SHOWN], judged=bool(relevant)))
+    table = Table(box=None, show_header=False)
     for name, value in facts.items():
-        note(f"{escape(name)}: [bold]{escape(value)}")
+        table.add_row(name, f"[bold]{escape(value)}")
+    print_table(table)
     note(f"\nLook at the results: [bold]{escape(str(page.resolve()))}")
     some = escape(str(folder / queries[0]))
     note(
@@ -111,6 +114,16 @@ def demo(
         f"  deepterms search {INDEX} {some}\n"
         "  deepterms node stop                        when you are done; the data stays"
     )
+
+
+def _judged(photos: Path) -> Collection | None:
+    """The folder as a collection, if its files are named as those of INRIA Holidays."""
+    from deepterms.evaluation import read_holidays
+
+    try:
+        return read_holidays(photos)
+    except InvalidInput:
+        return None
 
 
 def _package_photos(folder: Path) -> Collection:
@@ -184,7 +197,7 @@ def _summary(rows: Sequence[GalleryRow], *, judged: bool) -> Table:
     for name in ("first", "second", "third"):
         table.add_column(name)
     if judged:
-        table.add_column("partner at rank", justify="right")
+        table.add_column("right at", justify="right")
     for row in rows:
         cells = [escape(row.title)] + [f"{escape(hit.id)} [dim]{hit.score:.3f}[/dim]" for hit in row.hits[:3]]
         cells += [""] * (4 - len(cells))

@@ -37,7 +37,7 @@ class _Rate(ProgressColumn):
 
 def note(text: str) -> None:
     """A line that tells what goes on."""
-    _notes.print(text, highlight=False)
+    _notes.print(text, highlight=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:

@@ -6,8 +6,9 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deepterms.errors import InvalidInput
 
@@ -32,6 +33,7 @@ class Collection:
         natural_queries: the queries whose other views are photographs of their own, not pictures made from the
             query's; empty where the folder does not say.
         left_out: why some photographs are missing, as `build_photos` noted it, one sentence each.
+        titles: id → what a photograph shows, as far as the folder says.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Collection:
     qrels: Mapping[str, Mapping[str, int]]
     natural_queries: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[Path]:
@@ -94,10 +97,11 @@ def read_holidays(folder: str | Path) -> Collection:
         qrels=qrels,
         natural_queries=tuple(query for query in notes.get("natural_queries", ()) if query in qrels),
         left_out=tuple(notes.get("left_out", ())),
+        titles=dict(notes.get("titles", {})),
     )
 
 
-def _read_notes(path: Path) -> dict[str, list[str]]:
+def _read_notes(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:

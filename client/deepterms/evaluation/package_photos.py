@@ -7,17 +7,19 @@ package, and as what it counts, is in package_photos.json.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from deepterms.errors import InvalidInput, MissingExtra, PackageUnavailable
 from deepterms.evaluation.collections import COLLECTION_FILE, Collection, read_holidays
-from deepterms.evaluation.photo_cache import PhotoCache
+from deepterms.evaluation.photo_cache import PhotoCache, cache_folder
 from deepterms.evaluation.photo_manifest import Group, Photograph, read_manifest
 from deepterms.evaluation.transforms import TRANSFORMS
 
@@ -30,7 +32,7 @@ is complete already."""
 SOURCES_FILE = "SOURCES.md"
 _LONGER_SIDE = 1024  # pixels
 _JPEG_QUALITY = 90
-_FORMAT = 1  # of what is made from one manifest; a folder of another format is built again
+_FORMAT = 2  # of what is made from one manifest; a folder of another format is built again
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,23 @@ def _build(
     on_progress: OnProgress | None,
 ) -> None:
     folder = folder.resolve()
+    with _alone(folder):
+        _build_alone(folder, pictures, purpose=purpose, natural=natural, on_progress=on_progress)
+
+
+def _build_alone(
+    folder: Path,
+    pictures: Sequence[_Picture],
+    *,
+    purpose: str,
+    natural: Sequence[Sequence[str]],
+    on_progress: OnProgress | None,
+) -> None:
     made_from = {"purpose": purpose, "manifest": read_manifest().digest, "format": _FORMAT}
     before = _made_before(folder, purpose)
     current = before is not None and before["made_from"] == made_from
     if before and current and not before["left_out"]:
         return
-    _require_pillow()
     originals = PhotoCache()
     steps = _Steps(len({picture.original.package for picture in pictures}) + len(pictures), on_progress)
     left_out = originals.fetch(
@@ -158,6 +171,7 @@ def _build(
         notes = {
             "made_from": made_from,
             "natural_queries": [names[0] for names in views if len(names) > 1],
+            "titles": {name: picture.title for name, picture in present.items()},
             "left_out": left_out,
         }
         (made / COLLECTION_FILE).write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -190,12 +204,7 @@ def _put_in_place(made: Path, folder: Path, *, purpose: str) -> None:
     # A folder is renamed onto a missing or empty one only, so an older one moves away first.
     if _made_before(folder, purpose):
         folder.rename(made.parent / "older")
-    try:
-        made.rename(folder)
-    except OSError:
-        # Another process was faster: what it has put there is the same.
-        if not _made_before(folder, purpose):
-            raise
+    made.rename(folder)
 
 
 def _write_picture(picture: _Picture, original: Path, path: Path) -> None:
@@ -227,8 +236,16 @@ def _sources(pictures: Iterable[_Picture]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _require_pillow() -> None:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One builder of a folder at a time: the others then find what the first has made."""
     try:
-        import PIL  # noqa: F401
+        import PIL  # noqa: F401  what writes the pictures
+        from filelock import FileLock
     except ModuleNotFoundError as error:
-        raise MissingExtra("pillow", "features") from error
+        raise MissingExtra(error.name or "pillow", "features") from error
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    lock = cache_folder() / "locks" / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
