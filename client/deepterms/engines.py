@@ -6,6 +6,7 @@ The only module that knows the two client libraries. Neither is imported unless 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,11 @@ _JSON = {"accept": "application/json", "content-type": "application/json"}
 BULK_RETRIES = 6
 BULK_FIRST_WAIT_SECONDS = 0.5
 BULK_LONGEST_WAIT_SECONDS = 30
+
+# A migration blocks writes for a moment before it moves the alias; a document refused by that is sent again until then.
+BLOCK_WAIT_SECONDS = 0.5
+BLOCK_PATIENCE_SECONDS = 120
+WRITE_BLOCK = "FORBIDDEN/8/"  # the write block's own number in both engines; a full disk has another
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,8 @@ class Cluster:
     def bulk(self, actions: Iterable[tuple[dict[str, Any], str | None]], *, index: str) -> Iterator[tuple[str, str]]:
         """Send documents in one bulk request; rejected ones are sent again, with growing waits.
 
+        A write block is waited for as well, up to two minutes: it is what a migration sets before it moves the alias.
+
         Args:
             actions: (action line, source line as JSON text or None) pairs.
             index: the index of all.
@@ -142,26 +150,55 @@ class Cluster:
             ClusterUnreachable: no answer.
             RequestRefused: the request as a whole was refused.
         """
-        helpers = import_module(f"{self._library}.helpers")
         pairs = list(actions)
+        outcomes = [("", "")] * len(pairs)
+        waiting, rejections, patience = list(range(len(pairs))), 0, float(BLOCK_PATIENCE_SECONDS)
+        while waiting:
+            again, pause = [], 0.0
+            for position, (identifier, why, status) in zip(
+                waiting, self._bulk_once([pairs[position] for position in waiting], index=index), strict=True
+            ):
+                outcomes[position] = (identifier, why)
+                if status == 429 and rejections < BULK_RETRIES:
+                    again.append(position)
+                    pause = max(pause, min(BULK_FIRST_WAIT_SECONDS * 2**rejections, BULK_LONGEST_WAIT_SECONDS))
+                elif status == 403 and WRITE_BLOCK in why and patience > 0:
+                    again.append(position)
+                    pause = max(pause, BLOCK_WAIT_SECONDS)
+            rejections += any(outcomes[position][1] and WRITE_BLOCK not in outcomes[position][1] for position in again)
+            patience -= pause
+            waiting = again
+            if again:
+                time.sleep(pause)
+        yield from outcomes
+
+    def _bulk_once(self, pairs: list[tuple[dict[str, Any], str | None]], *, index: str) -> list[tuple[str, str, int]]:
+        """(id, reason, HTTP status) of each action; the reason is empty for one that succeeded."""
+        helpers = import_module(f"{self._library}.helpers")
+        results = []
         try:
             for ok, item in helpers.streaming_bulk(
                 self.client,
                 pairs,
                 index=index,
-                chunk_size=len(pairs) or 1,
+                chunk_size=len(pairs),
                 expand_action_callback=_as_given,  # both helpers pass text through unchanged
                 raise_on_error=False,
-                max_retries=BULK_RETRIES,
-                initial_backoff=BULK_FIRST_WAIT_SECONDS,
-                max_backoff=BULK_LONGEST_WAIT_SECONDS,
+                max_retries=0,
             ):
-                (outcome,) = item.values()
+                ((action, outcome),) = item.items()
+                status = int(outcome.get("status", 0))
                 # A document to delete that is not there is what was asked for.
-                gone = not ok and "delete" in item and outcome.get("status") == 404
-                yield outcome["_id"], "" if ok or gone else reason(outcome.get("error", outcome))
+                fine = ok or (action == "delete" and status == 404 and "error" not in outcome)
+                results.append((outcome["_id"], "" if fine else reason(outcome.get("error", outcome)), status))
         except Exception as error:
-            raise self._translate(error) from error
+            refused = self._translate(error)
+            if isinstance(refused, RequestRefused) and (refused.status == 429 or WRITE_BLOCK in str(refused)):
+                # The whole request, for a reason that passes.
+                done = len(results)
+                return results + [(_id_of(action), str(refused), refused.status) for action, _ in pairs[done:]]
+            raise refused from error
+        return results
 
     def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
         try:
@@ -196,6 +233,11 @@ class Cluster:
         if isinstance(error, library.TransportError):
             return ClusterUnreachable(f"the cluster did not answer: {error}")
         return error
+
+
+def _id_of(action: Mapping[str, Any]) -> str:
+    (parameters,) = action.values()
+    return str(parameters["_id"])
 
 
 def _as_given(action: tuple[dict[str, Any], str | None]) -> tuple[dict[str, Any], str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
@@ -115,19 +116,13 @@ class SurrogateIndex:
             raise IndexAlreadyExists(
                 f"an index or alias {name!r} exists already; open it with SurrogateIndex.open, or take another name"
             )
-        _require_template(cluster, chosen, concrete)
         settings: dict[str, Any] = {"number_of_shards": shards}
         if replicas is not None:
             settings["number_of_replicas"] = replicas
-        meta: dict[str, Any] = {
-            "layout": chosen.name,
-            "version": chosen.version,
-            "encoder": encoder.spec(),
-            "vectors": "float32" if store_vectors else None,
-            "extractor": dict(extractor or {}),
-        }
-        body = {"settings": settings, "mappings": {"_meta": {"deepterms": meta}}, "aliases": {name: {}}}
-        cluster.request("PUT", f"/{concrete}", body=body)
+        meta = index_meta(layout=chosen, encoder=encoder, store_vectors=store_vectors, extractor=extractor or {})
+        create_concrete(
+            cluster, concrete, layout=chosen, settings=settings, mappings={"_meta": {"deepterms": meta}}, alias=name
+        )
         return cls(
             cluster,
             name,
@@ -179,7 +174,7 @@ class SurrogateIndex:
             cluster,
             name,
             encoder=own,
-            layout=layout_named(meta["layout"]),
+            layout=replace(layout_named(meta["layout"]), version=meta["version"]),
             stores_vectors=meta.get("vectors") is not None,
             extractor=meta.get("extractor", {}),
         )
@@ -347,7 +342,7 @@ class SurrogateIndex:
     def drop(self) -> None:
         """Delete the index with all its documents."""
         for concrete in self.cluster.request("GET", f"{self._path}/_mapping"):
-            self.cluster.request("DELETE", f"/{concrete}")
+            delete_concrete(self.cluster, concrete)
 
     def _search(
         self,
@@ -398,6 +393,54 @@ class SurrogateIndex:
             outcomes = [(next(iter(action.values()))["_id"], str(error)) for action, _ in lines]
         failed = tuple(Failure(identifier, why) for identifier, why in outcomes if why)
         return IndexReport(len(outcomes) - len(failed), failed)
+
+
+def index_meta(
+    *, layout: Layout, encoder: Encoder, store_vectors: bool, extractor: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an index says of itself in its mapping, under ``_meta.deepterms``."""
+    return {
+        "layout": layout.name,
+        "version": layout.version,
+        "encoder": encoder.spec(),
+        "vectors": "float32" if store_vectors else None,
+        "extractor": dict(extractor),
+    }
+
+
+def create_concrete(
+    cluster: Cluster,
+    concrete: str,
+    *,
+    layout: Layout,
+    settings: Mapping[str, Any],
+    mappings: Mapping[str, Any],
+    alias: str | None = None,
+) -> None:
+    """Create the index behind a name, with or without the name as its alias.
+
+    Args:
+        cluster: where.
+        concrete: from `Layout.index_name`.
+        layout: whose template it gets.
+        settings: beside the template's: shards and replicas.
+        mappings: beside the template's: ``_meta``.
+        alias: the name, if it is to point here at once.
+
+    Raises:
+        ClusterError: the layout's template is not deployed, or another template overrides it.
+        RequestRefused: such an index exists already, or the engine refuses the body.
+    """
+    _require_template(cluster, layout, concrete)
+    body: dict[str, Any] = {"settings": settings, "mappings": mappings}
+    if alias is not None:
+        body["aliases"] = {alias: {}}
+    cluster.request("PUT", f"/{concrete}", body=body)
+
+
+def delete_concrete(cluster: Cluster, concrete: str) -> None:
+    """Delete one concrete index, and what belongs to it alone."""
+    cluster.request("DELETE", f"/{concrete}")
 
 
 def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> None:
