@@ -193,9 +193,9 @@ def _evaluate(collection: Collection, found: _Found) -> dict[str, str]:
 
 def _summary(rows: Sequence[GalleryRow], *, judged: bool) -> Table:
     table = Table(box=None)
-    table.add_column("query")
+    table.add_column("query", no_wrap=True, overflow="ellipsis", max_width=18)
     for name in ("first", "second", "third"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     if judged:
         table.add_column("right at", justify="right")
     for row in rows:
