@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import deepterms as dt
+from deepterms.assets import assets_of
 from deepterms.engines import Cluster
 from tests.features.odd_files import photograph, write_odd_but_good, write_odd_files
 
@@ -55,7 +56,9 @@ def test_a_third_of_the_folder_is_broken(url: str, unique_name: str, tmp_path: P
     assert done.stderr.count("unreadable ") >= 20
     assert "and 80 more" in done.stderr
     assert "Traceback" not in done.stderr
-    listed = [json.loads(line) for line in (tmp_path / f"{unique_name}-features" / "failures.jsonl").open()]
+    listed = [
+        json.loads(line) for line in (tmp_path / f"{unique_name}-features" / "failures.jsonl").read_text().splitlines()
+    ]
     assert {Path(line["path"]).name for line in listed} == {path.name for path in broken}
     assert all(line["reason"] for line in listed)
 
@@ -125,20 +128,56 @@ def test_refusals_are_one_sentence_and_a_status(url: str, unique_name: str, tmp_
     assert "is not the address of a cluster" in done.stderr
 
 
-def test_deploy_with_python_and_with_curl_alone(cluster: Any, url: str, tmp_path: Path) -> None:
+def test_deploy_and_check(cluster: Any, url: str, tmp_path: Path) -> None:
     dt.deploy(cluster)
     done = deepterms("deploy", url=url, cwd=tmp_path)
-    assert done.returncode == 0
-    assert {line.split()[0] for line in done.stderr.splitlines()} == {"unchanged"}
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"unchanged"}
+    assert deepterms("check", url=url, cwd=tmp_path).returncode == 0
+
+    changed = Cluster(cluster).engine.default_layout
+    (template,) = [asset for asset in assets_of([changed]) if asset.kind == "index_templates"]
+    Cluster(cluster).request("PUT", template.endpoint, body={**template.body, "priority": 7, "version": 2})
+    try:
+        done = deepterms("check", url=url, cwd=tmp_path)
+        assert done.returncode == 1
+        assert '-  "priority": 7,' in done.stdout
+        assert "1 of " in done.stderr
+        done = deepterms("check", "--json", url=url, cwd=tmp_path)
+        assert done.returncode == 1
+        (found,) = [line for line in map(json.loads, done.stdout.splitlines()) if line["state"] != "same"]
+        assert (found["resource"], found["state"]) == (template.file, "newer")
+        assert (found["version"], found["expected"]) == (2, 1)
+
+        done = deepterms("deploy", "--dry-run", url=url, cwd=tmp_path)
+        assert done.returncode == 1
+        assert f"downgrade {template.file}" in done.stdout.splitlines()
+        assert "--allow-downgrade" in done.stderr
+        done = deepterms("deploy", "--dry-run", "--allow-downgrade", url=url, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert deepterms("check", url=url, cwd=tmp_path).returncode == 1  # still
+
+        done = deepterms("deploy", "--allow-downgrade", url=url, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines().count(f"replaced  {template.file}") == 1
+        assert deepterms("check", url=url, cwd=tmp_path).returncode == 0
+    finally:
+        dt.deploy(cluster, replace=True, allow_downgrade=True)
+
+
+def test_deploy_with_python_and_with_curl_alone(cluster: Any, url: str, tmp_path: Path) -> None:
+    dt.deploy(cluster)
     script = [str(TOP / "scripts" / "deploy.sh")]
     again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
-    assert {line[:13] for line in again.stdout.splitlines()} == {"there already"}
+    assert {line.split()[0] for line in again.stdout.splitlines()} == {"there"}
     template = f"/_index_template/{Cluster(cluster).engine.default_layout.resource}"
     Cluster(cluster).request("DELETE", template)
     again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
-    assert [line.split()[0] for line in again.stdout.splitlines()].count("put") == 1
-    assert dt.deploy(cluster).created == ()
+    assert [line.split()[0] for line in again.stdout.splitlines()].count("created") == 1
+    done = deepterms("deploy", url=url, cwd=tmp_path)
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"unchanged"}
     unreachable = subprocess.run(
         [*script, "http://127.0.0.1:9"], capture_output=True, text=True, timeout=60, check=False
     )
     assert unreachable.returncode == 1
+    assert "no answer" in unreachable.stderr

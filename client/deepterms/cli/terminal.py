@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +24,8 @@ from rich.text import Text
 
 __all__ = ["complain", "note", "print_json", "print_table", "progress"]
 
-_results = Console()
+# In a pipe nothing is folded: a path must stay one word for the next program.
+_results = Console(width=None if sys.stdout.isatty() else 1_000)
 _notes = Console(stderr=True)
 
 
