@@ -1,52 +1,56 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Puts the ingest pipelines, then the index templates, into a cluster with curl alone.
 #
-#   scripts/deploy.sh [--replace] URL [curl options…]
+#   scripts/deploy.sh [--replace] [--allow-downgrade] [URL]
 #
-#   scripts/deploy.sh http://localhost:9200
-#   scripts/deploy.sh https://search.example.org:9200 --user admin --cacert ca.pem
+#   --replace           overwrite what is there already; without, it is left as it is
+#   --allow-downgrade   with --replace: overwrite resources of a later release too
 #
-# A resource that is there already is left as it is unless --replace is given; `deepterms deploy` also compares it.
-# The layout `frequencies` needs OpenSearch, so it is left out on Elasticsearch.
-set -euo pipefail
-shopt -s inherit_errexit
+# Those layouts are deployed that the engine and its version have. A deployment that was cut is repeated, and goes on
+# where it was. `deepterms deploy` does the same and also compares what is there already.
+#
+#   DEEPTERMS_URL                            the cluster, where no argument names it
+#   DEEPTERMS_USER and DEEPTERMS_PASSWORD    basic authentication
+#   DEEPTERMS_API_KEY                        instead: an Elasticsearch API key
+#   DEEPTERMS_CA_CERTS                       the authority that signed the cluster's certificate; always verified
+set -eu
+top="$(cd "$(dirname "$0")/.." && pwd)"
+# shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
+. "$top/scripts/lib/cluster.sh"
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2 && exit 2; }
+replace=false allow_downgrade=false
+while [ $# -gt 0 ]; do
+    case "$1" in
+        -h | --help) print_help && exit 0 ;;
+        --replace) replace=true ;;
+        --allow-downgrade) allow_downgrade=true ;;
+        -*) wrong_usage "no option $1" ;;
+        *) break ;;
+    esac
+    shift
+done
+[ $# -le 1 ] || wrong_usage "one URL expected, got $#"
+use_cluster "$@"
+find_resources
 
-replace=false
-if [[ ${1:-} == --replace ]]; then replace=true && shift; fi
-[[ ${1:-} == http*://* ]] || usage
-url="${1%/}" && shift
-top="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-
-request() { # METHOD PATH [FILE]; prints the body, fails with the engine's answer on any error status
-    local method="$1" path="$2" answer status
-    shift 2
-    answer="$(curl --silent --show-error --request "$method" --write-out '\n%{http_code}' "${options[@]}" \
-        --header 'Content-Type: application/json' ${1:+--data-binary "@$1"} "$url$path")" || return 1
-    status="${answer##*$'\n'}"
-    if ((status >= 400)); then
-        echo "$method $path: HTTP $status ${answer%$'\n'*}" >&2
-        return 1
+# What is refused is found before anything is written.
+plan=''
+for resource in $resources; do
+    compare_versions "$resource"
+    if [ "$held" = missing ]; then
+        action=created
+    elif ! $replace; then
+        action=there
+    elif [ "${held:-0}" -gt "$expected" ] && ! $allow_downgrade; then
+        die "$resource.json in the cluster is version $held, of a later release than this one ($expected);" \
+            "nothing was changed. Upgrade, or deploy with --replace --allow-downgrade"
+    else
+        action=replaced
     fi
-    echo "${answer%$'\n'*}"
-}
-options=("$@")
+    plan="$plan$action $resource$newline"
+done
 
-engine="$(request GET /)"
-if [[ $engine == *opensearch* ]]; then layouts="frequencies words"; else layouts="words"; fi
-
-for kind in ingest_pipelines:_ingest/pipeline index_templates:_index_template; do
-    for layout in $layouts; do
-        for file in "$top/${kind%%:*}/deepterms-$layout-v"*.json; do
-            name="$(basename "$file" .json)"
-            path="/${kind#*:}/$name"
-            if ! $replace && request GET "$path" >/dev/null 2>&1; then
-                echo "there already  ${kind%%:*}/$name.json"
-            else
-                request PUT "$path" "$file" >/dev/null
-                echo "put            ${kind%%:*}/$name.json"
-            fi
-        done
-    done
+printf '%s' "$plan" | while read -r action resource; do
+    if [ "$action" != there ]; then must PUT "$(endpoint "$resource")" "@$top/$resource.json"; fi
+    printf '%-9s %s.json\n' "$action" "$resource"
 done

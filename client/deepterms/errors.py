@@ -15,6 +15,7 @@ DeepTermsError
     ├── UnsupportedEngine        the engine or its version cannot do what was asked
     ├── IndexNotFound
     ├── IndexAlreadyExists
+    ├── MigrationFailed          an index cannot be moved to a new one now; the name still points to the old
     └── DeploymentConflict       a resource differs from what would be deployed; carries the diff
 """
 
@@ -33,6 +34,7 @@ __all__ = [
     "IndexAlreadyExists",
     "IndexNotFound",
     "InvalidInput",
+    "MigrationFailed",
     "MissingExtra",
     "NodeError",
     "PackageUnavailable",
@@ -140,17 +142,17 @@ class IndexAlreadyExists(ClusterError):
     """An index or alias of that name is there already."""
 
 
+class MigrationFailed(ClusterError):
+    """An index cannot be moved to a new one: another migration runs, or what was copied is not equal."""
+
+
 class DeploymentConflict(ClusterError):
-    """A template or pipeline in the cluster differs from the one to deploy.
+    """A template or pipeline in the cluster is not to be overwritten by the one to deploy.
 
     Attributes:
-        diffs: resource name → unified diff, cluster's body against ours.
+        diffs: resource's file → unified diff, cluster's body against ours.
     """
 
-    def __init__(self, diffs: Mapping[str, str]) -> None:
-        text = "\n".join(diffs.values())
-        super().__init__(
-            f"{', '.join(diffs)} in the cluster differ from this release's; nothing was changed. "
-            f"Deploy with replace=True (deepterms deploy --replace) to overwrite them.\n{text}"
-        )
+    def __init__(self, message: str, *, diffs: Mapping[str, str]) -> None:
+        super().__init__(message)
         self.diffs = dict(diffs)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepterms.cli import demo, indexing, node, photos
+from deepterms.cli import demo, deployment, indexing, node, photos
 from deepterms.cli.terminal import complain
 from deepterms.errors import DeepTermsError
 
@@ -43,7 +43,8 @@ def _common(
 app.command("demo")(demo.demo)
 app.command("extract")(photos.extract)
 app.command("fit-whitening")(photos.fit_whitening)
-app.command("deploy")(indexing.deploy)
+app.command("deploy")(deployment.deploy)
+app.command("check")(deployment.check)
 app.command("index")(indexing.index)
 app.command("search")(indexing.search)
 app.add_typer(node.app, name="node")

@@ -1,4 +1,4 @@
-"""deepterms deploy, index and search: descriptors into a cluster, and photographs out of it."""
+"""deepterms index and search: descriptors into a cluster, and photographs out of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deepterms.cli.photos import (
     name_failures,
 )
 from deepterms.cli.terminal import note, print_json, print_table, progress
-from deepterms.deployment import deploy as deploy_to
+from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation
 from deepterms.errors import EncoderMismatch, IndexNotFound, InvalidInput
 from deepterms.index import DocumentBatch, SurrogateIndex
@@ -32,22 +32,11 @@ from deepterms.results import Failure, Hits, IndexReport
 if TYPE_CHECKING:
     from deepterms.features import FeatureStore, RMACExtractor
 
-__all__ = ["add_store", "deploy", "hits_table", "index", "search"]
+__all__ = ["add_store", "hits_table", "index", "search"]
 
 _FAILURES_SHOWN = 20
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON a hit.")]
-
-
-def deploy(
-    url: UrlOption = None,
-    replace: Annotated[bool, typer.Option(help="Overwrite resources in the cluster that differ.")] = False,
-) -> None:
-    """Put the index templates and ingest pipelines into the cluster; a second call changes nothing."""
-    report = deploy_to(connect(url), replace=replace)
-    for what in ("created", "replaced", "unchanged"):
-        for file in getattr(report, what):
-            note(f"{what:<9} {file}")
 
 
 def index(
@@ -102,7 +91,7 @@ def index(
     try:
         target = SurrogateIndex.open(client, name)
     except IndexNotFound:
-        deploy_to(client)
+        deploy(client)
         target = SurrogateIndex.create(
             client,
             name,

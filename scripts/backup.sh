@@ -1,0 +1,75 @@
+#!/bin/sh
+# Takes a snapshot of an index, and of the templates and pipelines beside it, into a snapshot repository.
+#
+#   scripts/backup.sh [--register FOLDER] [--timeout SECONDS] NAME REPOSITORY SNAPSHOT [URL]
+#
+#   NAME                an index as deepterms knows it: an alias
+#   REPOSITORY          of the cluster; with --register FOLDER it is made first, in a folder that every node sees and
+#                       allows (path.repo in its settings)
+#   SNAPSHOT            a name that the repository does not have yet
+#   --timeout SECONDS   how long to wait for the snapshot; it goes on by itself after that. Default: 3600
+#
+# Templates, pipelines and cluster settings are in the snapshot as its global state, which scripts/restore.sh leaves
+# alone unless told otherwise.
+#
+#   DEEPTERMS_URL                            the cluster, where no argument names it
+#   DEEPTERMS_USER and DEEPTERMS_PASSWORD    basic authentication
+#   DEEPTERMS_API_KEY                        instead: an Elasticsearch API key
+#   DEEPTERMS_CA_CERTS                       the authority that signed the cluster's certificate; always verified
+set -eu
+top="$(cd "$(dirname "$0")/.." && pwd)"
+# shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
+. "$top/scripts/lib/cluster.sh"
+
+folder='' seconds=3600
+while [ $# -gt 0 ]; do
+    case "$1" in
+        -h | --help) print_help && exit 0 ;;
+        --register | --timeout)
+            [ $# -gt 1 ] || wrong_usage "$1 needs a value"
+            if [ "$1" = --register ]; then folder="$2"; else seconds="$2"; fi
+            shift
+            ;;
+        -*) wrong_usage "no option $1" ;;
+        *) break ;;
+    esac
+    shift
+done
+{ [ $# -ge 3 ] && [ $# -le 4 ]; } || wrong_usage "NAME REPOSITORY SNAPSHOT [URL] expected, got $# arguments"
+check_name index "$1"
+check_name repository "$2"
+check_name snapshot "$3"
+check_seconds "$seconds"
+name="$1" repository="$2" snapshot="$3"
+shift 3
+use_cluster "$@"
+detect_engine
+
+must GET "/_cat/aliases/$name?h=index"
+indices="$(printf '%s' "$answer" | tr -d ' ' | tr '\n' ',')"
+[ -n "$indices" ] || die "no alias $name in the cluster"
+
+if [ -n "$folder" ]; then
+    must PUT "/_snapshot/$repository" "{\"type\":\"fs\",\"settings\":{\"location\":\"$(escaped "$folder")\"}}"
+fi
+# Elasticsearch would add its own system indices (users, API keys) to a global state.
+case "$engine" in
+    Elasticsearch) features=',"feature_states":["none"]' ;;
+    *) features='' ;;
+esac
+must PUT "/_snapshot/$repository/$snapshot" \
+    "{\"indices\":\"${indices%,}\",\"include_global_state\":true$features}"
+
+# Not one long request: what stands between may cut it.
+deadline=$(($(date +%s) + seconds))
+while :; do
+    must GET "/_snapshot/$repository/$snapshot?filter_path=snapshots.state,snapshots.shards,snapshots.failures"
+    case "$answer" in
+        *'"state":"SUCCESS"'*) break ;;
+        *'"state":"IN_PROGRESS"'*) ;;
+        *) die "the snapshot $repository/$snapshot is not complete: $answer" ;;
+    esac
+    [ "$(date +%s)" -lt "$deadline" ] || die "$repository/$snapshot is not ready after $seconds s; it goes on"
+    sleep 1
+done
+say "$repository/$snapshot holds ${indices%,}"
