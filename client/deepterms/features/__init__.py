@@ -1,0 +1,59 @@
+"""Photographs into descriptors: R-MAC over convolutional feature maps, and stores of them.
+
+Importing this package imports neither torch nor Pillow nor pyarrow; the first use of a name does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deepterms.features.backbones import BACKBONES, Backbone
+    from deepterms.features.extractor import Extracted, RMACExtractor
+    from deepterms.features.images import find_images, load_image
+    from deepterms.features.store import FeatureBatch, FeatureStore, read_npy
+    from deepterms.features.store_writer import StoreReport, extract_to_store
+    from deepterms.features.whitening import PCAWhitening
+
+_MODULES = {
+    "BACKBONES": "backbones",
+    "Backbone": "backbones",
+    "Extracted": "extractor",
+    "FeatureBatch": "store",
+    "FeatureStore": "store",
+    "PCAWhitening": "whitening",
+    "RMACExtractor": "extractor",
+    "StoreReport": "store_writer",
+    "extract_to_store": "store_writer",
+    "find_images": "images",
+    "load_image": "images",
+    "read_npy": "store",
+}
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "Extracted",
+    "FeatureBatch",
+    "FeatureStore",
+    "PCAWhitening",
+    "RMACExtractor",
+    "StoreReport",
+    "extract_to_store",
+    "find_images",
+    "load_image",
+    "read_npy",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

