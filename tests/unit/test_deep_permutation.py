@@ -15,13 +15,13 @@ from deepterms.errors import InvalidInput
 from deepterms.permutations import inverted_permutations, spearman_rho
 
 
-def obvious(feature: NDArray[np.float32], top_k: int, crelu: bool) -> dict[str, int]:
+def obvious(feature: NDArray[np.float32], top_k: int, crelu: bool, binary: bool = False) -> dict[str, int]:
     """The definition, one component at a time."""
     values = [float(x) for x in feature]
     if crelu:
         values = [max(x, 0.0) for x in values] + [max(-x, 0.0) for x in values]
     order = sorted(range(len(values)), key=lambda i: (-values[i], i))[:top_k]
-    return {f"t{i}": top_k - p for p, i in enumerate(order) if not crelu or values[i] > 0}
+    return {f"t{i}": 1 if binary else top_k - p for p, i in enumerate(order) if not crelu or values[i] > 0}
 
 
 def test_the_papers_surrogate_text() -> None:
@@ -44,12 +44,15 @@ anything = st.floats(width=32, allow_nan=False, allow_infinity=False)
     features=arrays(np.float32, st.tuples(st.integers(1, 5), st.just(12)), elements=st.one_of(small, anything)),
     top_k=st.integers(1, 12),
     crelu=st.booleans(),
+    binary=st.booleans(),
 )
 @settings(max_examples=300, deadline=None)
-def test_equals_the_definition(features: NDArray[np.float32], top_k: int, crelu: bool) -> None:
+def test_equals_the_definition(features: NDArray[np.float32], top_k: int, crelu: bool, binary: bool) -> None:
     features[~features.any(axis=1), 0] = 1
-    encoded = dt.DeepPermutation(12, top_k=top_k, crelu=crelu).encode(features)
-    assert encoded.to_terms() == [obvious(row, top_k, crelu) for row in features]
+    encoder = dt.DeepPermutation(12, top_k=top_k, crelu=crelu, binary=binary)
+    encoded = encoder.encode(features)
+    assert encoded.to_terms() == [obvious(row, top_k, crelu, binary) for row in features]
+    assert encoded.matrix.max() <= encoder.largest_frequency
 
 
 def test_many_blocks_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,16 +136,20 @@ def test_spec_rebuilds_the_encoder() -> None:
     encoder = dt.DeepPermutation(2048, top_k=42, crelu=False)
     assert dt.encoder_from_spec(encoder.spec()) == encoder
     assert str(encoder) == "deep-permutation/d2048/k42"
+    binary = dt.DeepPermutation(2048, top_k=42, binary=True)
+    assert dt.encoder_from_spec(binary.spec()) == binary != dt.DeepPermutation(2048, top_k=42)
+    assert str(binary) == "deep-permutation/d2048/crelu/k42/binary"
 
 
 @pytest.mark.parametrize(
     "spec",
     [
         {},
-        {"type": "unknown", "dimensions": 8, "top_k": 2, "crelu": True},
-        {"type": "deep_permutation", "dimensions": "8", "top_k": 2, "crelu": True},
-        {"type": "deep_permutation", "dimensions": 8, "top_k": 2, "crelu": True, "more": 1},
-        {"type": "deep_permutation", "dimensions": 8, "top_k": 9, "crelu": True},
+        {"type": "unknown", "dimensions": 8, "top_k": 2, "crelu": True, "binary": False},
+        {"type": "deep_permutation", "dimensions": "8", "top_k": 2, "crelu": True, "binary": False},
+        {"type": "deep_permutation", "dimensions": 8, "top_k": 2, "crelu": True, "binary": False, "more": 1},
+        {"type": "deep_permutation", "dimensions": 8, "top_k": 9, "crelu": True, "binary": False},
+        {"type": "deep_permutation", "dimensions": 8, "top_k": 2, "crelu": True},
     ],
 )
 def test_a_spec_that_is_none_is_refused(spec: dict[str, object]) -> None:

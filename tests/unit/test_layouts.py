@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+import deepterms as dt
 from deepterms.engines import Cluster, Engine, reason
 from deepterms.errors import InvalidInput, UnsupportedEngine
-from deepterms.layouts import LAYOUTS, layout_named
+from deepterms.layouts import LAYOUTS, Layout, layout_named
 
 
 def test_names() -> None:
@@ -20,7 +21,7 @@ def test_names_that_engines_refuse(name: str) -> None:
 
 
 def test_an_unknown_layout_names_the_known() -> None:
-    with pytest.raises(InvalidInput, match="frequencies, words"):
+    with pytest.raises(InvalidInput, match="frequencies, words, features, codewords"):
         layout_named("other")
 
 
@@ -45,6 +46,37 @@ def test_what_an_engine_lacks_is_said() -> None:
         Engine("elasticsearch", (9, 2, 0)).require(layout_named("frequencies"))
     with pytest.raises(UnsupportedEngine, match="too old"):
         _ = Engine("elasticsearch", (7, 17, 0)).default_layout
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_each_layout_holds_frequencies_up_to_its_limit(layout: Layout) -> None:
+    layout.check_encoder(dt.DeepPermutation(70_000, top_k=layout.largest_frequency))
+    layout.check_encoder(dt.DeepPermutation(1_000, top_k=1_000, binary=True))
+
+
+@pytest.mark.parametrize(
+    ("layout", "top_k", "sentence"),
+    [
+        (
+            "features",
+            513,
+            "the layout 'features' holds term frequencies up to 512 exactly (rank_features keeps 9 significant bits); "
+            "deep-permutation/d600/crelu/k513 gives term frequencies up to 513. Take an encoder with top_k at most "
+            "512, or another layout: frequencies, words",
+        ),
+        (
+            "codewords",
+            2,
+            "the layout 'codewords' holds each codeword once, without a term frequency; deep-permutation/d600/crelu/k2 "
+            "gives term frequencies up to 2. Take an encoder with binary=True, or another layout: frequencies, words, "
+            "features",
+        ),
+    ],
+)
+def test_an_encoder_that_a_layout_cannot_hold_is_refused(layout: str, top_k: int, sentence: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        layout_named(layout).check_encoder(dt.DeepPermutation(600, top_k=top_k))
+    assert str(error.value) == sentence
 
 
 def test_layout_names_differ() -> None:

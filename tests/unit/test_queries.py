@@ -9,13 +9,15 @@ import pytest
 
 import deepterms as dt
 from deepterms.documents import normalise_rows
+from deepterms.layouts import layout_named
 from deepterms.queries import search_body
 from deepterms.rerank import CHARACTER_BITS, QUERY_LEVELS, rescore
 
 
-def test_one_boosted_clause_a_codeword() -> None:
+@pytest.mark.parametrize("layout", ["frequencies", "words", "codewords"])
+def test_one_boosted_clause_a_codeword(layout: str) -> None:
     terms = dt.DeepPermutation(4, top_k=2).encode([0.0, 3.0, -4.0, 0.0])
-    body = search_body(terms, k=5, filter={"term": {"metadata.year": 2018}})
+    body = search_body(terms, layout=layout_named(layout), k=5, filter={"term": {"metadata.year": 2018}})
     assert body == {
         "size": 5,
         "query": {
@@ -31,6 +33,15 @@ def test_one_boosted_clause_a_codeword() -> None:
         "_source": ["metadata"],
         "track_total_hits": False,
     }
+
+
+def test_features_are_asked_for_with_the_clause_that_both_engines_have() -> None:
+    terms = dt.DeepPermutation(4, top_k=2).encode([0.0, 3.0, -4.0, 0.0])
+    body = search_body(terms, layout=layout_named("features"), k=5)
+    assert body["query"]["bool"]["should"] == [
+        {"rank_feature": {"field": "codewords.t1", "linear": {}, "boost": 1}},
+        {"rank_feature": {"field": "codewords.t6", "linear": {}, "boost": 2}},
+    ]
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 256, 2048])

@@ -36,6 +36,7 @@ class DeepPermutation:
         dimensions: D, the length of a descriptor.
         top_k: K, how many components are kept.
         crelu: rectify by CReLU first. Without it all components, negative ones too, are ranked as they are.
+        binary: keep which components are the K largest, not their order: every frequency is 1.
 
     Raises:
         InvalidInput: a size is not positive, or K is more than D components or 65,535.
@@ -44,6 +45,7 @@ class DeepPermutation:
     dimensions: int
     top_k: int = DEFAULT_TOP_K
     crelu: bool = True
+    binary: bool = False
 
     def __post_init__(self) -> None:
         if self.dimensions < 1:
@@ -56,12 +58,18 @@ class DeepPermutation:
             )
 
     def __str__(self) -> str:
-        return f"deep-permutation/d{self.dimensions}{'/crelu' if self.crelu else ''}/k{self.top_k}"
+        crelu, binary = "/crelu" if self.crelu else "", "/binary" if self.binary else ""
+        return f"deep-permutation/d{self.dimensions}{crelu}/k{self.top_k}{binary}"
 
     @property
     def vocabulary_size(self) -> int:
         """V: 2·D with CReLU, else D."""
         return 2 * self.dimensions if self.crelu else self.dimensions
+
+    @property
+    def largest_frequency(self) -> int:
+        """K; 1 if binary."""
+        return 1 if self.binary else self.top_k
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""
@@ -70,6 +78,7 @@ class DeepPermutation:
             "dimensions": self.dimensions,
             "top_k": self.top_k,
             "crelu": self.crelu,
+            "binary": self.binary,
         }
 
     def encode(self, features: ArrayLike) -> TermFrequencies:
@@ -80,7 +89,7 @@ class DeepPermutation:
                 the order of the components counts.
 
         Returns:
-            Term frequencies (N, V), at most K a row, the largest component of a row with frequency K.
+            Term frequencies (N, V), at most K a row, the largest component of a row with frequency K (1 if binary).
 
         Raises:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
@@ -125,8 +134,8 @@ class DeepPermutation:
             bits = np.where(signed >> 31, ~signed, signed | np.uint32(2**31)).astype(np.uint64)
         keys = (bits << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - component)  # (n, D)
         keys.partition(D - K, axis=1)
-        top = np.sort(keys[:, D - K :], axis=1)  # (n, K), the largest last: position p has frequency p + 1
-        frequency = np.arange(1, K + 1, dtype=np.uint64)
+        top = np.sort(keys[:, D - K :], axis=1)  # (n, K), the largest last
+        frequency = np.ones(K, dtype=np.uint64) if self.binary else np.arange(1, K + 1, dtype=np.uint64)
         # Sort what is left by component for CSR; its frequency rides in the low bits.
         packed = ((np.uint64(0xFFFFFFFF) - (top & np.uint64(0xFFFFFFFF))) << np.uint64(32)) | frequency
         kept = (top >> np.uint64(32)) > 0  # no bits left: zero after CReLU

@@ -27,6 +27,11 @@ class Encoder(Protocol):
         """V, the number of codewords."""
         ...
 
+    @property
+    def largest_frequency(self) -> int:
+        """The largest term frequency that a document can have: 1 for binary encoders."""
+        ...
+
     def encode(self, features: ArrayLike) -> TermFrequencies:
         """Term frequencies (N, V) of documents with features float32 (N, D)."""
         ...

@@ -23,10 +23,11 @@ class DeepPermutationSpec(BaseModel):
     dimensions: Annotated[int, Field(ge=1)]
     top_k: Annotated[int, Field(ge=1)]
     crelu: bool
+    binary: bool
 
     def encoder(self) -> Encoder:
         """The encoder that this spec describes."""
-        return DeepPermutation(self.dimensions, top_k=self.top_k, crelu=self.crelu)
+        return DeepPermutation(self.dimensions, top_k=self.top_k, crelu=self.crelu, binary=self.binary)
 
 
 # A second encoder turns this into a union discriminated by `type`.
