@@ -5,7 +5,8 @@ import os
 import random
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -184,16 +185,36 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
     path = write_odd_but_good(tmp_path)[0]
     path.chmod(0)
-    root = os.geteuid() == 0
-    if root:  # root may read everything, so become someone else for a moment
-        os.seteuid(65534)
+    with without_privileges(tmp_path), pytest.raises(UnreadableImage, match="no permission"):
+        load_image(path)
+
+
+def test_a_folder_without_permission_is_listed_and_then_refused(tmp_path: Path) -> None:
+    write_odd_but_good(tmp_path / "closed")
+    (tmp_path / "open.jpg").touch()
+    (tmp_path / "closed").chmod(0)
     try:
-        with pytest.raises(UnreadableImage, match="no permission"):
-            load_image(path)
+        with without_privileges(tmp_path):
+            assert find_images(tmp_path) == [tmp_path / "closed", tmp_path / "open.jpg"]
+            with pytest.raises(UnreadableImage, match="no permission"):
+                load_image(tmp_path / "closed")
     finally:
-        if root:
-            os.seteuid(0)
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        (tmp_path / "closed").chmod(stat.S_IRWXU)
+
+
+@contextmanager
+def without_privileges(folder: Path) -> Iterator[None]:
+    """Root may read everything, so becomes someone else who can reach the folder."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_nothing_is_decoded_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

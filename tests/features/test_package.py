@@ -30,7 +30,7 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.mark.parametrize(
     ("missing", "name"),
-    [("torch", "RMACExtractor"), ("torch", "BACKBONES"), ("PIL", "load_image"), ("PIL", "RMACExtractor")],
+    [("torch", "RMACExtractor"), ("torch", "BACKBONES"), ("PIL", "load_image"), ("PIL", "find_images")],
 )
 def test_missing_packages_are_named_on_first_use(missing: str, name: str) -> None:
     run(

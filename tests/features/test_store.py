@@ -7,49 +7,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepterms.errors import FeatureStoreError, InvalidInput, MissingExtra, UnreadableImage
+from deepterms.errors import FeatureStoreError, InvalidInput, MissingExtra
 from deepterms.features.store import FeatureStore, read_npy
 from deepterms.features.store_writer import extract_to_store
-
-
-class Outcome(NamedTuple):
-    path: Path
-    feature: NDArray[np.float32] | None
-    error: UnreadableImage | None
-
-
-@dataclass
-class FakeExtractor:
-    """Describes a file by its number, and files with "bad" in their text not at all; counts what it was asked."""
-
-    name: str = "fake"
-    asked: list[str] = field(default_factory=list)
-    dimensions: int = 5
-
-    def spec(self) -> dict[str, Any]:
-        return {"extractor": self.name, "sizes": [224], "dimensions": self.dimensions}
-
-    def stream(self, paths: Iterable[str | Path]) -> Iterator[Outcome]:
-        for path in map(Path, paths):
-            self.asked.append(path.name)
-            if "bad" in path.read_text():
-                yield Outcome(path, None, UnreadableImage(path, "it is bad"))
-            else:
-                yield Outcome(path, expected_feature(path), None)
-
-
-def expected_feature(path: Path) -> NDArray[np.float32]:
-    return (np.random.default_rng(int(path.stem)).normal(size=5)).astype(np.float32)
+from tests.features.fake_extractor import FakeExtractor, expected_feature
 
 
 def write_photos(folder: Path, count: int = 25, *, bad: Sequence[int] = ()) -> list[Path]:
@@ -225,7 +195,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from deepterms.features.store_writer import extract_to_store
-from tests.features.test_store import FakeExtractor
+from tests.features.fake_extractor import FakeExtractor
 photos, store, number, when = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 replace, calls = Path.replace, 0
 def replace_and_die(self, target):

@@ -11,10 +11,12 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepterms.errors import InvalidInput, MissingExtra
+from deepterms.features.whitening import PCAWhitening
 
 try:
     import torch
@@ -88,6 +90,17 @@ class Backbone:
         network.requires_grad_(False)
         _fuse(network.eval())
         return Trunk(network.to(memory_format=torch.channels_last), checksum)
+
+    def shipped_whitening(self, weights: str | Path = "imagenet") -> PCAWhitening:
+        """The whitening in this package that was learned with these weights."""
+        if self.default_whitening is None or weights != "imagenet":
+            raise InvalidInput(
+                f"no whitening is shipped for {self.name} with weights={str(weights)!r}; pass whitening=None and use "
+                "extractor.with_whitening(extractor.fit_whitening(paths)), or go without"
+            )
+        file = resources.files("deepterms.features") / "pretrained" / self.default_whitening
+        with resources.as_file(file) as path:
+            return PCAWhitening.load(path)
 
 
 def backbone_named(name: str) -> Backbone:

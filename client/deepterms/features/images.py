@@ -131,8 +131,8 @@ def resized_shape(width: int, height: int, size: int, *, side: Literal["min", "m
 def find_images(folder: str | Path) -> list[Path]:
     """Lists the files below a folder whose suffix is that of a picture, sorted.
 
-    Links to folders are followed, each folder once: those reached without a link first. Broken links and unreadable
-    files are listed, so that whoever decodes them reports them.
+    Links to folders are followed, each folder once: those reached without a link first. Broken links, unreadable files
+    and folders that may not be listed are in the list, so that whoever decodes them reports them.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -140,8 +140,12 @@ def find_images(folder: str | Path) -> list[Path]:
     found: list[Path] = []
     visited: set[tuple[int, int]] = set()
     starts = [root]
+
+    def list_as_well(error: OSError) -> None:
+        found.append(Path(error.filename))
+
     for start in starts:  # grows while it is walked
-        for directory, folders, files in os.walk(start):
+        for directory, folders, files in os.walk(start, onerror=list_as_well):
             status = Path(directory).stat()
             if (status.st_dev, status.st_ino) in visited:
                 folders.clear()
@@ -170,6 +174,7 @@ def _check_regular(path: str | Path) -> None:
     """Refuses what is not a file; opening a named pipe would wait for ever."""
     status = Path(path).stat()
     if stat.S_ISDIR(status.st_mode):
+        os.scandir(path).close()  # says first when it is a folder that may not be read
         raise _Refused("it is a folder")
     if not stat.S_ISREG(status.st_mode):
         raise _Refused("it is not a regular file")
@@ -183,12 +188,14 @@ def _identified(file: IO[bytes]) -> ImageFile.ImageFile:
     prefix = file.read(16)
     damaged = None
     for name in FORMATS:
-        factory, accept = Image.OPEN.get(name, (None, None))
-        if factory is None or (accept is not None and accept(prefix) is not True):
+        if name not in Image.OPEN:
             continue
-        file.seek(0)
+        factory, accept = Image.OPEN[name]
         try:
-            return factory(file, "")
+            accepted = accept is None or accept(prefix)
+            if accepted and not isinstance(accepted, str):  # a string: Pillow was built without this format
+                file.seek(0)
+                return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:  # by these a plugin says "not mine"
             damaged = damaged or f"it begins like {name} but is damaged: {error}"
     raise _Refused(damaged or f"not a picture in a format that can be read here ({', '.join(FORMATS)})")
