@@ -51,31 +51,60 @@ request GET "/$new?filter_path=none" || die 'no answer from the cluster'
 must GET "/_snapshot/$repository/$snapshot?filter_path=snapshots.indices,snapshots.state"
 # In a pattern, a dot stands for any character.
 pattern="$(printf '%s' "$name" | sed 's/\./[.]/g')"
-held="$(printf '%s' "$answer" | tr '"' '\n' | grep -x "deepterms-[a-z]*-v[0-9]*-$pattern-[0-9]*" || :)"
-[ -n "$held" ] || die "the snapshot $repository/$snapshot holds no index $name: $answer"
-indices="$(printf '%s\n' "$held" | tr '\n' ',')"
-restored="$(printf '%s\n' "$held" | sed "s/-$pattern-\([0-9]*\)\$/-$new-\1/" | tr '\n' ',')"
+indices="$(printf '%s' "$answer" | tr '"' '\n' | grep -x "deepterms-[a-z]*-v[0-9]*-$pattern-[0-9]*" || :)"
+[ -n "$indices" ] || die "the snapshot $repository/$snapshot holds no index $name: $answer"
 
-# Before the index, which names its pipeline: whatever is written to it goes through that.
+restored_name() { say "$1" | sed "s/-$pattern-\([0-9]*\)\$/-$new-\1/"; }
+commas() { printf '%s\n' "$1" | tr '\n' ',' | sed 's/,$//'; }
+field() { printf '%s' "$answer" | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"; }
+
+# put_pipeline INDEX – the index's own, which ingest_pipelines/README.md describes, from the encoder in its mapping. A
+# snapshot holds pipelines, but gives them back only all together.
+put_pipeline() {
+    must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.layout,*.mappings._meta.deepterms.version,\
+*.mappings._meta.deepterms.vectors"
+    encode="deepterms-encode-$(field layout)-v$(field version)"
+    case "$(field vectors)" in '' | null) vectors=false ;; *) vectors=true ;; esac
+    must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.encoder"
+    binary="$(field binary)"
+    must PUT "/_ingest/pipeline/$1" "{\"description\":\"$encode for the documents of one index.\",\"processors\":[\
+{\"set\":{\"tag\":\"set-encoder\",\"field\":\"encoder\",\"value\":{\"dimensions\":$(field dimensions),\
+\"top_k\":$(field top_k),\"crelu\":$(field crelu),\"binary\":${binary:-false},\"vectors\":$vectors}}},\
+{\"pipeline\":{\"tag\":\"encode\",\"name\":\"$encode\"}}]}"
+}
+
+# Before the index: whatever is written to it goes through the pipelines.
 if ! $global; then
     DEEPTERMS_URL="$cluster" "$top/scripts/deploy.sh" >/dev/null
 fi
-if [ "$new" = "$name" ]; then aliases=true; else aliases=false; fi
-must POST "/_snapshot/$repository/$snapshot/_restore" "{\"indices\":\"${indices%,}\",\
-\"include_global_state\":$global,\"include_aliases\":$aliases,\
+# The alias comes last, so that nobody finds an index that is not ready. Nor does any other alias of it come back.
+must POST "/_snapshot/$repository/$snapshot/_restore" "{\"indices\":\"$(commas "$indices")\",\
+\"include_global_state\":$global,\"include_aliases\":false,\
 \"rename_pattern\":\"-$pattern-([0-9]+)\$\",\"rename_replacement\":\"-$new-\$1\"}"
 
-# Not one long request: what stands between may cut it.
+restored=''
+for index in $indices; do restored="$restored$newline$(restored_name "$index")"; done
+restored="${restored#"$newline"}"
+
+# Not one long request: what stands between may cut it. Nor the health: it is yellow as soon as the restoring has begun.
 deadline=$(($(date +%s) + seconds))
 while :; do
-    request GET "/_cluster/health/${restored%,}?wait_for_status=yellow&timeout=10s" || die 'no answer from the cluster'
-    [ "$status" -ne 200 ] || break
-    [ "$status" -eq 408 ] || die "GET /_cluster/health: HTTP $status $answer"
-    [ "$(date +%s)" -lt "$deadline" ] || die "${restored%,} is not ready after $seconds s; the restoring goes on"
+    must GET "/_cat/shards/$(commas "$restored")?h=prirep,state"
+    case "$(printf '%s\n' "$answer" | sed -n 's/^p *//p' | sort -u | tr -d ' \n')" in STARTED) break ;; esac
+    [ "$(date +%s)" -lt "$deadline" ] || die "not all shards are there after $seconds s: $answer; the restoring goes on"
+    sleep 1
 done
-if [ "$new" != "$name" ]; then
-    must POST /_aliases "{\"actions\":[{\"add\":{\"indices\":[\"$(printf '%s' "${restored%,}" | sed 's/,/","/g')\"],\
-\"alias\":\"$new\"}}]}"
-fi
+
+actions=''
+for index in $indices; do
+    target="$(restored_name "$index")"
+    must GET "/$target/_settings/index.default_pipeline"
+    if [ "$(field default_pipeline)" = "$index" ]; then
+        put_pipeline "$target"
+        must PUT "/$target/_settings" "{\"index.default_pipeline\":\"$target\"}"
+    fi
+    actions="$actions,{\"add\":{\"index\":\"$target\",\"alias\":\"$new\"}}"
+done
+must POST /_aliases "{\"actions\":[${actions#,}]}"
 must GET "/$new/_count?filter_path=count"
-say "$new holds $(printf '%s' "$answer" | tr -dc '0-9') documents in ${restored%,}"
+say "$new holds $(field count) documents in $(commas "$restored")"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 
+import elasticsearch
+import opensearchpy
 from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 from testcontainers.community.elasticsearch import ElasticSearchContainer
@@ -30,6 +32,8 @@ _SETTINGS = {
     "node.store.allow_mmap": "false",
     # A nearly full disk of the machine would turn indices read-only.
     "cluster.routing.allocation.disk.threshold_enabled": "false",
+    # Where snapshot repositories may lie.
+    "path.repo": "/tmp/snapshots",
 }
 _REQUEST_TIMEOUT = 60  # seconds; the machine runs two engines, and tests beside them
 
@@ -91,7 +95,12 @@ def running_clusters(engines: Collection[str]) -> Iterator[Mapping[str, Future[C
 
 
 def delete_indices(client: Client, name: str) -> None:
-    """Deletes the index of that name, the indices behind an alias of that name, and `deepterms-*-{name}-*`."""
+    """Deletes the index of that name, the indices behind an alias of that name, and `deepterms-*-{name}-*`.
+
+    And the pipelines that belong to one index, which bear its name.
+    """
     # Each by its full name: Elasticsearch refuses to delete by wildcard, and both by alias.
     for index in client.indices.get(index=f"{name},deepterms-*-{name}-*", ignore_unavailable=True):
         client.indices.delete(index=index)
+        with suppress(elasticsearch.NotFoundError, opensearchpy.NotFoundError):  # it had none
+            client.ingest.delete_pipeline(id=index)

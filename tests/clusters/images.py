@@ -126,6 +126,11 @@ def provide(image: str, *, build: bool = False) -> None:
     _build(image, recipe)
 
 
+def is_built_here(image: Any) -> bool:
+    """Whether an image of the daemon was made from packages, not pulled."""
+    return _INPUTS_LABEL in image.labels
+
+
 def _find(client: docker.DockerClient, image: str) -> Any:
     try:
         return client.images.get(image)

@@ -1,18 +1,30 @@
-"""Deployment on real clusters: once, in order, and never over somebody's change."""
+"""Deployment on real clusters: once, in order, after any cut, and never over somebody's change."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from elasticsearch import Elasticsearch
+from opensearchpy import OpenSearch
 
 import deepterms as dt
+from deepterms import deployment
 from deepterms.assets import Asset, assets_of
+from deepterms.deployment import Change, Plan
 from deepterms.engines import Cluster
 from deepterms.errors import DeploymentConflict, RequestRefused, UnsupportedEngine
 from deepterms.layouts import LAYOUTS, layout_named
+from tests.integration.conftest import deployed_state
+
+# One has every kind of step, and is on both engines.
+WORDS = [layout_named("words")]
+FOREIGN = {"index_patterns": ["somebody-*"], "priority": 7, "template": {}}
 
 
 def assets_for(cluster: Any) -> list[Asset]:
@@ -20,20 +32,28 @@ def assets_for(cluster: Any) -> list[Asset]:
     return assets_of([layout for layout in LAYOUTS if engine.has(layout)])
 
 
-@pytest.fixture
-def bare(cluster: Any) -> Iterator[Any]:
-    """A cluster without our resources; afterwards with them again."""
-    for asset in reversed(assets_for(cluster)):
-        with suppress(RequestRefused):  # not there
-            Cluster(cluster).request("DELETE", asset.endpoint)
-    yield cluster
-    dt.deploy(cluster, replace=True)
+def first_of(cluster: Any, kind: str) -> Asset:
+    return next(asset for asset in assets_for(cluster) if asset.kind == kind)
+
+
+def states(cluster: Any) -> dict[str, str]:
+    return {change.asset.file: change.state for change in deployment.plan(cluster).changes}
 
 
 def test_a_second_call_changes_nothing(bare: Any) -> None:
     files = tuple(asset.file for asset in assets_for(bare))
     assert dt.deploy(bare) == dt.DeploymentReport(created=files)
     assert dt.deploy(bare) == dt.DeploymentReport(unchanged=files)
+    assert deployment.check(bare) == ()
+
+
+def test_a_plan_says_what_is_missing_and_writes_nothing(bare: Any) -> None:
+    planned = deployment.plan(bare)
+    assert {change.action for change in planned.changes} == {"create"}
+    assert str(planned).splitlines()[0] == f"create    {assets_for(bare)[0].file}"
+    deployment.rehearse(planned)
+    assert deployed_state(bare) == {}
+    assert set(states(bare).values()) == {"missing"}
 
 
 def test_a_change_by_somebody_is_refused_with_the_difference_and_nothing_is_written(bare: Any) -> None:
@@ -47,17 +67,186 @@ def test_a_change_by_somebody_is_refused_with_the_difference_and_nothing_is_writ
         dt.deploy(bare)
 
     assert set(refusal.value.diffs) == {changed.file}
+    assert "--replace" in str(refusal.value)
     assert '-  "priority": 7,' in str(refusal.value)
     assert '+  "priority": 500,' in str(refusal.value)
-    with pytest.raises(RequestRefused) as absent:
-        cluster.request("GET", missing.endpoint)
-    assert absent.value.status == 404
+    assert states(bare)[missing.file] == "missing"
+    assert [change.state for change in deployment.check(bare)] == ["missing", "differs"]
 
     report = dt.deploy(bare, replace=True)
     assert (report.created, report.replaced) == ((missing.file,), (changed.file,))
     assert set(dt.deploy(bare).unchanged) == {asset.file for asset in assets_for(bare)}
 
 
+@pytest.mark.parametrize("kind", ["index_templates", "ingest_pipelines"])
+def test_a_later_release_is_overwritten_only_when_that_is_allowed(bare: Any, kind: str) -> None:
+    dt.deploy(bare)
+    asset = first_of(bare, kind)
+    Cluster(bare).request("PUT", asset.endpoint, body={**asset.body, "version": 4})
+    (change,) = deployment.check(bare)
+    assert (change.state, change.action, change.version) == ("newer", "downgrade", 4)
+    with pytest.raises(DeploymentConflict, match=r"is of a later release; upgrade"):
+        dt.deploy(bare, replace=True)
+    assert deployment.check(bare)[0].version == 4
+    assert dt.deploy(bare, allow_downgrade=True).replaced == (asset.file,)
+    assert deployment.check(bare) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("index_templates", {**FOREIGN, "version": 9}), ("ingest_pipelines", {"description": "mine", "processors": []})],
+)
+def test_a_foreign_resource_of_one_of_the_names_is_reported(bare: Any, kind: str, body: dict[str, Any]) -> None:
+    asset = first_of(bare, kind)
+    Cluster(bare).request("PUT", asset.endpoint, body=body)
+    with pytest.raises(DeploymentConflict, match=r"was not made by deepterms"):
+        dt.deploy(bare, allow_downgrade=True)
+    assert list(deployed_state(bare)) == [asset.endpoint]
+    assert dt.deploy(bare, replace=True).replaced == (asset.file,)
+    assert deployment.check(bare) == ()
+
+
+def test_what_is_not_of_this_product_stays(bare: Any, unique_name: str) -> None:
+    cluster = Cluster(bare)
+    others = {
+        f"/_index_template/{unique_name}": FOREIGN,
+        f"/_ingest/pipeline/{unique_name}": {"processors": [{"set": {"field": "a", "value": 1}}]},
+    }
+    try:
+        for path, body in others.items():
+            cluster.request("PUT", path, body=body)
+        before = [cluster.request("GET", path) for path in others]
+        dt.deploy(bare, replace=True, allow_downgrade=True)
+        assert [cluster.request("GET", path) for path in others] == before
+    finally:
+        for path in others:
+            cluster.request("DELETE", path)
+
+
+def _broken(asset: Asset) -> Asset:
+    body = dict(asset.body)
+    if asset.kind == "ingest_pipelines":
+        return Asset(asset.kind, asset.name, {**body, "processors": [{"script": {"source": "not painless"}}]})
+    template = dict(body["template"])
+    template["settings"] = {"index": {"similarity": {"x": {"type": "scripted", "script": {"source": "return wight;"}}}}}
+    return Asset(asset.kind, asset.name, {**body, "template": template})
+
+
+@pytest.mark.parametrize("kind", ["index_templates", "ingest_pipelines"])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_body_that_the_engine_refuses_is_found_before_anything_is_written(bare: Any, kind: str, there: bool) -> None:
+    if there:
+        dt.deploy(bare)
+    planned, bad = deployment.plan(bare), first_of(bare, kind)
+    before = deployed_state(bare)
+    changes = [
+        Change(_broken(change.asset), "differs" if there else "missing") if change.asset.name == bad.name else change
+        for change in planned.changes
+        if change.asset.kind == kind or change.asset.name != bad.name
+    ]
+    with pytest.raises(RequestRefused, match=rf"{bad.file} cannot be deployed, so nothing was changed") as refusal:
+        deployment.apply(Plan(planned.cluster, tuple(changes)), replace=True)
+    assert refusal.value.status == 400
+    assert deployed_state(bare) == before
+
+
+def test_what_changed_since_the_plan_is_not_overwritten_unseen(bare: Any) -> None:
+    planned = deployment.plan(bare)
+    last = planned.changes[-1].asset
+    Cluster(bare).request("PUT", last.endpoint, body={**last.body, "priority": 7})
+    with pytest.raises(DeploymentConflict, match=r'-  "priority": 7,'):
+        deployment.apply(planned)
+    assert states(bare)[last.file] == "differs"
+    # What another deployment put meanwhile is as it should be.
+    assert deployment.apply(planned, replace=True).replaced == (last.file,)
+    again = deployment.apply(planned)
+    assert (again.created, again.replaced) == ((), ())
+
+
 def test_a_layout_that_the_engine_lacks_is_refused(elasticsearch: Any) -> None:
     with pytest.raises(UnsupportedEngine, match="does not have the layout 'frequencies'"):
         dt.deploy(elasticsearch, layouts=[layout_named("frequencies")])
+
+
+def _client(library: str, url: str) -> Any:
+    return OpenSearch(url, timeout=60) if library == "opensearch" else Elasticsearch(url, request_timeout=60)
+
+
+def _deploy_and_die(library: str, url: str, requests: int | None) -> None:
+    """Deploy in a process of its own, which kills itself after so many requests; None: it lives."""
+    sent = 0
+    request = Cluster.request
+
+    def counted(self: Cluster, *arguments: Any, **options: Any) -> Any:
+        nonlocal sent
+        if sent == requests:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sent += 1
+        return request(self, *arguments, **options)
+
+    Cluster.request = counted  # type: ignore[method-assign]
+    dt.deploy(_client(library, url), layouts=WORDS)
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Any]:
+    """Processes that start in milliseconds: forked from one that has imported everything and has no threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    yield context
+
+
+def _run(processes: Any, cluster: Any, url: str, *, requests: int | None, count: int = 1) -> list[int]:
+    """Exit codes of so many deployments at once."""
+    library = Cluster(cluster).engine.name
+    running = [processes.Process(target=_deploy_and_die, args=(library, url, requests)) for _ in range(count)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(timeout=120)
+    codes = [process.exitcode for process in running]
+    for process in running:
+        process.close()
+    return codes
+
+
+def test_killed_at_any_step_and_applied_again(bare: Any, url: str, processes: Any) -> None:
+    """Killed (-9) between any two requests, then applied: the same state as without the kill."""
+    dt.deploy(bare, layouts=WORDS)
+    whole = deployed_state(bare)
+    seen = set()
+    for requests in range(1000):
+        deployed_state(bare, delete=True)
+        (code,) = _run(processes, bare, url, requests=requests)
+        cut = deployed_state(bare)
+        seen.add(len(cut))
+        # Nothing names what is not there yet, and what is there is whole.
+        assert cut.items() <= whole.items()
+        for path, body in cut.items():
+            named = body.get("template", {}).get("settings", {}).get("index", {}).get("default_pipeline")
+            named = (
+                [named]
+                if named
+                else [step["pipeline"]["name"] for step in body.get("processors", ()) if "pipeline" in step]
+            )
+            assert all(f"/_ingest/pipeline/{name}" in cut for name in named), (path, named)
+        dt.deploy(bare, layouts=WORDS)
+        assert deployed_state(bare) == whole
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert requests > 3 * len(whole)  # read, simulated and written, each
+    assert seen == set(range(len(whole) + 1))
+
+
+def test_deployments_at_the_same_time(bare: Any, url: str, processes: Any) -> None:
+    dt.deploy(bare, layouts=WORDS)
+    whole = deployed_state(bare, delete=True)
+    assert _run(processes, bare, url, requests=None, count=4) == [0, 0, 0, 0]
+    assert deployed_state(bare, delete=True) == whole
+
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(lambda _: dt.deploy(bare, layouts=WORDS), range(4)))
+    assert deployed_state(bare) == whole
+    assert all(len(report.created + report.unchanged) == len(whole) for report in reports)
+    assert not any(report.replaced for report in reports)

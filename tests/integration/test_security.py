@@ -1,0 +1,360 @@
+"""Least privileges, passwords, API keys, TLS: Elasticsearch with its own security, and OpenSearch behind nginx."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from elasticsearch import ConnectionError as NoConnection
+from elasticsearch import Elasticsearch
+from opensearchpy import OpenSearch
+from testcontainers.core.container import DockerContainer
+
+import deepterms as dt
+from deepterms import deployment
+from deepterms.engines import Cluster
+from deepterms.errors import ClusterUnreachable, RequestRefused
+from tests.clusters import images
+from tests.clusters.email_tokenizer import provide_email_tokenizer
+
+pytestmark = pytest.mark.cluster
+
+TOP = Path(__file__).parents[2]
+PASSWORD = "correct-horse-battery"
+# What bin/elasticsearch-users writes for it.
+PASSWORD_HASH = "$2a$10$YtV4zqfIQSX3EMI/mja6eeYEJJOmJUaQAWIJ6abuNrc2lGrhyRQxa"
+SETTINGS = {
+    "discovery.type": "single-node",
+    "node.store.allow_mmap": "false",
+    "cluster.routing.allocation.disk.threshold_enabled": "false",
+    "xpack.security.enabled": "true",
+    "xpack.security.http.ssl.enabled": "true",
+    "xpack.security.http.ssl.certificate": "tls/server.pem",
+    "xpack.security.http.ssl.key": "tls/server.key",
+    "ES_JAVA_OPTS": "-Xms768m -Xmx768m",
+}
+START_SECONDS = 180
+
+# The very roles that operators are told to make.
+ROLES: dict[str, dict[str, Any]] = {
+    name: json.loads(body)
+    for name, body in re.findall(r"```json (\S+)\n(.*?)```", (TOP / "docs" / "operate.md").read_text(), re.DOTALL)
+}
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A cluster behind TLS that asks for a password."""
+
+    url: str
+    ca: Path
+
+    def client(self, **options: Any) -> Elasticsearch:
+        return Elasticsearch(self.url, ca_certs=str(self.ca), request_timeout=60, **options)
+
+    def run(
+        self, command: Sequence[str], credentials: Mapping[str, str], *, ca: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("DEEPTERMS_")}
+        own = {"DEEPTERMS_URL": self.url, "COLUMNS": "200", **({"DEEPTERMS_CA_CERTS": str(self.ca)} if ca else {})}
+        return subprocess.run(
+            command, env={**clean, **own, **credentials}, capture_output=True, text=True, timeout=60, check=False
+        )
+
+
+DEEPTERMS = (sys.executable, "-m", "deepterms")
+CHECK = str(TOP / "scripts" / "check.sh")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority of our own, ca.pem, and what it signed for localhost: server.pem, server.key."""
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout"
+    for command in (
+        f"req -x509 {key} ca.key -out ca.pem -days 2 -subj /CN=test-authority -addext keyUsage=critical,keyCertSign",
+        f"req {key} server.key -out server.csr -subj /CN=localhost",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile extensions",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    folder.chmod(0o755)
+    (folder / "server.key").chmod(0o644)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def secured(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    images.provide(images.ELASTICSEARCH)
+    config = "/usr/share/elasticsearch/config"
+    (certificates / "users").write_text(f"operator:{PASSWORD_HASH}\n")
+    (certificates / "users_roles").write_text("superuser:operator\n")
+    container = DockerContainer(images.ELASTICSEARCH).with_exposed_ports(9200)
+    container.with_kwargs(labels={images.CONTAINER_LABEL: "true"})
+    container.with_volume_mapping(str(certificates), f"{config}/tls", "ro")
+    tokenizer = provide_email_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    if tokenizer is not None:
+        container.with_volume_mapping(str(tokenizer), "/usr/share/elasticsearch/modules/analysis-email", "ro")
+    for name in ("users", "users_roles"):
+        container.with_volume_mapping(str(certificates / name), f"{config}/{name}", "ro")
+    for name, value in SETTINGS.items():
+        container.with_env(name, value)
+    with container:
+        cluster = Secured(f"https://localhost:{container.get_exposed_port(9200)}", certificates / "ca.pem")
+        with cluster.client(basic_auth=("operator", PASSWORD)) as client:
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                try:
+                    client.options(max_retries=0).cluster.health(wait_for_status="yellow", timeout="10s")
+                    break
+                except NoConnection:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(1)
+            for name, body in ROLES.items():
+                client.perform_request("PUT", f"/_security/role/{name}", headers=_JSON, body=body)
+                user = {"password": PASSWORD, "roles": [name]}
+                client.perform_request("PUT", f"/_security/user/{name}", headers=_JSON, body=user)
+        yield cluster
+
+
+_JSON = {"accept": "application/json", "content-type": "application/json"}
+
+
+def _by_password(secured: Secured, role: str) -> Elasticsearch:
+    return secured.client(basic_auth=(role, PASSWORD))
+
+
+def _by_api_key(secured: Secured, role: str) -> Elasticsearch:
+    return secured.client(api_key=api_key(secured, role))
+
+
+def api_key(secured: Secured, role: str) -> str:
+    with secured.client(basic_auth=("operator", PASSWORD)) as client:
+        body = {"name": role, "expiration": "1h", "role_descriptors": {role: ROLES[role]}}
+        return str(client.perform_request("POST", "/_security/api_key", headers=_JSON, body=body).body["encoded"])
+
+
+@pytest.fixture(params=[_by_password, _by_api_key], ids=["password", "api-key"])
+def connected(request: pytest.FixtureRequest, secured: Secured) -> Iterator[Callable[[str], Elasticsearch]]:
+    """Role → a client that may do what the role may, and no more."""
+    clients: list[Elasticsearch] = []
+
+    def connect(role: str) -> Elasticsearch:
+        clients.append(request.param(secured, role))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def index(secured: Secured) -> Iterator[dt.SurrogateIndex]:
+    """`holidays` with ten documents, as the operator sees it; and `others`, which none of the roles is for."""
+    with secured.client(basic_auth=("operator", PASSWORD)) as client:
+        dt.deploy(client)
+        made = []
+        for name in ("holidays", "others"):
+            made.append(dt.SurrogateIndex.create(client, name, encoder=dt.DeepPermutation(16, top_k=6), replicas=0))
+            made[-1].add([str(number) for number in range(10)], FEATURES[:10])
+            made[-1].refresh()
+        yield made[0]
+        for each in made:
+            each.drop()
+
+
+FEATURES = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
+
+SOME_SETTING = {"persistent": {"cluster.routing.rebalance.enable": "all"}}
+Act = Callable[[Elasticsearch], Any]
+ACTS: dict[str, Act] = {
+    "deploy": lambda client: dt.deploy(client, replace=True),
+    "put a template": lambda client: _send(client, "PUT", "/_index_template/x", {"index_patterns": ["x-*"]}),
+    "put a pipeline": lambda client: _send(client, "PUT", "/_ingest/pipeline/x", {"processors": []}),
+    "delete a template": lambda client: _send(client, "DELETE", "/_index_template/deepterms-words-v1"),
+    "delete a pipeline": lambda client: _send(client, "DELETE", "/_ingest/pipeline/deepterms-words-v1"),
+    "create the index": lambda client: _send(client, "PUT", "/deepterms-words-v1-holidays-000002"),
+    "drop the index": lambda client: _send(client, "DELETE", "/deepterms-words-v1-holidays-000001"),
+    "add": lambda client: _send(client, "PUT", "/holidays/_doc/x", {"terms": {"t1": 1}}),
+    "delete": lambda client: _send(client, "DELETE", "/holidays/_doc/1"),
+    "search": lambda client: _send(client, "POST", "/holidays/_search"),
+    "open": lambda client: dt.SurrogateIndex.open(client, "holidays"),
+    "search others": lambda client: _send(client, "POST", "/others/_search"),
+    "open others": lambda client: dt.SurrogateIndex.open(client, "others"),
+    "add to others": lambda client: _send(client, "PUT", "/others/_doc/x", {"terms": {"t1": 1}}),
+    "create others": lambda client: _send(client, "PUT", "/deepterms-words-v1-others-000002"),
+    "drop others": lambda client: _send(client, "DELETE", "/deepterms-words-v1-others-000001"),
+    "change settings": lambda client: _send(client, "PUT", "/_cluster/settings", SOME_SETTING),
+    "read users": lambda client: _send(client, "GET", "/_security/user"),
+}
+ALLOWED = {
+    "deepterms-deploy": {"deploy", "put a template", "put a pipeline"},
+    "deepterms-create": {"put a pipeline", "delete a pipeline", "create the index", "drop the index", "open"},
+    "deepterms-write": {"add", "delete", "search", "open"},
+    "deepterms-read": {"search", "open"},
+}
+
+
+def _send(client: Elasticsearch, method: str, path: str, body: Any = None) -> Any:
+    return Cluster(client).request(method, path, body=body)
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_whatever_a_role_is_not_for_is_refused(
+    secured: Secured, connected: Callable[[str], Elasticsearch], index: dt.SurrogateIndex, role: str
+) -> None:
+    client = connected(role)
+    for name in [name for name in ACTS if name not in ALLOWED[role]]:
+        with pytest.raises(RequestRefused) as refusal:
+            ACTS[name](client)
+            pytest.fail(f"{role} may {name}")
+        assert refusal.value.status == 403, name
+        assert "is unauthorized for" in str(refusal.value), name
+    # And nothing of it was done.
+    index.refresh()
+    assert index.count() == 10
+    assert deployment.check(index.cluster.client) == ()
+
+
+def test_a_role_is_enough_for_what_it_is_for(secured: Secured, connected: Callable[[str], Elasticsearch]) -> None:
+    deployer = connected("deepterms-deploy")
+    with secured.client(basic_auth=("operator", PASSWORD)) as client:
+        dt.deploy(client)
+        template = deployment.plan(client).changes[-1].asset
+        _send(client, "DELETE", template.endpoint)
+    report = dt.deploy(deployer)
+    assert report.created == (template.file,)
+    assert dt.deploy(deployer, replace=True).created == ()
+    assert deployment.check(deployer) == ()
+
+    creator = connected("deepterms-create")
+    encoder = dt.DeepPermutation(16, top_k=6)
+    made = dt.SurrogateIndex.create(creator, "holidays", encoder=encoder, replicas=0)
+    try:
+        writer = dt.SurrogateIndex.open(connected("deepterms-write"), "holidays")
+        ids = [str(number) for number in range(20)]
+        metadata = [{"year": 2018, "path": f"{name}.jpg"} for name in ids]
+        assert writer.add(ids, FEATURES, metadata).failed == ()
+        assert writer.delete(["19"]).failed == ()
+        writer.refresh()
+        assert writer.count() == 19
+        assert writer.search(FEATURES[3], k=1).hits[0].id == "3"
+
+        reader = dt.SurrogateIndex.open(connected("deepterms-read"), "holidays")
+        assert reader.count() == 19
+        assert [hit.id for hit in reader.search(FEATURES[4], k=2, rerank=0)][:1] == ["4"]
+        assert [hit.id for hit in reader.search_by_id("5", k=3)] == [hit.id for hit in writer.search_by_id("5", k=3)]
+        refused = reader.add(["x"], FEATURES[:1])
+        assert len(refused.failed) == 1
+        assert "unauthorized" in refused.failed[0].reason
+    finally:
+        made.drop()
+
+
+def test_command_line_and_scripts_with_tls_and_credentials(secured: Secured) -> None:
+    """With the authority and either kind of credentials they work; without one of them they end with one sentence."""
+    with secured.client(basic_auth=("operator", PASSWORD)) as client:
+        dt.deploy(client)
+    user = {"DEEPTERMS_USER": "deepterms-deploy", "DEEPTERMS_PASSWORD": PASSWORD}
+    wrong = {**user, "DEEPTERMS_PASSWORD": "wrong"}
+    for credentials in (user, {"DEEPTERMS_API_KEY": api_key(secured, "deepterms-deploy")}):
+        for command in ([*DEEPTERMS, "check"], [*DEEPTERMS, "deploy"], [CHECK], [CHECK.replace("check", "deploy")]):
+            done = secured.run(command, credentials)
+            assert done.returncode == 0, done.stdout + done.stderr
+    for command in ([*DEEPTERMS, "check"], [CHECK]):
+        done = secured.run(command, user, ca=False)
+        assert done.returncode == 1
+        assert "certificate" in done.stderr
+        done = secured.run(command, wrong)
+        assert done.returncode == 1
+        assert "HTTP 401" in done.stderr
+        assert "Traceback" not in done.stderr
+    wait = str(TOP / "scripts" / "wait_for_cluster.sh")
+    done = secured.run([wait, "--timeout", "60"], {})
+    assert done.returncode == 1
+    assert "the cluster refuses: HTTP 401" in done.stderr
+
+
+@pytest.fixture
+def proxied(opensearch: OpenSearch, certificates: Path, tmp_path: Path) -> Iterator[Secured]:
+    """OpenSearch behind a real nginx with TLS and a password; its own security plugin is in no package."""
+    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if nginx is None:
+        pytest.skip("nginx is not installed")
+    (host,) = opensearch.transport.hosts
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "passwords").write_text(f"operator:{{PLAIN}}{PASSWORD}\n")
+    temporary = "\n".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
+    (tmp_path / "nginx.conf").write_text(
+        f"""{"user root;" if os.geteuid() == 0 else ""}
+daemon off; pid {tmp_path}/pid; error_log stderr;
+events {{}}
+http {{
+  access_log off; client_max_body_size 100m; client_body_temp_path {tmp_path}/body;
+  {temporary}
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {certificates}/server.pem; ssl_certificate_key {certificates}/server.key;
+    location / {{
+      auth_basic search; auth_basic_user_file {tmp_path}/passwords;
+      proxy_pass http://{host["host"]}:{host["port"]}; proxy_set_header Authorization "";
+    }}
+  }}
+}}
+"""
+    )
+    with subprocess.Popen([nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    assert process.poll() is None
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+            yield Secured(f"https://localhost:{port}", certificates / "ca.pem")
+        finally:
+            process.terminate()
+
+
+def test_opensearch_behind_tls_and_a_password(proxied: Secured, unique_name: str, opensearch: OpenSearch) -> None:
+    options: dict[str, Any] = {"ca_certs": str(proxied.ca), "timeout": 60, "max_retries": 0}
+    with OpenSearch(proxied.url, http_auth=("operator", PASSWORD), **options) as client:
+        dt.deploy(client)
+        index = dt.SurrogateIndex.create(client, unique_name, encoder=dt.DeepPermutation(16, top_k=6), replicas=0)
+        assert index.add([str(number) for number in range(20)], FEATURES).indexed == 20
+        index.refresh()
+        assert index.search(FEATURES[7], k=1).hits[0].id == "7"
+    with OpenSearch(proxied.url, http_auth=("operator", "wrong"), **options) as client:
+        with pytest.raises(RequestRefused) as refusal:
+            dt.deploy(client)
+        assert refusal.value.status == 401
+    options.pop("ca_certs")
+    with (
+        OpenSearch(proxied.url, http_auth=("operator", PASSWORD), **options) as client,
+        pytest.raises(ClusterUnreachable, match="certificate"),
+    ):
+        dt.deploy(client)
+    user = {"DEEPTERMS_USER": "operator", "DEEPTERMS_PASSWORD": PASSWORD}
+    wrong = {**user, "DEEPTERMS_PASSWORD": "wrong"}
+    for command in ([*DEEPTERMS, "check"], [CHECK]):
+        assert proxied.run(command, user).returncode == 0
+        assert proxied.run(command, wrong).returncode == 1
+        assert "certificate" in proxied.run(command, user, ca=False).stderr
