@@ -57,10 +57,13 @@ def load_asset(kind: Kind, name: str) -> Asset:
 
 
 def assets_of(layouts: Iterable[Layout]) -> list[Asset]:
-    """What these layouts need, in the order of deployment: pipelines first, since templates name them."""
-    names = [layout.resource for layout in layouts]
-    kinds: tuple[Kind, ...] = ("ingest_pipelines", "index_templates")
-    return [load_asset(kind, name) for kind in kinds for name in names]
+    """What these layouts need, in the order of deployment: what others name comes before them."""
+    chosen = list(layouts)
+    return [
+        *(load_asset("ingest_pipelines", layout.resource) for layout in chosen),
+        *(load_asset("ingest_pipelines", layout.encode_pipeline) for layout in chosen),
+        *(load_asset("index_templates", layout.resource) for layout in chosen),
+    ]
 
 
 def _folder(kind: Kind) -> Path:

@@ -25,6 +25,7 @@ from deepterms.errors import (
     InvalidInput,
     RequestRefused,
 )
+from deepterms.index_pipeline import index_pipeline
 from deepterms.layouts import Layout, layout_named
 from deepterms.queries import search_body
 from deepterms.rerank import COSINE_OFFSET, rerank_window, rescore
@@ -106,7 +107,7 @@ class SurrogateIndex:
                 encoder makes.
             UnsupportedEngine: the engine lacks the layout.
             IndexAlreadyExists: the name is taken.
-            ClusterError: the layout's template is not deployed, or another template overrides it.
+            ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
         """
         cluster = Cluster(client)
@@ -342,7 +343,7 @@ class SurrogateIndex:
         self.cluster.request("POST", f"{self._path}/_refresh")
 
     def drop(self) -> None:
-        """Delete the index with all its documents."""
+        """Delete the index with all its documents, and the pipeline that is its own."""
         for concrete in self.cluster.request("GET", f"{self._path}/_mapping"):
             delete_concrete(self.cluster, concrete)
 
@@ -419,30 +420,51 @@ def create_concrete(
     mappings: Mapping[str, Any],
     alias: str | None = None,
 ) -> None:
-    """Create the index behind a name, with or without the name as its alias.
+    """Create the index behind a name, with or without the name as its alias; and its own pipeline, if it has one.
 
     Args:
         cluster: where.
         concrete: from `Layout.index_name`.
         layout: whose template it gets.
         settings: beside the template's: shards and replicas.
-        mappings: beside the template's: ``_meta``.
+        mappings: beside the template's: ``_meta`` with what `index_meta` returned.
         alias: the name, if it is to point here at once.
 
     Raises:
-        ClusterError: the layout's template is not deployed, or another template overrides it.
+        ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
         RequestRefused: such an index exists already, or the engine refuses the body.
     """
     _require_template(cluster, layout, concrete)
-    body: dict[str, Any] = {"settings": settings, "mappings": mappings}
+    meta = mappings["_meta"]["deepterms"]
+    pipeline = index_pipeline(
+        encoder_from_spec(meta["encoder"]), layout=layout, store_vectors=meta["vectors"] is not None
+    )
+    own = dict(settings)
+    if pipeline is not None:
+        _require_pipeline(cluster, layout.encode_pipeline)
+        own["default_pipeline"] = concrete
+    body: dict[str, Any] = {"settings": own, "mappings": mappings}
     if alias is not None:
         body["aliases"] = {alias: {}}
+    # The index first: whoever makes it owns the name. The other way round, the second of two creators would put its
+    # encoder's parameters under the first one's index.
     cluster.request("PUT", f"/{concrete}", body=body)
+    if pipeline is not None:
+        try:
+            cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=pipeline)
+        except RequestRefused:
+            cluster.request("DELETE", f"/{concrete}")
+            raise
 
 
 def delete_concrete(cluster: Cluster, concrete: str) -> None:
     """Delete one concrete index, and what belongs to it alone."""
     cluster.request("DELETE", f"/{concrete}")
+    try:  # afterwards: Elasticsearch refuses to delete a pipeline that an index names
+        cluster.request("DELETE", f"/_ingest/pipeline/{concrete}")
+    except RequestRefused as error:
+        if error.status != 404:  # it had none
+            raise
 
 
 def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> None:
@@ -456,3 +478,13 @@ def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> None:
             f"another index template overrides {layout.resource} for {concrete} (its pipeline is {pipeline!r}); "
             "lower that template's priority or narrow its patterns"
         )
+
+
+def _require_pipeline(cluster: Cluster, name: str) -> None:
+    """Refuse to create an index whose documents would all be refused."""
+    try:
+        cluster.request("GET", f"/_ingest/pipeline/{name}")
+    except RequestRefused as error:
+        if error.status != 404:
+            raise
+        raise ClusterError(f"the pipeline {name} is not in the cluster; call deepterms.deploy(client) first") from error

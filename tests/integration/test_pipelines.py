@@ -14,18 +14,16 @@ from deepterms.engines import Cluster
 from deepterms.layouts import LAYOUTS
 
 VECTOR = base64.b64encode(np.ones(4, dtype="<f4").tobytes()).decode()
-PADDED = base64.b64encode(np.ones(5, dtype="<f4").tobytes()).decode()
 
 GOOD: dict[str, dict[str, Any]] = {
     "plain": {"terms": {"t1": 1, "t2": 1}},
     "with a vector": {"terms": {"t1": 1}, "vector": VECTOR, "metadata": {"n": 1}},
-    "with a padded vector": {"terms": {"t1": 1}, "vector": PADDED},
     "other names": {"terms": {"pivot_7-b": 1}},
 }
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no terms": ({"metadata": {}}, "[check-terms] field [terms] is missing; expected an object"),
-    "null terms": ({"terms": None}, "[check-terms] field [terms] is missing"),
+    "no terms": ({"metadata": {}}, "[encode-vector] fields [terms] and [vector] are missing; expected terms"),
+    "null terms": ({"terms": None}, "[encode-vector] fields [terms] and [vector] are missing"),
     "text for terms": ({"terms": "t1 t1"}, "[check-terms] field [terms] is [t1 t1]; expected an object"),
     "no codewords": ({"terms": {}}, "has 0 codewords; expected 1 to 5000"),
     "too many": ({"terms": {f"t{n}": 1 for n in range(5_001)}}, "has 5001 codewords"),

@@ -1,0 +1,121 @@
+"""Encoding in the pipeline against encoding in the client, and what an index's own pipeline costs: one interleaved run.
+
+Four ways to index the same documents, each into a fresh index, in turn: terms made by the client; the same past the
+index's own pipeline, straight into the layout's; raw vectors as base64; raw vectors as arrays. Bodies are made
+beforehand and sent by urllib3 over kept connections. Needs a cluster: `deepterms node start`, then
+
+python benchmarks/pipeline_encoding.py --url http://localhost:9200
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+
+import numpy as np
+import typer
+import urllib3
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms.cli.connection import connect
+from deepterms.documents import bulk_lines, check_batch, encode_vector
+from deepterms.engines import Cluster
+
+DOCUMENTS_PER_BULK = 500
+
+Render = Callable[[list[str], NDArray[np.float32]], list[str]]
+
+
+def main(
+    url: str = "http://localhost:9200",
+    documents: int = 5_000,
+    dimensions: int = 2_048,
+    top_k: int = 100,
+    layout: str | None = None,
+    vectors: bool = False,
+    threads: int = 2,
+    rounds: int = 5,
+) -> None:
+    """Fill fresh indices in turn, in each of the four ways."""
+    client = connect(url)
+    cluster = Cluster(client)
+    dt.deploy(client)
+    chosen = layout or cluster.engine.default_layout.name
+    encoder = dt.DeepPermutation(dimensions, top_k=top_k, binary=chosen == "codewords")
+    features = np.random.default_rng(0).standard_normal((documents, dimensions), dtype=np.float32)
+    ids = [f"image-{number}" for number in range(documents)]
+    http = urllib3.PoolManager(maxsize=threads)
+    headers = {"Content-Type": "application/x-ndjson"}
+
+    def terms(ids: list[str], features: NDArray[np.float32]) -> list[str]:
+        batch = check_batch(ids, features, None, dimensions=dimensions)
+        lines = bulk_lines(batch, encoder.encode(batch.features), store_vectors=vectors)
+        return [source or "" for _, source in lines]
+
+    def base64(ids: list[str], features: NDArray[np.float32]) -> list[str]:
+        return [f'{{"vector":"{encode_vector(row)}"}}' for row in features]
+
+    def arrays(ids: list[str], features: NDArray[np.float32]) -> list[str]:
+        # Shortest text of each float32, as a producer in any language would write it.
+        return [f'{{"vector":[{",".join(map(str, row))}]}}' for row in features.astype(str)]
+
+    ways: dict[str, tuple[Render, bool]] = {
+        "terms": (terms, True),
+        "terms, past the index's pipeline": (terms, False),
+        "vectors as base64": (base64, True),
+        "vectors as arrays": (arrays, True),
+    }
+
+    def bodies(render: Render) -> list[bytes]:
+        made = []
+        for start in range(0, documents, DOCUMENTS_PER_BULK):
+            piece = slice(start, start + DOCUMENTS_PER_BULK)
+            sources = zip(ids[piece], render(ids[piece], features[piece]), strict=True)
+            made.append("".join(f'{{"index":{{"_id":"{id}"}}}}\n{source}\n' for id, source in sources).encode())
+        return made
+
+    def post(body: bytes) -> None:
+        answer = json.loads(http.request("POST", f"{url}/encoding/_bulk", body=body, headers=headers).data)
+        if answer["errors"]:
+            raise SystemExit(f"refused: {next(item for item in answer['items'] if 'error' in item['index'])}")
+
+    made: dict[str, list[bytes]] = {}
+    preparing: dict[str, float] = {}
+    for name, (render, _) in ways.items():
+        started = time.perf_counter()
+        made[name] = bodies(render)
+        preparing[name] = documents / (time.perf_counter() - started)
+
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        order = list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]
+        for name in order:
+            index = dt.SurrogateIndex.create(
+                client, "encoding", encoder=encoder, layout=chosen, store_vectors=vectors, replicas=0
+            )
+            pipeline = index.layout.index_name("encoding") if ways[name][1] else index.layout.resource
+            cluster.request("PUT", "/encoding/_settings", body={"index.default_pipeline": pipeline})
+            started = time.perf_counter()
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(post, made[name]))
+            rate = documents / (time.perf_counter() - started)
+            index.drop()
+            if number:  # the first round warms the engine
+                rates[name].append(rate)
+    print(
+        f"{cluster.engine}, layout {chosen}, {documents} documents, D={dimensions}, K={top_k}, "
+        f"vectors stored: {vectors}, {threads} threads, median of {rounds} rounds"
+    )
+    print(f"{'':34}{'docs/s':>8}{'of terms':>10}{'bytes/doc':>11}{'made, docs/s':>14}")
+    for name in ways:
+        ratio = median(own / base for own, base in zip(rates[name], rates["terms"], strict=True))
+        size = sum(map(len, made[name])) / documents
+        print(f"  {name:<32}{median(rates[name]):>8,.0f}{ratio:>10.2f}{size:>11,.0f}{preparing[name]:>14,.0f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

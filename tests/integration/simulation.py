@@ -1,0 +1,36 @@
+"""Documents through the real `_simulate`, by the pipeline that an index with an encoder has."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepterms.encoders.encoder import Encoder
+from deepterms.engines import Cluster, reason
+from deepterms.index_pipeline import index_pipeline
+from deepterms.layouts import Layout
+
+
+def simulate(
+    cluster: Any,
+    documents: Sequence[Mapping[str, Any]],
+    *,
+    encoder: Encoder,
+    layout: Layout,
+    vectors: bool = False,
+) -> list[dict[str, Any]]:
+    """What the index's own pipeline makes of documents: its ``_source``, or ``{"refused": sentence}``."""
+    body = {
+        "pipeline": index_pipeline(encoder, layout=layout, store_vectors=vectors),
+        "docs": [{"_source": document} for document in documents],
+    }
+    params = {"filter_path": "docs.doc._source,docs.error"}
+    answer = Cluster(cluster).request("POST", "/_ingest/pipeline/_simulate", body=body, params=params)
+    return [item["doc"]["_source"] if "doc" in item else {"refused": reason(item["error"])} for item in answer["docs"]]
+
+
+def float32(*values: float) -> str:
+    return base64.b64encode(np.array(values, dtype="<f4").tobytes()).decode()

@@ -1,0 +1,52 @@
+"""The pipeline of one index: its body, without a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import deepterms as dt
+from deepterms.assets import load_asset
+from deepterms.index_pipeline import index_pipeline
+from deepterms.layouts import LAYOUTS, layout_named
+
+
+def test_the_parameters_are_those_of_the_encoder() -> None:
+    encoder = dt.DeepPermutation(2_048, top_k=100, crelu=False, binary=True)
+    body = index_pipeline(encoder, layout=layout_named("codewords"), store_vectors=True)
+    assert body is not None
+    assert set(body) == {"description", "processors"}  # OpenSearch refuses _meta
+    write, call = body["processors"]
+    assert write["set"]["field"] == "encoder"
+    assert write["set"]["value"] == {
+        "dimensions": 2_048,
+        "top_k": 100,
+        "crelu": False,
+        "binary": True,
+        "vectors": True,
+    }
+    assert call["pipeline"]["name"] == "deepterms-encode-codewords-v1"
+
+
+def test_another_encoder_has_no_raw_vectors() -> None:
+    class Other:
+        dimensions = vocabulary_size = largest_frequency = 4
+
+        def encode(self, features: Any) -> dt.TermFrequencies:
+            raise NotImplementedError
+
+        encode_queries = encode
+
+        def spec(self) -> dict[str, Any]:
+            return {"type": "other"}
+
+    assert index_pipeline(Other(), layout=layout_named("words"), store_vectors=True) is None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_encode_pipelines_differ_only_in_the_pipeline_that_they_call(layout: Any) -> None:
+    own = load_asset("ingest_pipelines", layout.encode_pipeline).body["processors"]
+    words = load_asset("ingest_pipelines", "deepterms-encode-words-v1").body["processors"]
+    assert own[0] == words[0]
+    assert own[1]["pipeline"] == {**words[1]["pipeline"], "name": layout.resource}
