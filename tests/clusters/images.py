@@ -26,16 +26,17 @@ from testcontainers.core.docker_client import DockerClient, get_docker_host
 
 from deepterms.errors import NodeError
 from deepterms.node.assembly import assemble
-from deepterms.node.distribution import CONFIG, MODULES, VERSION
+from deepterms.node.distribution import CONFIG, MODULES, VERSION, has_agent
 from deepterms.node.jars import maven, sha256_of
 from deepterms.node.launch import java_arguments
-from deepterms.node.lock import load_lock
+from deepterms.node.lock import Lock, load_lock, lock_file
 from tests.clusters import ClusterUnavailable
 
 __all__ = ["CONTAINER_LABEL", "ELASTICSEARCH", "OPENSEARCH", "connect", "provide"]
 
 _ELASTICSEARCH_VERSION = "9.2.0"
-_OFFICIAL_OPENSEARCH = f"opensearchproject/opensearch:{VERSION}"
+_OPENSEARCH_REPOSITORY = "opensearchproject/opensearch:"
+_OFFICIAL_OPENSEARCH = f"{_OPENSEARCH_REPOSITORY}{VERSION}"
 _OFFICIAL_ELASTICSEARCH = f"elasticsearch:{_ELASTICSEARCH_VERSION}"
 
 OPENSEARCH = os.environ.get("DEEPTERMS_OPENSEARCH_IMAGE") or _OFFICIAL_OPENSEARCH
@@ -50,6 +51,22 @@ _INPUTS_LABEL = "deepterms.inputs"
 _MODULES_VARIABLE = "DEEPTERMS_ELASTICSEARCH_MODULES"
 _ELASTICSEARCH_GROUP = "org.elasticsearch.distribution.integ-test-zip"
 _ELASTICSEARCH_SHA256 = "bf44938a0490ba2a303d39c9cb64b38963dd08c812ce93e10816e878585bcb6b"
+
+# What Java's security manager must allow to modules of OpenSearch 2; published in its archive, not in the jars.
+_PERMISSIONS = {
+    "lang-mustache": ('java.lang.RuntimePermission "accessDeclaredMembers"',),
+    "lang-painless": (
+        'java.lang.RuntimePermission "createClassLoader"',
+        'java.lang.RuntimePermission "getClassLoader"',
+    ),
+    "transport-netty4": (
+        'java.io.FilePermission "/proc/sys/net/core/somaxconn", "read"',
+        'java.lang.RuntimePermission "*", "setContextClassLoader"',
+        'java.lang.RuntimePermission "getClassLoader"',
+        'java.net.SocketPermission "*", "accept,connect"',
+        'java.util.PropertyPermission "sun.nio.ch.bugLevel", "write"',
+    ),
+}
 
 _BASE = "deepterms-test-base:latest"
 _DEBIAN = "trixie"  # the first one with Java 21, which both engines need
@@ -153,9 +170,11 @@ def _pull(image: str) -> None:
 
 
 def _recipe(image: str) -> Recipe | None:
-    if image == _OFFICIAL_OPENSEARCH:
-        contents = [load_lock().to_json(), *CONFIG.values(), *(module.descriptor(VERSION) for module in MODULES)]
-        return Recipe("opensearch", _hash(*contents, _opensearch_command(), *_shared_inputs()), _unpack_opensearch)
+    if lock := _opensearch_lock(image):
+        contents = [lock.to_json(), *CONFIG.values(), *(module.descriptor(lock.version) for module in MODULES)]
+        contents += _policies(lock.version).values()
+        inputs = _hash(*contents, _opensearch_command(lock.version), *_shared_inputs())
+        return Recipe("opensearch", inputs, lambda home: _unpack_opensearch(home, lock))
     modules = os.environ.get(_MODULES_VARIABLE)
     if image == _OFFICIAL_ELASTICSEARCH and modules:
         folder = Path(modules)
@@ -163,6 +182,15 @@ def _recipe(image: str) -> Recipe | None:
         inputs = _hash(_ELASTICSEARCH_SHA256, *contents, *_shared_inputs())
         return Recipe("elasticsearch", inputs, lambda home: _unpack_elasticsearch(home, folder))
     return None
+
+
+def _opensearch_lock(image: str) -> Lock | None:
+    """What an official image of OpenSearch is built from; other versions than the embedded one have a lock here."""
+    version = image.removeprefix(_OPENSEARCH_REPOSITORY)
+    if version == VERSION:
+        return load_lock()
+    here = Path(__file__).parent
+    return load_lock(version, here) if version != image and lock_file(version, here).is_file() else None
 
 
 def _shared_inputs() -> list[str]:
@@ -223,16 +251,30 @@ def _provide_base(client: docker.DockerClient, root: Path) -> None:
         raise ClusterUnavailable(f"{_BASE} cannot be built: tar ended with {archive.returncode}")
 
 
-def _unpack_opensearch(home: Path) -> None:
-    assemble(home)
+def _unpack_opensearch(home: Path, lock: Lock) -> None:
+    assemble(home, lock=lock)
+    for path, text in _policies(lock.version).items():
+        (home / path).write_text(text, encoding="utf-8")
     command = home / "bin" / "opensearch"
-    command.write_text(_opensearch_command(), encoding="utf-8")
+    command.write_text(_opensearch_command(lock.version), encoding="utf-8")
     command.chmod(0o755)
 
 
-def _opensearch_command() -> str:
+def _policies(version: str) -> dict[str, str]:
+    """Path in the distribution → text of a module's security policy; the versions that have an agent need none."""
+    if has_agent(version):
+        return {}
+    return {
+        f"modules/{module}/plugin-security.policy": "".join(
+            ["grant {\n", *(f"  permission {permission};\n" for permission in permissions), "};\n"]
+        )
+        for module, permissions in _PERMISSIONS.items()
+    }
+
+
+def _opensearch_command(version: str) -> str:
     """A script that starts the node as the embedded one is started; OPENSEARCH_JAVA_OPTS has the last word."""
-    arguments = java_arguments(PurePosixPath("/usr/share/opensearch"))
+    arguments = java_arguments(PurePosixPath("/usr/share/opensearch"), version=version)
     main = arguments.index("-cp")
     options, rest = shlex.join(arguments[:main]), shlex.join(arguments[main:])
     return f'#!/bin/bash\nexec java {options} $OPENSEARCH_JAVA_OPTS {rest} "$@"\n'

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from deepterms.errors import NodeError
-from deepterms.node.distribution import CONFIG, MODULES, VERSION
+from deepterms.node.distribution import CONFIG, MODULES
 from deepterms.node.exclusion import alone
 from deepterms.node.folders import cache_dir, make_folder, make_readable
 from deepterms.node.jars import Progress, fetch_jars, jar_path, sha256_of
@@ -23,7 +23,7 @@ _PATIENCE = 1800.0  # seconds
 _EMPTY = ("bin", "plugins")
 
 
-def assemble(home: Path | None = None, *, version: str = VERSION, on_progress: Progress | None = None) -> Path:
+def assemble(home: Path | None = None, *, lock: Lock | None = None, on_progress: Progress | None = None) -> Path:
     """Makes the folder of a complete minimal OpenSearch distribution: lib/, agent/, modules/ and config/.
 
     Everything in it is a real file and no path in it is absolute, so it may be moved or copied into an image; start it
@@ -33,7 +33,7 @@ def assemble(home: Path | None = None, *, version: str = VERSION, on_progress: P
 
     Args:
         home: the folder to make; by default one in `cache_dir()`.
-        version: OpenSearch's version; there must be a lock file for it.
+        lock: what to assemble; by default the version that ships with deepterms.
         on_progress: called after each jar with (done, total, name); not called where nothing is to be done.
 
     Returns:
@@ -44,9 +44,9 @@ def assemble(home: Path | None = None, *, version: str = VERSION, on_progress: P
             written.
         MissingExtra: the extra `node` is not installed.
     """
-    lock = load_lock(version)
+    lock = lock or load_lock()
     cache = cache_dir()
-    home = (home or cache / f"opensearch-{version}").absolute()
+    home = (home or cache / f"opensearch-{lock.version}").absolute()
     try:
         make_folder(cache)
         with alone(cache / "assembly.lock", patience=_PATIENCE, doing="assembles OpenSearch"):

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CHILD_CONFIG", "CONFIG", "LIB", "LOCALE", "MODULES", "VERSION", "Module", "agent_roots", "lib_roots"]
+__all__ = [
+    "CHILD_CONFIG",
+    "CONFIG",
+    "LOCALE",
+    "MODULES",
+    "VERSION",
+    "Module",
+    "agent_roots",
+    "has_agent",
+    "lib_roots",
+]
 
 VERSION = "3.8.0"
 
-LIB = (
-    "org.opensearch:opensearch",
-    # Not dependencies of the server's artifact, yet it does not start without them.
-    "org.opensearch:opensearch-agent-bootstrap",
-    "org.opensearch:opensearch-plugin-classloader",
-)
+# The second is no dependency of the server's artifact, yet it does not start without.
+LIB = ("org.opensearch:opensearch", "org.opensearch:opensearch-plugin-classloader")
+AGENT_BOOTSTRAP = "org.opensearch:opensearch-agent-bootstrap"  # nor without this, from 3.0 on
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Module:
     Attributes:
         name: the folder and the plugin's name.
         artifact: artifact id in the group `org.opensearch.plugin`.
-        classname: the plugin's class.
+        classname: the plugin's class, as it is called from 3.0 on.
         description: one sentence, shown by `GET _nodes/plugins`.
         extends: names of the modules whose classes it sees.
     """
@@ -43,11 +50,12 @@ class Module:
 
     def descriptor(self, version: str) -> str:
         """The text of `plugin-descriptor.properties`."""
+        classname = self.classname if _major(version) >= 3 else self.classname.replace("ModulePlugin", "Plugin")
         return (
             f"description={self.description}\n"
             f"version={version}\n"
             f"name={self.name}\n"
-            f"classname={self.classname}\n"
+            f"classname={classname}\n"
             "java.version=21\n"
             f"opensearch.version={version}\n"
             "custom.foldername=\n"
@@ -176,11 +184,21 @@ rootLogger.appenderRef.rolling.ref = rolling
 LOCALE = ("com.ibm.icu:icu4j-localespi:77.1",)
 
 
+def has_agent(version: str) -> bool:
+    """Whether that OpenSearch guards itself with an agent of its own; before 3.0 Java's security manager did it."""
+    return _major(version) >= 3
+
+
 def lib_roots(version: str) -> tuple[str, ...]:
     """Coordinates whose runtime dependencies make `lib/`."""
-    return tuple(f"{artifact}:{version}" for artifact in LIB)
+    artifacts = (*LIB, AGENT_BOOTSTRAP) if has_agent(version) else LIB
+    return tuple(f"{artifact}:{version}" for artifact in artifacts)
 
 
 def agent_roots(version: str) -> tuple[str, ...]:
-    """Coordinates whose runtime dependencies make `agent/`: what replaced Java's security manager."""
-    return (f"org.opensearch:opensearch-agent:{version}",)
+    """Coordinates whose runtime dependencies make `agent/`, if there is one."""
+    return (f"org.opensearch:opensearch-agent:{version}",) if has_agent(version) else ()
+
+
+def _major(version: str) -> int:
+    return int(version.partition(".")[0])

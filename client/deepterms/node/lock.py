@@ -47,20 +47,20 @@ class Lock:
         return json.dumps({"opensearch": self.version, "folders": self.folders}, indent=1, sort_keys=True) + "\n"
 
 
-def lock_file(version: str) -> Path:
+def lock_file(version: str, folder: Path = _FOLDER) -> Path:
     """Where the lock of a version is, or would be."""
-    return _FOLDER / f"opensearch-{version}.lock.json"
+    return folder / f"opensearch-{version}.lock.json"
 
 
-def load_lock(version: str = VERSION) -> Lock:
-    """Reads the lock that ships with deepterms.
+def load_lock(version: str = VERSION, folder: Path = _FOLDER) -> Lock:
+    """Reads a lock: that which ships with deepterms, or one in another folder.
 
     Raises:
-        NodeError: this release of deepterms has no lock for that version.
+        NodeError: there is none for that version.
     """
     try:
-        content = json.loads(lock_file(version).read_text(encoding="utf-8"))
+        content = json.loads(lock_file(version, folder).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = sorted(path.name[len("opensearch-") : -len(".lock.json")] for path in _FOLDER.glob("*.lock.json"))
+        known = sorted(path.name[len("opensearch-") : -len(".lock.json")] for path in folder.glob("*.lock.json"))
         raise NodeError(f"OpenSearch {version} cannot be assembled; versions there are: {', '.join(known)}") from None
     return Lock(version=content["opensearch"], folders=content["folders"])

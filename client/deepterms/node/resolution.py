@@ -1,6 +1,6 @@
 """Coordinates of OpenSearch's parts to the lock file, by resolving their dependencies on Maven Central.
 
-For maintainers: `python -m deepterms.node.resolution [VERSION]` writes the lock file anew.
+For maintainers: `python -m deepterms.node.resolution [VERSION [FOLDER]]` writes the lock file anew.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ def resolve_folders(version: str, context: Any) -> dict[str, list[str]]:
     (log4j,) = (coordinate.split(":")[2] for coordinate in lib if ":log4j-api:" in coordinate)
     folders = {
         "lib": sorted({*lib, f"org.apache.logging.log4j:log4j-core:{log4j}"}),
-        "agent": _runtime(context, *agent_roots(version)),
         "locale": _runtime(context, *LOCALE),
     }
+    if agent := agent_roots(version):
+        folders["agent"] = _runtime(context, *agent)
     in_lib = {_project(coordinate) for coordinate in folders["lib"]}
     for module in MODULES:
         resolved = _runtime(context, module.root(version))
@@ -75,7 +76,8 @@ def _project(coordinate: str) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     wanted = sys.argv[1] if len(sys.argv) > 1 else VERSION
+    file = lock_file(wanted, *map(Path, sys.argv[2:]))
     with tempfile.TemporaryDirectory() as folder:
         lock = resolve_lock(wanted, Path(folder))
-    lock_file(wanted).write_text(lock.to_json(), encoding="utf-8")
-    print(f"{lock_file(wanted).name}: {len(lock.jars)} jars in {len(lock.folders)} folders")
+    file.write_text(lock.to_json(), encoding="utf-8")
+    print(f"{file.name}: {len(lock.jars)} jars in {len(lock.folders)} folders")

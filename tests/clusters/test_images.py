@@ -1,0 +1,41 @@
+"""Images of OpenSearch 2 are built from a lock of their own, with what that version needs and 3 does not."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from deepterms.node.distribution import MODULES, VERSION
+from deepterms.node.launch import java_arguments
+from deepterms.node.lock import load_lock
+from tests.clusters import images
+
+HERE = Path(__file__).parent
+LOCKS = sorted(path.name[len("opensearch-") : -len(".lock.json")] for path in HERE.glob("opensearch-*.lock.json"))
+
+
+@pytest.mark.parametrize("version", LOCKS)
+def test_a_lock_is_complete(version: str) -> None:
+    lock = load_lock(version, HERE)
+    assert (HERE / f"opensearch-{version}.lock.json").read_text(encoding="utf-8") == lock.to_json()
+    assert lock.version == version
+    assert {f"modules/{module.name}" for module in MODULES} <= lock.folders.keys()
+    for module in MODULES:
+        assert module.root(version) in lock.folders[f"modules/{module.name}"]
+
+
+def test_before_version_3_the_security_manager_stands_for_the_agent() -> None:
+    assert "agent" not in load_lock("2.19.6", HERE).folders
+    assert "-Djava.security.manager=allow" in java_arguments(PurePosixPath("/x"), version="2.19.6")
+    assert "-Djava.security.manager=allow" not in java_arguments(PurePosixPath("/x"))
+    descriptors = "".join(module.descriptor("2.19.6") for module in MODULES)
+    assert "classname=org.opensearch.painless.PainlessPlugin\n" in descriptors
+    assert "ModulePlugin" not in descriptors
+
+
+def test_images_are_told_by_their_names() -> None:
+    assert images._recipe(f"opensearchproject/opensearch:{VERSION}") is not None
+    assert images._recipe("opensearchproject/opensearch:2.19.6") is not None
+    assert images._recipe("opensearchproject/opensearch:1.0.0") is None
+    assert images._recipe("mirror/opensearch:2.19.6") is None
