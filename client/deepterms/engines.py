@@ -134,7 +134,9 @@ class Cluster:
             return self._request_opensearch(method, path, body=body, params=query)
         return self._request_elasticsearch(method, path, body=body, params=query)
 
-    def bulk(self, actions: Iterable[tuple[dict[str, Any], str | None]], *, index: str) -> Iterator[tuple[str, str]]:
+    def bulk(
+        self, actions: Iterable[tuple[dict[str, Any], str | None]], *, index: str, took: set[str] | None = None
+    ) -> Iterator[tuple[str, str]]:
         """Send documents in one bulk request; rejected ones are sent again, with growing waits.
 
         A write block is waited for as well, up to two minutes: it is what a migration sets before it moves the alias.
@@ -142,6 +144,7 @@ class Cluster:
         Args:
             actions: (action line, source line as JSON text or None) pairs.
             index: the index of all.
+            took: given the names of the concrete indices behind it that took something.
 
         Yields:
             (id, reason) of each action in order; the reason is empty for one that succeeded.
@@ -155,10 +158,12 @@ class Cluster:
         waiting, rejections, patience = list(range(len(pairs))), 0, float(BLOCK_PATIENCE_SECONDS)
         while waiting:
             again, pause = [], 0.0
-            for position, (identifier, why, status) in zip(
+            for position, (identifier, why, status, where) in zip(
                 waiting, self._bulk_once([pairs[position] for position in waiting], index=index), strict=True
             ):
                 outcomes[position] = (identifier, why)
+                if took is not None and not why:
+                    took.add(where)
                 if status == 429 and rejections < BULK_RETRIES:
                     again.append(position)
                     pause = max(pause, min(BULK_FIRST_WAIT_SECONDS * 2**rejections, BULK_LONGEST_WAIT_SECONDS))
@@ -172,8 +177,10 @@ class Cluster:
                 time.sleep(pause)
         yield from outcomes
 
-    def _bulk_once(self, pairs: list[tuple[dict[str, Any], str | None]], *, index: str) -> list[tuple[str, str, int]]:
-        """(id, reason, HTTP status) of each action; the reason is empty for one that succeeded."""
+    def _bulk_once(
+        self, pairs: list[tuple[dict[str, Any], str | None]], *, index: str
+    ) -> list[tuple[str, str, int, str]]:
+        """(id, reason, HTTP status, concrete index) of each action; the reason is empty for one that succeeded."""
         helpers = import_module(f"{self._library}.helpers")
         results = []
         try:
@@ -190,13 +197,14 @@ class Cluster:
                 status = int(outcome.get("status", 0))
                 # A document to delete that is not there is what was asked for.
                 fine = ok or (action == "delete" and status == 404 and "error" not in outcome)
-                results.append((outcome["_id"], "" if fine else reason(outcome.get("error", outcome)), status))
+                why = "" if fine else reason(outcome.get("error", outcome))
+                results.append((outcome["_id"], why, status, str(outcome.get("_index", index))))
         except Exception as error:
             refused = self._translate(error)
             if isinstance(refused, RequestRefused) and (refused.status == 429 or WRITE_BLOCK in str(refused)):
                 # The whole request, for a reason that passes.
                 done = len(results)
-                return results + [(_id_of(action), str(refused), refused.status) for action, _ in pairs[done:]]
+                return results + [(_id_of(action), str(refused), refused.status, index) for action, _ in pairs[done:]]
             raise refused from error
         return results
 

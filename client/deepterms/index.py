@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.documents import BulkLine, bulk_lines, check_batch, decode_vector, normalise_rows
+from deepterms.documents import Batch, BulkLine, bulk_lines, check_batch, decode_vector, normalise_rows
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.engines import Cluster
@@ -44,7 +44,8 @@ class SurrogateIndex:
     """An index of image descriptors in Elasticsearch or OpenSearch.
 
     Make one with `create` or `open`. The name is an alias over ``deepterms-<layout>-v<N>-<name>-000001``; the encoder's
-    spec stands in the mapping's ``_meta``, so any client can open the index.
+    spec stands in the mapping's ``_meta``, so any client can open the index. If the name is migrated to an index of
+    another layout or encoder meanwhile, the next search or write finds that out and goes by the new one.
 
     Attributes:
         name: the alias.
@@ -63,6 +64,7 @@ class SurrogateIndex:
         layout: Layout,
         stores_vectors: bool,
         extractor: Mapping[str, Any],
+        concrete: Iterable[str] = (),
     ) -> None:
         self.cluster = cluster
         self.name = name
@@ -71,6 +73,7 @@ class SurrogateIndex:
         self.stores_vectors = stores_vectors
         self.extractor = extractor
         self._path = f"/{quote(name, safe='')}"
+        self._concrete = frozenset(concrete)
 
     def __repr__(self) -> str:
         vectors = "with vectors" if self.stores_vectors else "without vectors"
@@ -133,6 +136,7 @@ class SurrogateIndex:
             layout=chosen,
             stores_vectors=store_vectors,
             extractor=meta["extractor"],
+            concrete=[concrete],
         )
 
     @classmethod
@@ -180,6 +184,7 @@ class SurrogateIndex:
             layout=replace(layout_named(meta["layout"]), version=meta["version"]),
             stores_vectors=meta.get("vectors") is not None,
             extractor=meta.get("extractor", {}),
+            concrete=mappings,
         )
 
     def add(
@@ -234,11 +239,11 @@ class SurrogateIndex:
                     on_progress(finished.indexed + len(finished.failed))
                 return finished
 
-            for lines, failed in self._prepared(batches):
-                if failed:
-                    report += IndexReport(0, failed)
+            for batch, encoder, lines in self._prepared(batches):
+                if batch.failed:
+                    report += IndexReport(0, batch.failed)
                 if lines:
-                    waiting.append(pool.submit(self._send, lines))
+                    waiting.append(pool.submit(self._index, batch, encoder, lines))
                 # Encoding runs ahead of the requests by one piece a thread, no further.
                 while len(waiting) > 2 * threads:
                     report += collect()
@@ -274,7 +279,9 @@ class SurrogateIndex:
         query = as_features(feature, dimensions=self.encoder.dimensions)
         if len(query) != 1:
             raise InvalidInput(f"search takes one feature; got {len(query)}. Call it for each")
-        return self._search(self.encoder.encode_queries(query), query, k=k, filter=filter, rerank=rerank)
+        return self._follow(
+            lambda: self._search(self.encoder.encode_queries(query), query, k=k, filter=filter, rerank=rerank)
+        )
 
     def search_by_id(
         self, id: str, *, k: int = 10, filter: Mapping[str, Any] | None = None, rerank: int | None = None
@@ -294,12 +301,10 @@ class SurrogateIndex:
         if document is None:
             raise InvalidInput(f"no document {id!r} in {self.name!r}; if it was added just now, call refresh() first")
         if document.vector is not None:
-            query = document.vector[np.newaxis]
-            terms = self.encoder.encode_queries(query)
+            hits = self.search(document.vector, k=k + 1, filter=filter, rerank=rerank)
         else:
-            query = None
             terms = TermFrequencies.from_terms([document.terms], vocabulary_size=self.encoder.vocabulary_size)
-        hits = self._search(terms, query, k=k + 1, filter=filter, rerank=rerank)
+            hits = self._follow(lambda: self._search(terms, None, k=k + 1, filter=filter, rerank=rerank))
         others = tuple(hit for hit in hits if hit.id != id)[:k]
         return Hits(others, took_ms=hits.took_ms, partial=hits.partial)
 
@@ -355,23 +360,43 @@ class SurrogateIndex:
         k: int,
         filter: Mapping[str, Any] | None,
         rerank: int | None,
-    ) -> Hits:
+    ) -> tuple[Hits, set[str]]:
+        """Hits, and the concrete indices that they are from."""
         window = rerank_window(k=k, rerank=rerank, stores_vectors=self.stores_vectors)
         exact = rescore(normalise_rows(query)[0], window=window) if window and query is not None else None
         body = search_body(terms, layout=self.layout, k=k, filter=filter, rescore=exact)
         answer = self.cluster.request("POST", f"{self._path}/_search", body=body)
         offset = COSINE_OFFSET if exact else 0.0
-        return Hits(
-            tuple(
-                Hit(hit["_id"], hit["_score"] - offset, hit.get("_source", {}).get("metadata", {}))
-                for hit in answer["hits"]["hits"]
-            ),
+        found = answer["hits"]["hits"]
+        hits = Hits(
+            tuple(Hit(hit["_id"], hit["_score"] - offset, hit.get("_source", {}).get("metadata", {})) for hit in found),
             took_ms=float(answer["took"]),
             partial=bool(answer["timed_out"] or answer["_shards"]["failed"]),
         )
+        return hits, {hit["_index"] for hit in found}
 
-    def _prepared(self, batches: Iterable[DocumentBatch]) -> Iterator[tuple[list[BulkLine], tuple[Failure, ...]]]:
-        """Bulk requests' lines, a piece of each batch at a time, and the documents that cannot be sent."""
+    def _follow(self, search: Callable[[], tuple[Hits, set[str]]]) -> Hits:
+        """Search; once more if the name turns out to point to another index by now, which may need another query."""
+        try:
+            hits, where = search()
+            # A query for another layout is refused, or finds nothing.
+            if (where and where <= self._concrete) or not self._reopen():
+                return hits
+        except RequestRefused as error:
+            if error.status != 400 or not self._reopen():
+                raise
+        return search()[0]
+
+    def _reopen(self) -> bool:
+        """Go by what the index says of itself now; whether the name has moved."""
+        before = self._concrete
+        now = type(self).open(self.cluster.client, self.name)
+        self.encoder, self.layout, self.stores_vectors = now.encoder, now.layout, now.stores_vectors
+        self._concrete = now._concrete
+        return self._concrete != before
+
+    def _prepared(self, batches: Iterable[DocumentBatch]) -> Iterator[tuple[Batch, Encoder, list[BulkLine]]]:
+        """A piece of each batch at a time, with the lines of its bulk request and the encoder that made them."""
         for ids, features, metadata in batches:
             seen: set[str] = set()
             array = features if isinstance(features, np.ndarray) else np.asarray(features)
@@ -384,12 +409,25 @@ class SurrogateIndex:
                     dimensions=self.encoder.dimensions,
                     seen=seen,
                 )
-                terms = self.encoder.encode(batch.features)
-                yield bulk_lines(batch, terms, store_vectors=self.stores_vectors), batch.failed
+                encoder = self.encoder
+                yield batch, encoder, self._lines(batch, encoder)
 
-    def _send(self, lines: list[BulkLine]) -> IndexReport:
+    def _lines(self, batch: Batch, encoder: Encoder) -> list[BulkLine]:
+        return bulk_lines(batch, encoder.encode(batch.features), store_vectors=self.stores_vectors)
+
+    def _index(self, batch: Batch, encoder: Encoder, lines: list[BulkLine]) -> IndexReport:
+        """Send a batch; again if it turns out to have been encoded for an index that the name no longer points to."""
+        took: set[str] = set()
+        report = self._send(lines, took)
+        if not took <= self._concrete:
+            self._reopen()
+        if self.encoder.spec() != encoder.spec():
+            report = self._send(self._lines(batch, self.encoder))
+        return report
+
+    def _send(self, lines: list[BulkLine], took: set[str] | None = None) -> IndexReport:
         try:
-            outcomes = list(self.cluster.bulk(lines, index=self.name))
+            outcomes = list(self.cluster.bulk(lines, index=self.name, took=took))
         except (
             ClusterError
         ) as error:  # every document of a request that failed as a whole is named, and the rest goes on

@@ -143,10 +143,10 @@ def test_a_request_refused_as_a_whole_names_every_document(
     real = index.cluster.bulk
     calls = iter([False, True, False])
 
-    def sometimes(actions: Any, *, index: str) -> Any:
+    def sometimes(actions: Any, **options: Any) -> Any:
         if next(calls):
             raise RequestRefused("refused (HTTP 403): no rights", status=403)
-        return real(actions, index=index)
+        return real(actions, **options)
 
     monkeypatch.setattr(index.cluster, "bulk", sometimes)
     monkeypatch.setattr(index_module, "DOCUMENTS_PER_BULK", 10)

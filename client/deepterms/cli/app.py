@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepterms.cli import demo, deployment, indexing, node, photos
+from deepterms.cli import demo, deployment, doctor, indexing, migrate, node, photos
 from deepterms.cli.terminal import complain
 from deepterms.errors import DeepTermsError
 
@@ -45,8 +45,10 @@ app.command("extract")(photos.extract)
 app.command("fit-whitening")(photos.fit_whitening)
 app.command("deploy")(deployment.deploy)
 app.command("check")(deployment.check)
+app.command("migrate")(migrate.migrate)
 app.command("index")(indexing.index)
 app.command("search")(indexing.search)
+app.command("doctor")(doctor.doctor)
 app.add_typer(node.app, name="node")
 
 

@@ -1,0 +1,119 @@
+"""The examination of real clusters: green where all is well, and one line of advice for each thing that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepterms as dt
+from deepterms.doctor import examine
+from deepterms.engines import Cluster
+from deepterms.errors import IndexNotFound, RequestRefused
+from deepterms.findings import Finding
+from deepterms.layouts import LAYOUTS
+from deepterms.migration import migrate
+
+
+@pytest.fixture
+def index(cluster: Any, unique_name: str) -> dt.SurrogateIndex:
+    dt.deploy(cluster)
+    made = dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(8, top_k=4), replicas=0)
+    made.add(["a"], np.ones((1, 8)))
+    made.refresh()
+    return made
+
+
+def of(found: tuple[Finding, ...], subject: str) -> list[Finding]:
+    return [finding for finding in found if finding.subject == subject]
+
+
+def test_a_cluster_in_order(cluster: Any, index: dt.SurrogateIndex) -> None:
+    before = set(Cluster(cluster).request("GET", "/_alias"))
+    found = examine(cluster, index.name)
+    # Heap and disk are the machine's; the rest is ours.
+    assert {finding.level for finding in found if finding.subject not in ("heap", "disk")} == {"green"}
+    engine = Cluster(cluster).engine
+    assert found[0].text.startswith(str(engine))
+    probes = [finding.text for finding in found if finding.subject.startswith("probe ")]
+    scores = [4 if layout.name == "codewords" else 30 for layout in LAYOUTS if engine.has(layout)]
+    assert probes == [f"found with the score {score} and the cosine 1" for score in scores]
+    assert [finding.text for finding in of(found, index.name)][1] == "refreshed every 1s, the default"
+    assert "1 documents" in of(found, index.name)[2].text
+    assert set(Cluster(cluster).request("GET", "/_alias")) == before
+    with pytest.raises(IndexNotFound):
+        examine(cluster, "never-there")
+
+
+def test_what_is_wrong_is_red_or_yellow_with_advice(cluster: Any, index: dt.SurrogateIndex) -> None:
+    own = Cluster(cluster)
+    template = f"/_index_template/{index.layout.resource}"
+    new = migrate(cluster, index.name, shards=2).new
+    own.request("PUT", f"/{new}/_settings", body={"index": {"refresh_interval": "-1", "number_of_replicas": 1}})
+    own.request("PUT", f"/{new}/_block/write")
+    own.request("DELETE", template)
+    try:
+        found = examine(cluster, index.name)
+    finally:
+        dt.deploy(cluster)
+    (resources,) = of(found, "templates")
+    assert (resources.level, resources.text) == ("red", f"missing: {index.layout.resource}")
+    (probe,) = of(found, f"probe {index.layout.name}")
+    assert (probe.level, "is not in the cluster" in probe.text) == ("red", True)
+    health, block, refresh, segments, kept = of(found, index.name)
+    assert (health.level, block.level, refresh.level, kept.level) == ("yellow", "yellow", "yellow", "green")
+    assert (segments.level, index.layout.index_name(index.name) in kept.text) == ("green", True)
+    assert all(bool(finding.advice) == (finding.level != "green") for finding in found)
+
+
+def test_a_layout_that_scores_wrongly_is_found_out(cluster: Any, index: dt.SurrogateIndex) -> None:
+    """A template whose similarity forgets the query's weights: no error anywhere, only wrong scores."""
+    own, name = Cluster(cluster), "deepterms-words-v1"
+    (held,) = own.request("GET", f"/_index_template/{name}")["index_templates"]
+    body = held["index_template"]
+    del body["template"]["settings"]["index"]["similarity"]["term_frequency"]["weight_script"]
+    kept = {key: body[key] for key in ("index_patterns", "priority", "version", "_meta", "template")}
+    own.request("PUT", f"/_index_template/{name}", body=kept)
+    try:
+        found = examine(cluster, index.name)
+    finally:
+        dt.deploy(cluster, replace=True)
+    (resources,), (probe,) = of(found, "templates"), of(found, "probe words")
+    assert (resources.level, resources.text) == ("yellow", f"differs: {name}")
+    assert probe.level == "red"
+    assert "expected 30 and 1 for both" in probe.text
+
+
+def test_without_privileges_a_yellow_line(
+    cluster: Any, index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Cluster.request
+
+    def limited(self: Cluster, method: str, path: str, **options: Any) -> Any:
+        if path.startswith(("/_nodes", "/_cluster", "/_index_template", "/_ingest")):
+            raise RequestRefused("no permissions", status=403)
+        return real(self, method, path, **options)
+
+    monkeypatch.setattr(Cluster, "request", limited)
+    found = examine(cluster, index.name)
+    assert {finding.level for finding in found[1:]} == {"yellow"}
+    assert [finding.text for finding in of(found, "nodes")] == ["this user may not ask"]
+
+
+def test_the_command(index: dt.SurrogateIndex, url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deepterms", "doctor", index.name]
+    environment = {**os.environ, "DEEPTERMS_URL": url, "COLUMNS": "150"}
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([*command, "--json"], timeout=120, check=False, **options)
+    findings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"level", "subject", "text", "advice"} == set(findings[0])
+    assert done.returncode == int(any(finding["level"] == "red" for finding in findings))
+    done = subprocess.run([*command[:-1], "never-there"], timeout=120, check=False, **options)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no index 'never-there'")

@@ -1,0 +1,380 @@
+"""Migrations on real clusters: what is copied, what stays findable under load, and what a killed one leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms.engines import Cluster
+from deepterms.errors import ClusterError, IndexNotFound, InvalidInput, MigrationFailed
+from deepterms.layouts import LAYOUTS, layout_named
+from deepterms.lease import Lease
+from deepterms.migration import drop_old, layout_called, migrate, roll_back
+
+DIMENSIONS = 32
+ENCODER = dt.DeepPermutation(DIMENSIONS, top_k=8)
+VERSION_TWO = Path(__file__).parent / "version_two"
+
+
+def features(count: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, DIMENSIONS)).astype(np.float32)
+
+
+def filled(client: Any, name: str, *, count: int = 60, **options: Any) -> dt.SurrogateIndex:
+    """An index in the layout that both engines have, with documents d0, d1, and so on."""
+    chosen: dict[str, Any] = {"encoder": ENCODER, "layout": "words", "shards": 2, **options}
+    index = dt.SurrogateIndex.create(client, name, replicas=0, **chosen)
+    metadata = [{"n": n, "path": f"/photos/{n}.jpg"} for n in range(count)]
+    assert index.add([f"d{n}" for n in range(count)], features(count), metadata).failed == ()
+    index.refresh()
+    return index
+
+
+def concrete(client: Any, name: str) -> str:
+    (index,) = Cluster(client).request("GET", f"/_alias/{name}")
+    return str(index)
+
+
+def scores(index: dt.SurrogateIndex, feature: NDArray[np.float32], **options: Any) -> dict[str, Any]:
+    return {hit.id: pytest.approx(hit.score, abs=1e-6) for hit in index.search(feature, k=200, **options)}
+
+
+@pytest.fixture
+def client(cluster: Any) -> Any:
+    dt.deploy(cluster)
+    return cluster
+
+
+def test_through_every_layout_with_equal_scores_vectors_and_metadata(client: Any, unique_name: str) -> None:
+    engine = Cluster(client).engine
+    first = filled(client, unique_name, encoder=replace(ENCODER, binary=True))
+    query = features(1, seed=9)[0]
+    plain, exact = scores(first, query, rerank=0), scores(first, query)
+    assert len(plain) > 30
+    layouts = [layout for layout in LAYOUTS if engine.has(layout) and layout.name != "words"]
+    seen: list[tuple[int, int]] = []
+    for generation, layout in enumerate(layouts, start=2):
+        report = migrate(client, unique_name, to=layout, on_progress=lambda *step: seen.append(step))
+        assert report.new == concrete(client, unique_name) == layout.index_name(unique_name, generation=generation)
+        assert (report.documents, report.copied, report.skipped, report.deleted) == (60, 60, 0, 0)
+        assert report.scores >= 400
+        assert seen[-1] == (60, 60)
+        index = dt.SurrogateIndex.open(client, unique_name)
+        assert (index.layout.name, index.encoder, index.stores_vectors) == (layout.name, first.encoder, True)
+        assert scores(index, query, rerank=0) == plain
+        assert scores(index, query) == exact
+        before, after = (dt.SurrogateIndex.open(client, one).get("d7") for one in (report.old, report.new))
+        assert before is not None
+        assert after is not None
+        assert (after.terms, after.metadata) == (before.terms, before.metadata)
+        assert np.array_equal(after.vector, before.vector)  # type: ignore[arg-type]
+    assert len(drop_old(client, unique_name)) == len(layouts)
+    assert drop_old(client, unique_name) == ()
+    assert dt.SurrogateIndex.open(client, unique_name).count() == 60
+    assert not Cluster(client).request("HEAD", f"/deepterms-migration-{unique_name}")
+
+
+def test_settings_fields_and_aliases_go_along(client: Any, unique_name: str) -> None:
+    index = filled(client, unique_name, count=0)
+    own, old = Cluster(client), concrete(client, unique_name)
+    own.request("PUT", f"/{old}/_mapping", body={"properties": {"metadata": {"properties": {"n": {"type": "float"}}}}})
+    own.request("PUT", f"/{old}/_settings", body={"index": {"refresh_interval": "7s"}})
+    other = {"index": old, "alias": f"{unique_name}-some", "filter": {"range": {"metadata.n": {"gt": 1.2}}}}
+    own.request("POST", "/_aliases", body={"actions": [{"add": other}]})
+    index.add(["a", "b"], features(2), [{"n": 1}, {"n": 1.5}])
+    index.refresh()
+    new = migrate(client, unique_name, to=layout_named("features"), shards=3).new
+    settings = own.request("GET", f"/{new}/_settings")[new]["settings"]["index"]
+    assert [settings[key] for key in ("number_of_shards", "number_of_replicas", "refresh_interval")] == ["3", "0", "7s"]
+    fields = own.request("GET", f"/{new}/_mapping")[new]["mappings"]["properties"]["metadata"]
+    assert (fields["properties"]["n"]["type"], str(fields["dynamic"])) == ("float", "true")
+    assert list(own.request("GET", f"/_alias/{unique_name}-some")) == [new]
+    assert own.request("POST", f"/{unique_name}-some/_count")["count"] == 1
+
+
+def test_another_encoder_makes_terms_anew_from_the_vectors(client: Any, unique_name: str) -> None:
+    filled(client, unique_name)
+    encoder = dt.DeepPermutation(DIMENSIONS, top_k=20)
+    report = migrate(client, unique_name, encoder=encoder, drop=True)
+    assert (report.copied, len(report.dropped)) == (60, 1)
+    index = dt.SurrogateIndex.open(client, unique_name, encoder=encoder)
+    memory = dt.MemoryIndex(encoder)
+    memory.add([f"d{n}" for n in range(60)], features(60))
+    query = features(1, seed=9)[0]
+    expected = {hit.id: hit.score for hit in memory.search(query, k=60, rerank=0)}
+    assert scores(index, query, rerank=0) == expected
+    assert migrate(client, unique_name, encoder=encoder).old == ""  # as wanted already
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_made(client: Any, unique_name: str) -> None:
+    with pytest.raises(IndexNotFound, match="no index"):
+        migrate(client, unique_name, to=layout_named("features"))
+    filled(client, unique_name, store_vectors=False)
+    with pytest.raises(InvalidInput, match="stores no vectors"):
+        migrate(client, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=9))
+    with pytest.raises(InvalidInput, match="'codewords' holds each codeword once"):
+        migrate(client, unique_name, to=layout_named("codewords"))
+    with pytest.raises(ClusterError, match="deepterms-words-v9 is not in the cluster"):
+        migrate(client, unique_name, to=layout_called("words-v9"))
+    with pytest.raises(ClusterError, match="give the alias"):
+        migrate(client, concrete(client, unique_name), to=layout_named("features"))
+    with pytest.raises(MigrationFailed, match="was not migrated"):
+        roll_back(client, unique_name)
+    assert len(client.indices.get(index=f"deepterms-*-{unique_name}-*")) == 1
+    assert (
+        migrate(client, unique_name, to=layout_named("features")).documents == 60
+    )  # without vectors, terms are copied
+
+
+@pytest.fixture
+def version_two(client: Any) -> Iterator[None]:
+    """The layout words in a second version, deployed by hand and taken away again."""
+    own = Cluster(client)
+    paths = {
+        "pipeline": "/_ingest/pipeline/deepterms-words-v2",
+        "encode_pipeline": "/_ingest/pipeline/deepterms-encode-words-v2",
+        "template": "/_index_template/deepterms-words-v2",
+    }
+    for file, path in paths.items():
+        own.request("PUT", path, body=json.loads((VERSION_TWO / f"{file}.json").read_text()))
+    yield
+    for index in client.indices.get(index="deepterms-words-v2-*"):
+        client.indices.delete(index=index)
+    for path in reversed(paths.values()):
+        own.request("DELETE", path)
+
+
+@pytest.mark.usefixtures("version_two")
+def test_a_new_version_of_a_layout(client: Any, unique_name: str) -> None:
+    filled(client, unique_name)
+    report = migrate(client, unique_name, to=layout_called("words-v2"))
+    assert report.new == f"deepterms-words-v2-{unique_name}-000002"
+    index = dt.SurrogateIndex.open(client, unique_name)
+    assert index.layout == replace(layout_named("words"), version=2)
+    # What only the second version does was done to every document, and is done to those that come.
+    index.add(["new"], features(1, seed=5))
+    index.refresh()
+    assert index.count(filter={"term": {"word_count": sum(range(1, 9))}}) == 61
+
+
+def test_writes_during_a_migration_are_not_lost(client: Any, unique_name: str) -> None:
+    """A client that knows only the name adds, replaces, deletes and searches all the while."""
+    index = filled(client, unique_name, count=600)
+    vectors = {f"d{n}": row for n, row in enumerate(features(600))}
+    versions = dict.fromkeys(vectors, -1)
+    stop = threading.Event()
+    problems: list[Any] = []
+    batches = 0
+
+    def write() -> None:
+        nonlocal batches
+        generator = np.random.default_rng(1)
+        while not stop.is_set():
+            chosen = [f"d{n}" for n in generator.choice(700, 60, replace=False)]
+            put, gone, rows = chosen[:45], chosen[45:], features(45, seed=batches + 100)
+            added, deleted = index.add(put, rows, [{"batch": batches}] * 45), index.delete(gone)
+            problems.extend([*added.failed, *deleted.failed])
+            try:
+                assert index.search(rows[0], rerank=0, k=3)
+            except Exception as error:  # of any kind: a thread's would be lost
+                problems.append(error)
+            vectors.update(zip(put, rows, strict=True))
+            versions.update(dict.fromkeys(put, batches))
+            for identifier in gone:
+                versions.pop(identifier, None)
+            batches += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        reports = [
+            migrate(client, unique_name, to=layout_named("features")),
+            migrate(client, unique_name, to=layout_named("words"), encoder=dt.DeepPermutation(DIMENSIONS, top_k=12)),
+        ]
+    finally:
+        during = batches
+        stop.set()
+        writer.join()
+    assert during > 5
+    assert problems == []
+    assert reports[0].copied > 600
+    assert (index.layout.name, index.encoder) == ("words", dt.DeepPermutation(DIMENSIONS, top_k=12))
+    index.refresh()
+    assert index.count() == len(versions)
+    body = {"query": {"match_all": {}}, "size": 1000, "_source": ["metadata"], "docvalue_fields": ["vector"]}
+    hits = Cluster(client).request("POST", f"/{unique_name}/_search", body=body)["hits"]["hits"]
+    assert {hit["_id"]: hit["_source"]["metadata"].get("batch", -1) for hit in hits} == versions
+    # Found by its own content, with the score that a document has with itself under the new encoder.
+    last = [identifier for identifier, batch in versions.items() if batch > during - 4]
+    for identifier in [*last, *list(versions)[:20]]:
+        only = {"ids": {"values": [identifier]}}
+        (hit,) = index.search(vectors[identifier], rerank=0, filter=only)
+        assert (hit.id, hit.score) == (identifier, 12 * 13 * 25 / 6)
+        (hit,) = index.search(vectors[identifier], filter=only)
+        assert hit.score == pytest.approx(1, abs=1e-6)
+
+
+# Where a migrating process is killed: the module, the name there, and whether before or after it was called.
+KILLS = [
+    ("migration.Copier.catch_up", "before"),  # the new index is there, and empty
+    ("copying.Copier._copy", "after"),  # a page is written
+    ("migration.verify_copy", "before"),  # writes are blocked
+    ("migration.write_origin", "after"),
+    ("migration.Generations.point_to", "after"),
+]
+MIGRATING = """
+import os, signal, sys
+from importlib import import_module
+from pathlib import Path
+import deepterms.copying, deepterms.migration
+from deepterms.cli.connection import connect
+from deepterms.layouts import layout_named
+
+url, name, to, path, when = sys.argv[1:]
+deepterms.copying.DOCUMENTS_PER_PAGE = 50
+module, _, rest = path.partition(".")
+*owners, attribute = rest.split(".")
+owner = import_module("deepterms." + module)
+for part in owners:
+    owner = getattr(owner, part)
+real = getattr(owner, attribute)
+
+def fatal(*arguments, **options):
+    if when == "after":
+        real(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(owner, attribute, fatal)
+deepterms.migration.migrate(connect(url), name, to=layout_named(to), lease_seconds=1)
+"""
+
+
+def test_killed_anywhere_and_run_again(client: Any, url: str, unique_name: str) -> None:
+    filled(client, unique_name, count=200)
+    query = features(1, seed=9)[0]
+    expected = scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0)
+    for path, when in KILLS:
+        arguments = [sys.executable, "-c", MIGRATING, url, unique_name, "features", path, when]
+        done = subprocess.run(arguments, env={**os.environ}, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        # Searched all the while, whatever happened.
+        assert scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0) == expected
+    report = migrate(client, unique_name, to=layout_named("features"), lease_seconds=1)
+    assert (report.old, report.new) == ("", f"deepterms-features-v1-{unique_name}-000002")  # the last had done it all
+    assert scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0) == expected
+    index = dt.SurrogateIndex.open(client, unique_name)
+    assert index.add(["after"], features(1)).indexed == 1
+    assert drop_old(client, unique_name) == (f"deepterms-words-v1-{unique_name}-000001",)
+
+
+def test_what_an_unfinished_run_copied_is_skipped_and_what_it_missed_is_not(
+    client: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = filled(client, unique_name)
+
+    def cut(*arguments: Any, **options: Any) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deepterms.migration.verify_copy", cut)
+        with pytest.raises(KeyboardInterrupt):
+            migrate(client, unique_name, to=layout_named("features"))
+    # Writes are open again: one document is replaced, one is new, one goes.
+    assert index.add(["d0", "new"], features(2, seed=3)).indexed == 2
+    index.delete(["d1"])
+    with pytest.raises(MigrationFailed, match="is unfinished and was asked for something else"):
+        migrate(client, unique_name, to=layout_named("features"), shards=1)
+    report = migrate(client, unique_name, to=layout_named("features"))
+    assert (report.skipped, report.copied, report.deleted, report.documents) == (58, 2, 1, 60)
+
+
+def test_a_second_migration_of_a_name_is_refused_while_the_first_lives(client: Any, unique_name: str) -> None:
+    filled(client, unique_name)
+    started = time.monotonic()
+    with Lease(Cluster(client), unique_name, seconds=4) as lease:
+        with pytest.raises(MigrationFailed, match=f"is being migrated by process {os.getpid()}"):
+            migrate(client, unique_name, to=layout_named("features"), lease_seconds=4)
+        assert time.monotonic() - started < 4
+        lease.check()
+    assert migrate(client, unique_name, to=layout_named("features"), lease_seconds=4).documents == 60
+
+
+def test_a_holder_that_was_replaced_stops(client: Any, unique_name: str) -> None:
+    own = Cluster(client)
+    with pytest.raises(MigrationFailed, match="was lost"), Lease(own, unique_name, seconds=1) as lease:
+        own.request("PUT", f"/deepterms-migration-{unique_name}/_doc/lease", body={"owner": "another"})
+        time.sleep(0.5)
+        lease.check()
+    own.request("DELETE", f"/deepterms-migration-{unique_name}")  # the other one's
+
+
+def test_a_document_that_cannot_be_copied_stops_it_and_the_old_index_goes_on(client: Any, unique_name: str) -> None:
+    index = filled(client, unique_name)
+    # More than the layout features holds; only a producer of terms that is no encoder of ours makes it.
+    line = ({"index": {"_id": "loud"}}, json.dumps({"terms": {"t1": 600}}))
+    assert list(Cluster(client).bulk([line], index=unique_name)) == [("loud", "")]
+    with pytest.raises(MigrationFailed, match=r"1 documents cannot be copied .* loud: .*600"):
+        migrate(client, unique_name, to=layout_named("features"))
+    assert concrete(client, unique_name) == layout_named("words").index_name(unique_name)
+    assert index.delete(["loud"]).indexed == 1
+    assert migrate(client, unique_name, to=layout_named("features")).skipped == 60
+
+
+def test_back_to_the_old_index_but_not_over_writes(client: Any, unique_name: str) -> None:
+    filled(client, unique_name)
+    old = concrete(client, unique_name)
+    new = migrate(client, unique_name, to=layout_named("features")).new
+    index = dt.SurrogateIndex.open(client, unique_name)
+    index.add(["later"], features(1))
+    with pytest.raises(MigrationFailed, match=r"took 1 writes since"):
+        roll_back(client, unique_name)
+    assert index.add(["later still"], features(1)).indexed == 1  # not left blocked
+    report = roll_back(client, unique_name, lose_writes=True)
+    assert (report.new, report.documents, concrete(client, unique_name)) == (old, 60, old)
+    index = dt.SurrogateIndex.open(client, unique_name)
+    assert index.add(["again"], features(1)).indexed == 1
+    again = migrate(client, unique_name, to=layout_named("features"))
+    assert (again.new[-6:], again.documents, again.skipped) == ("000003", 61, 0)
+    assert again.dropped == ()
+    assert set(drop_old(client, unique_name)) == {old, new}
+
+
+def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path) -> None:
+    def deepterms(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "deepterms", "migrate", unique_name, *arguments]
+        environment = {**os.environ, "DEEPTERMS_URL": url, "COLUMNS": "200"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    filled(client, unique_name)
+    for usage in ([], ["--back", "--to", "words"], ["--lose-writes", "--drop-old"]):
+        assert deepterms(*usage).returncode == 2
+    done = deepterms("--to", "features", "--top-k", "12", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["documents"], report["new"]) == (60, f"deepterms-features-v1-{unique_name}-000002")
+    assert dt.SurrogateIndex.open(client, unique_name).encoder == dt.DeepPermutation(DIMENSIONS, top_k=12)
+    done = deepterms("--back")
+    assert done.returncode == 0, done.stderr
+    assert f"{unique_name} → deepterms-words-v1-{unique_name}-000001" in done.stdout
+    done = deepterms("--drop-old")
+    assert done.returncode == 0, done.stderr
+    assert f"deleted deepterms-features-v1-{unique_name}-000002" in done.stderr
+    done = deepterms("--to", "nonsense")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no layout 'nonsense'")
