@@ -70,6 +70,7 @@ def assert_equal_answers(
     for query in queries:
         found, expected = (target.search(query, k=everything, rerank=0) for target in (index, reference))
         assert_equal_hits(found, expected, relative=relative)
+    for query in queries[-2:]:  # the cosine depends neither on the layout nor on K
         found, expected = (target.search(query, k=20, rerank=everything) for target in (index, reference))
         cosines, exact = ([hit.score for hit in hits] for hits in (found, expected))
         np.testing.assert_allclose(cosines, exact, atol=5e-7, rtol=0)
