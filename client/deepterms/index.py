@@ -13,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepterms.concrete import create_concrete, delete_concrete, index_meta
 from deepterms.documents import Batch, BulkLine, bulk_lines, check_batch, decode_vector, normalise_rows
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.encoders.spec import encoder_from_spec
@@ -25,7 +26,6 @@ from deepterms.errors import (
     InvalidInput,
     RequestRefused,
 )
-from deepterms.index_pipeline import index_pipeline
 from deepterms.layouts import Layout, layout_named
 from deepterms.queries import search_body
 from deepterms.rerank import COSINE_OFFSET, rerank_window, rescore
@@ -428,101 +428,7 @@ class SurrogateIndex:
     def _send(self, lines: list[BulkLine], took: set[str] | None = None) -> IndexReport:
         try:
             outcomes = list(self.cluster.bulk(lines, index=self.name, took=took))
-        except (
-            ClusterError
-        ) as error:  # every document of a request that failed as a whole is named, and the rest goes on
+        except ClusterError as error:  # each document of a request that failed as a whole is named; the rest goes on
             outcomes = [(next(iter(action.values()))["_id"], str(error)) for action, _ in lines]
         failed = tuple(Failure(identifier, why) for identifier, why in outcomes if why)
         return IndexReport(len(outcomes) - len(failed), failed)
-
-
-def index_meta(
-    *, layout: Layout, encoder: Encoder, store_vectors: bool, extractor: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What an index says of itself in its mapping, under ``_meta.deepterms``."""
-    return {
-        "layout": layout.name,
-        "version": layout.version,
-        "encoder": encoder.spec(),
-        "vectors": "float32" if store_vectors else None,
-        "extractor": dict(extractor),
-    }
-
-
-def create_concrete(
-    cluster: Cluster,
-    concrete: str,
-    *,
-    layout: Layout,
-    settings: Mapping[str, Any],
-    mappings: Mapping[str, Any],
-    alias: str | None = None,
-) -> None:
-    """Create the index behind a name, with or without the name as its alias; and its own pipeline, if it has one.
-
-    Args:
-        cluster: where.
-        concrete: from `Layout.index_name`.
-        layout: whose template it gets.
-        settings: beside the template's: shards and replicas.
-        mappings: beside the template's: ``_meta`` with what `index_meta` returned.
-        alias: the name, if it is to point here at once.
-
-    Raises:
-        ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
-        RequestRefused: such an index exists already, or the engine refuses the body.
-    """
-    _require_template(cluster, layout, concrete)
-    meta = mappings["_meta"]["deepterms"]
-    pipeline = index_pipeline(
-        encoder_from_spec(meta["encoder"]), layout=layout, store_vectors=meta["vectors"] is not None
-    )
-    own = dict(settings)
-    if pipeline is not None:
-        _require_pipeline(cluster, layout.encode_pipeline)
-        own["default_pipeline"] = concrete
-    body: dict[str, Any] = {"settings": own, "mappings": mappings}
-    if alias is not None:
-        body["aliases"] = {alias: {}}
-    # The index first: whoever makes it owns the name. The other way round, the second of two creators would put its
-    # encoder's parameters under the first one's index.
-    cluster.request("PUT", f"/{concrete}", body=body)
-    if pipeline is not None:
-        try:
-            cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=pipeline)
-        except RequestRefused:
-            cluster.request("DELETE", f"/{concrete}")
-            raise
-
-
-def delete_concrete(cluster: Cluster, concrete: str) -> None:
-    """Delete one concrete index, and what belongs to it alone."""
-    cluster.request("DELETE", f"/{concrete}")
-    try:  # afterwards: Elasticsearch refuses to delete a pipeline that an index names
-        cluster.request("DELETE", f"/_ingest/pipeline/{concrete}")
-    except RequestRefused as error:
-        if error.status != 404:  # it had none
-            raise
-
-
-def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> None:
-    """Refuse to create an index that would not get the layout's settings: it would index words nobody can find."""
-    answer = cluster.request("POST", f"/_index_template/_simulate_index/{concrete}")
-    pipeline = answer.get("template", {}).get("settings", {}).get("index", {}).get("default_pipeline")
-    if pipeline is None:
-        raise ClusterError(f"the template {layout.resource} is not in the cluster; call deepterms.deploy(client) first")
-    if pipeline != layout.resource:
-        raise ClusterError(
-            f"another index template overrides {layout.resource} for {concrete} (its pipeline is {pipeline!r}); "
-            "lower that template's priority or narrow its patterns"
-        )
-
-
-def _require_pipeline(cluster: Cluster, name: str) -> None:
-    """Refuse to create an index whose documents would all be refused."""
-    try:
-        cluster.request("GET", f"/_ingest/pipeline/{name}")
-    except RequestRefused as error:
-        if error.status != 404:
-            raise
-        raise ClusterError(f"the pipeline {name} is not in the cluster; call deepterms.deploy(client) first") from error

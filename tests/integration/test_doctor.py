@@ -14,9 +14,9 @@ import pytest
 
 import deepterms as dt
 from deepterms.doctor import examine
+from deepterms.doctor.findings import Finding
 from deepterms.engines import Cluster
 from deepterms.errors import IndexNotFound, RequestRefused
-from deepterms.findings import Finding
 from deepterms.layouts import LAYOUTS
 from deepterms.migration import migrate
 

@@ -22,8 +22,8 @@ import deepterms as dt
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, IndexNotFound, InvalidInput, MigrationFailed
 from deepterms.layouts import LAYOUTS, layout_named
-from deepterms.lease import Lease
 from deepterms.migration import drop_old, layout_called, migrate, roll_back
+from deepterms.migration.lease import Lease
 
 DIMENSIONS = 32
 ENCODER = dt.DeepPermutation(DIMENSIONS, top_k=8)
@@ -230,25 +230,26 @@ def test_writes_during_a_migration_are_not_lost(client: Any, unique_name: str) -
 
 # Where a migrating process is killed: the module, the name there, and whether before or after it was called.
 KILLS = [
-    ("migration.Copier.catch_up", "before"),  # the new index is there, and empty
+    ("upgrade.Copier.catch_up", "before"),  # the new index is there, and empty
     ("copying.Copier._copy", "after"),  # a page is written
-    ("migration.verify_copy", "before"),  # writes are blocked
-    ("migration.write_origin", "after"),
-    ("migration.Generations.point_to", "after"),
+    ("upgrade.verify_copy", "before"),  # writes are blocked
+    ("upgrade.write_origin", "after"),
+    ("upgrade.Generations.point_to", "after"),
 ]
 MIGRATING = """
 import os, signal, sys
 from importlib import import_module
 from pathlib import Path
-import deepterms.copying, deepterms.migration
+import deepterms.migration.copying
+from deepterms.migration import migrate
 from deepterms.cli.connection import connect
 from deepterms.layouts import layout_named
 
 url, name, to, path, when = sys.argv[1:]
-deepterms.copying.DOCUMENTS_PER_PAGE = 50
+deepterms.migration.copying.DOCUMENTS_PER_PAGE = 50
 module, _, rest = path.partition(".")
 *owners, attribute = rest.split(".")
-owner = import_module("deepterms." + module)
+owner = import_module("deepterms.migration." + module)
 for part in owners:
     owner = getattr(owner, part)
 real = getattr(owner, attribute)
@@ -259,7 +260,7 @@ def fatal(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(owner, attribute, fatal)
-deepterms.migration.migrate(connect(url), name, to=layout_named(to), lease_seconds=1)
+migrate(connect(url), name, to=layout_named(to), lease_seconds=1)
 """
 
 
@@ -290,7 +291,7 @@ def test_what_an_unfinished_run_copied_is_skipped_and_what_it_missed_is_not(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("deepterms.migration.verify_copy", cut)
+        patch.setattr("deepterms.migration.upgrade.verify_copy", cut)
         with pytest.raises(KeyboardInterrupt):
             migrate(client, unique_name, to=layout_named("features"))
     # Writes are open again: one document is replaced, one is new, one goes.

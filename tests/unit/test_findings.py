@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deepterms import findings
+from deepterms.doctor import findings
 from deepterms.assets import assets_of
 from deepterms.deployment import Change
 from deepterms.engines import Engine

@@ -13,7 +13,7 @@ from rich.text import Text
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.terminal import note, print_json, print_table
 from deepterms.doctor import examine
-from deepterms.findings import Finding
+from deepterms.doctor.findings import Finding
 
 __all__ = ["doctor"]
 

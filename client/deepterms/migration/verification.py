@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from deepterms.copying import STORED, copy_lines
 from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
 from deepterms.errors import MigrationFailed
 from deepterms.layouts import Layout
+from deepterms.migration.copying import STORED, copy_lines
 from deepterms.queries import search_body
 from deepterms.terms import TermFrequencies
 

@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepterms.deployment import plan
-from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.engines import Cluster
-from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRefused, UnsupportedEngine
-from deepterms.findings import (
+from deepterms.doctor.findings import (
     Finding,
     judge_clauses,
     judge_engine,
@@ -28,6 +25,9 @@ from deepterms.findings import (
     judge_space,
     judge_writes,
 )
+from deepterms.encoders.deep_permutation import DeepPermutation
+from deepterms.engines import Cluster
+from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRefused, UnsupportedEngine
 from deepterms.index import SurrogateIndex
 from deepterms.layouts import LAYOUTS, Layout
 
@@ -58,7 +58,7 @@ def examine(client: Any, name: str | None = None) -> tuple[Finding, ...]:
 
 
 class Examination:
-    """Asks the questions; the functions of `deepterms.findings` judge the answers."""
+    """Asks the questions; the functions of `deepterms.doctor.findings` judge the answers."""
 
     def __init__(self, cluster: Cluster, name: str | None) -> None:
         self.cluster = cluster

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from deepterms.concrete import create_concrete, delete_concrete
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, RequestRefused
-from deepterms.index import create_concrete, delete_concrete
 from deepterms.layouts import Layout
-from deepterms.pinning import unpin
+from deepterms.migration.pinning import unpin
 
 __all__ = [
     "Generations",

@@ -2,11 +2,11 @@
 
 How no write is lost, with writers that know only the name (the alias) and no change on their side:
 
-1. The new index is made beside the old one and filled, while the old one takes all writes (`deepterms.copying`).
+1. The new index is made beside the old one and filled, while the old one takes all writes (`copying`).
    What was written meanwhile is copied by further passes, each shorter than the last. From now on documents that passed
-   the old index's pipeline can be written to the old index only (`deepterms.pinning`).
+   the old index's pipeline can be written to the old index only (`pinning`).
 2. Writes to the old index are blocked, and the engine has finished those under way. One last pass copies the rest.
-3. Counts, and a sample of documents and scores, are compared (`deepterms.verification`).
+3. Counts, and a sample of documents and scores, are compared (`verification`).
 4. The alias moves in one request. The old index stays, and stays blocked, so a writer that had looked up the alias just
    before the move is refused instead of writing where nobody reads any more.
 
@@ -26,12 +26,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deepterms.copying import DOCUMENTS_PER_PAGE, Copier
+from deepterms.concrete import index_meta
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.engines import Cluster
 from deepterms.errors import InvalidInput, MigrationFailed
-from deepterms.generations import (
+from deepterms.layouts import Layout, layout_named
+from deepterms.migration.copying import DOCUMENTS_PER_PAGE, Copier
+from deepterms.migration.generations import (
     Generations,
     document_count,
     index_settings,
@@ -40,11 +42,9 @@ from deepterms.generations import (
     without_origin,
     write_origin,
 )
-from deepterms.index import index_meta
-from deepterms.layouts import Layout, layout_named
-from deepterms.lease import LEASE_SECONDS, Lease
-from deepterms.pinning import await_requests, pinned, unpin
-from deepterms.verification import verify_copy
+from deepterms.migration.lease import LEASE_SECONDS, Lease
+from deepterms.migration.pinning import await_requests, pinned, unpin
+from deepterms.migration.verification import verify_copy
 
 __all__ = ["MigrationReport", "drop_old", "layout_called", "migrate", "roll_back"]
 
