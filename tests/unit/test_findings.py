@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from deepterms.doctor import findings
 from deepterms.assets import assets_of
 from deepterms.deployment import Change
+from deepterms.doctor import findings
 from deepterms.engines import Engine
 from deepterms.layouts import layout_named
 
