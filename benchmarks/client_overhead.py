@@ -23,7 +23,7 @@ import deepterms as dt
 from deepterms.cli.connection import connect
 from deepterms.documents import bulk_lines, check_batch
 from deepterms.engines import Cluster
-from deepterms.index import DOCUMENTS_PER_BULK
+from deepterms.ingest import DOCUMENTS_PER_BULK
 from deepterms.queries import search_body
 
 

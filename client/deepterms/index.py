@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepterms.concrete import create_concrete, delete_concrete, index_meta
-from deepterms.documents import Batch, BulkLine, bulk_lines, check_batch, decode_vector, normalise_rows
+from deepterms.documents import check_batch, decode_vector, normalise_rows
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.engines import Cluster
@@ -26,18 +23,14 @@ from deepterms.errors import (
     InvalidInput,
     RequestRefused,
 )
+from deepterms.ingest import DEFAULT_THREADS, DocumentBatch, Ingest
 from deepterms.layouts import Layout, layout_named
 from deepterms.queries import search_body
 from deepterms.rerank import COSINE_OFFSET, rerank_window, rescore
-from deepterms.results import Failure, Hit, Hits, IndexReport, StoredDocument
+from deepterms.results import Hit, Hits, IndexReport, StoredDocument
 from deepterms.terms import TermFrequencies
 
 __all__ = ["DocumentBatch", "SurrogateIndex"]
-
-DEFAULT_THREADS = 2
-DOCUMENTS_PER_BULK = 1_000
-
-DocumentBatch = tuple[Sequence[str], ArrayLike, Sequence[Mapping[str, Any]] | None]
 
 
 class SurrogateIndex:
@@ -53,6 +46,7 @@ class SurrogateIndex:
         layout: how codewords are stored.
         stores_vectors: whether descriptors are kept, so that hits can be re-ranked by exact cosine.
         extractor: the spec of what made the descriptors, if it was given to `create`; ``{}`` otherwise.
+        concrete: the indices behind the name, as far as is known.
     """
 
     def __init__(
@@ -73,7 +67,7 @@ class SurrogateIndex:
         self.stores_vectors = stores_vectors
         self.extractor = extractor
         self._path = f"/{quote(name, safe='')}"
-        self._concrete = frozenset(concrete)
+        self.concrete = frozenset(concrete)
 
     def __repr__(self) -> str:
         vectors = "with vectors" if self.stores_vectors else "without vectors"
@@ -229,27 +223,7 @@ class SurrogateIndex:
 
         An id that is given twice within one batch is reported; in two batches, the later one replaces the earlier.
         """
-        report = IndexReport(0)
-        waiting: deque[Future[IndexReport]] = deque()
-        with ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool:
-
-            def collect() -> IndexReport:
-                finished = waiting.popleft().result()
-                if on_progress is not None:
-                    on_progress(finished.indexed + len(finished.failed))
-                return finished
-
-            for batch, encoder, lines in self._prepared(batches):
-                if batch.failed:
-                    report += IndexReport(0, batch.failed)
-                if lines:
-                    waiting.append(pool.submit(self._index, batch, encoder, lines))
-                # Encoding runs ahead of the requests by one piece a thread, no further.
-                while len(waiting) > 2 * threads:
-                    report += collect()
-            while waiting:
-                report += collect()
-        return report
+        return Ingest(self).add_batches(batches, threads=threads, on_progress=on_progress)
 
     def search(
         self,
@@ -330,13 +304,7 @@ class SurrogateIndex:
         Returns:
             How many are gone, as ``indexed``, and every other one by id with the reason.
         """
-        if isinstance(ids, str):
-            raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
-        report = IndexReport(0)
-        remaining = iter(ids)
-        while chunk := list(islice(remaining, DOCUMENTS_PER_BULK)):
-            report += self._send([({"delete": {"_id": identifier}}, None) for identifier in chunk])
-        return report
+        return Ingest(self).delete(ids)
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents are visible to search, in all or of those that match a filter."""
@@ -346,6 +314,14 @@ class SurrogateIndex:
     def refresh(self) -> None:
         """Make everything added and deleted so far visible to search; the engine does it by itself each second."""
         self.cluster.request("POST", f"{self._path}/_refresh")
+
+    def reopen(self) -> bool:
+        """Go by what the index says of itself now; whether the name has moved to another concrete index."""
+        before = self.concrete
+        now = type(self).open(self.cluster.client, self.name)
+        self.encoder, self.layout, self.stores_vectors = now.encoder, now.layout, now.stores_vectors
+        self.concrete = now.concrete
+        return self.concrete != before
 
     def drop(self) -> None:
         """Delete the index with all its documents, and the pipeline that is its own."""
@@ -380,55 +356,9 @@ class SurrogateIndex:
         try:
             hits, where = search()
             # A query for another layout is refused, or finds nothing.
-            if (where and where <= self._concrete) or not self._reopen():
+            if (where and where <= self.concrete) or not self.reopen():
                 return hits
         except RequestRefused as error:
-            if error.status != 400 or not self._reopen():
+            if error.status != 400 or not self.reopen():
                 raise
         return search()[0]
-
-    def _reopen(self) -> bool:
-        """Go by what the index says of itself now; whether the name has moved."""
-        before = self._concrete
-        now = type(self).open(self.cluster.client, self.name)
-        self.encoder, self.layout, self.stores_vectors = now.encoder, now.layout, now.stores_vectors
-        self._concrete = now._concrete
-        return self._concrete != before
-
-    def _prepared(self, batches: Iterable[DocumentBatch]) -> Iterator[tuple[Batch, Encoder, list[BulkLine]]]:
-        """A piece of each batch at a time, with the lines of its bulk request and the encoder that made them."""
-        for ids, features, metadata in batches:
-            seen: set[str] = set()
-            array = features if isinstance(features, np.ndarray) else np.asarray(features)
-            for start in range(0, len(ids), DOCUMENTS_PER_BULK):
-                piece = slice(start, start + DOCUMENTS_PER_BULK)
-                batch = check_batch(
-                    ids[piece],
-                    np.atleast_2d(array)[piece],
-                    metadata[piece] if metadata is not None else None,
-                    dimensions=self.encoder.dimensions,
-                    seen=seen,
-                )
-                encoder = self.encoder
-                yield batch, encoder, self._lines(batch, encoder)
-
-    def _lines(self, batch: Batch, encoder: Encoder) -> list[BulkLine]:
-        return bulk_lines(batch, encoder.encode(batch.features), store_vectors=self.stores_vectors)
-
-    def _index(self, batch: Batch, encoder: Encoder, lines: list[BulkLine]) -> IndexReport:
-        """Send a batch; again if it turns out to have been encoded for an index that the name no longer points to."""
-        took: set[str] = set()
-        report = self._send(lines, took)
-        if not took <= self._concrete:
-            self._reopen()
-        if self.encoder.spec() != encoder.spec():
-            report = self._send(self._lines(batch, self.encoder))
-        return report
-
-    def _send(self, lines: list[BulkLine], took: set[str] | None = None) -> IndexReport:
-        try:
-            outcomes = list(self.cluster.bulk(lines, index=self.name, took=took))
-        except ClusterError as error:  # each document of a request that failed as a whole is named; the rest goes on
-            outcomes = [(next(iter(action.values()))["_id"], str(error)) for action, _ in lines]
-        failed = tuple(Failure(identifier, why) for identifier, why in outcomes if why)
-        return IndexReport(len(outcomes) - len(failed), failed)

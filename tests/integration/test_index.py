@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms import index as index_module
+from deepterms import ingest
 from deepterms.engines import Cluster
 from deepterms.errors import (
     ClusterError,
@@ -101,7 +101,7 @@ def test_a_layout_that_the_engine_lacks(elasticsearch: Any, unique_name: str) ->
 
 
 def test_many_pieces_are_streamed_and_counted(index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "DOCUMENTS_PER_BULK", 7)
+    monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", 7)
     rows = features(100)
     ids = [f"d{number}" for number in range(100)]
     done: list[int] = []
@@ -149,7 +149,7 @@ def test_a_request_refused_as_a_whole_names_every_document(
         return real(actions, **options)
 
     monkeypatch.setattr(index.cluster, "bulk", sometimes)
-    monkeypatch.setattr(index_module, "DOCUMENTS_PER_BULK", 10)
+    monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", 10)
     report = index.add([f"d{n}" for n in range(30)], features(30), threads=1)
     assert report.indexed == 20
     assert [failure.id for failure in report.failed] == [f"d{n}" for n in range(10, 20)]
