@@ -3,16 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.engines import Cluster
-from deepterms.errors import ClusterError, RequestRefused
+from deepterms.errors import ClusterError, InvalidInput, RequestRefused
 from deepterms.index_pipeline import index_pipeline
-from deepterms.layouts import Layout
+from deepterms.layouts import Layout, layout_named
 
-__all__ = ["create_concrete", "delete_concrete", "index_meta"]
+__all__ = ["IndexMeta", "create_concrete", "delete_concrete", "index_meta", "index_path", "read_meta"]
+
+# By these a URL or an engine would take a name for several, or for something else than an index.
+_NOT_IN_A_NAME = frozenset('*,/\\?#"<>| :%')
+
+
+def index_path(name: str) -> str:
+    """The path of one index or alias: ``/holidays``.
+
+    Raises:
+        InvalidInput: the engine would read the name as a pattern, a list, or something else than an index.
+    """
+    if not name or name[0] in "_-." or _NOT_IN_A_NAME & set(name) or not name.isprintable():
+        raise InvalidInput(f"{name!r} is not the name of one index or alias; patterns and lists are not opened")
+    return f"/{quote(name, safe='')}"
+
+
+class IndexMeta(BaseModel):
+    """What an index says of itself in its mapping, as `index_meta` wrote it. Later releases may say more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    layout: str
+    version: int = Field(ge=1)
+    encoder: dict[str, Any]
+    vectors: str | None = None
+    extractor: dict[str, Any] = Field(default_factory=dict)
+
+    def layout_in_use(self) -> Layout:
+        """The layout, in the version with which the index was made."""
+        return replace(layout_named(self.layout), version=self.version)
+
+
+def read_meta(meta: Any, *, name: str) -> IndexMeta:
+    """Check what stands under ``_meta.deepterms`` of the index `name`.
+
+    Raises:
+        ClusterError: it is not what deepterms writes there.
+    """
+    if not isinstance(meta, Mapping) or "encoder" not in meta:
+        raise ClusterError(f"the index {name!r} names no encoder in its _meta.deepterms: it was not made by deepterms")
+    try:
+        return IndexMeta.model_validate(dict(meta))
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ClusterError(
+            f"the index {name!r} says of itself in _meta.deepterms what this release cannot read: {reasons}. "
+            "It may have been made by a newer deepterms; upgrade, or create the index anew"
+        ) from error
 
 
 def index_meta(

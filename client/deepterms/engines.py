@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import Any
+from urllib.parse import quote
 
-from deepterms.errors import ClusterUnreachable, InvalidInput, RequestRefused, UnsupportedEngine
-from deepterms.layouts import LAYOUTS, Layout
+from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRefused, UnsupportedEngine
+from deepterms.versions import Engine, engine_of, version_conflict
 
 __all__ = ["Cluster", "Engine", "reason"]
 
@@ -28,46 +28,15 @@ BULK_LONGEST_WAIT_SECONDS = 30
 # A migration blocks writes for a moment before it moves the alias; a document refused by that is sent again until then.
 BLOCK_WAIT_SECONDS = 0.5
 BLOCK_PATIENCE_SECONDS = 120
+# What a path may hold: names arrive escaped (%), and lists of them have commas and stars.
+_PATH_SAFE = "/%,*!$&'()+;=:@~"
+
+# What the libraries' helpers and this module stumble with over an answer of another shape.
+_NOT_AS_EXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+LONGEST_TEXT = 500  # characters of an answer that is no JSON: a proxy's whole page helps nobody
+
 WRITE_BLOCK = "FORBIDDEN/8/"  # the write block's own number in both engines; a full disk has another
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An engine and its version.
-
-    Attributes:
-        name: ``elasticsearch`` or ``opensearch``.
-        version: (major, minor, patch).
-    """
-
-    name: str
-    version: tuple[int, int, int]
-
-    def __str__(self) -> str:
-        return f"{'OpenSearch' if self.name == 'opensearch' else 'Elasticsearch'} {'.'.join(map(str, self.version))}"
-
-    def has(self, layout: Layout) -> bool:
-        """Whether this engine can hold an index of that layout."""
-        first = layout.engines.get(self.name)
-        return first is not None and self.version[:2] >= first
-
-    def require(self, layout: Layout) -> None:
-        """Raise UnsupportedEngine unless this engine has the layout."""
-        if not self.has(layout):
-            others = ", ".join(known.name for known in LAYOUTS if self.has(known)) or "none"
-            raise UnsupportedEngine(f"{self} does not have the layout {layout.name!r}; it has: {others}")
-
-    @property
-    def default_layout(self) -> Layout:
-        """The best layout that this engine has.
-
-        Raises:
-            UnsupportedEngine: it has none.
-        """
-        for layout in LAYOUTS:
-            if self.has(layout):
-                return layout
-        raise UnsupportedEngine(f"{self} is too old; expected Elasticsearch 8 or later, or OpenSearch 2 or later")
 
 
 class Cluster:
@@ -103,22 +72,22 @@ class Cluster:
 
         Raises:
             ClusterUnreachable: nothing does.
-            UnsupportedEngine: it does not say its version.
+            UnsupportedEngine: it is none that deepterms can use; the message says what to change.
         """
-        version = self.request("GET", "/").get("version", {})
-        number = str(version.get("number", "")).partition("-")[0].split(".")
-        if len(number) != 3 or not all(part.isdecimal() for part in number):
-            raise UnsupportedEngine(f"the cluster does not say its version as expected: {version!r}")
-        major, minor, patch = (int(part) for part in number)
-        name = "opensearch" if version.get("distribution") == "opensearch" else "elasticsearch"
-        return Engine(name, (major, minor, patch))
+        try:
+            answer = self.request("GET", "/")
+        except RequestRefused as error:
+            if error.status != 404:
+                raise
+            answer = None
+        return engine_of(answer)
 
     def request(self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None) -> Any:
         """Send one request.
 
         Args:
             method: HTTP method.
-            path: from the root: ``/holidays/_search``.
+            path: from the root: ``/holidays/_search``. Whatever a URL would read as more than a name is escaped.
             body: what becomes JSON.
             params: of the query string.
 
@@ -128,11 +97,15 @@ class Cluster:
         Raises:
             ClusterUnreachable: no answer.
             RequestRefused: an answer that says no.
+            ClusterError: an answer that is not JSON.
         """
+        path = quote(path, safe=_PATH_SAFE)
         query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in (params or {}).items()}
-        if self._library == "opensearchpy":
-            return self._request_opensearch(method, path, body=body, params=query)
-        return self._request_elasticsearch(method, path, body=body, params=query)
+        ask = self._request_opensearch if self._library == "opensearchpy" else self._request_elasticsearch
+        answer = ask(method, path, body=body, params=query)
+        if isinstance(answer, str | bytes):
+            raise _not_json(answer)
+        return answer
 
     def bulk(
         self, actions: Iterable[tuple[dict[str, Any], str | None]], *, index: str, took: set[str] | None = None
@@ -201,11 +174,15 @@ class Cluster:
                 results.append((outcome["_id"], why, status, str(outcome.get("_index", index))))
         except Exception as error:
             refused = self._translate(error)
+            if isinstance(error, _NOT_AS_EXPECTED):
+                refused = ClusterError(f"the answer to a bulk request is not as engines give it: {error!r}")
             if isinstance(refused, RequestRefused) and (refused.status == 429 or WRITE_BLOCK in str(refused)):
                 # The whole request, for a reason that passes.
                 done = len(results)
                 return results + [(_id_of(action), str(refused), refused.status, index) for action, _ in pairs[done:]]
             raise refused from error
+        if len(results) != len(pairs):
+            raise ClusterError(f"{len(pairs)} documents were sent, and the cluster's answer is about {len(results)}")
         return results
 
     def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
@@ -232,10 +209,14 @@ class Cluster:
                 return ClusterUnreachable(f"the cluster did not answer: {error.error}")
             if isinstance(error, library.TransportError):
                 return _refused(int(error.status_code), error.info or error.error)
+            if isinstance(error, library.SerializationError):
+                return _not_json(str(error))
             return error
         library = sys.modules[self._library]
         if isinstance(error, library.UnsupportedProductError):
             return UnsupportedEngine(f"{error}; for OpenSearch pass an opensearchpy.OpenSearch client")
+        if isinstance(error, library.SerializationError):
+            return _not_json(str(error))
         if isinstance(error, library.ApiError):
             return _refused(int(error.meta.status), error.body)
         if isinstance(error, library.TransportError):
@@ -252,12 +233,21 @@ def _as_given(action: tuple[dict[str, Any], str | None]) -> tuple[dict[str, Any]
     return action
 
 
-def _refused(status: int, body: Any) -> Exception:
-    why = reason(body.get("error", body)) if isinstance(body, Mapping) else str(body)
-    if "media_type_header" in why or "Accept version must be" in why:
-        # elasticsearch-py 9 speaks only to Elasticsearch 9 (its README, "Compatibility").
-        why += '. The client library is newer than the cluster: install "elasticsearch<9"'
+def _refused(status: int, body: Any) -> ClusterError:
+    why = reason(body.get("error", body)) if isinstance(body, Mapping) else _cut(body)
+    conflict = version_conflict(why)
+    if conflict is not None:
+        return UnsupportedEngine(conflict)
     return RequestRefused(f"the cluster refused the request (HTTP {status}): {why}", status=status, body=body)
+
+
+def _not_json(what: str | bytes) -> ClusterError:
+    return ClusterError(f"the request or its answer is not JSON: {_cut(what)}. Is there a proxy at that address?")
+
+
+def _cut(text: Any) -> str:
+    whole = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return whole if len(whole) <= LONGEST_TEXT else f"{whole[:LONGEST_TEXT]}…"
 
 
 def reason(error: Any) -> str:
@@ -267,11 +257,12 @@ def reason(error: Any) -> str:
         error: the ``error`` of an answer or of a bulk item: an object, or text.
     """
     if not isinstance(error, Mapping):
-        return str(error)
+        return _cut(error)
     innermost: Mapping[str, Any] = error
     while isinstance(innermost.get("caused_by"), Mapping):
         innermost = innermost["caused_by"]
     if innermost is error and isinstance(error.get("root_cause"), list) and error["root_cause"]:
-        innermost = error["root_cause"][0]
+        first = error["root_cause"][0]
+        innermost = first if isinstance(first, Mapping) else error
     kind, text = innermost.get("type") or error.get("type"), innermost.get("reason") or error.get("reason")
-    return ": ".join(str(part) for part in (kind, text) if part) or str(dict(error))
+    return ": ".join(str(part) for part in (kind, text) if part) or _cut(dict(error))

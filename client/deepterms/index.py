@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.concrete import create_concrete, delete_concrete, index_meta
+from deepterms.concrete import create_concrete, delete_concrete, index_meta, index_path, read_meta
 from deepterms.documents import check_batch, decode_vector, normalise_rows
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.encoders.spec import encoder_from_spec
@@ -143,29 +142,26 @@ class SurrogateIndex:
             encoder: if given, the index must have been made with an equal one.
 
         Raises:
+            InvalidInput: the name is a pattern or a list; or the index holds what this release cannot encode.
             IndexNotFound: there is none.
             EncoderMismatch: it was made with another encoder than the given one.
             ClusterError: it was not made by deepterms, or the alias covers indices that differ.
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
         """
-        cluster = Cluster(client)
+        cluster, path = Cluster(client), index_path(name)
         try:
-            mappings = cluster.request("GET", f"/{quote(name, safe='')}/_mapping")
+            mappings = cluster.request("GET", f"{path}/_mapping")
         except RequestRefused as error:
             if error.status == 404:
                 raise IndexNotFound(f"no index {name!r} in the cluster; make one with SurrogateIndex.create") from error
             raise
-        found = [answer.get("mappings", {}).get("_meta", {}).get("deepterms", {}) for answer in mappings.values()]
-        meta = found[0] if found else {}
-        if "encoder" not in meta:
-            raise ClusterError(
-                f"the index {name!r} names no encoder in its _meta.deepterms: it was not made by deepterms"
-            )
-        if any(other != meta for other in found):
+        found = [_meta_of(answer) for answer in mappings.values()]
+        meta = read_meta(found[0] if found else None, name=name)
+        if any(other != found[0] for other in found):
             raise ClusterError(
                 f"{name!r} covers {', '.join(mappings)}, which differ in layout or encoder; open one of them"
             )
-        own = encoder_from_spec(meta["encoder"])
+        own = encoder_from_spec(meta.encoder)
         if encoder is not None and encoder.spec() != own.spec():
             raise EncoderMismatch(
                 f"the index {name!r} holds documents of {own}, not of {encoder}; open it without an encoder and use "
@@ -175,9 +171,9 @@ class SurrogateIndex:
             cluster,
             name,
             encoder=own,
-            layout=replace(layout_named(meta["layout"]), version=meta["version"]),
-            stores_vectors=meta.get("vectors") is not None,
-            extractor=meta.get("extractor", {}),
+            layout=meta.layout_in_use(),
+            stores_vectors=meta.vectors is not None,
+            extractor=meta.extractor,
             concrete=mappings,
         )
 
@@ -362,3 +358,10 @@ class SurrogateIndex:
             if error.status != 400 or not self.reopen():
                 raise
         return search()[0]
+
+
+def _meta_of(answer: Any) -> Any:
+    """What stands under ``_meta.deepterms`` of one index's mapping, or None."""
+    for key in ("mappings", "_meta", "deepterms"):
+        answer = answer.get(key) if isinstance(answer, Mapping) else None
+    return answer

@@ -16,7 +16,8 @@ __all__ = ["LAYOUTS", "Layout", "layout_named"]
 # The engine refuses longer index names (255 bytes), and the concrete name adds a prefix and a generation.
 MAX_NAME_BYTES = 200
 
-_FORBIDDEN = frozenset('\\/*?"<>| ,#:')
+# What the engines forbid; and %, by which a URL would hide any of them.
+_FORBIDDEN = frozenset('\\/*?"<>| ,#:%')
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,13 @@ class Layout:
             or name != name.lower()
             or name[0] in "-_+."
             or _FORBIDDEN & set(name)
+            or not name.isprintable()
             or len(name.encode()) > MAX_NAME_BYTES
         ):
             raise InvalidInput(
                 f"{name!r} cannot name an index; expected lower case, none of {''.join(sorted(_FORBIDDEN))!r}, "
-                f"not starting with '-', '_', '+' or '.', and at most {MAX_NAME_BYTES} bytes"
+                f""
+                f"nothing unprintable, not starting with '-', '_', '+' or '.', and at most {MAX_NAME_BYTES} bytes"
             )
         return f"{self.resource}-{name}-{generation:06d}"
 

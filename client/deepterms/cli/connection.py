@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ConfigDict, HttpUrl, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError
 
 from deepterms.errors import ClusterUnreachable, InvalidInput, MissingExtra
 
@@ -28,9 +29,9 @@ UrlOption = Annotated[
 class Connection(BaseModel):
     """How to reach a cluster."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    url: HttpUrl
+    url: HttpUrl = Field(repr=False)  # it may hold a password
     user: str | None = None
     password: SecretStr | None = None
     api_key: SecretStr | None = None
@@ -77,8 +78,9 @@ def connect(url: str | None) -> Any:
     variables = {name: os.environ.get(f"DEEPTERMS_{name.upper()}") or None for name in Connection.model_fields}
     try:
         connection = Connection.model_validate(variables | {"url": url})
-    except ValidationError as error:
-        raise InvalidInput(f"{url!r} is not the address of a cluster, such as http://localhost:9200") from error
+    except ValidationError:  # which quotes the address, password and all
+        shown = re.sub(r"(?<=//).*@|^[^/]*@", "***@", url)
+        raise InvalidInput(f"{shown!r} is not the address of a cluster, such as http://localhost:9200") from None
     try:
         client = connection.opensearch()
     except MissingExtra:

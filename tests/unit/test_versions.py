@@ -1,0 +1,209 @@
+"""What a user reads when client and cluster do not go together; small servers answer as those versions do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch
+from opensearchpy import OpenSearch
+
+import deepterms as dt
+from deepterms.engines import Cluster
+from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused, UnsupportedEngine
+from deepterms.layouts import LAYOUTS
+from deepterms.versions import Engine, engine_of, version_conflict
+from tests.unit.fake_server import Answer, Asked, serving
+
+ENCODER = dt.DeepPermutation(4, top_k=2)
+PRODUCT = {"x-elastic-product": "Elasticsearch"}
+Server = Callable[[Asked], Answer]
+
+
+def elasticsearch(number: str, **version: Any) -> Server:
+    """An Elasticsearch that speaks to clients of its own major version and of the one before."""
+    major = int(number.partition(".")[0])
+
+    def answer(asked: Asked) -> Answer:
+        compatible = re.search(r"compatible-with=(\d+)", asked.headers.get("accept", ""))
+        if compatible and int(compatible[1]) not in (major, major - 1):
+            cause = (
+                f"Accept version must be either version {major} or {major - 1}, but found {compatible[1]}. "
+                f"Accept={asked.headers['accept']}"
+            )
+            kind = {"type": "media_type_header_exception", "reason": "Invalid media-type value on headers [Accept]"}
+            error = {"root_cause": [kind], **kind, "caused_by": {"type": "status_exception", "reason": cause}}
+            return Answer({"error": error, "status": 400}, 400, PRODUCT)
+        if asked.path == "/":
+            return Answer({"version": {"number": number, **version}, "tagline": "You Know, for Search"}, 200, PRODUCT)
+        return Answer({"error": {"type": "index_not_found_exception"}, "status": 404}, 404, PRODUCT)
+
+    return answer
+
+
+def opensearch(number: str) -> Server:
+    def answer(asked: Asked) -> Answer:
+        if asked.path == "/":
+            return Answer({"version": {"number": number, "distribution": "opensearch"}})
+        return Answer({"deepterms-words-v1-holidays-000001": {"mappings": {}}})
+
+    return answer
+
+
+def page(status: int) -> Server:
+    """A web server that is no engine at all."""
+    return lambda asked: Answer(b"<html>" + b"welcome " * 1000 + b"</html>", status, {"content-type": "text/html"})
+
+
+def client_for(library: str, url: str) -> Any:
+    return OpenSearch(url, max_retries=0) if library == "opensearchpy" else Elasticsearch(url, max_retries=0)
+
+
+def test_each_pair_that_does_not_go_together_is_one_sentence_at_create() -> None:
+    cases: list[tuple[str, Server, str]] = [
+        (
+            "elasticsearch",
+            elasticsearch("8.19.0"),
+            "the client library elasticsearch 9 does not speak to Elasticsearch 8; "
+            'install one that does: pip install "elasticsearch<9"',
+        ),
+        (
+            "elasticsearch",
+            elasticsearch("7.17.0"),
+            "the cluster is Elasticsearch 7, which is too old; "
+            "expected Elasticsearch 8 or later, or OpenSearch 2 or later",
+        ),
+        (
+            "opensearchpy",
+            elasticsearch("7.17.0"),
+            "Elasticsearch 7.17.0 is too old; expected Elasticsearch 8 or later, or OpenSearch 2 or later",
+        ),
+        (
+            "opensearchpy",
+            opensearch("1.3.20"),
+            "OpenSearch 1.3.20 is too old; expected Elasticsearch 8 or later, or OpenSearch 2 or later",
+        ),
+        (
+            "elasticsearch",
+            opensearch("3.8.0"),
+            "The client noticed that the server is not Elasticsearch and we do not support this unknown product; "
+            "for OpenSearch pass an opensearchpy.OpenSearch client",
+        ),
+        (
+            "opensearchpy",
+            opensearch("7.10.2"),
+            "OpenSearch says that its version is 7.10, so what it can do is unknown; "
+            "set its cluster setting compatibility.override_main_response_version to false",
+        ),
+        (
+            "elasticsearch",
+            elasticsearch("9.2.0", build_flavor="serverless"),
+            "Elasticsearch Serverless does not let an index choose its shards, which deepterms does; "
+            "use a cluster of your own or a hosted deployment",
+        ),
+        (
+            "opensearchpy",
+            page(404),
+            "what answers at this address is neither Elasticsearch nor OpenSearch; "
+            "expected Elasticsearch 8 or later, or OpenSearch 2 or later",
+        ),
+    ]
+    for library, server, sentence in cases:
+        with serving(server) as url, client_for(library, url) as client:
+            for layout in (None, "words"):  # asking for a layout by name is no way around
+                with pytest.raises(UnsupportedEngine) as refusal:
+                    dt.SurrogateIndex.create(client, "holidays", encoder=ENCODER, layout=layout)
+                assert str(refusal.value) == sentence
+
+
+def test_what_the_first_request_shows_is_said_at_open_as_well() -> None:
+    """Open asks only for the mapping: a role that may read one index need not be allowed to ask what the cluster is."""
+    for library, server, sentence in (
+        ("elasticsearch", elasticsearch("8.19.0"), 'pip install "elasticsearch<9"'),
+        ("elasticsearch", opensearch("3.8.0"), "for OpenSearch pass an opensearchpy.OpenSearch client"),
+    ):
+        with (
+            serving(server) as url,
+            client_for(library, url) as client,
+            pytest.raises(UnsupportedEngine, match=re.escape(sentence)),
+        ):
+            dt.SurrogateIndex.open(client, "holidays")
+
+
+def test_a_page_instead_of_json_is_one_short_sentence() -> None:
+    for library, status, part in (
+        ("opensearchpy", 200, "unable to deserialize: text/html. Is there a proxy at that address?"),
+        ("opensearchpy", 502, "(HTTP 502): <html>welcome"),
+        ("elasticsearch", 200, "for OpenSearch pass an opensearchpy.OpenSearch client"),
+        ("elasticsearch", 502, "(HTTP 502): <html>welcome"),
+    ):
+        with serving(page(status)) as url, client_for(library, url) as client:
+            with pytest.raises(ClusterError) as refusal:
+                dt.SurrogateIndex.open(client, "holidays")
+            assert len(str(refusal.value)) < 700
+            assert part in str(refusal.value)
+
+
+def test_broken_json_and_nobody_there() -> None:
+    answers = {"opensearchpy": {}, "elasticsearch": PRODUCT}
+    for library, headers in answers.items():
+        with (
+            serving(lambda asked, headers=headers: Answer(b'{"version":', 200, headers)) as url,  # type: ignore[misc]
+            client_for(library, url) as client,
+            pytest.raises(ClusterError, match="is not JSON"),
+        ):
+            Cluster(client).request("GET", "/_cluster/health")
+        with client_for(library, "http://127.0.0.1:9") as client, pytest.raises(ClusterUnreachable):
+            Cluster(client).request("GET", "/_cluster/health")
+
+
+def test_a_refusal_that_has_nothing_to_do_with_versions_keeps_its_status() -> None:
+    with serving(elasticsearch("9.2.0")) as url, client_for("elasticsearch", url) as client:
+        with pytest.raises(RequestRefused) as refusal:
+            Cluster(client).request("GET", "/nothing")
+        assert refusal.value.status == 404
+
+
+def test_paths_are_escaped_once() -> None:
+    asked: list[str] = []
+
+    def record(request: Asked) -> Answer:
+        asked.append(request.path)
+        return Answer({}, 200, PRODUCT)
+
+    for library in ("opensearchpy", "elasticsearch"):
+        asked.clear()
+        with serving(record) as url, client_for(library, url) as client:
+            Cluster(client).request("GET", "/a?b=c#d e\n%2F/größe/deepterms-*,x/_mapping", params={"flat": True})
+        assert asked == ["/a%3Fb=c%23d%20e%0A%2F/gr%C3%B6%C3%9Fe/deepterms-*,x/_mapping?flat=true"]
+
+
+@pytest.mark.parametrize(
+    ("number", "layouts"),
+    [
+        ("2.0.0", {"words", "features", "codewords"}),
+        ("2.9.9", {"words", "features", "codewords"}),
+        ("2.10.0", {"frequencies", "words", "features", "codewords"}),
+        ("3.8.0-SNAPSHOT", {"frequencies", "words", "features", "codewords"}),
+    ],
+)
+def test_layouts_of_an_opensearch(number: str, layouts: set[str]) -> None:
+    engine = engine_of({"version": {"number": number, "distribution": "opensearch"}})
+    assert {layout.name for layout in LAYOUTS if engine.has(layout)} == layouts
+
+
+def test_layouts_of_an_elasticsearch() -> None:
+    for number in ("8.0.0", "8.19.21", "9.2.0"):
+        engine = engine_of({"version": {"number": number}})
+        assert {layout.name for layout in LAYOUTS if engine.has(layout)} == {"words", "features", "codewords"}
+        assert engine.default_layout.name == "words"
+    with pytest.raises(
+        UnsupportedEngine, match=r"Elasticsearch 9\.2\.0 does not have the layout 'frequencies'; it has:"
+    ):
+        Engine("elasticsearch", (9, 2, 0)).require(LAYOUTS[0])
+
+
+def test_only_a_conflict_of_versions_is_taken_for_one() -> None:
+    assert version_conflict("index_not_found_exception: no such index [version must be either]") is None
