@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError
 
 from deepterms.encoders.encoder import as_features, unusable_rows
-from deepterms.errors import InvalidInput
+from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Failure
 from deepterms.terms import TermFrequencies
 
@@ -97,7 +97,7 @@ def check_batch(
             try:
                 document = Document(id=identifier, metadata=dict(given))
                 json.dumps(document.metadata, allow_nan=False)
-            except (ValidationError, ValueError, TypeError) as error:
+            except (ValidationError, ValueError, TypeError, RecursionError) as error:
                 why = _first_sentence(error)
         if not why and identifier in seen:
             # Two threads send at once, so which of two would win is open: the first is taken, the others reported.
@@ -143,8 +143,15 @@ def encode_vector(vector: NDArray[np.float32]) -> str:
 
 
 def decode_vector(text: str) -> NDArray[np.float32]:
-    """The inverse of `encode_vector`: float32 (D,). Engines leave the padding out where they return doc values."""
-    return np.frombuffer(base64.b64decode(text + "=" * (-len(text) % 4)), dtype="<f4").astype(np.float32)
+    """The inverse of `encode_vector`: float32 (D,). Engines leave the padding out where they return doc values.
+
+    Raises:
+        ClusterError: the text is no vector; something else than deepterms wrote the document.
+    """
+    try:
+        return np.frombuffer(base64.b64decode(text + "=" * (-len(text) % 4)), dtype="<f4").astype(np.float32)
+    except ValueError as error:  # binascii.Error is one
+        raise ClusterError(f"a stored vector is not base64 of little-endian float32: {error}") from error
 
 
 def _first_sentence(error: Exception) -> str:

@@ -171,7 +171,7 @@ class Cluster:
                 # A document to delete that is not there is what was asked for.
                 fine = ok or (action == "delete" and status == 404 and "error" not in outcome)
                 why = "" if fine else reason(outcome.get("error", outcome))
-                results.append((outcome["_id"], why, status, str(outcome.get("_index", index))))
+                results.append((str(outcome["_id"]), why, status, str(outcome.get("_index", index))))
         except Exception as error:
             refused = self._translate(error)
             if isinstance(error, _NOT_AS_EXPECTED):

@@ -28,8 +28,9 @@ def compile_filter(query: Mapping[str, Any]) -> Predicate:
     Raises:
         InvalidInput: a query, or an option of one, that only a cluster can evaluate.
     """
-    if len(query) != 1:
-        raise InvalidInput(f"a filter is an object with one query; got {sorted(query)}")
+    if not isinstance(query, Mapping) or len(query) != 1:
+        got = sorted(map(str, query)) if isinstance(query, Mapping) else type(query).__name__
+        raise InvalidInput(f"a filter is an object with one query; got {got}")
     ((kind, body),) = query.items()
     build = _BUILDERS.get(kind)
     if build is None:
@@ -75,8 +76,10 @@ def _text(value: Any) -> str:
 
 def _one_field(kind: str, body: Mapping[str, Any]) -> tuple[str, Any]:
     if len(body) != 1:
-        raise InvalidInput(f"the filter {kind!r} names one field; got {sorted(body)}")
+        raise InvalidInput(f"the filter {kind!r} names one field; got {sorted(map(str, body))}")
     ((field, value),) = body.items()
+    if not isinstance(field, str):
+        raise InvalidInput(f"the filter {kind!r} names its field by a text; got {field!r}")
     return field, value
 
 
@@ -96,7 +99,10 @@ def _match_all(body: Mapping[str, Any]) -> Predicate:
 
 def _ids(body: Mapping[str, Any]) -> Predicate:
     _options("ids", body, {"values"})
-    wanted = frozenset(body.get("values", ()))
+    values = body.get("values", ())
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise InvalidInput("the filter 'ids' takes {'values': [id, …]}")
+    wanted = frozenset(values)
     return lambda identifier, metadata: identifier in wanted
 
 
@@ -151,11 +157,15 @@ def _bool(body: Mapping[str, Any]) -> Predicate:
 
     def clauses(name: str) -> list[Predicate]:
         given = body.get(name, [])
+        if not isinstance(given, list | tuple | Mapping):
+            raise InvalidInput(f"{name!r} of the filter 'bool' takes one filter or a list; got {type(given).__name__}")
         return [compile_filter(clause) for clause in ([given] if isinstance(given, Mapping) else given)]
 
     every, some, none = clauses("must") + clauses("filter"), clauses("should"), clauses("must_not")
     # As in the engines: with nothing else to match, one of `should` must.
-    least = int(body.get("minimum_should_match", 1 if some and not every else 0))
+    least = body.get("minimum_should_match", 1 if some and not every else 0)
+    if not isinstance(least, int) or least < 0:
+        raise InvalidInput(f"MemoryIndex takes a whole number as 'minimum_should_match', 0 or more; got {least!r}")
     return lambda identifier, metadata: (
         all(test(identifier, metadata) for test in every)
         and not any(test(identifier, metadata) for test in none)

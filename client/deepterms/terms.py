@@ -53,7 +53,8 @@ class TermFrequencies:
         matrix = self.matrix if isinstance(self.matrix, sparse.csr_array) else sparse.csr_array(self.matrix)
         if matrix.ndim != 2:
             raise InvalidInput(f"term frequencies are a matrix (N, V); got {matrix.ndim} dimension(s)")
-        whole = matrix.dtype.kind in "iu" or not np.any(matrix.data % 1 != 0)
+        with np.errstate(invalid="ignore"):  # infinity has no remainder
+            whole = matrix.dtype.kind in "iu" or not np.any(matrix.data % 1 != 0)
         if matrix.nnz and not (whole and matrix.data.min() >= 1 and matrix.data.max() <= MAX_TERM_FREQUENCY):
             raise InvalidInput(
                 f"term frequencies are whole numbers from 1 to {MAX_TERM_FREQUENCY}; "
@@ -77,12 +78,16 @@ class TermFrequencies:
         Raises:
             InvalidInput: a name is not a codeword of this vocabulary, or a frequency is not in 1…65,535.
         """
+        if not isinstance(documents, Sequence) or not all(isinstance(terms, Mapping) for terms in documents):
+            raise InvalidInput("expected a sequence of documents, each a mapping of codeword to term frequency")
         indptr = np.zeros(len(documents) + 1, dtype=np.int32)
         indices: list[int] = []
         data: list[int] = []
         for row, terms in enumerate(documents):
             for name, frequency in terms.items():
-                component = int(name[1:]) if name[:1] == "t" and name[1:].isdecimal() else -1
+                # No codeword is longer than the last one: int() itself refuses thousands of digits.
+                short = isinstance(name, str) and len(name) <= len(codeword(vocabulary_size))
+                component = int(name[1:]) if short and name[:1] == "t" and name[1:].isdecimal() else -1
                 if not 0 <= component < vocabulary_size or name != codeword(component):
                     raise InvalidInput(
                         f"{name!r} is not a codeword of this vocabulary; expected t0 to {codeword(vocabulary_size - 1)}"
@@ -90,7 +95,8 @@ class TermFrequencies:
                 indices.append(component)
                 data.append(frequency)
             indptr[row + 1] = len(indices)
-        arrays = (np.array(data), np.array(indices, dtype=np.int32), indptr)
+        frequencies = _whole_numbers(data)
+        arrays = (frequencies, np.array(indices, dtype=np.int32), indptr)
         return cls(sparse.csr_array(arrays, shape=(len(documents), vocabulary_size)))
 
     def __len__(self) -> int:
@@ -141,3 +147,15 @@ class TermFrequencies:
             )
             for row in self.rows()
         ]
+
+
+def _whole_numbers(frequencies: list[Any]) -> NDArray[np.integer[Any]]:
+    """The frequencies of all documents as one array (postings,)."""
+    try:
+        array = np.array(frequencies) if frequencies else np.zeros(0, dtype=np.int32)
+    except (ValueError, OverflowError):  # nested, or of more than 64 bits
+        array = np.array(frequencies, dtype=object)
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        return array
+    wrong = next((value for value in frequencies if not isinstance(value, int | np.integer)), max(frequencies, key=str))
+    raise InvalidInput(f"term frequencies are whole numbers from 1 to {MAX_TERM_FREQUENCY}; got {wrong!r}")

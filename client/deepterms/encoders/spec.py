@@ -40,6 +40,8 @@ def encoder_from_spec(spec: Mapping[str, Any]) -> Encoder:
     Raises:
         InvalidInput: not the spec of an encoder that this release knows.
     """
+    if not isinstance(spec, Mapping):
+        raise InvalidInput(f"an encoder spec is an object; got {type(spec).__name__}")
     try:
         return _SPECS.validate_python(dict(spec)).encoder()
     except ValidationError as error:

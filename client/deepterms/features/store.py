@@ -30,6 +30,9 @@ __all__ = ["FORMAT", "VERSION", "FeatureBatch", "FeatureStore", "Shard", "read_n
 FORMAT = "deepterms-features"
 VERSION = 1
 
+# UnicodeDecodeError and JSONDecodeError are ValueErrors; nesting without end is a RecursionError.
+_UNREADABLE_JSON = (OSError, ValueError, RecursionError)
+
 
 class FeatureBatch(NamedTuple):
     """Neighbouring rows of one shard.
@@ -70,7 +73,7 @@ class Shard:
         """The n ids."""
         if self.items_path is None:
             return list(self.given_ids)
-        return [str(row["id"]) for row in _read_parquet(self.items_path, columns=["id"])]
+        return [row["id"] for row in _read_parquet(self.items_path, columns=["id"])]
 
     def items(self) -> list[dict[str, Any]]:
         """The n items, with their ids."""
@@ -154,7 +157,20 @@ class FeatureStore:
     def failures(self) -> list[dict[str, str]]:
         """id, path and reason of each photograph that could not be read."""
         path = self.folder / "failures.jsonl"
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        try:
+            failures = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+        except _UNREADABLE_JSON as error:
+            raise FeatureStoreError(f"{path} cannot be read: {error}") from error
+        for failure in failures:
+            if not isinstance(failure, dict) or not all(
+                isinstance(failure.get(key), str) for key in ("id", "path", "reason")
+            ):
+                raise FeatureStoreError(
+                    f"{path} is damaged: expected id, path and reason in each line; got {failure!r}"
+                )
+        return failures
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
@@ -183,7 +199,7 @@ def read_npy(features: str | Path, ids: str | Path) -> FeatureStore:
     try:
         text = ids.read_text("utf-8")
         listed = json.loads(text) if ids.suffix.lower() == ".json" else text.removesuffix("\n").split("\n")
-    except (OSError, ValueError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except _UNREADABLE_JSON as error:
         raise FeatureStoreError(f"the ids in {ids} cannot be read: {error}") from error
     if not isinstance(listed, list) or not all(isinstance(item_id, str) and item_id for item_id in listed):
         raise FeatureStoreError(f'{ids} is no list of ids; expected one a line, or JSON such as ["a", "b"]')
@@ -202,13 +218,19 @@ def _read_header(folder: Path) -> dict[str, Any]:
         header = json.loads((folder / "store.json").read_text("utf-8"))
     except FileNotFoundError as error:
         raise FeatureStoreError(f"{folder} is not a feature store: it has no store.json") from error
-    except (OSError, ValueError) as error:
+    except _UNREADABLE_JSON as error:
         raise FeatureStoreError(f"{folder / 'store.json'} cannot be read: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT or not {"dimensions", "extractor"} <= set(header):
         raise FeatureStoreError(f"{folder / 'store.json'} does not describe a feature store")
     if header.get("version") != VERSION:
         raise FeatureStoreError(
             f"{folder} has version {header.get('version')} of the format; this release of deepterms reads {VERSION}"
+        )
+    dimensions, extractor = header["dimensions"], header["extractor"]
+    if type(dimensions) is not int or dimensions < 1 or not isinstance(extractor, dict):
+        raise FeatureStoreError(
+            f"{folder / 'store.json'} is damaged: dimensions is {dimensions!r}, "
+            f"extractor is a {type(extractor).__name__}"
         )
     return header
 
@@ -241,7 +263,8 @@ def _open_shard(folder: Path, number: int, dimensions: int) -> Shard:
 def _memory_mapped(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    # numpy evaluates the header as Python and raises whatever that leads to: SyntaxError, TypeError, OverflowError…
+    except Exception as error:
         raise FeatureStoreError(f"{path} is not a readable .npy file: {error}") from error
     if not isinstance(array, np.ndarray):
         raise FeatureStoreError(f"{path} is an archive of arrays; expected one array, written by numpy.save")
@@ -252,7 +275,7 @@ def _parquet_rows(path: Path) -> int:
     pq = _parquet()
     try:
         return int(pq.read_metadata(path).num_rows)
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+    except Exception as error:  # Arrow raises as freely as its reader is led astray
         raise FeatureStoreError(f"{path} is damaged: {error}") from error
 
 
@@ -260,8 +283,10 @@ def _read_parquet(path: Path, *, columns: list[str] | None = None) -> list[dict[
     pq = _parquet()
     try:
         rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise FeatureStoreError(f"{path} is damaged: {error}") from error
+    if not all(isinstance(row.get("id"), str) for row in rows):
+        raise FeatureStoreError(f"{path} is damaged: expected a text as id in each row")
     return rows
 
 

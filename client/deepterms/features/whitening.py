@@ -11,7 +11,6 @@ saving it again changes nothing.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,11 +99,15 @@ class PCAWhitening:
         try:
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 mean, directions, scales = stored["mean"], stored["directions"], stored["scales"]
-        except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        # numpy and zipfile raise whatever a damaged file leads them into: BadZipFile, KeyError, SyntaxError…
+        except Exception as error:
             raise InvalidInput(f"{path} is not a whitening written by PCAWhitening.save: {error}") from error
         if directions.ndim != 2 or scales.shape != directions.shape[:1]:
             raise InvalidInput(f"{path}: directions {directions.shape} and scales {scales.shape} do not fit together")
-        return cls(mean, directions.astype(np.float32) * scales[:, None])
+        if not all(array.dtype.kind == "f" for array in (mean, directions, scales)):
+            raise InvalidInput(f"{path}: expected floats; got {mean.dtype}, {directions.dtype} and {scales.dtype}")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            return cls(mean, directions.astype(np.float32) * scales[:, None])
 
     def save(self, path: str | Path) -> None:
         """Writes the whitening with its directions rounded to float16 (three significant digits)."""

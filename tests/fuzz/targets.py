@@ -1,0 +1,341 @@
+"""Everything that parses what comes from outside, as functions of bytes; whatever they raise is a finding.
+
+An error of deepterms' own tree is a right answer to bytes that mean nothing; anything else is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from elasticsearch import Elasticsearch
+from opensearchpy import OpenSearch
+from PIL import Image
+
+import deepterms as dt
+from deepterms.concrete import index_path, read_meta
+from deepterms.documents import bulk_lines, check_batch, decode_vector
+from deepterms.engines import Cluster, reason
+from deepterms.errors import DeepTermsError
+from deepterms.features import FeatureStore, load_image, read_npy
+from deepterms.filters import compile_filter
+from deepterms.layouts import LAYOUTS
+from deepterms.versions import engine_of, version_conflict
+from tests.features.odd_files import photograph
+from tests.unit.fake_server import Answer, Asked, serving
+
+__all__ = ["TARGETS", "Target", "closing"]
+
+ENCODER = dt.DeepPermutation(4, top_k=2)
+FEATURES = np.eye(4, dtype=np.float32) + 1
+_RESOURCES = ExitStack()
+
+
+@dataclass(frozen=True)
+class Target:
+    """One parser.
+
+    Attributes:
+        parse: reads bytes; raises only what is wrong with deepterms.
+        seeds: inputs that it accepts.
+        json: whether it reads JSON values.
+    """
+
+    parse: Callable[[bytes], None]
+    seeds: tuple[bytes, ...]
+    json: bool
+
+
+def _of_json(check: Callable[[Any], None], *seeds: Any) -> Target:
+    def parse(content: bytes) -> None:
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError):
+            return
+        try:
+            check(value)
+        except DeepTermsError as error:
+            _legible(error)
+
+    return Target(parse, tuple(json.dumps(seed).encode() for seed in seeds), json=True)
+
+
+def _of_bytes(check: Callable[[bytes], None], *seeds: bytes, json: bool = False) -> Target:
+    def parse(content: bytes) -> None:
+        try:
+            check(content)
+        except DeepTermsError as error:
+            _legible(error)
+
+    return Target(parse, seeds, json)
+
+
+def _legible(error: DeepTermsError) -> None:
+    """An error can be shown and logged, whatever it quotes."""
+    assert len(str(error)) > 10, repr(error)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="deepterms-fuzz-") as folder:
+        yield Path(folder)
+
+
+def closing() -> ExitStack:
+    """What to close after the last target was run."""
+    return _RESOURCES
+
+
+def _spec(value: Any) -> None:
+    encoder = dt.encoder_from_spec(value)
+    assert dt.encoder_from_spec(encoder.spec()) == encoder
+
+
+def _terms(value: Any) -> None:
+    terms = dt.TermFrequencies.from_terms(value, vocabulary_size=64)
+    assert [{name: int(count) for name, count in row.items()} for row in value] == terms.to_terms()
+
+
+def _filter(value: Any) -> None:
+    compile_filter(value)("a", {"year": 2018, "tags": ["x", {"y": None}]})
+
+
+def _features(value: Any) -> None:
+    terms = ENCODER.encode(value)
+    assert terms.matrix.sum(axis=1).max(initial=0) <= 3
+
+
+def _documents(value: Any) -> None:
+    rows = value if isinstance(value, list) else [value]
+    pairs = [row if isinstance(row, list) and len(row) == 2 else [row, {}] for row in rows]
+    batch = check_batch(
+        [pair[0] for pair in pairs], np.ones((len(pairs), 4)), [pair[1] for pair in pairs], dimensions=4
+    )
+    assert len(batch.ids) + len(batch.failed) == len(pairs)
+    for action, source in bulk_lines(batch, ENCODER.encode(batch.features), store_vectors=True):
+        line = json.dumps(action, ensure_ascii=False).encode() + b"\n" + (source or "").encode()
+        assert line.count(b"\n") == 1  # no id and no metadata can begin a line of their own
+        json.loads(source or "")
+
+
+def _engine(value: Any) -> None:
+    str(engine_of(value).default_layout)
+
+
+def _reason(value: Any) -> None:
+    version_conflict(reason(value))
+
+
+def _meta(value: Any) -> None:
+    meta = read_meta(value, name="holidays")
+    meta.layout_in_use().check_encoder(dt.encoder_from_spec(meta.encoder))
+
+
+def _name(content: bytes) -> None:
+    name = content.decode("utf-8", "surrogateescape")
+    concrete = LAYOUTS[0].index_name(name)
+    for made in (name, concrete):
+        assert set(index_path(made)[1:]).isdisjoint("/?#*, ")
+
+
+def _vector(content: bytes) -> None:
+    decode_vector(content.decode("latin-1"))
+
+
+def _bulk(value: Any) -> None:
+    """A bulk answer of any shape, through both client libraries."""
+    lines: list[Any] = [({"index": {"_id": name}}, '{"terms":{"t1":1}}') for name in ("a", "b")]
+    for cluster in _clusters(value):
+        try:
+            outcomes = list(cluster.bulk(lines, index="holidays"))
+        except DeepTermsError as error:
+            _legible(error)
+        else:
+            assert len(outcomes) == 2
+            assert all(isinstance(part, str) for outcome in outcomes for part in outcome)
+
+
+_answer: list[Any] = [{}]
+
+
+def _clusters(value: Any, made: list[Cluster] = []) -> list[Cluster]:  # noqa: B006 - made once, on first use
+    """Clients of a server that answers any request with a value; 4xx and 5xx where its `status` says so."""
+    _answer[0] = value
+    if not made:
+
+        def answer(asked: Asked) -> Answer:
+            given = _answer[0]
+            status = given.get("status") if isinstance(given, dict) else None
+            # Not 429: the client would wait between its tries.
+            refused = isinstance(status, int) and 400 <= status < 600 and status != 429
+            return Answer(given, status if refused and status else 200, {"x-elastic-product": "Elasticsearch"})
+
+        url = _RESOURCES.enter_context(serving(answer))
+        options: dict[str, Any] = {"max_retries": 0}
+        clients: list[Any] = [OpenSearch(url, **options), Elasticsearch(url, **options)]
+        for client in clients:
+            _RESOURCES.callback(client.close)
+        made += map(Cluster, clients)
+        _RESOURCES.callback(made.clear)
+    return made
+
+
+HEADER = {"format": "deepterms-features", "version": 1, "dimensions": 4, "extractor": {"backbone": "x", "sizes": [1]}}
+
+
+def _npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _parquet(**columns: Any) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+ITEMS = _parquet(id=["a", "b", "c", "d"], path=["a.jpg"] * 4, size=[1, 2, 3, 4], mtime_ns=[1, 2, 3, 4])
+
+
+def _store(**files: bytes) -> None:
+    """A feature store of which some files are given, read from end to end."""
+    content = {
+        "store.json": json.dumps(HEADER).encode(),
+        "features-00000.npy": _npy(FEATURES),
+        "items-00000.parquet": ITEMS,
+    }
+    with _folder() as folder:
+        for name, given in (content | files).items():
+            (folder / name).write_bytes(given)
+        store = FeatureStore.open(folder)
+        for batch in store.batches(rows=3):
+            assert batch.features.dtype == np.float32
+            assert all(isinstance(item_id, str) for item_id in batch.ids)
+        assert len(store.ids) == len(store)
+        store.features_of(store.ids)
+        for failure in store.failures():
+            assert all(isinstance(failure[key], str) for key in ("id", "path", "reason"))
+
+
+def _store_header(content: bytes) -> None:
+    _store(**{"store.json": content})
+
+
+def _store_features(content: bytes) -> None:
+    _store(**{"features-00000.npy": content})
+
+
+def _store_items(content: bytes) -> None:
+    _store(**{"items-00000.parquet": content})
+
+
+def _store_failures(content: bytes) -> None:
+    _store(**{"failures.jsonl": content})
+
+
+def _ids(content: bytes) -> None:
+    with _folder() as folder:
+        (folder / "x.npy").write_bytes(_npy(FEATURES))
+        for name in ("ids.json", "ids.txt"):
+            (folder / name).write_bytes(content)
+            try:
+                assert len(read_npy(folder / "x.npy", folder / name)) == 4
+            except DeepTermsError as error:
+                _legible(error)
+
+
+def _whitening(content: bytes) -> None:
+    with _folder() as folder:
+        (folder / "whitening.npz").write_bytes(content)
+        dt.PCAWhitening.load(folder / "whitening.npz").apply(np.ones((1, 3), dtype=np.float32))
+
+
+def _whitening_seed() -> bytes:
+    with _folder() as folder:
+        dt.PCAWhitening(np.zeros(3, np.float32), np.eye(2, 3, dtype=np.float32)).save(folder / "w.npz")
+        return (folder / "w.npz").read_bytes()
+
+
+def _image(content: bytes) -> None:
+    with _folder() as folder:
+        (folder / "photo").write_bytes(content)
+        picture = load_image(folder / "photo", max_pixels=1_000_000, min_side=16)
+        assert picture.mode == "RGB"
+
+
+def _images() -> Iterator[bytes]:
+    picture = Image.fromarray(photograph(1, width=24, height=16))
+    for format in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"):
+        file = io.BytesIO()
+        picture.save(file, format)
+        yield file.getvalue()
+
+
+BULK = {
+    "took": 1,
+    "errors": True,
+    "items": [
+        {"index": {"_index": "x-000001", "_id": "a", "status": 201}},
+        {
+            "index": {
+                "_index": "x-000001",
+                "_id": "b",
+                "status": 400,
+                "error": {"type": "illegal_argument_exception", "reason": "no", "caused_by": {"reason": "deeper"}},
+            }
+        },
+    ],
+}
+REFUSED = {
+    "error": {"root_cause": [{"type": "x", "reason": "y"}], "type": "x", "caused_by": {"type": "z"}},
+    "status": 400,
+}
+VERSION = {"name": "n", "version": {"number": "3.8.0", "distribution": "opensearch", "build_flavor": "default"}}
+FAILED = {"id": "a.jpg", "path": "a.jpg", "reason": "broken"}
+META = {
+    "layout": "words",
+    "version": 1,
+    "encoder": ENCODER.spec(),
+    "vectors": "float32",
+    "extractor": {"backbone": "x"},
+}
+FILTERS: tuple[Any, ...] = (
+    {"bool": {"must": [{"term": {"metadata.year": 2018}}], "should": {"exists": {"field": "id"}}}},
+    {"bool": {"should": [{"match_all": {}}], "minimum_should_match": 1}},
+    {"range": {"metadata.year": {"gte": 2000, "lt": "x"}}},
+    {"ids": {"values": ["a"]}},
+    {"terms": {"metadata.tags": ["x", 1]}},
+    {"prefix": {"metadata.tags": {"value": "x"}}},
+)
+
+TARGETS: dict[str, Target] = {
+    "bulk-answers": _of_json(_bulk, BULK, REFUSED),
+    "documents": _of_json(_documents, [["a", {"year": 1}], ["b", {}]], ["../_all", "a?b=c", '"}', "\n", "$(x)"]),
+    "encoder-specs": _of_json(_spec, ENCODER.spec()),
+    "engine-versions": _of_json(_engine, VERSION),
+    "error-bodies": _of_json(_reason, REFUSED["error"], "text"),
+    "features": _of_json(_features, [1, 2, 3, 4], [[1, 0, 0, -1]]),
+    "filters": _of_json(_filter, *FILTERS),
+    "id-lists": _of_bytes(_ids, b"a\nb\nc\nd\n", b'["a", "b", "c", "d"]', json=True),
+    "images": _of_bytes(_image, *_images()),
+    "index-names": _of_bytes(_name, b"holidays", b"../_all", b"a,b", b"a%2fb", "größe".encode()),
+    "mapping-meta": _of_json(_meta, META),
+    "store-failures": _of_bytes(_store_failures, json.dumps(FAILED).encode() + b"\n", json=True),
+    "store-features": _of_bytes(_store_features, _npy(FEATURES), _npy(FEATURES.astype(np.float16))),
+    "store-headers": _of_bytes(_store_header, json.dumps(HEADER).encode(), json=True),
+    "store-items": _of_bytes(_store_items, ITEMS, _parquet(id=[1, 2, 3, None]), _parquet(path=["a"] * 4)),
+    "stored-vectors": _of_bytes(_vector, base64.b64encode(FEATURES[0].tobytes())),
+    "term-frequencies": _of_json(_terms, [{"t1": 2, "t63": 65535}, {}]),
+    "whitenings": _of_bytes(_whitening, _whitening_seed(), _npy(FEATURES)),
+}
