@@ -6,37 +6,25 @@ The only module that knows the two client libraries. Neither is imported unless 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
+from deepterms.backpressure import Backpressure
+from deepterms.bulk import BulkAnswer, send_all
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRefused, UnsupportedEngine
 from deepterms.versions import Engine, engine_of, version_conflict
 
 __all__ = ["Cluster", "Engine", "reason"]
 
-_JSON = {"accept": "application/json", "content-type": "application/json"}
-
-# A rejected document (429: the engine's queue is full) is sent again after 0.5, 1, 2, … s.
-BULK_RETRIES = 6
-BULK_FIRST_WAIT_SECONDS = 0.5
-BULK_LONGEST_WAIT_SECONDS = 30
-
-# A migration blocks writes for a moment before it moves the alias; a document refused by that is sent again until then.
-BLOCK_WAIT_SECONDS = 0.5
-BLOCK_PATIENCE_SECONDS = 120
 # What a path may hold: names arrive escaped (%), and lists of them have commas and stars.
 _PATH_SAFE = "/%,*!$&'()+;=:@~"
 
-# What the libraries' helpers and this module stumble with over an answer of another shape.
+# What this module stumbles with over an answer of another shape.
 _NOT_AS_EXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 LONGEST_TEXT = 500  # characters of an answer that is no JSON: a proxy's whole page helps nobody
-
-WRITE_BLOCK = "FORBIDDEN/8/"  # the write block's own number in both engines; a full disk has another
 
 
 class Cluster:
@@ -46,12 +34,13 @@ class Cluster:
 
     Args:
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
+        backpressure: of bulk requests; the default waits with random pauses.
 
     Raises:
         InvalidInput: something else.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, backpressure: Backpressure | None = None) -> None:
         families = {base.__module__.partition(".")[0] for base in type(client).__mro__}
         # elasticsearch8 and elasticsearch9 are the same library, installed side by side.
         known = {"opensearchpy", "elasticsearch", "elasticsearch8", "elasticsearch9"} & families
@@ -61,6 +50,7 @@ class Cluster:
                 f"got {type(client).__name__}"
             )
         self.client = client
+        self.backpressure = backpressure or Backpressure()
         self._library = known.pop()
 
     def __repr__(self) -> str:
@@ -88,7 +78,7 @@ class Cluster:
         Args:
             method: HTTP method.
             path: from the root: ``/holidays/_search``. Whatever a URL would read as more than a name is escaped.
-            body: what becomes JSON.
+            body: what becomes JSON; text is sent as it is, and is lines of JSON.
             params: of the query string.
 
         Returns:
@@ -109,81 +99,40 @@ class Cluster:
 
     def bulk(
         self, actions: Iterable[tuple[dict[str, Any], str | None]], *, index: str, took: set[str] | None = None
-    ) -> Iterator[tuple[str, str]]:
-        """Send documents in one bulk request; rejected ones are sent again, with growing waits.
+    ) -> list[tuple[str, str]]:
+        """Send documents in as many bulk requests as `Backpressure` says; what is refused for a time is sent again.
 
-        A write block is waited for as well, up to two minutes: it is what a migration sets before it moves the alias.
+        That is a 429, 502, 503 or 504, of a whole request or of one document, or no answer at all: with growing pauses,
+        as long as something gets through and for about 90 s after that. A request that is too large is divided. A write
+        block is waited for as well, up to two minutes: it is what a migration sets before it moves the alias.
 
         Args:
             actions: (action line, source line as JSON text or None) pairs.
             index: the index of all.
             took: given the names of the concrete indices behind it that took something.
 
-        Yields:
+        Returns:
             (id, reason) of each action in order; the reason is empty for one that succeeded.
 
         Raises:
-            ClusterUnreachable: no answer.
-            RequestRefused: the request as a whole was refused.
+            ClusterUnreachable, RequestRefused: no answer, or a whole request refused, before any action had an answer
+                of its own; later that is the reason of each action that the request held.
+            ClusterError: an answer that is none to these actions.
         """
-        pairs = list(actions)
-        outcomes = [("", "")] * len(pairs)
-        waiting, rejections, patience = list(range(len(pairs))), 0, float(BLOCK_PATIENCE_SECONDS)
-        while waiting:
-            again, pause = [], 0.0
-            for position, (identifier, why, status, where) in zip(
-                waiting, self._bulk_once([pairs[position] for position in waiting], index=index), strict=True
-            ):
-                outcomes[position] = (identifier, why)
-                if took is not None and not why:
-                    took.add(where)
-                if status == 429 and rejections < BULK_RETRIES:
-                    again.append(position)
-                    pause = max(pause, min(BULK_FIRST_WAIT_SECONDS * 2**rejections, BULK_LONGEST_WAIT_SECONDS))
-                elif status == 403 and WRITE_BLOCK in why and patience > 0:
-                    again.append(position)
-                    pause = max(pause, BLOCK_WAIT_SECONDS)
-            rejections += any(outcomes[position][1] and WRITE_BLOCK not in outcomes[position][1] for position in again)
-            patience -= pause
-            waiting = again
-            if again:
-                time.sleep(pause)
-        yield from outcomes
 
-    def _bulk_once(
-        self, pairs: list[tuple[dict[str, Any], str | None]], *, index: str
-    ) -> list[tuple[str, str, int, str]]:
-        """(id, reason, HTTP status, concrete index) of each action; the reason is empty for one that succeeded."""
-        helpers = import_module(f"{self._library}.helpers")
-        results = []
+        def send(lines: str) -> list[BulkAnswer]:
+            return self._bulk_once(lines, index=index)
+
+        return send_all(actions, send=send, backpressure=self.backpressure, took=took)
+
+    def _bulk_once(self, lines: str, *, index: str) -> list[BulkAnswer]:
+        # What is left out of the answer is most of it.
+        wanted = {"filter_path": "items.*._id,items.*._index,items.*.status,items.*.error"}
+        answer = self.request("POST", f"/{quote(index, safe='')}/_bulk", body=lines, params=wanted)
         try:
-            for ok, item in helpers.streaming_bulk(
-                self.client,
-                pairs,
-                index=index,
-                chunk_size=len(pairs),
-                expand_action_callback=_as_given,  # both helpers pass text through unchanged
-                raise_on_error=False,
-                max_retries=0,
-            ):
-                ((action, outcome),) = item.items()
-                status = int(outcome.get("status", 0))
-                # A document to delete that is not there is what was asked for.
-                fine = ok or (action == "delete" and status == 404 and "error" not in outcome)
-                why = "" if fine else reason(outcome.get("error", outcome))
-                results.append((str(outcome["_id"]), why, status, str(outcome.get("_index", index))))
-        except Exception as error:
-            refused = self._translate(error)
-            if isinstance(error, _NOT_AS_EXPECTED):
-                refused = ClusterError(f"the answer to a bulk request is not as engines give it: {error!r}")
-            if isinstance(refused, RequestRefused) and (refused.status == 429 or WRITE_BLOCK in str(refused)):
-                # The whole request, for a reason that passes.
-                done = len(results)
-                return results + [(_id_of(action), str(refused), refused.status, index) for action, _ in pairs[done:]]
-            raise refused from error
-        if len(results) != len(pairs):
-            raise ClusterError(f"{len(pairs)} documents were sent, and the cluster's answer is about {len(results)}")
-        return results
+            return [_bulk_answer(*next(iter(item.items()))) for item in answer["items"]]
+        except (*_NOT_AS_EXPECTED, StopIteration) as error:
+            raise ClusterError(f"the answer to a bulk request is not as engines give it: {error!r}") from error
 
     def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
         try:
@@ -192,7 +141,9 @@ class Cluster:
             raise self._translate(error) from error
 
     def _request_elasticsearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
-        headers = _JSON if body is not None else {"accept": _JSON["accept"]}
+        headers = {"accept": "application/json"}
+        if body is not None:
+            headers["content-type"] = "application/x-ndjson" if isinstance(body, str) else "application/json"
         try:
             response = self.client.perform_request(
                 method, path, params=dict(params) or None, headers=headers, body=body
@@ -224,13 +175,12 @@ class Cluster:
         return error
 
 
-def _id_of(action: Mapping[str, Any]) -> str:
-    (parameters,) = action.values()
-    return str(parameters["_id"])
-
-
-def _as_given(action: tuple[dict[str, Any], str | None]) -> tuple[dict[str, Any], str | None]:
-    return action
+def _bulk_answer(action: str, outcome: Mapping[str, Any]) -> BulkAnswer:
+    status = int(outcome["status"])
+    # A document to delete that is not there is what was asked for.
+    fine = 200 <= status < 300 or (action == "delete" and status == 404 and "error" not in outcome)
+    why = "" if fine else reason(outcome.get("error") or f"HTTP {status}")
+    return BulkAnswer(str(outcome["_id"]), why, status, str(outcome["_index"]))
 
 
 def _refused(status: int, body: Any) -> ClusterError:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from deepterms.backpressure import DOCUMENTS_PER_BULK
 from deepterms.documents import Batch, BulkLine, bulk_lines, check_batch
 from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
@@ -20,7 +21,6 @@ from deepterms.results import Failure, IndexReport
 __all__ = ["DEFAULT_THREADS", "DOCUMENTS_PER_BULK", "DocumentBatch", "Ingest", "Target"]
 
 DEFAULT_THREADS = 2
-DOCUMENTS_PER_BULK = 1_000
 
 DocumentBatch = tuple[Sequence[str], ArrayLike, Sequence[Mapping[str, Any]] | None]
 

@@ -1,67 +1,237 @@
-"""What `Cluster.bulk` sends again, and for how long; the engine's part is played by a list of answers."""
+"""What a bulk request sends again, how much at once and after which pauses; the engine's part is played by a list."""
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
-from deepterms import engines
+from deepterms import backpressure, bulk
+from deepterms.backpressure import Backpressure
+from deepterms.bulk import BulkAnswer, send_all
 from deepterms.engines import Cluster
+from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused
+from tests.unit.fake_server import Answer, Asked, serving
 
 BLOCKED = ("index [i] blocked by: [FORBIDDEN/8/index write (api)];", 403)
 FULL_DISK = ("index [i] blocked by: [FORBIDDEN/12/index read-only / allow delete (api)];", 403)
 BUSY = ("rejected_execution_exception: queue is full", 429)
 BAD = ("mapper_parsing_exception: no", 400)
 FINE = ("", 200)
-
-Answer = tuple[str, int]
+PRESSED = RequestRefused("circuit_breaking_exception: Data too large", status=429)
+TOO_LARGE = RequestRefused("Request Entity Too Large", status=413)
 
 
 class Script:
     """A cluster that gives each document its answers one after the other; the last stays."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[Answer]]) -> None:
-        self.cluster = Cluster(OpenSearch("http://127.0.0.1:9"))
+    def __init__(self, answers: dict[str, list[tuple[str, int]]], *, random: float = 1.0) -> None:
         self.answers = answers
         self.requests: list[list[str]] = []
         self.pauses: list[float] = []
-        monkeypatch.setattr(self.cluster, "_bulk_once", self._once)
-        monkeypatch.setattr("deepterms.engines.time.sleep", self.pauses.append)
+        self.took: set[str] = set()
+        self.backpressure = Backpressure(random=lambda: random, sleep=self.pauses.append)
 
-    def _once(self, pairs: list[Any], *, index: str) -> list[tuple[str, str, int, str]]:
-        ids = [action["index"]["_id"] for action, _ in pairs]
+    def send(self, lines: str) -> list[BulkAnswer]:
+        ids = [json.loads(line)["index"]["_id"] for line in lines.splitlines()[::2]]
         self.requests.append(ids)
         results = []
         for identifier in ids:
             left = self.answers[identifier]
             why, status = left.pop(0) if len(left) > 1 else left[0]
-            results.append((identifier, why, status, f"{index}-000001"))
+            results.append(BulkAnswer(identifier, why, status, "i-000001"))
         return results
 
-    def bulk(self, took: set[str] | None = None) -> list[tuple[str, str]]:
-        lines: list[Any] = [({"index": {"_id": identifier}}, "{}") for identifier in self.answers]
-        return list(self.cluster.bulk(lines, index="i", took=took))
+    def run(self, send: Callable[[str], list[BulkAnswer]] | None = None) -> list[tuple[str, str]]:
+        actions: list[Any] = [({"index": {"_id": identifier}}, "{}") for identifier in self.answers]
+        return send_all(actions, send=send or self.send, backpressure=self.backpressure, took=self.took)
 
 
-def test_only_what_passes_is_sent_again_and_outcomes_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {"a": [BUSY, BUSY, FINE], "b": [BAD], "c": [BLOCKED, FINE], "d": [FINE], "e": [FULL_DISK]}
-    script, took = Script(monkeypatch, answers), set[str]()
-    assert script.bulk(took) == [("a", ""), ("b", BAD[0]), ("c", ""), ("d", ""), ("e", FULL_DISK[0])]
+def test_only_what_passes_is_sent_again_and_outcomes_keep_their_order() -> None:
+    script = Script({"a": [BUSY, BUSY, FINE], "b": [BAD], "c": [BLOCKED, FINE], "d": [FINE], "e": [FULL_DISK]})
+    assert script.run() == [("a", ""), ("b", BAD[0]), ("c", ""), ("d", ""), ("e", FULL_DISK[0])]
     assert script.requests == [["a", "b", "c", "d", "e"], ["a", "c"], ["a"]]
     assert script.pauses == [0.5, 1.0]
-    assert took == {"i-000001"}
+    assert script.took == {"i-000001"}
 
 
-def test_a_write_block_is_waited_for_two_minutes_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = Script(monkeypatch, {"a": [BLOCKED]})
-    assert script.bulk() == [("a", BLOCKED[0])]
-    assert sum(script.pauses) == engines.BLOCK_PATIENCE_SECONDS
+def test_a_write_block_is_waited_for_two_minutes_and_no_longer() -> None:
+    script = Script({"a": [BLOCKED]})
+    assert script.run() == [("a", BLOCKED[0])]
+    assert sum(script.pauses) == bulk.BLOCK_PATIENCE_SECONDS
 
 
-def test_a_full_queue_is_tried_six_times_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    script, took = Script(monkeypatch, {"a": [BUSY]}), set[str]()
-    assert script.bulk(took) == [("a", BUSY[0])]
-    assert script.pauses == [0.5, 1, 2, 4, 8, 16]
-    assert took == set()
+def test_a_full_queue_is_tried_eight_times_more_and_then_no_longer_until_something_gets_through() -> None:
+    script = Script({"a": [BUSY]})
+    assert script.run() == [("a", BUSY[0])]
+    assert script.pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert script.took == set()
+    script.pauses.clear()
+    assert script.run() == [("a", BUSY[0])]
+    assert script.pauses == []
+    script.answers = {"b": [FINE]}
+    assert script.run() == [("b", "")]
+    script.answers = {"a": [BUSY, FINE]}
+    assert script.run() == [("a", "")]
+    assert script.pauses == [0.5]
+
+
+def test_half_of_each_pause_is_random() -> None:
+    script = Script({"a": [BUSY, BUSY, BUSY, FINE]}, random=0.0)
+    script.run()
+    assert script.pauses == [0.25, 0.5, 1]
+
+
+def test_a_request_that_is_too_much_is_halved_and_grows_again_slowly(caplog: pytest.LogCaptureFixture) -> None:
+    ids = [f"d{number:04}" for number in range(1_000)]
+    script = Script({identifier: [FINE] for identifier in ids})
+
+    def weak(lines: str) -> list[BulkAnswer]:
+        if lines.count("\n") > 2 * 300:
+            raise PRESSED
+        return script.send(lines)
+
+    with caplog.at_level(logging.WARNING, "deepterms"):
+        assert script.run(weak) == [(identifier, "") for identifier in ids]
+    assert [len(sent) for sent in script.requests] == [250, 270, 290, 190]
+    assert script.pauses == [0.5, 1]
+    assert sorted(identifier for sent in script.requests for identifier in sent) == ids
+    assert "bulk requests shrink to 500 documents: circuit_breaking_exception" in caplog.text
+    for _ in range(50):
+        script.answers = {"a": [FINE]}
+        script.run()
+    assert script.backpressure.documents == backpressure.DOCUMENTS_PER_BULK
+
+
+def test_two_requests_refused_at_once_halve_the_size_once() -> None:
+    pressure = Backpressure()
+    pressure.too_much(1_000, "queue")
+    pressure.too_much(1_000, "queue")
+    assert pressure.documents == 500
+
+
+def test_a_document_that_is_refused_for_ever_holds_up_no_other() -> None:
+    script = Script({identifier: [FINE] for identifier in "abcdefgh"})
+
+    def never_b(lines: str) -> list[BulkAnswer]:
+        if '"b"' in lines:
+            raise PRESSED
+        return script.send(lines)
+
+    assert script.run(never_b) == [(identifier, str(PRESSED) if identifier == "b" else "") for identifier in "abcdefgh"]
+
+
+def test_a_request_over_a_limit_of_bytes_is_divided_at_once_and_the_limit_remembered() -> None:
+    script = Script({identifier: [FINE] for identifier in "abcdefgh"})
+    line = len('{"index": {"_id": "a"}}\n{}\n')
+
+    def narrow(lines: str) -> list[BulkAnswer]:
+        if len(lines) > 3 * line:
+            raise TOO_LARGE
+        return script.send(lines)
+
+    assert script.run(narrow) == [(identifier, "") for identifier in "abcdefgh"]
+    assert {len(sent) for sent in script.requests} == {2}
+    assert script.pauses == []
+    assert script.run(narrow)[0] == ("a", "")
+    assert script.backpressure.characters == 2 * line
+
+
+def test_one_document_over_the_limit_fails_alone() -> None:
+    script = Script({identifier: [FINE] for identifier in "abcd"})
+
+    def no_c(lines: str) -> list[BulkAnswer]:
+        if '"c"' in lines:
+            raise TOO_LARGE
+        return script.send(lines)
+
+    assert script.run(no_c) == [("a", ""), ("b", ""), ("c", str(TOO_LARGE)), ("d", "")]
+
+
+def test_requests_are_bounded_in_bytes() -> None:
+    pressure = Backpressure()
+    assert pressure.fitting([2**20] * 40) == 16
+    assert pressure.fitting([2**30, 1]) == 1
+    assert pressure.fitting([10] * 5_000) == 1_000
+
+
+def test_no_answer_is_waited_for_and_then_raised() -> None:
+    script = Script({"a": [FINE]})
+
+    def nobody(lines: str) -> list[BulkAnswer]:
+        raise ClusterUnreachable("the cluster did not answer")
+
+    with pytest.raises(ClusterUnreachable):
+        script.run(nobody)
+    assert len(script.pauses) == backpressure.RETRIES
+
+
+def test_a_refusal_after_other_answers_is_the_reason_of_the_documents_it_met() -> None:
+    script = Script({identifier: [FINE] for identifier in "abcd"})
+    script.backpressure.documents = 2
+    calls = iter(range(9))
+
+    def forbidden_later(lines: str) -> list[BulkAnswer]:
+        if next(calls):
+            raise RequestRefused("no rights", status=403)
+        return script.send(lines)
+
+    assert script.run(forbidden_later) == [("a", ""), ("b", ""), ("c", "no rights"), ("d", "no rights")]
+    with pytest.raises(RequestRefused, match="no rights"):
+        script.run(forbidden_later)
+
+
+def test_an_answer_about_other_documents_is_no_answer() -> None:
+    script = Script({"a": [FINE], "b": [FINE]})
+    with pytest.raises(ClusterError, match="2 documents were sent, and the cluster's answer is about 1"):
+        script.run(lambda lines: script.send(lines)[:1])
+    with pytest.raises(ClusterError, match="about others than those that were sent"):
+        script.run(lambda lines: script.send(lines)[::-1])
+
+
+def _opensearch(url: str) -> Any:
+    return OpenSearch(url, max_retries=0)
+
+
+def _elasticsearch(url: str) -> Any:
+    return Elasticsearch(url, max_retries=0)
+
+
+@pytest.mark.parametrize("connect", [_opensearch, _elasticsearch])
+def test_over_a_wire(connect: Callable[[str], Any]) -> None:
+    asked: list[Asked] = []
+    items = {
+        "ü": {"index": {"_id": "ü", "_index": "i-000001", "status": 201}},
+        "b": {"index": {"_id": "b", "_index": "i-000001", "status": 400, "error": {"type": "t", "reason": "why"}}},
+        "c": {"delete": {"_id": "c", "_index": "i-000001", "status": 404}},
+    }
+
+    def engine(request: Asked) -> Answer:
+        asked.append(request)
+        headers = {"x-elastic-product": "Elasticsearch"}
+        if len(asked) == 1:
+            return Answer({"error": {"type": "circuit_breaking_exception", "reason": "too large"}}, 429, headers)
+        if len(asked) == 2:
+            return Answer(b"<html>busy</html>", 503, {**headers, "content-type": "text/html"})
+        actions = [line for line in map(json.loads, request.body.splitlines()) if line]
+        return Answer({"items": [items[next(iter(action.values()))["_id"]] for action in actions]}, 200, headers)
+
+    pauses: list[float] = []
+    lines: list[Any] = [
+        ({"index": {"_id": "ü"}}, "{}"),
+        ({"index": {"_id": "b"}}, "{}"),
+        ({"delete": {"_id": "c"}}, None),
+    ]
+    with serving(engine) as url:
+        client = connect(url)
+        cluster = Cluster(client, backpressure=Backpressure(random=lambda: 1.0, sleep=pauses.append))
+        outcomes = cluster.bulk(lines, index="i")
+        client.close()
+    assert outcomes == [("ü", ""), ("b", "t: why"), ("c", "")]
+    assert pauses == [0.5, 1]
+    assert {request.path.partition("?")[0] for request in asked} == {"/i/_bulk"}
