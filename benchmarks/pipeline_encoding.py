@@ -52,8 +52,8 @@ def main(
     headers = {"Content-Type": "application/x-ndjson"}
 
     def terms(ids: list[str], features: NDArray[np.float32]) -> list[str]:
-        batch = check_batch(ids, features, None, dimensions=dimensions)
-        lines = bulk_lines(batch, encoder.encode(batch.features), store_vectors=vectors)
+        batch = check_batch(ids, features, None, encoder=encoder)
+        lines = bulk_lines(batch, batch.terms(encoder), store_vectors=vectors)
         return [source or "" for _, source in lines]
 
     def base64(ids: list[str], features: NDArray[np.float32]) -> list[str]:

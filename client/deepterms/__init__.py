@@ -11,7 +11,7 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.index import SurrogateIndex
 from deepterms.memory import MemoryIndex
-from deepterms.results import Failure, Hit, Hits, IndexReport, StoredDocument
+from deepterms.results import Failure, Hit, Hits, IndexReport, Revision, StoredDocument
 from deepterms.terms import TermFrequencies
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "MemoryIndex",
     "PCAWhitening",
     "RMACExtractor",
+    "Revision",
     "StoredDocument",
     "SurrogateIndex",
     "TermFrequencies",

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepterms.changes import delete_by_filter, revision_of, update_metadata
 from deepterms.concrete import create_concrete, delete_concrete, index_meta, index_path, read_meta
 from deepterms.documents import check_batch, decode_vector, normalise_rows
 from deepterms.encoders.encoder import Encoder, as_features
@@ -26,7 +27,7 @@ from deepterms.ingest import DEFAULT_THREADS, DocumentBatch, Ingest
 from deepterms.layouts import Layout, layout_named
 from deepterms.queries import search_body
 from deepterms.rerank import COSINE_OFFSET, rerank_window, rescore
-from deepterms.results import Hit, Hits, IndexReport, StoredDocument
+from deepterms.results import Hit, Hits, IndexReport, Revision, StoredDocument
 from deepterms.terms import TermFrequencies
 
 __all__ = ["DocumentBatch", "SurrogateIndex"]
@@ -183,6 +184,7 @@ class SurrogateIndex:
         features: ArrayLike,
         metadata: Sequence[Mapping[str, Any]] | None = None,
         *,
+        revisions: Sequence[Revision | None] | None = None,
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
     ) -> IndexReport:
@@ -194,6 +196,8 @@ class SurrogateIndex:
             ids: N ids, 1 to 512 bytes each.
             features: float32 (N, D); a memory-mapped array is read piece by piece.
             metadata: N mappings of what JSON can hold.
+            revisions: N revisions, each as `get` returned it, or None. A document that was written since is left as it
+                is and reported, so that no change of somebody else is lost; None replaces whatever is there.
             threads: bulk requests under way at once.
             on_progress: called with the number of documents that each finished bulk request held.
 
@@ -205,8 +209,41 @@ class SurrogateIndex:
         """
         array = features if isinstance(features, np.ndarray) else np.asarray(features)
         if len(ids) != len(np.atleast_2d(array)) or (metadata is not None and len(metadata) != len(ids)):
-            check_batch(ids, array, metadata, dimensions=self.encoder.dimensions)  # says what does not fit
-        return self.add_batches([(ids, array, metadata)], threads=threads, on_progress=on_progress)
+            check_batch(ids, array, metadata, encoder=self.encoder)  # says what does not fit
+        if revisions is not None and len(revisions) != len(ids):
+            raise InvalidInput(f"ids and revisions are aligned by position; got {len(ids)} and {len(revisions)}")
+        return Ingest(self).add_batches(
+            [(ids, array, metadata)], threads=threads, on_progress=on_progress, revisions=revisions
+        )
+
+    def add_terms(
+        self,
+        ids: Sequence[str],
+        terms: TermFrequencies,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        threads: int = DEFAULT_THREADS,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> IndexReport:
+        """`add` for term frequencies that were made elsewhere.
+
+        Such a document has no vector: re-ranking puts it behind all that have one, with the cosine −1, so an index of
+        them alone is made with ``store_vectors=False``.
+
+        Args:
+            ids: N ids, 1 to 512 bytes each.
+            terms: (N, V).
+            metadata: N mappings of what JSON can hold.
+            threads: bulk requests under way at once.
+            on_progress: called with the number of documents that each finished bulk request held.
+
+        Raises:
+            InvalidInput: the three are not of one length.
+            EncoderMismatch: terms over another vocabulary than the encoder's.
+        """
+        if len(ids) != len(terms) or (metadata is not None and len(metadata) != len(ids)):
+            check_batch(ids, terms, metadata, encoder=self.encoder)  # says what does not fit
+        return self.add_batches([(ids, terms, metadata)], threads=threads, on_progress=on_progress)
 
     def add_batches(
         self,
@@ -215,7 +252,7 @@ class SurrogateIndex:
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
     ) -> IndexReport:
-        """`add` for a stream: (ids, features, metadata) batches of any size, with bounded memory.
+        """`add` for a stream: (ids, features or terms, metadata) batches of any size, with bounded memory.
 
         An id that is given twice within one batch is reported; in two batches, the later one replaces the earlier.
         """
@@ -281,6 +318,7 @@ class SurrogateIndex:
     def get(self, id: str) -> StoredDocument | None:
         """One document as the index holds it, or None; it must be visible to search (refreshed)."""
         body: dict[str, Any] = {"query": {"ids": {"values": [id]}}, "_source": ["terms", "metadata"]}
+        body["seq_no_primary_term"] = True
         if self.stores_vectors:
             body["docvalue_fields"] = ["vector"]
         hits = self.cluster.request("POST", f"{self._path}/_search", body=body)["hits"]["hits"]
@@ -292,7 +330,26 @@ class SurrogateIndex:
             terms=source.get("terms", {}),
             vector=decode_vector(vectors[0]) if vectors else None,
             metadata=source.get("metadata", {}),
+            revision=revision_of(hits[0]),
         )
+
+    def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> IndexReport:
+        """Replace the metadata of documents; what is found by their codewords and vectors stays as it is.
+
+        Each document is read as a whole and written as a whole, on condition that nobody wrote it in between.
+
+        Args:
+            ids: N ids, of documents visible to search (refreshed).
+            metadata: N mappings of what JSON can hold; each takes the place of all that was stored.
+
+        Returns:
+            How many were changed, as ``indexed``, and every other one by id with the reason: it is not there, or
+            somebody changed it meanwhile.
+
+        Raises:
+            InvalidInput: the two are not of one length.
+        """
+        return update_metadata(self, ids, metadata)
 
     def delete(self, ids: Sequence[str]) -> IndexReport:
         """Delete documents. One that is not there counts as deleted.
@@ -301,6 +358,21 @@ class SurrogateIndex:
             How many are gone, as ``indexed``, and every other one by id with the reason.
         """
         return Ingest(self).delete(ids)
+
+    def delete_by_filter(self, filter: Mapping[str, Any]) -> IndexReport:
+        """Delete the documents that match a filter and are visible to search (refreshed).
+
+        Args:
+            filter: any query of the engine's language, such as ``{"term": {"metadata.year": 2018}}``.
+
+        Returns:
+            How many are gone, as ``indexed``, and every other one by id with the reason; a document that was changed
+            since it was found stays.
+
+        Raises:
+            ClusterUnreachable, RequestRefused: they could not be looked for.
+        """
+        return delete_by_filter(self, filter)
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents are visible to search, in all or of those that match a filter."""

@@ -16,13 +16,14 @@ from deepterms.documents import Batch, BulkLine, bulk_lines, check_batch
 from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput
-from deepterms.results import Failure, IndexReport
+from deepterms.results import Failure, IndexReport, Revision
+from deepterms.terms import TermFrequencies
 
 __all__ = ["DEFAULT_THREADS", "DOCUMENTS_PER_BULK", "DocumentBatch", "Ingest", "Target"]
 
 DEFAULT_THREADS = 2
 
-DocumentBatch = tuple[Sequence[str], ArrayLike, Sequence[Mapping[str, Any]] | None]
+DocumentBatch = tuple[Sequence[str], ArrayLike | TermFrequencies, Sequence[Mapping[str, Any]] | None]
 
 
 class Target(Protocol):
@@ -54,8 +55,9 @@ class Ingest:
         *,
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
+        revisions: Sequence[Revision | None] | None = None,
     ) -> IndexReport:
-        """As `SurrogateIndex.add_batches`."""
+        """As `SurrogateIndex.add_batches`; revisions are those of the only batch."""
         report = IndexReport(0)
         waiting: deque[Future[IndexReport]] = deque()
         with ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool:
@@ -66,7 +68,7 @@ class Ingest:
                     on_progress(finished.indexed + len(finished.failed))
                 return finished
 
-            for batch, encoder, lines in self._prepared(batches):
+            for batch, encoder, lines in self._prepared(batches, revisions):
                 if batch.failed:
                     report += IndexReport(0, batch.failed)
                 if lines:
@@ -85,43 +87,64 @@ class Ingest:
         report = IndexReport(0)
         remaining = iter(ids)
         while chunk := list(islice(remaining, DOCUMENTS_PER_BULK)):
-            report += self._send([({"delete": {"_id": identifier}}, None) for identifier in chunk])
+            report += self.send([({"delete": {"_id": identifier}}, None) for identifier in chunk])
         return report
 
-    def _prepared(self, batches: Iterable[DocumentBatch]) -> Iterator[tuple[Batch, Encoder, list[BulkLine]]]:
+    def _prepared(
+        self, batches: Iterable[DocumentBatch], revisions: Sequence[Revision | None] | None
+    ) -> Iterator[tuple[Batch, Encoder, list[BulkLine]]]:
         """A piece of each batch at a time, with the lines of its bulk request and the encoder that made them."""
-        for ids, features, metadata in batches:
+        for ids, content, metadata in batches:
             seen: set[str] = set()
-            array = features if isinstance(features, np.ndarray) else np.asarray(features)
+            rows = content if isinstance(content, TermFrequencies) else np.atleast_2d(np.asanyarray(content))
             for start in range(0, len(ids), DOCUMENTS_PER_BULK):
                 piece = slice(start, start + DOCUMENTS_PER_BULK)
+                encoder = self.target.encoder
                 batch = check_batch(
                     ids[piece],
-                    np.atleast_2d(array)[piece],
+                    rows[piece],
                     metadata[piece] if metadata is not None else None,
-                    dimensions=self.target.encoder.dimensions,
+                    encoder=encoder,
                     seen=seen,
+                    revisions=revisions[piece] if revisions is not None else None,
                 )
-                encoder = self.target.encoder
                 yield batch, encoder, self._lines(batch, encoder)
 
     def _lines(self, batch: Batch, encoder: Encoder) -> list[BulkLine]:
-        return bulk_lines(batch, encoder.encode(batch.features), store_vectors=self.target.stores_vectors)
+        return bulk_lines(batch, batch.terms(encoder), store_vectors=self.target.stores_vectors)
 
     def _index(self, batch: Batch, encoder: Encoder, lines: list[BulkLine]) -> IndexReport:
         """Send a batch; again if it turns out to have been encoded for an index that the name no longer points to."""
         took: set[str] = set()
-        report = self._send(lines, took)
+        report = self.send(lines, took)
         if not took <= self.target.concrete:
             self.target.reopen()
         if self.target.encoder.spec() != encoder.spec():
-            report = self._send(self._lines(batch, self.target.encoder))
+            if isinstance(batch.content, TermFrequencies):
+                return self._withdraw(batch)
+            report = self.send(self._lines(batch, self.target.encoder))
         return report
 
-    def _send(self, lines: list[BulkLine], took: set[str] | None = None) -> IndexReport:
+    def _withdraw(self, batch: Batch) -> IndexReport:
+        """Delete documents that came as terms of another encoder than the index turned out to have."""
+        self.delete(batch.ids)
+        why = (
+            f"the index moved to {self.target.encoder} meanwhile, and terms of another encoder would never be found; "
+            "make them anew with index.encoder"
+        )
+        return IndexReport(0, tuple(Failure(identifier, why) for identifier in batch.ids))
+
+    def send(self, lines: list[BulkLine], took: set[str] | None = None) -> IndexReport:
+        """Send lines; each document of a request that failed as a whole is named, and nothing is raised."""
         try:
             outcomes = list(self.target.cluster.bulk(lines, index=self.target.name, took=took))
-        except ClusterError as error:  # each document of a request that failed as a whole is named; the rest goes on
+        except ClusterError as error:
             outcomes = [(next(iter(action.values()))["_id"], str(error)) for action, _ in lines]
-        failed = tuple(Failure(identifier, why) for identifier, why in outcomes if why)
+        failed = tuple(Failure(identifier, _explained(why)) for identifier, why in outcomes if why)
         return IndexReport(len(outcomes) - len(failed), failed)
+
+
+def _explained(why: str) -> str:
+    if why.startswith("version_conflict"):
+        return f"the document was changed meanwhile; read it again and decide anew ({why})"
+    return why

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.documents import check_batch, normalise_rows
+from deepterms.documents import Batch, check_batch, normalise_rows, usable_documents
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.errors import InvalidInput
 from deepterms.filters import Predicate, compile_filter
 from deepterms.postings import SEGMENT_DOCUMENTS, Segment
-from deepterms.rerank import rerank_window
-from deepterms.results import Hit, Hits, IndexReport, StoredDocument
+from deepterms.rerank import NO_VECTOR, rerank_window
+from deepterms.results import Failure, Hit, Hits, IndexReport, StoredDocument
 from deepterms.terms import TermFrequencies
 
 __all__ = ["MemoryIndex"]
@@ -49,14 +49,19 @@ class MemoryIndex:
         self, ids: Sequence[str], features: ArrayLike, metadata: Sequence[Mapping[str, Any]] | None = None
     ) -> IndexReport:
         """Index documents; one whose id is there already is replaced. As `SurrogateIndex.add`."""
-        batch = check_batch(ids, features, metadata, dimensions=self.encoder.dimensions)
+        return self._add(check_batch(ids, features, metadata, encoder=self.encoder))
+
+    def add_terms(
+        self, ids: Sequence[str], terms: TermFrequencies, metadata: Sequence[Mapping[str, Any]] | None = None
+    ) -> IndexReport:
+        """`add` for term frequencies that were made elsewhere. As `SurrogateIndex.add_terms`."""
+        return self._add(check_batch(ids, terms, metadata, encoder=self.encoder))
+
+    def _add(self, batch: Batch) -> IndexReport:
         self._forget(batch.ids)
         for start in range(0, len(batch.ids), SEGMENT_DOCUMENTS):
-            self._append(
-                batch.ids[start : start + SEGMENT_DOCUMENTS],
-                batch.features[start : start + SEGMENT_DOCUMENTS],
-                batch.metadata[start : start + SEGMENT_DOCUMENTS],
-            )
+            piece = slice(start, start + SEGMENT_DOCUMENTS)
+            self._append(batch.ids[piece], batch.content[piece], batch.metadata[piece])
         return IndexReport(len(batch.ids), batch.failed)
 
     def search(
@@ -81,11 +86,9 @@ class MemoryIndex:
         if place is None:
             raise InvalidInput(f"no document {id!r} in this index")
         segment, row = self._at(place)
-        if segment.vectors is not None:
-            query = segment.vectors[row : row + 1]
-            terms = self.encoder.encode_queries(query)
-        else:
-            query, terms = None, segment.terms_of(row)
+        vector = segment.vector_of(row)
+        query = None if vector is None else vector[np.newaxis]
+        terms = segment.terms_of(row) if query is None else self.encoder.encode_queries(query)
         hits = self._search(terms, query, k=k + 1, filter=filter, rerank=rerank)
         return Hits(tuple(hit for hit in hits if hit.id != id)[:k])
 
@@ -96,8 +99,23 @@ class MemoryIndex:
             return None
         segment, row = self._at(place)
         (terms,) = segment.terms_of(row).to_terms()
-        vector = None if segment.vectors is None else segment.vectors[row]
-        return StoredDocument(id=id, terms=terms, vector=vector, metadata=segment.metadata[row])
+        return StoredDocument(id=id, terms=terms, vector=segment.vector_of(row), metadata=segment.metadata[row])
+
+    def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> IndexReport:
+        """Replace the metadata of documents. As `SurrogateIndex.update_metadata`."""
+        if isinstance(ids, str) or len(metadata) != len(ids):
+            raise InvalidInput("ids and metadata are two sequences, aligned by position")
+        kept, usable, failed = usable_documents(ids, metadata)
+        report = IndexReport(0, failed)
+        for row, changed in zip(kept, usable, strict=True):
+            place = self._places.get(ids[row])
+            if place is None:
+                report += IndexReport(0, (Failure(ids[row], "no such document in this index"),))
+            else:
+                segment, at = self._at(place)
+                segment.metadata[at] = changed
+                report += IndexReport(1)
+        return report
 
     def delete(self, ids: Sequence[str]) -> IndexReport:
         """Delete documents. One that is not there counts as deleted."""
@@ -105,6 +123,18 @@ class MemoryIndex:
             raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
         self._forget(ids)
         return IndexReport(len(ids))
+
+    def delete_by_filter(self, filter: Mapping[str, Any]) -> IndexReport:
+        """Delete the documents that match a filter. As `SurrogateIndex.delete_by_filter`."""
+        accepts = compile_filter(filter)
+        return self.delete(
+            [
+                identifier
+                for segment in self._all_segments()
+                for identifier, accepted in zip(segment.ids, _accepted(segment, accepts), strict=True)
+                if accepted
+            ]
+        )
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents there are, in all or of those that match a filter."""
@@ -116,13 +146,19 @@ class MemoryIndex:
     def refresh(self) -> None:
         """Nothing to do: what is added is found at once."""
 
-    def _append(self, ids: list[str], features: NDArray[np.float32], metadata: list[dict[str, Any]]) -> None:
+    def _append(
+        self, ids: list[str], content: NDArray[np.float32] | TermFrequencies, metadata: list[dict[str, Any]]
+    ) -> None:
         """Add documents that are new and at most a segment."""
         if len(self._open) + len(ids) > SEGMENT_DOCUMENTS:
             self._segments.append(self._open.segment())
             self._open = _OpenSegment(store_vectors=self.stores_vectors)
         first = len(self._segments) * SEGMENT_DOCUMENTS + len(self._open)
-        self._open.append(ids, features, metadata, self.encoder.encode(features))
+        if isinstance(content, TermFrequencies):
+            vectors = np.full((len(ids), self.encoder.dimensions), np.nan, dtype=np.float32)  # NaN: no vector
+            self._open.append(ids, vectors, metadata, content)
+        else:
+            self._open.append(ids, normalise_rows(content), metadata, self.encoder.encode(content))
         self._places.update(zip(ids, range(first, first + len(ids)), strict=True))
 
     def _forget(self, ids: Sequence[str]) -> None:
@@ -184,7 +220,7 @@ class _OpenSegment:
     def append(
         self,
         ids: list[str],
-        features: NDArray[np.float32],
+        vectors: NDArray[np.float32],
         metadata: list[dict[str, Any]],
         terms: TermFrequencies,
     ) -> None:
@@ -193,7 +229,7 @@ class _OpenSegment:
         self._metadata += [given or _NO_METADATA for given in metadata]
         self._terms.append(terms)
         if self._vectors is not None:
-            self._vectors.append(normalise_rows(features))
+            self._vectors.append(vectors)
 
     def segment(self) -> Segment:
         if self._segment is None:
@@ -231,8 +267,9 @@ def _by_cosine(candidates: list[Candidate], query: NDArray[np.float32]) -> list[
     """Candidates in the order of their exact cosine with a normalised query (D,)."""
     reranked: list[Candidate] = []
     for _, identifier, segment, row in candidates:
-        if segment.vectors is not None:
-            reranked.append((-float(np.dot(segment.vectors[row], query)), identifier, segment, row))
+        vector = segment.vector_of(row)
+        cosine = NO_VECTOR if vector is None else float(np.dot(vector, query))
+        reranked.append((-cosine, identifier, segment, row))
     return sorted(reranked, key=_order)
 
 

@@ -25,7 +25,7 @@ class Segment:
     Attributes:
         ids: of the n documents.
         metadata: of the n documents.
-        vectors: float32 (n, D), L2-normalised, or None.
+        vectors: float32 (n, D), L2-normalised, a row of NaN for a document without; None if the index stores none.
         starts: int64 (V + 1,): the list of codeword i is ``[starts[i], starts[i + 1])`` of the two arrays below.
         documents: uint16 (postings,): numbers of documents, ascending within a list.
         frequencies: uint16 (postings,): their term frequencies.
@@ -70,6 +70,13 @@ class Segment:
             # A document stands in a list once, so this adds each posting.
             scores[self.documents[start:stop]] += self.frequencies[start:stop] * np.int64(weight)
         return scores
+
+    def vector_of(self, row: int) -> NDArray[np.float32] | None:
+        """The vector (D,) of one document; None if it has none, which NaN stands for."""
+        if self.vectors is None or np.isnan(self.vectors[row, 0]):
+            return None
+        vector: NDArray[np.float32] = self.vectors[row]
+        return vector
 
     def terms_of(self, row: int) -> TermFrequencies:
         """The term frequencies (1, V) of one document, found by reading every list."""

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["COSINE_OFFSET", "DEFAULT_RERANK", "rerank_window", "rescore"]
+__all__ = ["COSINE_OFFSET", "DEFAULT_RERANK", "NO_VECTOR", "rerank_window", "rescore"]
 
 DEFAULT_RERANK = 200  # candidates; for quality against time see the README's table
 
 # The engines refuse negative scores; what the script returns is the cosine plus this.
 COSINE_OFFSET = 2.0
+NO_VECTOR = -1.0  # the cosine that stands for a document that stores none
 
 # A component of the query travels as two characters of 15 bits, so that all stay far below the surrogates (55,296).
 CHARACTER_BITS = 15

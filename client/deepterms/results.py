@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Failure", "Hit", "Hits", "IndexReport", "StoredDocument"]
+__all__ = ["Failure", "Hit", "Hits", "IndexReport", "Revision", "StoredDocument"]
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,35 @@ class Hits(Sequence[Hit]):
 
 
 @dataclass(frozen=True)
+class Revision:
+    """One writing of a document, as the engine counts them; a later one has another.
+
+    Attributes:
+        seq_no: the number of the write in its shard.
+        primary_term: how often the shard has had a new primary.
+    """
+
+    seq_no: int
+    primary_term: int
+
+
+@dataclass(frozen=True)
 class StoredDocument:
     """One document as an index holds it.
 
     Attributes:
         id: of the document.
         terms: its term frequencies, ``{"t17": 42, …}``.
-        vector: float32 (D,), L2-normalised; None if the index stores no vectors.
+        vector: float32 (D,), L2-normalised; None if the index stores none of it.
         metadata: what was stored with it.
+        revision: which writing of it this is; None in a `MemoryIndex`.
     """
 
     id: str
     terms: Mapping[str, int]
     vector: NDArray[np.float32] | None
     metadata: Mapping[str, Any]
+    revision: Revision | None = None
 
 
 @dataclass(frozen=True)

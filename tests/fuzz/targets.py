@@ -23,6 +23,7 @@ from opensearchpy import OpenSearch
 from PIL import Image
 
 import deepterms as dt
+from deepterms.backpressure import Backpressure
 from deepterms.concrete import index_path, read_meta
 from deepterms.documents import bulk_lines, check_batch, decode_vector
 from deepterms.engines import Cluster, reason
@@ -119,10 +120,10 @@ def _documents(value: Any) -> None:
     rows = value if isinstance(value, list) else [value]
     pairs = [row if isinstance(row, list) and len(row) == 2 else [row, {}] for row in rows]
     batch = check_batch(
-        [pair[0] for pair in pairs], np.ones((len(pairs), 4)), [pair[1] for pair in pairs], dimensions=4
+        [pair[0] for pair in pairs], np.ones((len(pairs), 4)), [pair[1] for pair in pairs], encoder=ENCODER
     )
     assert len(batch.ids) + len(batch.failed) == len(pairs)
-    for action, source in bulk_lines(batch, ENCODER.encode(batch.features), store_vectors=True):
+    for action, source in bulk_lines(batch, batch.terms(ENCODER), store_vectors=True):
         line = json.dumps(action, ensure_ascii=False).encode() + b"\n" + (source or "").encode()
         assert line.count(b"\n") == 1  # no id and no metadata can begin a line of their own
         json.loads(source or "")
@@ -176,8 +177,7 @@ def _clusters(value: Any, made: list[Cluster] = []) -> list[Cluster]:  # noqa: B
         def answer(asked: Asked) -> Answer:
             given = _answer[0]
             status = given.get("status") if isinstance(given, dict) else None
-            # Not 429: the client would wait between its tries.
-            refused = isinstance(status, int) and 400 <= status < 600 and status != 429
+            refused = isinstance(status, int) and 400 <= status < 600
             return Answer(given, status if refused and status else 200, {"x-elastic-product": "Elasticsearch"})
 
         url = _RESOURCES.enter_context(serving(answer))
@@ -185,7 +185,8 @@ def _clusters(value: Any, made: list[Cluster] = []) -> list[Cluster]:  # noqa: B
         clients: list[Any] = [OpenSearch(url, **options), Elasticsearch(url, **options)]
         for client in clients:
             _RESOURCES.callback(client.close)
-        made += map(Cluster, clients)
+        # Retries do not wait here.
+        made += [Cluster(client, backpressure=Backpressure(sleep=lambda seconds: None)) for client in clients]
         _RESOURCES.callback(made.clear)
     return made
 

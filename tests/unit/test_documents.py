@@ -8,12 +8,13 @@ import pytest
 
 import deepterms as dt
 from deepterms.documents import bulk_lines, check_batch, decode_vector, encode_vector, normalise_rows
+from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import InvalidInput
 
 
 def test_bulk_lines_hold_terms_vector_and_metadata() -> None:
     rows = np.array([[3, 0, -4, 0], [0, 1, 0, 0]], dtype=np.float32)
-    batch = check_batch(["a/ü", 'b"'], rows, [{"path": "é\n"}, {}], dimensions=4)
+    batch = check_batch(["a/ü", 'b"'], rows, [{"path": "é\n"}, {}], encoder=DeepPermutation(4, top_k=2))
     terms = dt.DeepPermutation(4, top_k=2).encode(rows)
     first, second = bulk_lines(batch, terms, store_vectors=True)
     assert first[0] == {"index": {"_id": "a/ü"}}
@@ -45,16 +46,18 @@ def test_huge_and_tiny_rows_normalise() -> None:
     ],
 )
 def test_an_unusable_id_is_reported(identifier: Any, reason: str) -> None:
-    batch = check_batch([identifier, "good"], np.eye(2), None, dimensions=2)
+    batch = check_batch([identifier, "good"], np.eye(2), None, encoder=DeepPermutation(2, top_k=1))
     assert batch.ids == ["good"]
-    np.testing.assert_array_equal(batch.features, [[0, 1]])
+    np.testing.assert_array_equal(batch.content, [[0, 1]])
     (failure,) = batch.failed
     assert reason in failure.reason
 
 
 @pytest.mark.parametrize("bad", [{"x": {1, 2}}, {"x": float("inf")}, {3: 4}, {"x": object()}])
 def test_metadata_that_is_not_json_is_reported(bad: dict[Any, Any]) -> None:
-    batch = check_batch(["a", "b"], np.eye(2), [bad, {"fine": [1, None, {"x": "y"}]}], dimensions=2)
+    batch = check_batch(
+        ["a", "b"], np.eye(2), [bad, {"fine": [1, None, {"x": "y"}]}], encoder=DeepPermutation(2, top_k=1)
+    )
     assert batch.ids == ["b"]
     assert batch.failed[0].id == "a"
 
@@ -69,4 +72,4 @@ def test_metadata_that_is_not_json_is_reported(bad: dict[Any, Any]) -> None:
 )
 def test_what_does_not_belong_together_is_refused(ids: Any, metadata: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        check_batch(ids, np.eye(2), metadata, dimensions=2)
+        check_batch(ids, np.eye(2), metadata, encoder=DeepPermutation(2, top_k=1))

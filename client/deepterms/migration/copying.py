@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
-from deepterms.documents import BulkLine, decode_vector
-from deepterms.encoders.encoder import Encoder, unusable_rows
+from deepterms.documents import BulkLine
+from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, MigrationFailed
+from deepterms.pages import hit_pages, hits_of
 from deepterms.results import Failure
+from deepterms.stored import STORED, address, whole_lines
 
 __all__ = ["STORED", "Copier", "copy_lines"]
 
-# The parts of a search body that bring back all that is stored of a document: a vector is a doc value only.
-STORED: Mapping[str, Any] = {"_source": True, "docvalue_fields": ["vector"], "seq_no_primary_term": True}
-
 DOCUMENTS_PER_PAGE = 500  # 2,048-d with K = 400: 8 MB
 IDS_PER_PAGE = 2_000
-SCROLL_KEPT = "5m"  # between two pages
 THREADS = 2
 MOST_FAILURES = 1_000
 
@@ -44,32 +39,7 @@ def copy_lines(
     Returns:
         The lines, and the documents that cannot be copied.
     """
-    vectors = [_vector(hit) for hit in hits]
-    encoded = [row for row, hit in enumerate(hits) if not (keep_terms and "terms" in hit["_source"])]
-    reasons = {row: "stores no vector, so its terms cannot be made anew" for row in encoded if vectors[row] is None}
-    features = {row: decode_vector(text) for row in encoded if (text := vectors[row]) is not None}
-    for row, feature in features.items():
-        if len(feature) != encoder.dimensions:
-            reasons[row] = f"stores a vector of {len(feature)} dimensions; expected {encoder.dimensions}"
-        elif why := unusable_rows(feature[np.newaxis]).get(0):
-            reasons[row] = why
-    usable = [row for row in encoded if row not in reasons]
-    terms: dict[int, str] = {}
-    if usable:
-        batch = np.stack([features[row] for row in usable])  # (n, D)
-        terms = dict(zip(usable, encoder.encode(batch).to_json(), strict=True))
-    lines: list[BulkLine] = []
-    for row, hit in enumerate(hits):
-        if row not in reasons:
-            vector = vectors[row]
-            members = {key: value for key, value in hit["_source"].items() if row not in terms or key != "terms"}
-            if vector is not None:
-                members["vector"] = vector + "=" * (-len(vector) % 4)  # engines leave the padding out
-            source = json.dumps(members, separators=(",", ":"))
-            if row in terms:
-                source = f'{{"terms":{terms[row]}{"," if members else ""}{source[1:]}'
-            lines.append((_action(hit), source))
-    return lines, tuple(Failure(str(hits[row]["_id"]), reasons[row]) for row in sorted(reasons))
+    return whole_lines(hits, encoder=encoder, keep_terms=keep_terms, action=_action)
 
 
 class Copier:
@@ -174,7 +144,7 @@ class Copier:
             gone = [hit for hit in page if hit["_id"] not in there]
             if gone:
                 self._guard()
-                lines: list[BulkLine] = [({"delete": _address(hit)}, None) for hit in gone]
+                lines: list[BulkLine] = [({"delete": address(hit)}, None) for hit in gone]
                 failed = [Failure(*outcome) for outcome in self.cluster.bulk(lines, index=self.target) if outcome[1]]
                 if failed:
                     raise _not_copied(failed, self.target)
@@ -205,26 +175,13 @@ class Copier:
             "_source": False,
             "version": True,
         }
-        return _hits(self.cluster.request("POST", f"/{index}/_search", body=body, params=self._prefer()))
+        return hits_of(self.cluster.request("POST", f"/{index}/_search", body=body, params=self._prefer()))
 
     def _pages(
         self, index: str, body: Mapping[str, Any], *, size: int, shard: str | None = None
     ) -> Iterator[list[dict[str, Any]]]:
         """All hits of a search as of now, or those of one shard."""
-        params = {"scroll": SCROLL_KEPT, **self._prefer(shard)}
-        answer = self.cluster.request(
-            "POST", f"/{index}/_search", body={**body, "size": size, "sort": ["_doc"]}, params=params
-        )
-        scroll = answer["_scroll_id"]
-        try:
-            while page := _hits(answer):
-                yield page
-                answer = self.cluster.request(
-                    "POST", "/_search/scroll", body={"scroll": SCROLL_KEPT, "scroll_id": scroll}
-                )
-                scroll = answer["_scroll_id"]
-        finally:
-            self.cluster.request("DELETE", "/_search/scroll", body={"scroll_id": [scroll]})
+        return hit_pages(self.cluster, index, body, size=size, params=self._prefer(shard))
 
     def _prefer(self, shard: str | None = None) -> dict[str, str]:
         parts = [part for part in (f"_shards:{shard}" if shard else None, self._primary) if part]
@@ -249,25 +206,8 @@ class Copier:
         }
 
 
-def _hits(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The hits of an answer that lacks none."""
-    if answer["timed_out"] or answer["_shards"]["failed"]:
-        raise ClusterError("a shard failed or ran out of time while documents were read; run this again")
-    return list(answer["hits"]["hits"])
-
-
-def _vector(hit: Mapping[str, Any]) -> str | None:
-    values = hit.get("fields", {}).get("vector")
-    return str(values[0]) if values else None
-
-
-def _address(hit: Mapping[str, Any]) -> dict[str, Any]:
-    routing = {"routing": hit["_routing"]} if "_routing" in hit else {}
-    return {"_id": hit["_id"], **routing}
-
-
 def _action(hit: Mapping[str, Any]) -> dict[str, Any]:
-    return {"index": {**_address(hit), "version": hit["_seq_no"], "version_type": "external_gte"}}
+    return {"index": {**address(hit), "version": hit["_seq_no"], "version_type": "external_gte"}}
 
 
 def _not_copied(failed: Sequence[Failure], target: str) -> MigrationFailed:

@@ -1,0 +1,79 @@
+"""Stored documents: all that a search can bring back of them, and the lines of a bulk request that write it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepterms.documents import BulkLine, decode_vector
+from deepterms.encoders.encoder import Encoder, unusable_rows
+from deepterms.results import Failure
+
+__all__ = ["STORED", "address", "whole_lines"]
+
+# The parts of a search body that bring back all that is stored of a document: a vector is a doc value only.
+STORED: Mapping[str, Any] = {"_source": True, "docvalue_fields": ["vector"], "seq_no_primary_term": True}
+
+
+def whole_lines(
+    hits: Sequence[Mapping[str, Any]],
+    *,
+    encoder: Encoder,
+    keep_terms: bool,
+    action: Callable[[Mapping[str, Any]], dict[str, Any]],
+    metadata: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[list[BulkLine], tuple[Failure, ...]]:
+    """The lines of a bulk request that write stored documents as a whole.
+
+    Args:
+        hits: of a search with `STORED`.
+        encoder: of the index to write.
+        keep_terms: take stored terms as they are, since the encoder is the same; else encode the stored vectors.
+        action: a hit's action line.
+        metadata: id → what replaces the document's own.
+
+    Returns:
+        The lines, and the documents that cannot be written.
+    """
+    vectors = [_vector(hit) for hit in hits]
+    encoded = [row for row, hit in enumerate(hits) if not (keep_terms and "terms" in hit["_source"])]
+    reasons = {row: "stores no vector, so its terms cannot be made anew" for row in encoded if vectors[row] is None}
+    features = {row: decode_vector(text) for row in encoded if (text := vectors[row]) is not None}
+    for row, feature in features.items():
+        if len(feature) != encoder.dimensions:
+            reasons[row] = f"stores a vector of {len(feature)} dimensions; expected {encoder.dimensions}"
+        elif why := unusable_rows(feature[np.newaxis]).get(0):
+            reasons[row] = why
+    usable = [row for row in encoded if row not in reasons]
+    terms: dict[int, str] = {}
+    if usable:
+        batch = np.stack([features[row] for row in usable])  # (n, D)
+        terms = dict(zip(usable, encoder.encode(batch).to_json(), strict=True))
+    lines: list[BulkLine] = []
+    for row, hit in enumerate(hits):
+        if row not in reasons:
+            vector = vectors[row]
+            members = {key: value for key, value in hit["_source"].items() if row not in terms or key != "terms"}
+            if metadata is not None:
+                members["metadata"] = metadata[hit["_id"]]
+            if vector is not None:
+                members["vector"] = vector + "=" * (-len(vector) % 4)  # engines leave the padding out
+            source = json.dumps(members, separators=(",", ":"))
+            if row in terms:
+                source = f'{{"terms":{terms[row]}{"," if members else ""}{source[1:]}'
+            lines.append((action(hit), source))
+    return lines, tuple(Failure(str(hits[row]["_id"]), reasons[row]) for row in sorted(reasons))
+
+
+def address(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an action that says which document is meant."""
+    routing = {"routing": hit["_routing"]} if "_routing" in hit else {}
+    return {"_id": hit["_id"], **routing}
+
+
+def _vector(hit: Mapping[str, Any]) -> str | None:
+    values = hit.get("fields", {}).get("vector")
+    return str(values[0]) if values else None

@@ -1,0 +1,156 @@
+"""Writes beside `add`: terms made elsewhere, changed metadata, deletion by filter, and two writers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms.errors import EncoderMismatch, InvalidInput
+from deepterms.ingest import Ingest
+
+ENCODER = dt.DeepPermutation(32, top_k=8)
+
+
+def features(count: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, 32)).astype(np.float32)
+
+
+@pytest.fixture
+def index(cluster: Any, unique_name: str) -> dt.SurrogateIndex:
+    dt.deploy(cluster)
+    return dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0)
+
+
+@pytest.fixture
+def filled(index: dt.SurrogateIndex) -> dt.SurrogateIndex:
+    rows = features(9)
+    index.add([f"d{n}" for n in range(9)], rows, metadata=[{"year": 2000 + n % 3, "n": n} for n in range(9)])
+    index.refresh()
+    return index
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What is called, each once, between reading documents and writing them."""
+    meanwhile: list[Any] = []
+    real = Ingest.send
+
+    def send(self: Any, *given: Any) -> Any:
+        if meanwhile:
+            meanwhile.pop()()
+        return real(self, *given)
+
+    monkeypatch.setattr(Ingest, "send", send)
+    yield meanwhile
+    assert not meanwhile
+
+
+def test_terms_made_elsewhere_score_as_descriptors_do(index: dt.SurrogateIndex) -> None:
+    rows = features(20)
+    memory = dt.MemoryIndex(ENCODER)
+    ids, terms = [f"d{n}" for n in range(20)], ENCODER.encode(rows)
+    for target in (index, memory):
+        assert target.add_terms(ids, terms, metadata=[{"n": n} for n in range(20)]) == dt.IndexReport(20)
+        target.refresh()
+        stored = target.get("d7")
+        assert stored is not None
+        assert (stored.vector, stored.metadata) == (None, {"n": 7})
+        assert stored.terms == terms.to_terms()[7]
+    found, expected = (target.search(rows[3], k=20, rerank=0) for target in (index, memory))
+    assert {hit.id: hit.score for hit in found} == {hit.id: hit.score for hit in expected}
+    index.add(["d3"], rows[3:4])
+    index.refresh()
+    best, second = index.search(rows[3], k=2)
+    assert best.id == "d3"
+    assert best.score == pytest.approx(1, abs=5e-7)
+    assert second.score == -1  # no vector to compare with
+
+
+def test_terms_of_another_vocabulary_or_none_are_refused(index: dt.SurrogateIndex) -> None:
+    other = dt.DeepPermutation(16, top_k=8).encode(features(2)[:, :16])
+    for target in (index, dt.MemoryIndex(ENCODER)):
+        with pytest.raises(EncoderMismatch, match=r"vocabulary of 32 codewords; deep-permutation/d32/crelu/k8 has 64"):
+            target.add_terms(["a", "b"], other)
+        with pytest.raises(InvalidInput, match=r"got 1 ids, 2 terms"):
+            target.add_terms(["a"], ENCODER.encode(features(2)))
+        empty = dt.TermFrequencies.from_terms([{"t1": 1}, {}, {"t2": 2}], vocabulary_size=64)
+        report = target.add_terms(["a", "b", "a"], empty)
+        assert report.indexed == 1
+        assert [failure.id for failure in report.failed] == ["b", "a"]
+        assert "no codeword" in report.failed[0].reason
+        assert "given before" in report.failed[1].reason
+
+
+def test_metadata_is_replaced_and_the_document_is_found_as_before(filled: dt.SurrogateIndex) -> None:
+    before = filled.get("d4")
+    report = filled.update_metadata(["d4", "never", "d5", "d4"], [{"title": "ü\n"}, {}, {}, {"n": 5}])
+    assert report.indexed == 2
+    assert {failure.id for failure in report.failed} == {"never", "d4"}
+    assert "call refresh()" in report.failed[1].reason
+    filled.refresh()
+    after = filled.get("d4")
+    assert before is not None
+    assert after is not None
+    assert (after.terms, after.metadata) == (before.terms, {"title": "ü\n"})
+    assert after.revision != before.revision
+    np.testing.assert_array_equal(after.vector, before.vector)
+    (hit,) = filled.search(features(9)[4], k=1)
+    assert (hit.id, hit.metadata) == ("d4", {"title": "ü\n"})
+    assert hit.score == pytest.approx(1, abs=5e-7)
+    assert filled.count() == 9
+    with pytest.raises(InvalidInput, match="aligned by position; got 1 ids, 2 metadata"):
+        filled.update_metadata(["d4"], [{}, {}])
+
+
+def test_a_change_meanwhile_is_a_conflict_and_is_kept(filled: dt.SurrogateIndex, interrupted: list[Any]) -> None:
+    interrupted.append(lambda: filled.add(["d1"], features(1, seed=9), metadata=[{"theirs": True}]))
+    report = filled.update_metadata(["d0", "d1"], [{"mine": True}, {"mine": True}])
+    assert report.indexed == 1
+    ((identifier, why),) = [(failure.id, failure.reason) for failure in report.failed]
+    assert identifier == "d1"
+    assert why.startswith("the document was changed meanwhile; read it again")
+    filled.refresh()
+    theirs = filled.get("d1")
+    assert theirs is not None
+    assert theirs.metadata == {"theirs": True}
+
+
+def test_deletion_by_filter_spares_what_was_changed_meanwhile(
+    filled: dt.SurrogateIndex, interrupted: list[Any]
+) -> None:
+    interrupted.append(lambda: filled.add(["d3"], features(1, seed=9), metadata=[{"year": 2020}]))
+    report = filled.delete_by_filter({"term": {"metadata.year": 2000}})
+    assert report.indexed == 2
+    assert [failure.id for failure in report.failed] == ["d3"]
+    filled.refresh()
+    assert filled.count() == 7
+    assert filled.delete_by_filter({"term": {"metadata.year": 1}}) == dt.IndexReport(0)
+
+
+def test_a_revision_that_was_read_guards_an_add(filled: dt.SurrogateIndex) -> None:
+    read = [filled.get("d0"), filled.get("d1")]
+    revisions = [stored.revision if stored else None for stored in read]
+    filled.add(["d1"], features(1, seed=9))
+    report = filled.add(["d0", "d1", "d2"], -features(3), revisions=[*revisions, None])
+    assert report.indexed == 2
+    assert [failure.id for failure in report.failed] == ["d1"]
+    with pytest.raises(InvalidInput, match="ids and revisions are aligned"):
+        filled.add(["d0"], features(1), revisions=[])
+
+
+def test_deletion_by_filter_in_memory_leaves_the_same_documents(filled: dt.SurrogateIndex) -> None:
+    memory = dt.MemoryIndex(ENCODER)
+    memory.add([f"d{n}" for n in range(9)], features(9), metadata=[{"year": 2000 + n % 3, "n": n} for n in range(9)])
+    condition = {"range": {"metadata.n": {"gte": 5}}}
+    for target in (filled, memory):
+        assert target.delete_by_filter(condition) == dt.IndexReport(4)
+        target.refresh()
+        assert target.update_metadata(["d0"], [{"n": 99}]) == dt.IndexReport(1)
+        target.refresh()
+        assert target.count(filter=condition) == 1
+        assert target.count() == 5
