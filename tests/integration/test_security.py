@@ -288,6 +288,66 @@ def test_command_line_and_scripts_with_tls_and_credentials(secured: Secured) -> 
     assert "the cluster refuses: HTTP 401" in done.stderr
 
 
+@pytest.fixture(params=["password", "api-key", "address"])
+def credentials(request: pytest.FixtureRequest, secured: Secured) -> Callable[[str], Mapping[str, str]]:
+    """Role → the variables by which the command line gets it, with what it needs beside: to ask what the cluster is."""
+
+    def of(role: str) -> Mapping[str, str]:
+        with secured.client(basic_auth=("operator", PASSWORD)) as client:
+            if request.param == "api-key":
+                own = {**ROLES[role], "cluster": ["cluster:monitor/main"]}
+                body: dict[str, Any] = {"name": role, "expiration": "1h", "role_descriptors": {role: own}}
+                return {"DEEPTERMS_API_KEY": _send(client, "POST", "/_security/api_key", body)["encoded"]}
+            _send(client, "PUT", "/_security/role/ask", {"cluster": ["cluster:monitor/main"]})
+            user = f"{role}-by-command"
+            _send(client, "PUT", f"/_security/user/{user}", {"password": PASSWORD, "roles": [role, "ask"]})
+        if request.param == "address":
+            return {"DEEPTERMS_URL": secured.url.replace("//", f"//{user}:{PASSWORD}@")}
+        return {"DEEPTERMS_USER": user, "DEEPTERMS_PASSWORD": PASSWORD}
+
+    return of
+
+
+def test_command_line_within_a_role(
+    secured: Secured, index: dt.SurrogateIndex, credentials: Callable[[str], Mapping[str, str]], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", FEATURES)
+    (tmp_path / "ids").write_text("".join(f"{number}\n" for number in range(20)))
+    add = [*DEEPTERMS, "index", "holidays", str(tmp_path / "x.npy"), "--ids", str(tmp_path / "ids")]
+    search = [*DEEPTERMS, "search", "holidays", "--id", "3", "--json"]
+    outputs = []
+
+    def run(command: Sequence[str], role: str) -> subprocess.CompletedProcess[str]:
+        done = secured.run(command, credentials(role))
+        outputs.append(done.stdout + done.stderr)
+        return done
+
+    refused = run(add, "deepterms-read")
+    assert refused.returncode == 1
+    assert "unauthorized" in refused.stderr
+    index.refresh()
+    assert index.count() == 10
+
+    added = run(add, "deepterms-write")
+    assert added.returncode == 0, added.stderr
+    assert index.count() == 20
+
+    for role in ("deepterms-write", "deepterms-read"):
+        found = run(search, role)
+        assert found.returncode == 0, found.stderr
+        ids = [json.loads(line)["id"] for line in found.stdout.splitlines()]
+        assert ids == index.search_by_id("3").ids
+        elsewhere = run([*DEEPTERMS, "search", "others", "--id", "3"], role)
+        assert elsewhere.returncode == 1
+        assert "HTTP 403" in elsewhere.stderr
+    wrong = secured.run(search, {"DEEPTERMS_URL": secured.url.replace("//", f"//operator:not-{PASSWORD}@")})
+    assert wrong.returncode == 1
+    assert "HTTP 401" in wrong.stderr
+    for text in (*outputs, wrong.stdout + wrong.stderr):
+        assert "Traceback" not in text
+        assert PASSWORD not in text
+
+
 @pytest.fixture
 def proxied(opensearch: OpenSearch, certificates: Path, tmp_path: Path) -> Iterator[Secured]:
     """OpenSearch behind a real nginx with TLS and a password; its own security plugin is in no package."""

@@ -73,13 +73,13 @@ class Shard:
         """The n ids."""
         if self.items_path is None:
             return list(self.given_ids)
-        return [row["id"] for row in _read_parquet(self.items_path, columns=["id"])]
+        return [row["id"] for row in _read_parquet(self.items_path, count=self.rows, columns=["id"])]
 
     def items(self) -> list[dict[str, Any]]:
         """The n items, with their ids."""
         if self.items_path is None:
             return [{"id": item_id} for item_id in self.given_ids]
-        return _read_parquet(self.items_path)
+        return _read_parquet(self.items_path, count=self.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,14 +279,14 @@ def _parquet_rows(path: Path) -> int:
         raise FeatureStoreError(f"{path} is damaged: {error}") from error
 
 
-def _read_parquet(path: Path, *, columns: list[str] | None = None) -> list[dict[str, Any]]:
+def _read_parquet(path: Path, *, count: int, columns: list[str] | None = None) -> list[dict[str, Any]]:
     pq = _parquet()
     try:
         rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
     except Exception as error:
         raise FeatureStoreError(f"{path} is damaged: {error}") from error
-    if not all(isinstance(row.get("id"), str) for row in rows):
-        raise FeatureStoreError(f"{path} is damaged: expected a text as id in each row")
+    if len(rows) != count or not all(isinstance(row.get("id"), str) for row in rows):
+        raise FeatureStoreError(f"{path} is damaged: expected {count} rows, each with a text as id")
     return rows
 
 

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-from deepterms.concrete import create_concrete, delete_concrete
+from deepterms.concrete import create_concrete, delete_concrete, index_path
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, RequestRefused
 from deepterms.layouts import Layout
@@ -45,7 +44,7 @@ class Generations:
     @classmethod
     def of(cls, cluster: Cluster, name: str) -> Generations:
         """As the cluster has them now."""
-        quoted = quote(name, safe="")
+        quoted = index_path(name).removeprefix("/")
         try:
             pointed = list(cluster.request("GET", f"/_alias/{quoted}"))
         except RequestRefused as error:
