@@ -1,7 +1,7 @@
 """One parser under coverage-guided fuzzing, by hand: python -m tests.fuzz.atheris_run TARGET [--seconds 60].
 
 atheris is not among what the tests install: pip install --group fuzz. Without a target, the targets are listed. What it
-finds is written to a file crash-… in the working folder, and is best kept as a seed of the target.
+finds is written to a file crash-… in the working folder; kept in tests/fuzz/found/TARGET it is tried by every test run.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS, closing
+
+FOUND = Path(__file__).parent / "found"
 
 QUICK = settings(
     deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=True
@@ -77,6 +80,11 @@ def damaged_bytes(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
 def test_good_input_is_read(name: str) -> None:
     for seed in TARGETS[name].seeds:
         TARGETS[name].parse(seed)
+
+
+@pytest.mark.parametrize("path", sorted(FOUND.glob("*/*")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_atheris_found(path: Path) -> None:
+    TARGETS[path.parent.name].parse(path.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)
