@@ -57,7 +57,7 @@ def as_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
         array = np.asarray(features)
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused by row
             array = np.ascontiguousarray(array, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(
             f"features must be numbers in an array (N, {dimensions}); got {type(features).__name__}: {error}"
         ) from error
