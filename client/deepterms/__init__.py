@@ -11,6 +11,7 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.index import SurrogateIndex
 from deepterms.memory import MemoryIndex
+from deepterms.reconciliation import Reconciliation
 from deepterms.results import Failure, Hit, Hits, IndexReport, Revision, StoredDocument
 from deepterms.terms import TermFrequencies
 
@@ -31,6 +32,7 @@ __all__ = [
     "MemoryIndex",
     "PCAWhitening",
     "RMACExtractor",
+    "Reconciliation",
     "Revision",
     "StoredDocument",
     "SurrogateIndex",

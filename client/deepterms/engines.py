@@ -16,7 +16,7 @@ from deepterms.bulk import BulkAnswer, send_all
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRefused, UnsupportedEngine
 from deepterms.versions import Engine, engine_of, version_conflict
 
-__all__ = ["Cluster", "Engine", "reason"]
+__all__ = ["Cluster", "Engine", "incomplete", "reason"]
 
 # What a path may hold: names arrive escaped (%), and lists of them have commas and stars.
 _PATH_SAFE = "/%,*!$&'()+;=:@~"
@@ -181,6 +181,15 @@ def _bulk_answer(action: str, outcome: Mapping[str, Any]) -> BulkAnswer:
     fine = 200 <= status < 300 or (action == "delete" and status == 404 and "error" not in outcome)
     why = "" if fine else reason(outcome.get("error") or f"HTTP {status}")
     return BulkAnswer(str(outcome["_id"]), why, status, str(outcome["_index"]))
+
+
+def incomplete(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer to a search or a count may lack documents: a shard failed, ran out of time, or has no copy.
+
+    Shards of which no copy is left are in ``total`` and in neither ``successful`` nor ``failed``.
+    """
+    shards = answer["_shards"]
+    return bool(answer.get("timed_out") or shards["failed"] or shards["successful"] < shards["total"])
 
 
 def _refused(status: int, body: Any) -> ClusterError:

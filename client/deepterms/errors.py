@@ -4,7 +4,8 @@ DeepTermsError
 ├── InvalidInput                 a value the caller gave (also a ValueError)
 │   ├── UnreadableImage          one picture that cannot be decoded
 │   ├── UnreadableImages         several of them, after the readable ones were processed
-│   └── EncoderMismatch          terms or vectors made for another encoder
+│   ├── EncoderMismatch          terms or vectors made for another encoder
+│   └── CheckpointMismatch       a checkpoint of another index, or no checkpoint
 ├── MissingExtra                 an optional dependency that is not installed (also an ImportError)
 ├── FeatureStoreError            a feature store that is damaged or belongs to another extractor
 ├── PackageUnavailable           a package that photographs come from cannot be downloaded
@@ -25,6 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = [
+    "CheckpointMismatch",
     "ClusterError",
     "ClusterUnreachable",
     "DeepTermsError",
@@ -85,6 +87,10 @@ class UnreadableImages(InvalidInput):
 
 class EncoderMismatch(InvalidInput):
     """Terms or vectors were made for another encoder than the index's."""
+
+
+class CheckpointMismatch(InvalidInput):
+    """A checkpoint file belongs to another index or encoder, or is something else."""
 
 
 class MissingExtra(DeepTermsError, ImportError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from deepterms.concrete import create_concrete, delete_concrete, index_meta, ind
 from deepterms.documents import check_batch, decode_vector, normalise_rows
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.encoders.spec import encoder_from_spec
-from deepterms.engines import Cluster
+from deepterms.engines import Cluster, incomplete
 from deepterms.errors import (
     ClusterError,
     EncoderMismatch,
@@ -26,6 +27,7 @@ from deepterms.errors import (
 from deepterms.ingest import DEFAULT_THREADS, DocumentBatch, Ingest
 from deepterms.layouts import Layout, layout_named
 from deepterms.queries import search_body
+from deepterms.reconciliation import Reconciliation, reconcile
 from deepterms.rerank import COSINE_OFFSET, rerank_window, rescore
 from deepterms.results import Hit, Hits, IndexReport, Revision, StoredDocument
 from deepterms.terms import TermFrequencies
@@ -251,12 +253,28 @@ class SurrogateIndex:
         *,
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
+        checkpoint: str | Path | None = None,
     ) -> IndexReport:
         """`add` for a stream: (ids, features or terms, metadata) batches of any size, with bounded memory.
 
         An id that is given twice within one batch is reported; in two batches, the later one replaces the earlier.
+
+        Args:
+            batches: the stream.
+            threads: how many bulk requests are under way at once.
+            on_progress: called with the number of documents of each request that is done.
+            checkpoint: a file that notes, on the disk, what the cluster has acknowledged. After a cut, the same call
+                with the same file sends only the rest, and what has changed since: a piece of 1,000 documents is known
+                by the hash of its ids, descriptors and metadata. It belongs to this index; once that is dropped, or
+                moved by a migration, the file is refused. What was deleted meanwhile is not sent again: see
+                `reconcile`. Not for streams that give an id in several batches.
+
+        Raises:
+            CheckpointMismatch: the checkpoint belongs to another index or encoder, or is none.
+            OSError: it cannot be read or written.
+            ClusterUnreachable: with a checkpoint, if the cluster does not answer at the start.
         """
-        return Ingest(self).add_batches(batches, threads=threads, on_progress=on_progress)
+        return Ingest(self).add_batches(batches, threads=threads, on_progress=on_progress, checkpoint=checkpoint)
 
     def search(
         self,
@@ -377,7 +395,25 @@ class SurrogateIndex:
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents are visible to search, in all or of those that match a filter."""
         body = {"query": filter} if filter is not None else None
-        return int(self.cluster.request("POST", f"{self._path}/_count", body=body)["count"])
+        answer = self.cluster.request("POST", f"{self._path}/_count", body=body)
+        if incomplete(answer):
+            raise ClusterError(f"a shard of {self.name!r} did not answer while documents were counted; try again")
+        return int(answer["count"])
+
+    def reconcile(self, ids: Iterable[str]) -> Reconciliation:
+        """Which of the documents that should be in the index are missing, and which are there beyond them.
+
+        Args:
+            ids: of all that should be there; read once, 8 bytes an id are kept.
+
+        Returns:
+            Both counts, and up to 100,000 ids of each kind. What others write meanwhile may be reported either way.
+
+        Raises:
+            InvalidInput: ids is one text.
+            ClusterError: a shard did not answer, so that nothing certain can be said.
+        """
+        return reconcile(self.cluster, self.name, ids)
 
     def refresh(self) -> None:
         """Make everything added and deleted so far visible to search; the engine does it by itself each second."""
@@ -415,7 +451,7 @@ class SurrogateIndex:
         hits = Hits(
             tuple(Hit(hit["_id"], hit["_score"] - offset, hit.get("_source", {}).get("metadata", {})) for hit in found),
             took_ms=float(answer["took"]),
-            partial=bool(answer["timed_out"] or answer["_shards"]["failed"]),
+            partial=incomplete(answer),
         )
         return hits, {hit["_index"] for hit in found}
 

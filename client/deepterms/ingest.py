@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from deepterms.backpressure import DOCUMENTS_PER_BULK
+from deepterms.checkpoint import Checkpoint, piece_hash
+from deepterms.concrete import index_path
 from deepterms.documents import Batch, BulkLine, bulk_lines, check_batch
 from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
@@ -56,23 +60,38 @@ class Ingest:
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
         revisions: Sequence[Revision | None] | None = None,
+        checkpoint: str | Path | None = None,
     ) -> IndexReport:
         """As `SurrogateIndex.add_batches`; revisions are those of the only batch."""
         report = IndexReport(0)
-        waiting: deque[Future[IndexReport]] = deque()
-        with ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool:
+        waiting: deque[tuple[str, Future[IndexReport]]] = deque()
+        with (
+            ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
+            nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=self.owner()) as noted,
+        ):
 
             def collect() -> IndexReport:
-                finished = waiting.popleft().result()
+                piece, sent = waiting.popleft()
+                finished = sent.result()
+                if noted is not None and not finished.failed:
+                    noted.record(piece, documents=finished.indexed)
                 if on_progress is not None:
                     on_progress(finished.indexed + len(finished.failed))
                 return finished
 
-            for batch, encoder, lines in self._prepared(batches, revisions):
+            for batch, encoder in self._pieces(batches, revisions):
                 if batch.failed:
                     report += IndexReport(0, batch.failed)
-                if lines:
-                    waiting.append(pool.submit(self._index, batch, encoder, lines))
+                if not batch.ids:
+                    continue
+                piece = "" if noted is None else piece_hash(batch)
+                if noted is not None and noted.holds(piece):
+                    report += IndexReport(len(batch.ids), skipped=len(batch.ids))
+                    if on_progress is not None:
+                        on_progress(len(batch.ids))
+                    continue
+                lines = self._lines(batch, encoder)
+                waiting.append((piece, pool.submit(self._index, batch, encoder, lines)))
                 # Encoding runs ahead of the requests by one piece a thread, no further.
                 while len(waiting) > 2 * threads:
                     report += collect()
@@ -90,10 +109,20 @@ class Ingest:
             report += self.send([({"delete": {"_id": identifier}}, None) for identifier in chunk])
         return report
 
-    def _prepared(
+    def owner(self) -> dict[str, Any]:
+        """What a checkpoint belongs to; an index that is dropped and made again has another uuid."""
+        settings = self.target.cluster.request("GET", f"{index_path(self.target.name)}/_settings")
+        return {
+            "index": self.target.name,
+            "concrete": {name: answer["settings"]["index"]["uuid"] for name, answer in sorted(settings.items())},
+            "encoder": self.target.encoder.spec(),
+            "vectors": self.target.stores_vectors,
+        }
+
+    def _pieces(
         self, batches: Iterable[DocumentBatch], revisions: Sequence[Revision | None] | None
-    ) -> Iterator[tuple[Batch, Encoder, list[BulkLine]]]:
-        """A piece of each batch at a time, with the lines of its bulk request and the encoder that made them."""
+    ) -> Iterator[tuple[Batch, Encoder]]:
+        """A piece of each batch at a time, checked, with the encoder that it was checked for."""
         for ids, content, metadata in batches:
             seen: set[str] = set()
             rows = content if isinstance(content, TermFrequencies) else np.atleast_2d(np.asanyarray(content))
@@ -108,7 +137,7 @@ class Ingest:
                     seen=seen,
                     revisions=revisions[piece] if revisions is not None else None,
                 )
-                yield batch, encoder, self._lines(batch, encoder)
+                yield batch, encoder
 
     def _lines(self, batch: Batch, encoder: Encoder) -> list[BulkLine]:
         return bulk_lines(batch, batch.terms(encoder), store_vectors=self.target.stores_vectors)

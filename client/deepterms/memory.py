@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.errors import InvalidInput
 from deepterms.filters import Predicate, compile_filter
 from deepterms.postings import SEGMENT_DOCUMENTS, Segment
+from deepterms.reconciliation import Reconciliation, reconcile_with
 from deepterms.rerank import NO_VECTOR, rerank_window
 from deepterms.results import Failure, Hit, Hits, IndexReport, StoredDocument
 from deepterms.terms import TermFrequencies
@@ -142,6 +143,15 @@ class MemoryIndex:
             return len(self._places)
         accepts = compile_filter(filter)
         return sum(int(_accepted(segment, accepts).sum()) for segment in self._all_segments())
+
+    def reconcile(self, ids: Iterable[str]) -> Reconciliation:
+        """Which of the documents that should be here are missing, and which are extra. As `SurrogateIndex`."""
+        return reconcile_with(
+            ids,
+            present=lambda piece: {identifier for identifier in piece if identifier in self._places},
+            held=lambda: [list(self._places)],
+            count=self.count,
+        )
 
     def refresh(self) -> None:
         """Nothing to do: what is added is found at once."""

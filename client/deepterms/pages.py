@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from deepterms.engines import Cluster
+from deepterms.engines import Cluster, incomplete
 from deepterms.errors import ClusterError
 
 __all__ = ["hit_pages", "hits_of"]
@@ -47,6 +47,6 @@ def hit_pages(
 
 def hits_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The hits of an answer that lacks none."""
-    if answer["timed_out"] or answer["_shards"]["failed"]:
+    if incomplete(answer):
         raise ClusterError("a shard failed or ran out of time while documents were read; run this again")
     return list(answer["hits"]["hits"])

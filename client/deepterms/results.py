@@ -107,11 +107,13 @@ class IndexReport:
     Attributes:
         indexed: how many are in the index now.
         failed: every other one.
+        skipped: how many of the indexed were not sent, as a checkpoint says that an earlier call had them acknowledged.
     """
 
     indexed: int
     failed: tuple[Failure, ...] = ()
+    skipped: int = field(default=0, repr=False)
 
     def __add__(self, other: IndexReport) -> IndexReport:
         """The report of both."""
-        return IndexReport(self.indexed + other.indexed, self.failed + other.failed)
+        return IndexReport(self.indexed + other.indexed, self.failed + other.failed, self.skipped + other.skipped)

@@ -68,9 +68,9 @@ def test_what_both_indices_do_in_a_cluster(opensearch: Any, unique_name: str) ->
     run(OF_AN_INDEX, {"index": dt.SurrogateIndex.create(opensearch, unique_name, encoder=encoder, replicas=0)})
 
 
-def test_the_index_in_a_cluster(free: Any) -> None:
+def test_the_index_in_a_cluster(free: Any, tmp_path: Path) -> None:
     (examples,) = [block for block in OTHERS if "SurrogateIndex.create" in block]
-    run(examples, {"cluster": free})
+    run(examples, {"cluster": free, "folder": tmp_path})
 
 
 @pytest.mark.slow

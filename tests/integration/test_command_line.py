@@ -91,6 +91,7 @@ def test_index_then_search(cluster: Any, url: str, unique_name: str, photos: Pat
     Image.fromarray(photograph(99)).save(photos / "99.png")
     done = deepterms("index", unique_name, photos, *SMALL, url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "13 indexed (12 by an earlier run), 0 refused" in done.stderr
     assert "13 in " in done.stderr
 
     done = deepterms("index", unique_name, photos, "--sizes", "96", "--store", "other", url=url, cwd=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from deepterms.cli.photos import (
 from deepterms.cli.terminal import note, print_json, print_table, progress
 from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation
-from deepterms.errors import EncoderMismatch, IndexNotFound, InvalidInput
+from deepterms.errors import CheckpointMismatch, EncoderMismatch, IndexNotFound, InvalidInput
 from deepterms.index import DocumentBatch, SurrogateIndex
 from deepterms.results import Failure, Hits, IndexReport
 
@@ -65,6 +66,10 @@ def index(
     sizes: SizesOption = None,
     weights: WeightsOption = "imagenet",
     whitening: WhiteningOption = "default",
+    checkpoint: Annotated[
+        bool,
+        typer.Option(help="Skip what an earlier run had acknowledged, as noted in the feature store."),
+    ] = True,
     url: UrlOption = None,
 ) -> None:
     """Index photographs or descriptors. Photographs are described into a feature store first, so a cut run goes on.
@@ -107,12 +112,16 @@ def index(
             f"the index {name!r} holds descriptors of another extractor, which cannot be compared: "
             f"{_differences(target.extractor, extractor)}. Use that extractor, or another index"
         )
-    result = add_store(target, features)
+    result = add_store(target, features, checkpoint=_checkpoint(features, name) if checkpoint else None)
     target.refresh()
     _name_refused(result.failed)
+    count = target.count()
+    before = f" ({result.skipped} by an earlier run)" if result.skipped else ""
     note(
-        f"{result.indexed} indexed, {len(result.failed)} refused, {unreadable} unreadable; {target.count()} in {name!r}"
+        f"{result.indexed} indexed{before}, {len(result.failed)} refused, {unreadable} unreadable; {count} in {name!r}"
     )
+    if result.skipped and count < result.indexed:
+        note("[yellow]some were deleted since; --no-checkpoint sends everything again[/yellow]")
     if result.failed or unreadable:
         sys.exit(1)
 
@@ -172,8 +181,11 @@ def hits_table(hits: Hits) -> Table:
     return table
 
 
-def add_store(target: SurrogateIndex, features: FeatureStore) -> IndexReport:
-    """Index what a feature store holds, with progress on stderr."""
+def add_store(target: SurrogateIndex, features: FeatureStore, *, checkpoint: Path | None = None) -> IndexReport:
+    """Index what a feature store holds, with progress on stderr.
+
+    A checkpoint of an index of this name that is gone, or was moved by a migration, is begun anew.
+    """
 
     def batches() -> Iterator[DocumentBatch]:
         for batch in features.batches():
@@ -188,7 +200,20 @@ def add_store(target: SurrogateIndex, features: FeatureStore) -> IndexReport:
             done += count
             report(done, len(features))
 
-        return target.add_batches(batches(), on_progress=add)
+        try:
+            return target.add_batches(batches(), on_progress=add, checkpoint=checkpoint)
+        except CheckpointMismatch as error:
+            if checkpoint is None:
+                raise
+            note(f"[yellow]beginning anew:[/yellow] {escape(str(error))}")
+            checkpoint.unlink()
+            return target.add_batches(batches(), on_progress=add, checkpoint=checkpoint)
+
+
+def _checkpoint(features: FeatureStore, name: str) -> Path | None:
+    """Beside the descriptors, if they are in a store, and one that can be written to."""
+    ours = (features.folder / "store.json").exists() and os.access(features.folder, os.W_OK)
+    return features.folder / f"{name}.checkpoint" if ours else None
 
 
 def _matching_extractor(target: SurrogateIndex, weights: str, whitening: str) -> RMACExtractor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from deepterms.documents import BulkLine
 from deepterms.encoders.encoder import Encoder
-from deepterms.engines import Cluster
+from deepterms.engines import Cluster, incomplete
 from deepterms.errors import ClusterError, MigrationFailed
 from deepterms.pages import hit_pages, hits_of
 from deepterms.results import Failure
@@ -189,7 +189,7 @@ class Copier:
 
     def _count(self, index: str) -> int:
         answer = self.cluster.request("POST", f"/{index}/_count", params=self._prefer())
-        if answer["_shards"]["failed"]:
+        if incomplete(answer):
             raise ClusterError(f"a shard of {index} failed while its documents were counted; run this again")
         return int(answer["count"])
 

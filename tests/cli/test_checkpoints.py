@@ -1,0 +1,44 @@
+"""The command line begins a checkpoint anew that belongs to an index that is gone, and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import deepterms as dt
+from deepterms.cli.indexing import add_store
+from deepterms.errors import CheckpointMismatch
+
+
+class Store:
+    def __len__(self) -> int:
+        return 0
+
+    def batches(self) -> list[Any]:
+        return []
+
+
+class Target:
+    def add_batches(self, batches: Any, *, on_progress: Any, checkpoint: Path | None) -> dt.IndexReport:
+        if checkpoint is None or checkpoint.exists():
+            raise CheckpointMismatch("it belongs to another index")
+        return dt.IndexReport(3)
+
+
+def add(checkpoint: Path | None) -> dt.IndexReport:
+    target: Any = Target()
+    store: Any = Store()
+    return add_store(target, store, checkpoint=checkpoint)
+
+
+def test_an_old_checkpoint_is_begun_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "old").write_text("old")
+    assert add(tmp_path / "old") == dt.IndexReport(3)
+    assert "beginning anew: it belongs to another index" in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_a_checkpoint_nothing_is_tried_again() -> None:
+    with pytest.raises(CheckpointMismatch):
+        add(None)

@@ -1,0 +1,74 @@
+"""Missing and extra ids, on an index in memory; and which answers of a cluster lack documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import deepterms as dt
+from deepterms import reconciliation
+from deepterms.engines import incomplete
+from deepterms.errors import InvalidInput
+
+
+@pytest.fixture
+def index() -> dt.MemoryIndex:
+    memory = dt.MemoryIndex(dt.DeepPermutation(8, top_k=3))
+    rows = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+    memory.add([f"d{number}" for number in range(50)], rows)
+    return memory
+
+
+def test_an_index_that_holds_what_it_should(index: dt.MemoryIndex) -> None:
+    report = index.reconcile(f"d{number % 50}" for number in range(100))  # a stream, each id twice
+    assert report == dt.Reconciliation(50)
+    assert report.equal
+
+
+def test_missing_and_extra_are_told_apart_even_if_there_are_as_many(
+    index: dt.MemoryIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "IDS_PER_REQUEST", 7)
+    report = index.reconcile([f"d{number}" for number in range(2, 52)])
+    assert (report.missing, report.missing_count) == (("d50", "d51"), 2)
+    assert (sorted(report.extra), report.extra_count) == (["d0", "d1"], 2)
+    assert not report.equal
+
+
+def test_nothing_expected_and_nothing_there(index: dt.MemoryIndex) -> None:
+    assert index.reconcile([]).extra_count == 50
+    assert dt.MemoryIndex(index.encoder).reconcile([]) == dt.Reconciliation(0)
+    assert dt.MemoryIndex(index.encoder).reconcile(["a"]).missing == ("a",)
+    with pytest.raises(InvalidInput, match="stream of ids"):
+        index.reconcile("d1")
+
+
+def test_the_number_of_named_ids_is_bounded_and_the_counts_are_not(
+    index: dt.MemoryIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "MOST_NAMED", 5)
+    monkeypatch.setattr(reconciliation, "IDS_PER_REQUEST", 4)
+
+    def ids() -> Iterator[str]:
+        for number in range(30):
+            yield f"other{number}"
+
+    report = index.reconcile(ids())
+    assert report.missing == tuple(f"other{number}" for number in range(5))
+    assert (report.missing_count, len(report.extra), report.extra_count) == (30, 5, 50)
+
+
+@pytest.mark.parametrize(
+    ("successful", "failed", "timed_out", "lacking"),
+    [
+        (3, 0, False, False),
+        (2, 1, False, True),
+        (3, 0, True, True),
+        (2, 0, False, True),  # as engines answer for a shard of which no copy is left
+    ],
+)
+def test_a_shard_that_gave_nothing_is_noticed(successful: int, failed: int, timed_out: bool, lacking: bool) -> None:
+    shards = {"total": 3, "successful": successful, "skipped": 0, "failed": failed}
+    assert incomplete({"timed_out": timed_out, "_shards": shards}) is lacking
