@@ -12,7 +12,7 @@ from deepterms.encoders.spec import encoder_from_spec
 from deepterms.index import SurrogateIndex
 from deepterms.memory import MemoryIndex
 from deepterms.reconciliation import Reconciliation
-from deepterms.results import Failure, Hit, Hits, IndexReport, Revision, StoredDocument
+from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, PostingList, Revision, StoredDocument
 from deepterms.terms import TermFrequencies
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ __all__ = [
     "Hit",
     "Hits",
     "IndexReport",
+    "IndexStats",
     "MemoryIndex",
     "PCAWhitening",
+    "PostingList",
     "RMACExtractor",
     "Reconciliation",
     "Revision",

@@ -29,7 +29,8 @@ from deepterms.layouts import Layout, layout_named
 from deepterms.queries import search_body
 from deepterms.reconciliation import Reconciliation, reconcile
 from deepterms.rerank import COSINE_OFFSET, rerank_window, rescore
-from deepterms.results import Hit, Hits, IndexReport, Revision, StoredDocument
+from deepterms.results import Hit, Hits, IndexReport, IndexStats, Revision, StoredDocument
+from deepterms.statistics import DEFAULT_SAMPLE, LARGEST_SAMPLE, cluster_stats
 from deepterms.terms import TermFrequencies
 
 __all__ = ["DocumentBatch", "SurrogateIndex"]
@@ -414,6 +415,20 @@ class SurrogateIndex:
             ClusterError: a shard did not answer, so that nothing certain can be said.
         """
         return reconcile(self.cluster, self.name, ids)
+
+    def stats(self, *, sample: int = DEFAULT_SAMPLE) -> IndexStats:
+        """How large the index is, and what a search has to read of it; needs the right to monitor the index.
+
+        Args:
+            sample: how many documents' stored terms are read, 1 to 10,000; the rest of them is estimated.
+
+        Raises:
+            InvalidInput: a sample out of range.
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
+        if not 1 <= sample <= LARGEST_SAMPLE:
+            raise InvalidInput(f"sample is {sample}; expected 1 to {LARGEST_SAMPLE:,} documents")
+        return cluster_stats(self.cluster, self.name, encoder=self.encoder, documents=self.count(), sample=sample)
 
     def refresh(self) -> None:
         """Make everything added and deleted so far visible to search; the engine does it by itself each second."""

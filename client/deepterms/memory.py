@@ -15,7 +15,8 @@ from deepterms.filters import Predicate, compile_filter
 from deepterms.postings import SEGMENT_DOCUMENTS, Segment
 from deepterms.reconciliation import Reconciliation, reconcile_with
 from deepterms.rerank import NO_VECTOR, rerank_window
-from deepterms.results import Failure, Hit, Hits, IndexReport, StoredDocument
+from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
+from deepterms.statistics import stats_of_counts
 from deepterms.terms import TermFrequencies
 
 __all__ = ["MemoryIndex"]
@@ -151,6 +152,21 @@ class MemoryIndex:
             present=lambda piece: {identifier for identifier in piece if identifier in self._places},
             held=lambda: [list(self._places)],
             count=self.count,
+        )
+
+    def stats(self) -> IndexStats:
+        """What the index holds, exactly. As `SurrogateIndex.stats`."""
+        segments = list(self._all_segments())
+        counts = np.zeros(self.encoder.vocabulary_size, dtype=np.int64)
+        for segment in segments:
+            counts += segment.list_lengths()
+        return stats_of_counts(
+            counts,
+            sampled=len(self._places),
+            documents=len(self._places),
+            size=sum(segment.nbytes for segment in segments),
+            segments=len(segments),
+            engine="memory",
         )
 
     def refresh(self) -> None:

@@ -78,6 +78,18 @@ class Segment:
         vector: NDArray[np.float32] = self.vectors[row]
         return vector
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (self.vectors, self.starts, self.documents, self.frequencies, self.live)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def list_lengths(self) -> NDArray[np.int64]:
+        """How many live documents each codeword has: int64 (V,)."""
+        before = np.concatenate([[0], np.cumsum(self.live[self.documents], dtype=np.int64)])
+        lengths: NDArray[np.int64] = np.diff(before[self.starts])
+        return lengths
+
     def terms_of(self, row: int) -> TermFrequencies:
         """The term frequencies (1, V) of one document, found by reading every list."""
         (places,) = np.nonzero(self.documents == row)

@@ -9,7 +9,16 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Failure", "Hit", "Hits", "IndexReport", "Revision", "StoredDocument"]
+__all__ = [
+    "Failure",
+    "Hit",
+    "Hits",
+    "IndexReport",
+    "IndexStats",
+    "PostingList",
+    "Revision",
+    "StoredDocument",
+]
 
 
 @dataclass(frozen=True)
@@ -117,3 +126,45 @@ class IndexReport:
     def __add__(self, other: IndexReport) -> IndexReport:
         """The report of both."""
         return IndexReport(self.indexed + other.indexed, self.failed + other.failed, self.skipped + other.skipped)
+
+
+@dataclass(frozen=True)
+class PostingList:
+    """The documents of one codeword.
+
+    Attributes:
+        codeword: such as ``t17``.
+        share: of all documents that have it, 0 to 1.
+    """
+
+    codeword: str
+    share: float
+
+
+@dataclass(frozen=True)
+class IndexStats:
+    """What an index holds, and what a search has to read of it.
+
+    Attributes:
+        documents: that are visible to search.
+        bytes: on disk, without replicas; of a `MemoryIndex`: of its arrays.
+        segments: without those of replicas.
+        engine: name and version; ``memory`` for a `MemoryIndex`.
+        sampled: how many documents the figures below are drawn from. They are exact if that is all.
+        terms_per_document: the mean.
+        longest_lists: at most ten, longest first.
+        list_variation: standard deviation of all V posting lists' lengths, divided by their mean; 0 if all are equal.
+        postings_per_query: how many a query reads that is drawn like the documents, without what the engine skips.
+        query_ms: the engine's mean time for one shard and query so far, in milliseconds; None before any.
+    """
+
+    documents: int
+    bytes: int
+    segments: int
+    engine: str
+    sampled: int
+    terms_per_document: float
+    longest_lists: tuple[PostingList, ...]
+    list_variation: float
+    postings_per_query: float
+    query_ms: float | None = None

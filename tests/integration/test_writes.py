@@ -143,6 +143,28 @@ def test_a_revision_that_was_read_guards_an_add(filled: dt.SurrogateIndex) -> No
         filled.add(["d0"], features(1), revisions=[])
 
 
+def test_statistics_of_a_sample_estimate_those_of_all(index: dt.SurrogateIndex) -> None:
+    memory, rows = dt.MemoryIndex(ENCODER), np.abs(features(600)) + features(600)  # some codewords are rarer
+    for target in (index, memory):
+        target.add([f"d{n}" for n in range(600)], rows)
+        target.delete([f"d{n}" for n in range(0, 600, 6)])
+        target.refresh()
+    index.search(rows[0])
+    exact, whole, part = memory.stats(), index.stats(), index.stats(sample=250)
+    assert (exact.documents, exact.sampled, exact.query_ms) == (500, 500, None)
+    assert (whole.documents, whole.sampled, part.sampled) == (500, 500, 250)
+    assert whole.engine == str(index.cluster.engine)
+    assert whole.bytes > 500 * 32 * 4
+    assert whole.segments >= 1
+    assert (whole.query_ms or -1) >= 0
+    same = ("terms_per_document", "longest_lists", "list_variation", "postings_per_query")
+    assert [getattr(whole, name) for name in same] == [getattr(exact, name) for name in same]
+    assert part.postings_per_query == pytest.approx(exact.postings_per_query, rel=0.05)
+    assert part.list_variation == pytest.approx(exact.list_variation, rel=0.1)
+    with pytest.raises(InvalidInput, match="expected 1 to 10,000"):
+        index.stats(sample=0)
+
+
 def test_deletion_by_filter_in_memory_leaves_the_same_documents(filled: dt.SurrogateIndex) -> None:
     memory = dt.MemoryIndex(ENCODER)
     memory.add([f"d{n}" for n in range(9)], features(9), metadata=[{"year": 2000 + n % 3, "n": n} for n in range(9)])
