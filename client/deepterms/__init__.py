@@ -9,6 +9,7 @@ from deepterms.deployment import DeploymentReport, deploy
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.spec import encoder_from_spec
+from deepterms.export import export_features
 from deepterms.index import SurrogateIndex
 from deepterms.memory import MemoryIndex
 from deepterms.reconciliation import Reconciliation
@@ -42,6 +43,7 @@ __all__ = [
     "deploy",
     "encoder_from_spec",
     "evaluation",
+    "export_features",
     "features",
 ]
 

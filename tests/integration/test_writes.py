@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
+from deepterms import export
 from deepterms.errors import EncoderMismatch, InvalidInput
 from deepterms.ingest import Ingest
 
@@ -176,3 +178,21 @@ def test_deletion_by_filter_in_memory_leaves_the_same_documents(filled: dt.Surro
         target.refresh()
         assert target.count(filter=condition) == 1
         assert target.count() == 5
+
+
+def test_an_exported_store_fills_an_equal_index(
+    filled: dt.SurrogateIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "DOCUMENTS_PER_READ", 4)
+    filled.add_terms(["no-vector"], ENCODER.encode(features(1)))
+    filled.refresh()
+    done: list[int] = []
+    store = dt.export_features(filled, tmp_path / "store", on_progress=done.append)
+    assert sum(done) == 10
+    assert sorted(store.ids) == [f"d{n}" for n in range(9)]
+    copy = dt.MemoryIndex(ENCODER)
+    for batch in store.batches():
+        copy.add(batch.ids, batch.features)
+    for row in features(9):
+        assert copy.search(row, rerank=0).ids[0] == filled.search(row, rerank=0).ids[0]
+        assert copy.search(row)[0].score == pytest.approx(filled.search(row)[0].score, abs=5e-7)

@@ -31,7 +31,7 @@ from deepterms.index import DocumentBatch, SurrogateIndex
 from deepterms.results import Failure, Hits, IndexReport
 
 if TYPE_CHECKING:
-    from deepterms.features import FeatureStore, RMACExtractor
+    from deepterms.features import EmbeddingFolder, FeatureStore, RMACExtractor
 
 __all__ = ["add_store", "hits_table", "index", "search"]
 
@@ -43,7 +43,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON
 def index(
     name: Annotated[str, typer.Argument(help="The index; made if it does not exist.")],
     source: Annotated[
-        Path, typer.Argument(help="A folder of photographs, a feature store, or a .npy of float32 (N, D).", exists=True)
+        Path,
+        typer.Argument(
+            help="A folder of photographs, a feature store, a folder of clip-retrieval (img_emb, metadata), "
+            "or a .npy of float32 (N, D).",
+            exists=True,
+        ),
     ],
     ids: Annotated[
         Path | None,
@@ -76,16 +81,19 @@ def index(
 
     Exit status 1 if a photograph or a document was left out; each is named.
     """
-    from deepterms.features import FeatureStore, read_npy
+    from deepterms.features import EmbeddingFolder, FeatureStore, read_npy
 
     client = connect(url)
     unreadable = 0
+    features: FeatureStore | EmbeddingFolder
     if source.is_file():
         if ids is None:
             raise typer.BadParameter("a .npy needs --ids, a file with one id a line")
         features = read_npy(source, ids)
     elif (source / "store.json").exists():
         features = FeatureStore.open(source)
+    elif EmbeddingFolder.found_in(source):
+        features = EmbeddingFolder.open(source)
     else:
         report = extract_folder(
             extractor_of(backbone, sizes, weights, whitening), source.resolve(), store or Path(f"{name}-features")
@@ -181,15 +189,18 @@ def hits_table(hits: Hits) -> Table:
     return table
 
 
-def add_store(target: SurrogateIndex, features: FeatureStore, *, checkpoint: Path | None = None) -> IndexReport:
+def add_store(
+    target: SurrogateIndex, features: FeatureStore | EmbeddingFolder, *, checkpoint: Path | None = None
+) -> IndexReport:
     """Index what a feature store holds, with progress on stderr.
 
     A checkpoint of an index of this name that is gone, or was moved by a migration, is begun anew.
     """
+    left_out = {"size", "mtime_ns"}  # of a photograph's file
 
     def batches() -> Iterator[DocumentBatch]:
         for batch in features.batches():
-            metadata = [{key: value for key, value in item.items() if key == "path"} for item in batch.items]
+            metadata = [{key: item[key] for key in item.keys() - left_out} for item in batch.items]
             yield batch.ids, batch.features, metadata
 
     done = 0

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deepterms.features.backbones import BACKBONES, Backbone
+    from deepterms.features.embeddings import EmbeddingFolder
     from deepterms.features.extractor import Extracted, RMACExtractor
     from deepterms.features.images import find_images, load_image
     from deepterms.features.store import FeatureBatch, FeatureStore, read_npy
-    from deepterms.features.store_writer import StoreReport, extract_to_store
+    from deepterms.features.store_writer import StoreReport, extract_to_store, write_store
     from deepterms.features.whitening import PCAWhitening
 
 _MODULES = {
     "BACKBONES": "backbones",
     "Backbone": "backbones",
+    "EmbeddingFolder": "embeddings",
     "Extracted": "extractor",
     "FeatureBatch": "store",
     "FeatureStore": "store",
@@ -29,11 +31,13 @@ _MODULES = {
     "find_images": "images",
     "load_image": "images",
     "read_npy": "store",
+    "write_store": "store_writer",
 }
 
 __all__ = [
     "BACKBONES",
     "Backbone",
+    "EmbeddingFolder",
     "Extracted",
     "FeatureBatch",
     "FeatureStore",
@@ -44,6 +48,7 @@ __all__ = [
     "find_images",
     "load_image",
     "read_npy",
+    "write_store",
 ]
 
 

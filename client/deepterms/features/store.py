@@ -25,7 +25,17 @@ from numpy.typing import NDArray
 
 from deepterms.errors import FeatureStoreError, InvalidInput, MissingExtra
 
-__all__ = ["FORMAT", "VERSION", "FeatureBatch", "FeatureStore", "Shard", "read_npy"]
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "FeatureBatch",
+    "FeatureStore",
+    "Shard",
+    "memory_mapped",
+    "parquet_batches",
+    "parquet_rows",
+    "read_npy",
+]
 
 FORMAT = "deepterms-features"
 VERSION = 1
@@ -66,7 +76,7 @@ class Shard:
 
     def features(self) -> NDArray[np.float32]:
         """float32 (n, D), memory-mapped (copied where the file holds another type)."""
-        features: NDArray[np.float32] = _memory_mapped(self.features_path).astype(np.float32, copy=False)
+        features: NDArray[np.float32] = memory_mapped(self.features_path).astype(np.float32, copy=False)
         return features
 
     def ids(self) -> list[str]:
@@ -203,7 +213,7 @@ def read_npy(features: str | Path, ids: str | Path) -> FeatureStore:
         raise FeatureStoreError(f"the ids in {ids} cannot be read: {error}") from error
     if not isinstance(listed, list) or not all(isinstance(item_id, str) and item_id for item_id in listed):
         raise FeatureStoreError(f'{ids} is no list of ids; expected one a line, or JSON such as ["a", "b"]')
-    array = _memory_mapped(features)
+    array = memory_mapped(features)
     if array.ndim != 2 or array.dtype.kind != "f" or len(array) != len(listed):
         raise FeatureStoreError(
             f"{features} holds {array.dtype} {array.shape}; expected floats ({len(listed)}, D) for the ids in {ids}"
@@ -252,7 +262,7 @@ def _check_spec(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, An
 
 def _open_shard(folder: Path, number: int, dimensions: int) -> Shard:
     features_path, items_path = folder / f"features-{number:05d}.npy", folder / f"items-{number:05d}.parquet"
-    features, rows = _memory_mapped(features_path), _parquet_rows(items_path)
+    features, rows = memory_mapped(features_path), parquet_rows(items_path)
     if features.shape != (rows, dimensions) or features.dtype != np.float32:
         raise FeatureStoreError(
             f"{features_path} holds {features.dtype} {features.shape}; its items need float32 ({rows}, {dimensions})"
@@ -260,7 +270,8 @@ def _open_shard(folder: Path, number: int, dimensions: int) -> Shard:
     return Shard(features_path, rows, items_path)
 
 
-def _memory_mapped(path: Path) -> NDArray[Any]:
+def memory_mapped(path: Path) -> NDArray[Any]:
+    """The array of a `.npy` file, read as it is used."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     # numpy evaluates the header as Python and raises whatever that leads to: SyntaxError, TypeError, OverflowError…
@@ -271,11 +282,24 @@ def _memory_mapped(path: Path) -> NDArray[Any]:
     return array
 
 
-def _parquet_rows(path: Path) -> int:
+def parquet_rows(path: Path) -> int:
+    """How many rows a Parquet file has."""
     pq = _parquet()
     try:
         return int(pq.read_metadata(path).num_rows)
     except Exception as error:  # Arrow raises as freely as its reader is led astray
+        raise FeatureStoreError(f"{path} is damaged: {error}") from error
+
+
+def parquet_batches(path: Path, *, rows: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a Parquet file, so many at a time."""
+    pq = _parquet()
+    try:
+        batches = pq.ParquetFile(path).iter_batches(batch_size=rows)
+        while (batch := next(batches, None)) is not None:
+            found: list[dict[str, Any]] = batch.to_pylist()
+            yield found
+    except Exception as error:
         raise FeatureStoreError(f"{path} is damaged: {error}") from error
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from deepterms.errors import FeatureStoreError, InvalidInput, MissingExtra, Unre
 from deepterms.features.images import find_images
 from deepterms.features.store import FORMAT, VERSION, FeatureStore
 
-__all__ = ["StoreReport", "extract_to_store"]
+__all__ = ["StoreReport", "extract_to_store", "write_store"]
 
 DEFAULT_SHARD_SIZE = 1024  # 8 MB of 2,048 dimensions; what a kill costs at most
 _PARTIAL = ".partial"
@@ -142,6 +143,58 @@ def extract_to_store(
     )
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What descriptors that exist already say of their extractor."""
+
+    dimensions: int
+    of: Mapping[str, Any]
+
+    def spec(self) -> dict[str, Any]:
+        return dict(self.of)
+
+
+def write_store(
+    batches: Iterable[tuple[Sequence[str], NDArray[np.float32], Sequence[str]]],
+    folder: str | Path,
+    *,
+    dimensions: int,
+    spec: Mapping[str, Any],
+    shard_size: int = DEFAULT_SHARD_SIZE,
+) -> FeatureStore:
+    """Stores descriptors that exist already. The folder is there when all of them are, and not before.
+
+    Args:
+        batches: (ids, float32 (n, D), paths).
+        folder: of the store; must not exist.
+        dimensions: D.
+        spec: of the extractor that made them; `{}` if nobody knows.
+        shard_size: descriptors in a shard.
+
+    Raises:
+        FeatureStoreError: the folder exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FeatureStoreError(f"{folder} exists; give the name of a folder that does not")
+    partial = folder.with_name(folder.name + _PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    partial.mkdir(parents=True)
+    with _lock(partial):
+        _opened(partial, _Known(dimensions, spec))
+        shard = _UnfinishedShard(partial, 0)
+        for ids, features, paths in batches:
+            for item_id, feature, path in zip(ids, features, paths, strict=True):
+                shard.add(item_id, Path(path), feature)
+                if len(shard) == shard_size:
+                    shard.commit()
+                    shard = _UnfinishedShard(partial, shard.number + 1)
+        if len(shard):
+            shard.commit()
+    partial.replace(folder)
+    return FeatureStore.open(folder)
+
+
 class _UnfinishedShard:
     """Rows that are not on the disk yet."""
 
@@ -169,7 +222,7 @@ class _UnfinishedShard:
             pq.write_table(pa.table(columns), file)
 
 
-def _opened(folder: Path, extractor: StreamExtractor) -> FeatureStore:
+def _opened(folder: Path, extractor: StreamExtractor | _Known) -> FeatureStore:
     """The store in the folder, cleared of what a killed writer left; an empty one where there is none."""
     for partial in folder.glob(f"*{_PARTIAL}"):
         partial.unlink()

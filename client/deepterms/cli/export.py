@@ -1,0 +1,34 @@
+"""deepterms export: the descriptors of an index back into a feature store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.terminal import note, progress
+from deepterms.export import export_features
+from deepterms.index import SurrogateIndex
+
+__all__ = ["export"]
+
+
+def export(
+    name: Annotated[str, typer.Argument(help="The index.")],
+    store: Annotated[Path, typer.Argument(help="The feature store to write; a folder that does not exist.")],
+    url: UrlOption = None,
+) -> None:
+    """Write an index's descriptors into a feature store, from which any index can be filled."""
+    index = SurrogateIndex.open(connect(url), name)
+    done, total = 0, index.count()
+    with progress("Exporting") as report:
+
+        def add(count: int) -> None:
+            nonlocal done
+            done += count
+            report(done, total)
+
+        exported = export_features(index, store, on_progress=add)
+    note(f"{len(exported)} descriptors of {exported.dimensions} dimensions in {store}")

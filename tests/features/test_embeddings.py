@@ -1,0 +1,94 @@
+"""Folders as clip-retrieval writes them; and stores of descriptors that exist already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from deepterms.errors import FeatureStoreError
+from deepterms.features import EmbeddingFolder, FeatureStore, write_store
+
+
+def write_part(folder: Path, number: int, rows: NDArray[Any], **columns: list[Any]) -> None:
+    for kind in ("img_emb", "metadata"):
+        (folder / kind).mkdir(exist_ok=True, parents=True)
+    np.save(folder / "img_emb" / f"img_emb_{number}.npy", rows)
+    pq.write_table(pa.table(columns), folder / "metadata" / f"metadata_{number}.parquet")
+
+
+def test_parts_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((7, 4))
+    write_part(tmp_path, 2, rows[:4].astype(np.float16), image_path=list("abcd"), caption=["ü", None, "", "x"])
+    write_part(tmp_path, 10, rows[4:].astype(np.float32), key=["k4", "k5", "k6"], similarity=[0.5, np.nan, None])
+    assert EmbeddingFolder.found_in(tmp_path)
+    found = EmbeddingFolder.open(tmp_path)
+    assert (len(found), found.dimensions, found.spec) == (7, 4, None)
+    batches = list(found.batches(rows=3))
+    assert [batch.ids for batch in batches] == [["a", "b", "c"], ["d"], ["k4", "k5", "k6"]]
+    assert {batch.features.dtype for batch in batches} == {np.dtype(np.float32)}
+    given = np.concatenate([rows[:4].astype(np.float16), rows[4:]])
+    np.testing.assert_array_equal(np.concatenate([batch.features for batch in batches]), given.astype(np.float32))
+    assert batches[0].items == [{"path": "a", "caption": "ü"}, {"path": "b"}, {"path": "c", "caption": ""}]
+    assert batches[2].items == [{"key": "k4", "similarity": 0.5}, {"key": "k5"}, {"key": "k6"}]
+
+
+def test_rows_without_a_name_have_their_place_as_id(tmp_path: Path) -> None:
+    write_part(tmp_path, 3, np.eye(2, dtype=np.float16), caption=["x", "y"])
+    (batch,) = EmbeddingFolder.open(tmp_path).batches()
+    assert batch.ids == ["3/0", "3/1"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (np.eye(3, dtype=np.float16), r"holds float16 \(3, 3\); expected floats \(2, 3\)"),
+        (np.eye(2, dtype=np.int8), "holds int8"),
+        (np.ones(2), r"holds float64 \(2,\)"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(tmp_path: Path, rows: NDArray[Any], sentence: str) -> None:
+    write_part(tmp_path, 0, rows, caption=["x", "y"])
+    with pytest.raises(FeatureStoreError, match=sentence):
+        EmbeddingFolder.open(tmp_path)
+
+
+def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FeatureStoreError, match=r"holds no img_emb/img_emb_0\.npy"):
+        EmbeddingFolder.open(tmp_path)
+    write_part(tmp_path, 0, np.eye(2), caption=["x", "y"])
+    metadata = tmp_path / "metadata" / "metadata_0.parquet"
+    content = metadata.read_bytes()
+    metadata.write_bytes(b"PAR1" + content[4:-30])
+    with pytest.raises(FeatureStoreError, match=r"metadata_0\.parquet is damaged"):
+        EmbeddingFolder.open(tmp_path)
+    metadata.unlink()
+    with pytest.raises(FeatureStoreError, match=r"lacks the \.parquet file of part 0"):
+        EmbeddingFolder.open(tmp_path)
+
+
+def test_a_store_of_existing_descriptors_appears_when_it_is_complete(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
+    batches = [([f"d{n}" for n in range(start, start + 1)], rows[start : start + 1], ["p.jpg"]) for start in range(7)]
+    target = tmp_path / "deep" / "store"
+
+    def broken() -> Any:
+        yield batches[0]
+        assert not target.exists()
+        raise OSError("no answer")
+
+    with pytest.raises(OSError, match="no answer"):
+        write_store(broken(), target, dimensions=4, spec={}, shard_size=1)
+    assert not target.exists()
+    store = write_store(batches, target, dimensions=4, spec={"backbone": "x"}, shard_size=3)
+    assert [shard.rows for shard in store.shards] == [3, 3, 1]
+    again = FeatureStore.open(target, extractor_spec={"backbone": "x"})
+    np.testing.assert_array_equal(again.features_of([f"d{n}" for n in range(7)]), rows)
+    assert [entry.name for entry in target.parent.iterdir()] == ["store"]
+    with pytest.raises(FeatureStoreError, match="exists; give the name of a folder that does not"):
+        write_store(batches, target, dimensions=4, spec={})
