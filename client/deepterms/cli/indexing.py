@@ -221,7 +221,7 @@ def add_store(
             return target.add_batches(batches(), on_progress=add, checkpoint=checkpoint)
 
 
-def _checkpoint(features: FeatureStore, name: str) -> Path | None:
+def _checkpoint(features: FeatureStore | EmbeddingFolder, name: str) -> Path | None:
     """Beside the descriptors, if they are in a store, and one that can be written to."""
     ours = (features.folder / "store.json").exists() and os.access(features.folder, os.W_OK)
     return features.folder / f"{name}.checkpoint" if ours else None
