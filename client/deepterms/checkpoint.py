@@ -25,7 +25,7 @@ from deepterms.terms import TermFrequencies
 __all__ = ["Checkpoint", "piece_hash"]
 
 _VERSION = 1
-_LINE = re.compile(rb"([0-9a-f]{32}) ([0-9]+)")
+_LINE = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,9})")
 
 
 class Checkpoint:
@@ -81,10 +81,11 @@ class Checkpoint:
 
     def _read(self, header: Mapping[str, Any]) -> None:
         with self.path.open("rb") as file:
-            first = file.readline()
-            if not first.endswith(b"\n"):  # new, or cut before anything was acknowledged
+            first, own = file.readline(), json.dumps(header, ensure_ascii=False).encode() + b"\n"
+            # New, or cut before anything was acknowledged. Any other file without a line's end is not ours to empty.
+            if not first.endswith(b"\n") and own.startswith(first):
                 os.ftruncate(self._file, 0)
-                self._write(json.dumps(header, ensure_ascii=False).encode() + b"\n")
+                self._write(own)
                 _flush_folder(self.path.parent)
                 return
             self._require(first, json.loads(json.dumps(header)))
@@ -101,7 +102,7 @@ class Checkpoint:
     def _require(self, first: bytes, expected: Mapping[str, Any]) -> None:
         try:
             found = json.loads(first)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict) or "deepterms_checkpoint" not in found:
             raise CheckpointMismatch(f"{self.path} is no checkpoint of deepterms; pass the path of another file")

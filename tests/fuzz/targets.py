@@ -24,6 +24,7 @@ from PIL import Image
 
 import deepterms as dt
 from deepterms.backpressure import Backpressure
+from deepterms.checkpoint import Checkpoint
 from deepterms.concrete import index_path, read_meta
 from deepterms.documents import bulk_lines, check_batch, decode_vector
 from deepterms.engines import Cluster, reason
@@ -256,6 +257,22 @@ def _ids(content: bytes) -> None:
                 _legible(error)
 
 
+def _checkpoint(content: bytes) -> None:
+    """A file is read as a checkpoint, or left as it is."""
+    with _folder() as folder:
+        path = folder / "sent"
+        path.write_bytes(content)
+        try:
+            with Checkpoint(path, owner=OWNER) as checkpoint:
+                checkpoint.record("0" * 32, documents=3)
+        except DeepTermsError:
+            assert path.read_bytes() == content
+            raise
+        with Checkpoint(path, owner=OWNER) as again:
+            assert again.holds("0" * 32)
+            assert again.acknowledged >= 3
+
+
 def _whitening(content: bytes) -> None:
     with _folder() as folder:
         (folder / "whitening.npz").write_bytes(content)
@@ -320,8 +337,12 @@ FILTERS: tuple[Any, ...] = (
     {"prefix": {"metadata.tags": {"value": "x"}}},
 )
 
+OWNER = {"index": "holidays", "encoder": ENCODER.spec()}
+CHECKPOINT = json.dumps({"deepterms_checkpoint": 1, **OWNER}).encode() + b"\n" + b"a" * 32 + b" 1000\n"
+
 TARGETS: dict[str, Target] = {
     "bulk-answers": _of_json(_bulk, BULK, REFUSED),
+    "checkpoints": _of_bytes(_checkpoint, CHECKPOINT, CHECKPOINT[:-9], CHECKPOINT[:40], b""),
     "documents": _of_json(_documents, [["a", {"year": 1}], ["b", {}]], ["../_all", "a?b=c", '"}', "\n", "$(x)"]),
     "encoder-specs": _of_json(_spec, ENCODER.spec()),
     "engine-versions": _of_json(_engine, VERSION),
