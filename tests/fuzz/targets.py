@@ -30,6 +30,7 @@ from deepterms.documents import bulk_lines, check_batch, decode_vector
 from deepterms.engines import Cluster, reason
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
+from deepterms.features.embeddings import EmbeddingFolder
 from deepterms.filters import compile_filter
 from deepterms.layouts import LAYOUTS
 from deepterms.versions import engine_of, version_conflict
@@ -246,6 +247,27 @@ def _store_failures(content: bytes) -> None:
     _store(**{"failures.jsonl": content})
 
 
+def _embeddings(features: bytes, items: bytes) -> None:
+    with _folder() as folder:
+        for name, content in (("img_emb/img_emb_0.npy", features), ("metadata/metadata_0.parquet", items)):
+            (folder / name).parent.mkdir()
+            (folder / name).write_bytes(content)
+        embeddings = EmbeddingFolder.open(folder)
+        rows = 0
+        for batch in embeddings.batches(rows=3):
+            json.dumps(batch.items, allow_nan=False)
+            rows += len(batch.ids)
+        assert rows == len(embeddings)
+
+
+def _embedding_features(content: bytes) -> None:
+    _embeddings(content, ITEMS)
+
+
+def _embedding_items(content: bytes) -> None:
+    _embeddings(_npy(FEATURES), content)
+
+
 def _ids(content: bytes) -> None:
     with _folder() as folder:
         (folder / "x.npy").write_bytes(_npy(FEATURES))
@@ -344,6 +366,8 @@ TARGETS: dict[str, Target] = {
     "bulk-answers": _of_json(_bulk, BULK, REFUSED),
     "checkpoints": _of_bytes(_checkpoint, CHECKPOINT, CHECKPOINT[:-9], CHECKPOINT[:40], b""),
     "documents": _of_json(_documents, [["a", {"year": 1}], ["b", {}]], ["../_all", "a?b=c", '"}', "\n", "$(x)"]),
+    "embedding-features": _of_bytes(_embedding_features, _npy(FEATURES), _npy(np.float32(1))),
+    "embedding-items": _of_bytes(_embedding_items, ITEMS, _parquet(key=["a", "b", None, "d"], similarity=[0.5] * 4)),
     "encoder-specs": _of_json(_spec, ENCODER.spec()),
     "engine-versions": _of_json(_engine, VERSION),
     "error-bodies": _of_json(_reason, REFUSED["error"], "text"),

@@ -67,7 +67,7 @@ class EmbeddingFolder:
                 raise FeatureStoreError(f"{folder} lacks the {lacking[0]} file of part {number}; copy it again")
             features_path, items_path = names[".npy"][number], names[".parquet"][number]
             array, rows = memory_mapped(features_path), parquet_rows(items_path)
-            dimensions = dimensions or array.shape[-1]
+            dimensions = dimensions or (array.shape[-1] if array.ndim else 0)
             if array.dtype.kind != "f" or array.shape != (rows, dimensions):
                 raise FeatureStoreError(
                     f"{features_path} holds {array.dtype} {array.shape}; expected floats ({rows}, {dimensions})"
@@ -94,7 +94,7 @@ class EmbeddingFolder:
         """
         if rows < 1:
             raise InvalidInput(f"rows is {rows}; expected 1 or more")
-        for features_path, items_path, _ in self.parts:
+        for features_path, items_path, count in self.parts:
             array, start = memory_mapped(features_path), 0
             number = features_path.stem.rpartition("_")[2]
             for found in parquet_batches(items_path, rows=rows):
@@ -102,6 +102,8 @@ class EmbeddingFolder:
                 ids = [_id(row, f"{number}/{at}") for at, row in enumerate(found, start)]
                 yield FeatureBatch(ids, features, [_item(row) for row in found])
                 start += len(found)
+            if start != count:
+                raise FeatureStoreError(f"{items_path} is damaged: it announces {count} rows and holds {start}")
 
 
 def _id(row: Mapping[str, Any], place: str) -> str:
