@@ -1,0 +1,54 @@
+"""A cluster of three nodes for the tests that hurt it, and the table of what they saw."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.clusters.trio import Trio, running_trio
+from tests.faults.workload import Tally
+
+_TALLIES: dict[str, Tally] = defaultdict(Tally)
+
+# How often each fault is made; the table in the README has more rounds than a run of all tests.
+ROUNDS = int(os.environ.get("DEEPTERMS_FAULT_ROUNDS", "1"))
+
+
+@pytest.fixture(scope="session")
+def trio() -> Iterator[Trio]:
+    logging.getLogger("opensearch").setLevel(logging.CRITICAL)  # a traceback for each request that a fault costs
+    with running_trio() as running:
+        yield running
+
+
+@pytest.fixture(params=range(ROUNDS))
+def seed(request: pytest.FixtureRequest) -> int:
+    """A number for the documents and for when things happen, another in each round."""
+    return int(request.param)
+
+
+@pytest.fixture
+def judged() -> Callable[[str, Tally], None]:
+    """Puts what became of a fault into the table, and fails the test if anything was lost or wrong."""
+
+    def judge(fault: str, tally: Tally) -> None:
+        _TALLIES[fault] += tally
+        assert (tally.lost, tally.wrong, tally.remarks) == (0, 0, [])
+        assert tally.acknowledged > 0
+
+    return judge
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _TALLIES:
+        return
+    terminalreporter.section("faults")
+    columns = ("times", "acknowledged", "lost", "wrong", "searches", "partial", "errors", "refused")
+    terminalreporter.line(f"| fault | {' | '.join(columns)} |")
+    terminalreporter.line("|---" * (1 + len(columns)) + "|")
+    for fault, tally in _TALLIES.items():
+        terminalreporter.line(f"| {fault} | {' | '.join(f'{getattr(tally, column):,}' for column in columns)} |")

@@ -1,0 +1,165 @@
+"""Nodes are killed and cut off, disks fill up, clients die: nothing acknowledged is lost, and no score is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deepterms as dt
+from deepterms import ingest
+from deepterms.checkpoint import Checkpoint, piece_hash
+from deepterms.documents import check_batch
+from deepterms.errors import ClusterError
+from deepterms.ingest import Ingest
+from tests.clusters.trio import Trio, wait_until
+from tests.faults.killed_client import DOCUMENTS_A_PIECE
+from tests.faults.workload import ENCODER, Documents, Tally, Workload
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+Judge = Callable[[str, Tally], None]
+CLIENT_KILLS = 20
+
+
+@pytest.mark.parametrize("victim", ["data node", "cluster manager"])
+def test_a_node_is_killed(trio: Trio, judged: Judge, seed: int, victim: str) -> None:
+    work = Workload(trio.client, f"killed-{seed}", seed=seed)
+    trio.settled()
+    node = trio.manager() if victim == "cluster manager" else trio.other()
+    with work.running():
+        work.wait_for_progress()
+        trio.kill(node)
+        work.wait_for_progress()
+        trio.start(node)
+        trio.settled()
+    judged(f"`kill -9` of {'the elected' if victim == 'cluster manager' else 'a'} {victim}", work.verdict())
+
+
+@pytest.mark.parametrize("victim", ["data node", "cluster manager"])
+def test_a_node_is_cut_off(trio: Trio, judged: Judge, seed: int, victim: str) -> None:
+    work = Workload(trio.client, f"cut-{seed}", seed=seed)
+    trio.settled()
+    node = trio.manager() if victim == "cluster manager" else trio.other()
+    with work.running():
+        work.wait_for_progress()
+        trio.cut_off(node)
+        try:
+            work.wait_for_progress()
+        finally:
+            trio.reconnect(node)
+        trio.settled()
+        work.wait_for_progress()
+    judged(
+        f"network partition: {'the elected' if victim == 'cluster manager' else 'a'} {victim} cut off", work.verdict()
+    )
+
+
+def test_a_shard_without_any_copy_is_flagged(trio: Trio, judged: Judge, seed: int) -> None:
+    documents = Documents("s", 500, seed=seed)
+    index = dt.SurrogateIndex.create(trio.client, f"lonely-{seed}", encoder=ENCODER, shards=3, replicas=0)
+    tally = Tally(times=1, acknowledged=index.add(documents.ids, documents.rows).indexed)
+    index.refresh()
+    trio.settled()
+    node = trio.other()
+    trio.kill(node)
+    wait_until(lambda: trio.client.cluster.health()["number_of_nodes"] == 2, "the killed node is still there")
+    for query, row in enumerate(documents.queries):
+        hits = index.search(row, k=500, rerank=0)
+        tally.searches += 1
+        tally.partial += hits.partial
+        tally.wrong += len(documents.judge(hits, query, exact=False)) + (not hits.partial)
+    with pytest.raises(ClusterError, match="did not answer while documents were counted"):
+        index.count()
+    with pytest.raises(ClusterError):
+        index.reconcile(documents.ids)
+    trio.start(node)
+    trio.settled()
+    tally.lost = index.reconcile(documents.ids).missing_count
+    assert index.count() == tally.acknowledged
+    index.drop()
+    judged("`kill -9` of the only node with a copy", tally)
+
+
+def test_the_disks_are_full(trio: Trio, judged: Judge, seed: int) -> None:
+    work = Workload(trio.client, f"full-{seed}", seed=seed)
+    trio.settled()
+    with work.running():
+        work.wait_for_progress()
+        _leave_free(trio, "100000gb")  # more than there is
+        try:
+            wait_until(lambda: _blocked(trio, work), "the flood-stage block does not come")
+            seen = len(work.acknowledged)
+            time.sleep(2)
+            assert len(work.acknowledged) - seen <= 2 * 10  # what was under way
+        finally:
+            _leave_free(trio, "1mb")
+        wait_until(lambda: not _blocked(trio, work), "the flood-stage block does not go")
+        work.wait_for_progress()
+    _leave_free(trio, None)
+    judged("full disk: flood-stage block, then space again", work.verdict())
+
+
+def test_the_client_is_killed_twenty_times(
+    trio: Trio, judged: Judge, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Workload(trio.client, f"client-{seed}", seed=seed)
+    index, documents, path = work.moving, work.documents, str(tmp_path / "checkpoint")
+    generator = np.random.default_rng(seed)
+    arguments = [",".join(trio.urls), index.name, path, str(seed + 1)]
+    told = 0  # documents that the clients said were acknowledged before they died
+    for _ in range(CLIENT_KILLS):
+        with subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.killed_client", *arguments], stdout=subprocess.PIPE, text=True
+        ) as client:
+            assert client.stdout is not None
+            said = 0
+            for _ in range(int(generator.integers(1, 12)) + told // DOCUMENTS_A_PIECE):
+                said += int(client.stdout.readline())  # fails if the client has ended by itself
+            time.sleep(generator.uniform(0, 0.03))
+            client.kill()
+            told = max(told, said)
+    held = _held(index, documents, path)
+    assert told <= len(held) < len(documents.ids)
+    assert not index.reconcile(held).missing_count
+    monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", DOCUMENTS_A_PIECE)
+    report = index.add_batches([(documents.ids, documents.rows, None)], checkpoint=path)
+    assert report == dt.IndexReport(len(documents.ids), skipped=len(held))
+    assert index.reconcile(documents.ids).equal
+    work.acknowledged.update(documents.ids)
+    work.tally.times = CLIENT_KILLS
+    judged("client killed, run again with its checkpoint", work.verdict())
+
+
+def _held(index: dt.SurrogateIndex, documents: Documents, path: str) -> list[str]:
+    """Ids of the documents that a checkpoint says are acknowledged."""
+    held: list[str] = []
+    with Checkpoint(path, owner=Ingest(index).owner()) as checkpoint:
+        for start in range(0, len(documents.ids), DOCUMENTS_A_PIECE):
+            piece = slice(start, start + DOCUMENTS_A_PIECE)
+            batch = check_batch(documents.ids[piece], documents.rows[piece], None, encoder=ENCODER)
+            if checkpoint.holds(piece_hash(batch)):
+                held += batch.ids
+        assert len(held) == checkpoint.acknowledged
+    return held
+
+
+def _leave_free(trio: Trio, space: str | None) -> None:
+    """Let a disk count as full from so much free space on."""
+    marks = dict.fromkeys(("low", "high", "flood_stage"), space)
+    settings = {f"cluster.routing.allocation.disk.watermark.{mark}": space for mark in marks}
+    settings["cluster.routing.allocation.disk.threshold_enabled"] = None if space is None else "true"
+    settings["cluster.info.update.interval"] = None if space is None else "10s"
+    # Where all disks are full OpenSearch creates no index either, and may take a while to see that they are not.
+    settings["cluster.blocks.create_index"] = None
+    trio.client.cluster.put_settings(body={"persistent": settings, "transient": {"cluster.blocks.create_index": None}})
+
+
+def _blocked(trio: Trio, work: Workload) -> bool:
+    answer = trio.client.indices.get_settings(index=work.moving.name)
+    return any("read_only_allow_delete" in found["settings"]["index"].get("blocks", {}) for found in answer.values())
