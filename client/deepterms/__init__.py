@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from deepterms.checks import Difference, Verification
 from deepterms.deployment import DeploymentReport, deploy
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.spec import encoder_from_spec
+from deepterms.explanation import Explanation, Match
 from deepterms.export import export_features
 from deepterms.index import SurrogateIndex
 from deepterms.memory import MemoryIndex
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
 __all__ = [
     "DeepPermutation",
     "DeploymentReport",
+    "Difference",
     "Encoder",
+    "Explanation",
     "Failure",
     "Hit",
     "Hits",
     "IndexReport",
     "IndexStats",
+    "Match",
     "MemoryIndex",
     "PCAWhitening",
     "PostingList",
@@ -40,6 +45,7 @@ __all__ = [
     "StoredDocument",
     "SurrogateIndex",
     "TermFrequencies",
+    "Verification",
     "deploy",
     "encoder_from_spec",
     "evaluation",

@@ -15,6 +15,7 @@ from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput, RequestRefused
 from deepterms.index_pipeline import index_pipeline
 from deepterms.layouts import Layout, layout_named
+from deepterms.vectors import StoreVectors, vector_type
 
 __all__ = ["IndexMeta", "create_concrete", "delete_concrete", "index_meta", "index_path", "read_meta"]
 
@@ -68,14 +69,14 @@ def read_meta(meta: Any, *, name: str) -> IndexMeta:
 
 
 def index_meta(
-    *, layout: Layout, encoder: Encoder, store_vectors: bool, extractor: Mapping[str, Any]
+    *, layout: Layout, encoder: Encoder, store_vectors: StoreVectors | None, extractor: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What an index says of itself in its mapping, under ``_meta.deepterms``."""
     return {
         "layout": layout.name,
         "version": layout.version,
         "encoder": encoder.spec(),
-        "vectors": "float32" if store_vectors else None,
+        "vectors": vector_type(store_vectors),
         "extractor": dict(extractor),
     }
 
@@ -106,7 +107,7 @@ def create_concrete(
     _require_template(cluster, layout, concrete)
     meta = mappings["_meta"]["deepterms"]
     pipeline = index_pipeline(
-        encoder_from_spec(meta["encoder"]), layout=layout, store_vectors=meta["vectors"] is not None
+        encoder_from_spec(meta["encoder"]), layout=layout, store_vectors=vector_type(meta["vectors"])
     )
     own = dict(settings)
     if pipeline is not None:

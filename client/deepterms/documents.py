@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,21 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError
 
 from deepterms.encoders.encoder import Encoder, as_features, unusable_rows
-from deepterms.errors import ClusterError, EncoderMismatch, InvalidInput
+from deepterms.errors import EncoderMismatch, InvalidInput
 from deepterms.results import Failure, Revision
 from deepterms.terms import TermFrequencies
+from deepterms.vectors import StoreVectors, encode_vectors, vector_type
 
-__all__ = [
-    "Batch",
-    "BulkLine",
-    "bulk_lines",
-    "check_batch",
-    "condition",
-    "decode_vector",
-    "encode_vector",
-    "normalise_rows",
-    "usable_documents",
-]
+__all__ = ["Batch", "BulkLine", "bulk_lines", "check_batch", "condition", "usable_documents"]
 
 MAX_ID_BYTES = 512  # of both engines
 
@@ -176,11 +166,12 @@ def _unusable_terms(terms: TermFrequencies, encoder: Encoder) -> dict[int, str]:
     return dict.fromkeys(empty.tolist(), "the document has no codeword")
 
 
-def bulk_lines(batch: Batch, terms: TermFrequencies, *, store_vectors: bool) -> list[BulkLine]:
+def bulk_lines(batch: Batch, terms: TermFrequencies, *, store_vectors: StoreVectors | None) -> list[BulkLine]:
     """The (action, source) lines that index a batch; the action names the id, the source is JSON text."""
     rendered, vectors = terms.to_json(), [""] * len(terms)
-    if store_vectors and not isinstance(batch.content, TermFrequencies):
-        vectors = [f',"vector":"{encode_vector(row)}"' for row in normalise_rows(batch.content)]
+    stored = vector_type(store_vectors)
+    if stored is not None and not isinstance(batch.content, TermFrequencies):
+        vectors = [f',"vector":"{text}"' for text in encode_vectors(batch.content, stored)]
     return [
         (
             {"index": {"_id": identifier, **condition(batch.revisions[row] if batch.revisions else None)}},
@@ -197,30 +188,6 @@ def condition(revision: Revision | None) -> dict[str, int]:
 
 def _metadata_member(metadata: dict[str, Any]) -> str:
     return f',"metadata":{json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))}' if metadata else ""
-
-
-def normalise_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of float32 (N, D) scaled to L2 norm 1; the norm is taken in float64, so that huge rows do not overflow."""
-    norms: NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
-    scaled: NDArray[np.float32] = (features / norms[:, np.newaxis]).astype(np.float32)
-    return scaled
-
-
-def encode_vector(vector: NDArray[np.float32]) -> str:
-    """Base64 of little-endian float32: what the field ``vector`` holds."""
-    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode("ascii")
-
-
-def decode_vector(text: str) -> NDArray[np.float32]:
-    """The inverse of `encode_vector`: float32 (D,). Engines leave the padding out where they return doc values.
-
-    Raises:
-        ClusterError: the text is no vector; something else than deepterms wrote the document.
-    """
-    try:
-        return np.frombuffer(base64.b64decode(text + "=" * (-len(text) % 4)), dtype="<f4").astype(np.float32)
-    except ValueError as error:  # binascii.Error is one
-        raise ClusterError(f"a stored vector is not base64 of little-endian float32: {error}") from error
 
 
 def _first_sentence(error: Exception) -> str:

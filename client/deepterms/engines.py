@@ -5,8 +5,10 @@ The only module that knows the two client libraries. Neither is imported unless 
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +18,12 @@ from deepterms.bulk import BulkAnswer, send_all
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRefused, UnsupportedEngine
 from deepterms.versions import Engine, engine_of, version_conflict
 
-__all__ = ["Cluster", "Engine", "incomplete", "reason"]
+__all__ = ["Cluster", "Engine", "incomplete", "reason", "refusal"]
+
+POINT_IN_TIME_KEPT = "5m"  # between two pages
+
+CLAUSE_LIMIT = "indices.query.bool.max_clause_count"
+DEFAULT_CLAUSES = 1_024  # of OpenSearch, where the setting cannot be read
 
 # What a path may hold: names arrive escaped (%), and lists of them have commas and stars.
 _PATH_SAFE = "/%,*!$&'()+;=:@~"
@@ -52,6 +59,7 @@ class Cluster:
         self.client = client
         self.backpressure = backpressure or Backpressure()
         self._library = known.pop()
+        self._clause_limit: int | None = None
 
     def __repr__(self) -> str:
         return f"Cluster({self._library} client)"
@@ -97,6 +105,77 @@ class Cluster:
             raise _not_json(answer)
         return answer
 
+    def search_many(self, bodies: Sequence[Mapping[str, Any]], *, index: str) -> list[dict[str, Any]]:
+        """Send several searches of one index as one request; the answers in their order.
+
+        The answer to a search that failed has an ``error`` and a ``status`` in place of hits; `refusal` makes it an
+        exception.
+
+        Raises:
+            ClusterUnreachable: no answer.
+            RequestRefused: the request as a whole was refused.
+        """
+        lines = "".join(f"{{}}\n{json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n" for body in bodies)
+        answer = self.request("POST", f"/{quote(index, safe='')}/_msearch", body=lines)
+        return list(answer["responses"])
+
+    @contextmanager
+    def point_in_time(self, index: str) -> Iterator[str]:
+        """The id of a view of an index as it is now: what is written later does not show in searches that name it.
+
+        Raises:
+            UnsupportedEngine: OpenSearch before 2.4, or Elasticsearch before 7.10.
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
+        self.engine.require_point_in_time()
+        opensearch = self.engine.name == "opensearch"
+        path = f"/{quote(index, safe='')}/_search/point_in_time" if opensearch else f"/{quote(index, safe='')}/_pit"
+        answer = self.request("POST", path, params={"keep_alive": POINT_IN_TIME_KEPT})
+        identifier = str(answer["pit_id" if opensearch else "id"])
+        try:
+            yield identifier
+        finally:
+            if opensearch:
+                self.request("DELETE", "/_search/point_in_time", body={"pit_id": [identifier]})
+            else:
+                self.request("DELETE", "/_pit", body={"id": identifier})
+
+    def check_clauses(self, count: int) -> None:
+        """Refuse a query that the engine would refuse for its number of clauses.
+
+        The limit is read once; again before a query is refused, since it can be raised while the cluster runs.
+        Elasticsearch from 8.1 on computes its own from its heap, at least 1,024, and tells nobody: what it refuses is
+        explained in the `RequestRefused`.
+
+        Raises:
+            InvalidInput: too many; names the setting.
+            ClusterUnreachable: no answer.
+        """
+        if self._clause_limit is None:
+            self._clause_limit = self._read_clause_limit()
+        if count > self._clause_limit:
+            self._clause_limit = self._read_clause_limit()
+        if count > self._clause_limit:
+            raise InvalidInput(
+                f"the query has {count} clauses, and the cluster allows {self._clause_limit}; raise the cluster "
+                f"setting {CLAUSE_LIMIT}, or ask with less effort (about {self._clause_limit / count:.2f}), a smaller "
+                "top_k or a smaller filter"
+            )
+
+    def _read_clause_limit(self) -> int:
+        try:
+            if self.engine.name == "elasticsearch" and self.engine.version >= (8, 1, 0):
+                return sys.maxsize
+            answer = self.request("GET", "/_cluster/settings", params={"include_defaults": True, "flat_settings": True})
+        except RequestRefused as error:
+            if error.status == 429 or error.status >= 500:
+                raise
+            return sys.maxsize  # who may only search may not read settings; the engine refuses what is too much
+        for level in ("transient", "persistent", "defaults"):
+            if CLAUSE_LIMIT in answer.get(level, {}):
+                return int(answer[level][CLAUSE_LIMIT])
+        return DEFAULT_CLAUSES
+
     def bulk(
         self, actions: Iterable[tuple[dict[str, Any], str | None]], *, index: str, took: set[str] | None = None
     ) -> list[tuple[str, str]]:
@@ -136,7 +215,10 @@ class Cluster:
 
     def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
         try:
-            return self.client.transport.perform_request(method, path, params=dict(params) or None, body=body)
+            headers = {"content-type": "application/x-ndjson"} if isinstance(body, str) else None
+            return self.client.transport.perform_request(
+                method, path, headers=headers, params=dict(params) or None, body=body
+            )
         except Exception as error:
             raise self._translate(error) from error
 
@@ -197,6 +279,12 @@ def _refused(status: int, body: Any) -> ClusterError:
     conflict = version_conflict(why)
     if conflict is not None:
         return UnsupportedEngine(conflict)
+    if "too_many_clauses" in why or "too_many_nested_clauses" in why or "maxClauseCount" in why:
+        # Elasticsearch from 8.1 on (SearchUtils.java): heap in MB · 64 / search threads, at least 1,024.
+        why += (
+            f". Ask with less effort, a smaller top_k or a smaller filter; or raise {CLAUSE_LIMIT} (OpenSearch), or "
+            "give the nodes more heap, from which Elasticsearch computes its limit"
+        )
     return RequestRefused(f"the cluster refused the request (HTTP {status}): {why}", status=status, body=body)
 
 
@@ -207,6 +295,13 @@ def _not_json(what: str | bytes) -> ClusterError:
 def _cut(text: Any) -> str:
     whole = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
     return whole if len(whole) <= LONGEST_TEXT else f"{whole[:LONGEST_TEXT]}…"
+
+
+def refusal(answer: Mapping[str, Any]) -> ClusterError | None:
+    """The error of one answer of `Cluster.search_many`; None for one that is not an error."""
+    if "error" not in answer:
+        return None
+    return _refused(int(answer.get("status", 500)), answer)
 
 
 def reason(error: Any) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.documents import decode_vector
 from deepterms.errors import InvalidInput
 from deepterms.index import SurrogateIndex
 from deepterms.pages import hit_pages
+from deepterms.vectors import decode_vector
 
 if TYPE_CHECKING:
     from deepterms.features import FeatureStore
@@ -42,7 +42,8 @@ def export_features(
     """
     from deepterms.features import write_store
 
-    if not index.stores_vectors:
+    stored = index.vectors
+    if stored is None:
         raise InvalidInput(f"the index {index.name!r} stores no vectors, so there is nothing to export")
 
     def batches() -> Iterator[tuple[list[str], NDArray[np.float32], list[str]]]:
@@ -51,7 +52,12 @@ def export_features(
             hits = [hit for hit in page if hit.get("fields", {}).get("vector")]
             paths = [str(hit.get("_source", {}).get("metadata", {}).get("path", hit["_id"])) for hit in hits]
             if hits:
-                vectors = np.stack([decode_vector(hit["fields"]["vector"][0]) for hit in hits])
+                vectors = np.stack(
+                    [
+                        decode_vector(hit["fields"]["vector"][0], stored, dimensions=index.encoder.dimensions)
+                        for hit in hits
+                    ]
+                )
                 yield [hit["_id"] for hit in hits], vectors, paths
             if on_progress is not None:
                 on_progress(len(page))

@@ -22,6 +22,7 @@ from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Failure, IndexReport, Revision
 from deepterms.terms import TermFrequencies
+from deepterms.vectors import VectorType
 
 __all__ = ["DEFAULT_THREADS", "DOCUMENTS_PER_BULK", "DocumentBatch", "Ingest", "Target"]
 
@@ -36,7 +37,7 @@ class Target(Protocol):
     cluster: Cluster
     name: str
     encoder: Encoder
-    stores_vectors: bool
+    vectors: VectorType | None
     concrete: frozenset[str]
 
     def reopen(self) -> bool:
@@ -140,7 +141,7 @@ class Ingest:
                 yield batch, encoder
 
     def _lines(self, batch: Batch, encoder: Encoder) -> list[BulkLine]:
-        return bulk_lines(batch, batch.terms(encoder), store_vectors=self.target.stores_vectors)
+        return bulk_lines(batch, batch.terms(encoder), store_vectors=self.target.vectors)
 
     def _index(self, batch: Batch, encoder: Encoder, lines: list[BulkLine]) -> IndexReport:
         """Send a batch; again if it turns out to have been encoded for an index that the name no longer points to."""

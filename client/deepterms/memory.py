@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.documents import Batch, check_batch, normalise_rows, usable_documents
+from deepterms.documents import Batch, check_batch, usable_documents
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.errors import InvalidInput
+from deepterms.explanation import Explanation, explain
 from deepterms.filters import Predicate, compile_filter
 from deepterms.postings import SEGMENT_DOCUMENTS, Segment
+from deepterms.queries import largest_components
 from deepterms.reconciliation import Reconciliation, reconcile_with
-from deepterms.rerank import NO_VECTOR, rerank_window
+from deepterms.rerank import NO_VECTOR, FeatureSource, cosines
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
+from deepterms.searches import SearchOptions, above, chosen_fields
 from deepterms.statistics import stats_of_counts
 from deepterms.terms import TermFrequencies
+from deepterms.vectors import StoreVectors, VectorType, normalise_rows, round_trip, vector_type
 
 __all__ = ["MemoryIndex"]
 
@@ -34,15 +39,21 @@ class MemoryIndex:
 
     Args:
         encoder: for documents and queries.
-        store_vectors: keep the descriptors (4·D bytes a document) for exact re-ranking.
+        store_vectors: keep the descriptors (4·D bytes a document) for exact re-ranking; ``"int8"`` keeps what an
+            int8 index has left of them, in float32.
     """
 
-    def __init__(self, encoder: Encoder, *, store_vectors: bool = True) -> None:
+    def __init__(self, encoder: Encoder, *, store_vectors: StoreVectors = True) -> None:
         self.encoder = encoder
-        self.stores_vectors = store_vectors
+        self.vectors = vector_type(store_vectors)
         self._segments: list[Segment] = []
-        self._open = _OpenSegment(store_vectors=store_vectors)
+        self._open = _OpenSegment(self.vectors)
         self._places: dict[str, int] = {}  # id → segment number · SEGMENT_DOCUMENTS + row
+
+    @property
+    def stores_vectors(self) -> bool:
+        """Whether descriptors are kept."""
+        return self.vectors is not None
 
     def __repr__(self) -> str:
         return f"MemoryIndex({self.encoder}, {self.count()} documents)"
@@ -73,26 +84,87 @@ class MemoryIndex:
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
         rerank: int | None = None,
+        rerank_from: FeatureSource | None = None,
+        effort: float = 1.0,
+        min_score: float | None = None,
+        fields: Sequence[str] | None = None,
     ) -> Hits:
         """The documents nearest to a descriptor. As `SurrogateIndex.search`; for filters see `compile_filter`."""
-        query = as_features(feature, dimensions=self.encoder.dimensions)
-        if len(query) != 1:
-            raise InvalidInput(f"search takes one feature; got {len(query)}. Call it for each")
-        return self._search(self.encoder.encode_queries(query), query, k=k, filter=filter, rerank=rerank)
+        options = SearchOptions(k, filter, rerank, rerank_from, effort, min_score, fields)
+        query = self._one(feature)
+        return self._search(self.encoder.encode_queries(query), query, options)
+
+    def search_many(
+        self,
+        features: ArrayLike,
+        *,
+        k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        rerank: int | None = None,
+        rerank_from: FeatureSource | None = None,
+        effort: float = 1.0,
+        min_score: float | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[Hits]:
+        """`search` for each of (N, D). As `SurrogateIndex.search_many`."""
+        options = SearchOptions(k, filter, rerank, rerank_from, effort, min_score, fields)
+        array = as_features(features, dimensions=self.encoder.dimensions)
+        found = []
+        for row in range(len(array)):
+            query = array[row : row + 1]
+            try:
+                found.append(self._search(self.encoder.encode_queries(query), query, options))
+            except InvalidInput as error:
+                found.append(Hits((), partial=True, error=str(error)))
+        return found
+
+    def search_all(
+        self,
+        feature: ArrayLike,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        effort: float = 1.0,
+        min_score: float | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Iterator[Hit]:
+        """Every document that shares a codeword with a descriptor. As `SurrogateIndex.search_all`."""
+        k = max(1, self.count())
+        return iter(
+            self.search(feature, k=k, filter=filter, rerank=0, effort=effort, min_score=min_score, fields=fields)
+        )
 
     def search_by_id(
-        self, id: str, *, k: int = 10, filter: Mapping[str, Any] | None = None, rerank: int | None = None
+        self,
+        id: str,
+        *,
+        k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        rerank: int | None = None,
+        rerank_from: FeatureSource | None = None,
+        effort: float = 1.0,
+        min_score: float | None = None,
+        fields: Sequence[str] | None = None,
     ) -> Hits:
         """The documents nearest to one in the index, without that one. As `SurrogateIndex.search_by_id`."""
-        place = self._places.get(id)
-        if place is None:
-            raise InvalidInput(f"no document {id!r} in this index")
-        segment, row = self._at(place)
-        vector = segment.vector_of(row)
-        query = None if vector is None else vector[np.newaxis]
+        options = SearchOptions(k + 1, filter, rerank, rerank_from, effort, min_score, fields)
+        segment, row = self._known(id)
+        if rerank_from is not None:
+            query: NDArray[np.float32] | None = self._one(rerank_from.features_of([id]))
+        else:
+            vector = segment.vector_of(row)
+            query = None if vector is None else vector[np.newaxis]
         terms = segment.terms_of(row) if query is None else self.encoder.encode_queries(query)
-        hits = self._search(terms, query, k=k + 1, filter=filter, rerank=rerank)
-        return Hits(tuple(hit for hit in hits if hit.id != id)[:k])
+        hits = self._search(terms, query, options)
+        return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[:k])
+
+    def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
+        """Which codewords a document shares with a descriptor. As `SurrogateIndex.explain`."""
+        SearchOptions(effort=effort)
+        segment, row = self._known(id)
+        asked = largest_components(self.encoder.encode_queries(self._one(feature)), effort)
+        ((components, weights),) = asked.rows()
+        score = float(segment.scores(components, weights)[row])
+        return explain(id, query=asked, document=segment.terms_of(row), engine_score=score)
 
     def get(self, id: str) -> StoredDocument | None:
         """One document as the index holds it, or None."""
@@ -178,13 +250,15 @@ class MemoryIndex:
         """Add documents that are new and at most a segment."""
         if len(self._open) + len(ids) > SEGMENT_DOCUMENTS:
             self._segments.append(self._open.segment())
-            self._open = _OpenSegment(store_vectors=self.stores_vectors)
+            self._open = _OpenSegment(self.vectors)
         first = len(self._segments) * SEGMENT_DOCUMENTS + len(self._open)
         if isinstance(content, TermFrequencies):
             vectors = np.full((len(ids), self.encoder.dimensions), np.nan, dtype=np.float32)  # NaN: no vector
             self._open.append(ids, vectors, metadata, content)
         else:
-            self._open.append(ids, normalise_rows(content), metadata, self.encoder.encode(content))
+            self._open.append(
+                ids, round_trip(content, self.vectors or "float32"), metadata, self.encoder.encode(content)
+            )
         self._places.update(zip(ids, range(first, first + len(ids)), strict=True))
 
     def _forget(self, ids: Sequence[str]) -> None:
@@ -204,38 +278,45 @@ class MemoryIndex:
         number, row = divmod(place, SEGMENT_DOCUMENTS)
         return (self._segments[number] if number < len(self._segments) else self._open.segment()), row
 
-    def _search(
-        self,
-        terms: TermFrequencies,
-        query: NDArray[np.float32] | None,
-        *,
-        k: int,
-        filter: Mapping[str, Any] | None,
-        rerank: int | None,
-    ) -> Hits:
-        window = rerank_window(k=k, rerank=rerank, stores_vectors=self.stores_vectors)
-        accepts = None if filter is None else compile_filter(filter)
-        ((components, weights),) = terms.rows()
+    def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
+        """One feature as (1, D)."""
+        query = as_features(feature, dimensions=self.encoder.dimensions)
+        if len(query) != 1:
+            raise InvalidInput(f"one feature is expected here; got {len(query)}. search_many takes several")
+        return query
+
+    def _known(self, id: str) -> tuple[Segment, int]:
+        place = self._places.get(id)
+        if place is None:
+            raise InvalidInput(f"no document {id!r} in this index")
+        return self._at(place)
+
+    def _search(self, terms: TermFrequencies, query: NDArray[np.float32] | None, options: SearchOptions) -> Hits:
+        window = options.window(stores_vectors=self.stores_vectors) if query is not None else 0
+        accepts = None if options.filter is None else compile_filter(options.filter)
+        ((components, weights),) = largest_components(terms, options.effort).rows()
         candidates: list[Candidate] = []
         for segment in self._all_segments():
             scores = segment.scores(components, weights)
             scores[~(segment.live if accepts is None else _accepted(segment, accepts))] = 0
-            candidates += _best(segment, scores, window or k)
-        candidates = sorted(candidates, key=_order)[: window or k]
+            candidates += _best(segment, scores, window or options.k)
+        candidates = sorted(candidates, key=_order)[: window or options.k]
         if window and query is not None:
-            candidates = _by_cosine(candidates, normalise_rows(query)[0])
-        return Hits(
-            tuple(Hit(identifier, -score, segment.metadata[row]) for score, identifier, segment, row in candidates[:k])
+            candidates = _by_cosine(candidates, normalise_rows(query)[0], options.rerank_from)
+        hits = (
+            Hit(identifier, -score, chosen_fields(segment.metadata[row], options.fields))
+            for score, identifier, segment, row in candidates[: options.k]
         )
+        return above(Hits(tuple(hits)), options.min_score)
 
 
 class _OpenSegment:
     """Documents that are still few: kept as given, inverted when a search asks, until a segment is full."""
 
-    def __init__(self, *, store_vectors: bool) -> None:
+    def __init__(self, vectors: VectorType | None) -> None:
         self._ids: list[str] = []
         self._metadata: list[Mapping[str, Any]] = []
-        self._vectors: list[NDArray[np.float32]] | None = [] if store_vectors else None
+        self._vectors: list[NDArray[np.float32]] | None = [] if vectors else None
         self._terms: list[TermFrequencies] = []
         self._segment: Segment | None = None
         self.live: NDArray[np.bool_] = np.ones(SEGMENT_DOCUMENTS, dtype=np.bool_)
@@ -289,9 +370,15 @@ def _best(segment: Segment, scores: NDArray[np.int64], count: int) -> list[Candi
     return [(-float(scores[row]), segment.ids[row], segment, row) for row in rows.tolist()]
 
 
-def _by_cosine(candidates: list[Candidate], query: NDArray[np.float32]) -> list[Candidate]:
+def _by_cosine(
+    candidates: list[Candidate], query: NDArray[np.float32], source: FeatureSource | None
+) -> list[Candidate]:
     """Candidates in the order of their exact cosine with a normalised query (D,)."""
-    reranked: list[Candidate] = []
+    if source is not None and candidates:
+        scores = cosines(query, source, [identifier for _, identifier, _, _ in candidates]).tolist()
+        reranked = [(-score, *candidate[1:]) for score, candidate in zip(scores, candidates, strict=True)]
+        return sorted(reranked, key=_order)
+    reranked = []
     for _, identifier, segment, row in candidates:
         vector = segment.vector_of(row)
         cosine = NO_VECTOR if vector is None else float(np.dot(vector, query))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from scipy import sparse
 
 from deepterms.layouts import Layout
 from deepterms.terms import TermFrequencies
 
-__all__ = ["search_body"]
+__all__ = ["clause_count", "largest_components", "search_body"]
 
 
 def search_body(
@@ -51,3 +55,29 @@ def search_body(
     if rescore is not None:
         body["rescore"] = rescore
     return body
+
+
+def largest_components(terms: TermFrequencies, effort: float) -> TermFrequencies:
+    """A query cut to its largest components; of equal ones those of the lowest number stay.
+
+    Args:
+        terms: of one query, (1, V).
+        effort: the share of its codewords that is kept, above 0 and at most 1, rounded up.
+    """
+    if effort == 1:
+        return terms
+    ((components, weights),) = terms.rows()
+    kept = np.sort(np.argsort(-weights, kind="stable")[: math.ceil(effort * len(weights))])
+    arrays = (weights[kept], components[kept], np.array([0, len(kept)], dtype=np.int32))
+    return TermFrequencies(sparse.csr_array(arrays, shape=(1, terms.vocabulary_size)))
+
+
+def clause_count(query: Mapping[str, Any]) -> int:
+    """How many clauses the engine counts in a query: every one that is not a bool of others."""
+    if set(query) != {"bool"} or not isinstance(query["bool"], Mapping):
+        return 1
+    count = 0
+    for occur in ("must", "filter", "should", "must_not"):
+        inner = query["bool"].get(occur, ())
+        count += sum(map(clause_count, [inner] if isinstance(inner, Mapping) else inner))
+    return count

@@ -1,15 +1,25 @@
-"""Exact re-ranking inside the cluster: a script that computes the cosine of the query and a stored vector."""
+"""Exact re-ranking: a script that computes the cosine of the query and a stored vector, or descriptors held here."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
+from deepterms.vectors import VectorType, normalise_rows
 
-__all__ = ["COSINE_OFFSET", "DEFAULT_RERANK", "NO_VECTOR", "rerank_window", "rescore"]
+__all__ = [
+    "COSINE_OFFSET",
+    "DEFAULT_RERANK",
+    "NO_VECTOR",
+    "FeatureSource",
+    "cosines",
+    "rerank_window",
+    "rescore",
+]
 
 DEFAULT_RERANK = 200  # candidates; for quality against time see the README's table
 
@@ -21,21 +31,47 @@ NO_VECTOR = -1.0  # the cosine that stands for a document that stores none
 CHARACTER_BITS = 15
 QUERY_LEVELS = 2 ** (2 * CHARACTER_BITS - 1) - 1
 
-# One script for both engines. A stored vector is little-endian float32; a document without one comes last, with the
-# cosine −1. The query travels as text: charAt is a primitive read, where each number of a JSON list is an object, and
-# that made the whole search half as fast. 30 bits leave only the rounding of the engine's float32 scores.
-SOURCE = """
-if (doc['vector'].size() == 0) { return 1.0; }
+# One script a type, the same for both engines. A document without a vector comes last, with the cosine −1. The query
+# travels as text: charAt is a primitive read, where each number of a JSON list is an object, and that made the whole
+# search half as fast. 30 bits leave only the rounding of the engine's float32 scores. Elasticsearch's own field for
+# this, an unindexed dense_vector, is not used: it stops at 4,096 dimensions, has another mapping than the layouts that
+# both engines share, and its copy could not be moved between the engines byte by byte.
+_SOURCE = """
+if (doc['vector'].size() == 0) {{ return 1.0; }}
 def stored = doc['vector'].value; byte[] bytes = stored.bytes; int at = stored.offset;
-String query = params.query; int characters = query.length(); double sum = 0;
-for (int i = 0; i < characters; i += 2) {
-  int bits = (bytes[at] & 255) | ((bytes[at + 1] & 255) << 8) | ((bytes[at + 2] & 255) << 16) | (bytes[at + 3] << 24);
+String query = params.query; int characters = query.length(); {before}
+for (int i = 0; i < characters; i += 2) {{
   int component = ((int) query.charAt(i) << 15) + (int) query.charAt(i + 1) - 536870912;
-  sum += component * (double) Float.intBitsToFloat(bits);
-  at += 4;
-}
-return sum * params.scale + 2.0;
+  {add}
+}}
+return {cosine} + 2.0;
 """.strip()
+_FLOAT = (
+    "Float.intBitsToFloat((bytes[at] & 255) | ((bytes[at + 1] & 255) << 8) | ((bytes[at + 2] & 255) << 16) | "
+    "(bytes[at + 3] << 24))"
+)
+SOURCES: Mapping[VectorType, str] = {
+    # Little-endian float32.
+    "float32": _SOURCE.format(
+        before="double sum = 0;",
+        add=f"sum += component * (double) {_FLOAT}; at += 4;",
+        cosine="sum * params.scale",
+    ),
+    # A float32 scale, then sign and magnitude a byte: the sum is a whole number, and exact.
+    "int8": _SOURCE.format(
+        before=f"long sum = 0; double unit = {_FLOAT}; at += 4;",
+        add="int level = bytes[at]; at++; sum += (long) component * (level < 0 ? -128 - level : level);",
+        cosine="sum * params.scale * unit",
+    ),
+}
+
+
+class FeatureSource(Protocol):
+    """Whatever holds descriptors by id on this side, such as a `FeatureStore`."""
+
+    def features_of(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """float32 (len(ids), D), in the order asked for; raises InvalidInput for an id that is not there."""
+        ...
 
 
 def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool) -> int:
@@ -57,23 +93,25 @@ def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool) -> int:
         raise InvalidInput(f"rerank is {rerank}; expected 0 (none) or how many candidates to re-rank")
     if rerank and not stores_vectors:
         raise InvalidInput(
-            "the index stores no vectors, so it cannot re-rank; pass rerank=0, or create it with store_vectors=True"
+            "the index stores no vectors, so it cannot re-rank; pass rerank=0, or rerank_from= a feature store, or "
+            "create it with store_vectors=True"
         )
     return max(rerank, k) if rerank else 0
 
 
-def rescore(query: NDArray[np.float32], *, window: int) -> dict[str, Any]:
+def rescore(query: NDArray[np.float32], *, window: int, vectors: VectorType = "float32") -> dict[str, Any]:
     """The ``rescore`` part of a search body.
 
     Args:
         query: float32 (D,), L2-normalised.
         window: how many candidates of each shard are re-ranked; those beyond it keep score 0.
+        vectors: the type that the index stores.
 
     Returns:
         A body under which a hit scores its cosine with the query plus `COSINE_OFFSET`.
     """
     text, scale = _as_text(query)
-    script = {"lang": "painless", "source": SOURCE, "params": {"query": text, "scale": scale}}
+    script = {"lang": "painless", "source": SOURCES[vectors], "params": {"query": text, "scale": scale}}
     return {
         "window_size": window,
         "query": {
@@ -92,3 +130,21 @@ def _as_text(query: NDArray[np.float32]) -> tuple[str, float]:
     characters[0::2] = numbers >> CHARACTER_BITS
     characters[1::2] = numbers & (2**CHARACTER_BITS - 1)
     return characters.tobytes().decode("utf-16-le"), scale
+
+
+def cosines(query: NDArray[np.float32], source: FeatureSource, ids: Sequence[str]) -> NDArray[np.float64]:
+    """Exact cosines with descriptors that are held here: float64 (len(ids),).
+
+    Args:
+        query: float32 (D,), L2-normalised.
+        source: of the descriptors.
+        ids: of candidates.
+
+    Raises:
+        InvalidInput: the source lacks one of them, or holds descriptors of another length.
+    """
+    features = source.features_of(ids)
+    if features.shape != (len(ids), len(query)):
+        raise InvalidInput(f"rerank_from gave descriptors {features.shape}; expected ({len(ids)}, {len(query)})")
+    products: NDArray[np.float64] = normalise_rows(features).astype(np.float64) @ query.astype(np.float64)
+    return products

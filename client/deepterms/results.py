@@ -43,11 +43,13 @@ class Hits(Sequence[Hit]):
     Attributes:
         took_ms: the engine's own time, in milliseconds.
         partial: True when a shard failed or ran out of time, so that hits may be missing. No score is ever wrong.
+        error: why this query of `search_many` has no hits, if it failed; it is partial then. Empty otherwise.
     """
 
     hits: tuple[Hit, ...]
     took_ms: float = 0.0
     partial: bool = False
+    error: str = ""
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from deepterms.documents import BulkLine, decode_vector
+from deepterms.documents import BulkLine
 from deepterms.encoders.encoder import Encoder, unusable_rows
 from deepterms.results import Failure
+from deepterms.vectors import VectorType, decode_vector
 
 __all__ = ["STORED", "address", "whole_lines"]
 
@@ -25,6 +26,7 @@ def whole_lines(
     keep_terms: bool,
     action: Callable[[Mapping[str, Any]], dict[str, Any]],
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    vectors: VectorType | None = "float32",
 ) -> tuple[list[BulkLine], tuple[Failure, ...]]:
     """The lines of a bulk request that write stored documents as a whole.
 
@@ -34,14 +36,20 @@ def whole_lines(
         keep_terms: take stored terms as they are, since the encoder is the same; else encode the stored vectors.
         action: a hit's action line.
         metadata: id → what replaces the document's own.
+        vectors: the type that both indices store vectors in; their bytes are written as they are.
 
     Returns:
         The lines, and the documents that cannot be written.
     """
-    vectors = [_vector(hit) for hit in hits]
+    texts = [_vector(hit) for hit in hits]
+    stored: VectorType = vectors or "float32"
     encoded = [row for row, hit in enumerate(hits) if not (keep_terms and "terms" in hit["_source"])]
-    reasons = {row: "stores no vector, so its terms cannot be made anew" for row in encoded if vectors[row] is None}
-    features = {row: decode_vector(text) for row in encoded if (text := vectors[row]) is not None}
+    reasons = {row: "stores no vector, so its terms cannot be made anew" for row in encoded if texts[row] is None}
+    features = {
+        row: decode_vector(text, stored, dimensions=encoder.dimensions)
+        for row in encoded
+        if (text := texts[row]) is not None
+    }
     for row, feature in features.items():
         if len(feature) != encoder.dimensions:
             reasons[row] = f"stores a vector of {len(feature)} dimensions; expected {encoder.dimensions}"
@@ -55,7 +63,7 @@ def whole_lines(
     lines: list[BulkLine] = []
     for row, hit in enumerate(hits):
         if row not in reasons:
-            vector = vectors[row]
+            vector = texts[row]
             members = {key: value for key, value in hit["_source"].items() if row not in terms or key != "terms"}
             if metadata is not None:
                 members["metadata"] = metadata[hit["_id"]]

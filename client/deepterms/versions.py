@@ -48,6 +48,12 @@ class Engine:
             raise UnsupportedEngine(f"{self} is too old; {OLDEST}")
         raise UnsupportedEngine(f"{self} does not have the layout {layout.name!r}; it has: {others}")
 
+    def require_point_in_time(self) -> None:
+        """Raise UnsupportedEngine unless this engine can search an index as it was at one moment."""
+        first = (2, 4) if self.name == "opensearch" else (7, 10)
+        if self.version[:2] < first:
+            raise UnsupportedEngine(f"{self} has no point in time, as search_all needs; {first[0]}.{first[1]} has")
+
     @property
     def default_layout(self) -> Layout:
         """The best layout that this engine has.

@@ -26,13 +26,14 @@ import deepterms as dt
 from deepterms.backpressure import Backpressure
 from deepterms.checkpoint import Checkpoint
 from deepterms.concrete import index_path, read_meta
-from deepterms.documents import bulk_lines, check_batch, decode_vector
+from deepterms.documents import bulk_lines, check_batch
 from deepterms.engines import Cluster, reason
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
 from deepterms.features.embeddings import EmbeddingFolder
 from deepterms.filters import compile_filter
 from deepterms.layouts import LAYOUTS
+from deepterms.vectors import decode_vector
 from deepterms.versions import engine_of, version_conflict
 from tests.features.odd_files import photograph
 from tests.unit.fake_server import Answer, Asked, serving
@@ -153,6 +154,7 @@ def _name(content: bytes) -> None:
 
 def _vector(content: bytes) -> None:
     decode_vector(content.decode("latin-1"))
+    decode_vector(content.decode("latin-1"), "int8", dimensions=4)
 
 
 def _bulk(value: Any) -> None:

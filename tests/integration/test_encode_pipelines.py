@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.documents import decode_vector, encode_vector, normalise_rows
 from deepterms.engines import Cluster, reason
 from deepterms.errors import ClusterError, RequestRefused
 from deepterms.layouts import LAYOUTS, Layout, layout_named
+from deepterms.vectors import decode_vector, encode_vector, normalise_rows
 from tests.integration.simulation import simulate
 
 KINDS = ("normal", "tied", "sparse", "negative zero", "denormal", "huge")

@@ -45,6 +45,7 @@ from deepterms.migration.generations import (
 from deepterms.migration.lease import LEASE_SECONDS, Lease
 from deepterms.migration.pinning import await_requests, pinned, unpin
 from deepterms.migration.verification import verify_copy
+from deepterms.vectors import vector_type
 
 __all__ = ["MigrationReport", "drop_old", "layout_called", "migrate", "roll_back"]
 
@@ -110,8 +111,8 @@ def migrate(
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
         name: the alias.
         to: the layout, and its version; default: as now. Its template and pipelines must be deployed.
-        encoder: for a new one, terms are made anew from the stored vectors (which are normalised float32); default: as
-            now, and terms are copied.
+        encoder: for a new one, terms are made anew from the stored vectors (normalised float32, or int8 with its
+            loss); default: as now, and terms are copied.
         shards: of the new index; default: as now.
         drop: delete the old index at the end.
         on_progress: called with the documents done, and the documents in all.
@@ -142,10 +143,11 @@ def migrate(
         raise InvalidInput(
             f"{name!r} stores vectors of {own.dimensions} dimensions; {chosen_encoder} takes another number"
         )
+    vectors = vector_type(meta["vectors"])
     wanted = index_meta(
         layout=layout,
         encoder=chosen_encoder,
-        store_vectors=meta["vectors"] is not None,
+        store_vectors=vectors,
         extractor=meta.get("extractor", {}),
     )
     with Lease(cluster, name, seconds=lease_seconds) as lease:
@@ -162,6 +164,7 @@ def migrate(
             target,
             encoder=chosen_encoder,
             keep_terms=keep_terms,
+            vectors=vectors,
             resume=resume,
             guard=lease.check,
         )
@@ -181,7 +184,13 @@ def migrate(
                         f"delete the new index (deepterms migrate {name} --drop-old) and run this again"
                     )
                 scores = verify_copy(
-                    cluster, state.live, target, encoder=chosen_encoder, layouts=(now, layout), keep_terms=keep_terms
+                    cluster,
+                    state.live,
+                    target,
+                    encoder=chosen_encoder,
+                    layouts=(now, layout),
+                    keep_terms=keep_terms,
+                    vectors=vectors,
                 )
                 lease.check()
                 write_origin(cluster, target, {"from": state.live, "operations": _operations(cluster, target)})

@@ -15,6 +15,7 @@ from deepterms.layouts import Layout
 from deepterms.migration.copying import STORED, copy_lines
 from deepterms.queries import search_body
 from deepterms.terms import TermFrequencies
+from deepterms.vectors import VectorType
 
 __all__ = ["verify_copy"]
 
@@ -26,7 +27,14 @@ RELATIVE_TOLERANCE = 1e-6  # a score is float32, exact up to 2^24
 
 
 def verify_copy(
-    cluster: Cluster, source: str, target: str, *, encoder: Encoder, layouts: tuple[Layout, Layout], keep_terms: bool
+    cluster: Cluster,
+    source: str,
+    target: str,
+    *,
+    encoder: Encoder,
+    layouts: tuple[Layout, Layout],
+    keep_terms: bool,
+    vectors: VectorType | None = "float32",
 ) -> int:
     """Compare a copy with its original, neither being written to.
 
@@ -41,6 +49,7 @@ def verify_copy(
         encoder: of the copy.
         layouts: of the original and of the copy.
         keep_terms: whether the two have one encoder.
+        vectors: the type that both store vectors in.
 
     Returns:
         How many scores were compared.
@@ -54,7 +63,7 @@ def verify_copy(
         return 0
     ids = [hit["_id"] for hit in originals]
     among = {"ids": {"values": ids}}
-    lines, _ = copy_lines(originals, encoder=encoder, keep_terms=keep_terms)
+    lines, _ = copy_lines(originals, encoder=encoder, keep_terms=keep_terms, vectors=vectors)
     expected = {action["index"]["_id"]: json.loads(source or "") for action, source in lines}
     copies = {hit["_id"]: _stored(hit) for hit in _hits(cluster, target, {**STORED, "query": among, "size": len(ids)})}
     for identifier in ids:

@@ -1,0 +1,101 @@
+"""Search under filters that keep 1, 10 and 50 % of the documents: the latency, and that the ranking is the true one.
+
+Every ranking is compared with MemoryIndex's: equal scores, equal ids above the last group of equal scores. Of re-ranked
+hits every cosine is compared with the exact one. A difference ends the run.
+
+Needs a cluster: `deepterms node start`, then
+
+python benchmarks/filters.py --url http://localhost:9200
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from statistics import median
+from typing import Any
+
+import numpy as np
+import typer
+
+import deepterms as dt
+from deepterms.cli.connection import connect
+from deepterms.engines import Cluster
+from deepterms.vectors import normalise_rows
+
+SHARES = (1, 10, 50, 100)  # percent kept
+WARM_UP = 20
+COSINE_TOLERANCE = 1e-6
+
+
+def same_ranking(found: dt.Hits, expected: dt.Hits) -> bool:
+    """Whether two rankings are the same, up to the order of equal scores."""
+    if [hit.score for hit in found] != [hit.score for hit in expected] or found.partial:
+        return False
+    least = min((hit.score for hit in expected), default=0.0)
+    first, second = ({hit.id for hit in hits if hit.score > least} for hits in (found, expected))
+    return first == second
+
+
+def main(
+    url: str = "http://localhost:9200",
+    documents: int = 20_000,
+    dimensions: int = 2_048,
+    top_k: int = 100,
+    queries: int = 30,
+    k: int = 10,
+) -> None:
+    """Fill an index and a MemoryIndex alike, then ask both, with and without re-ranking."""
+    client = connect(url)
+    dt.deploy(client)
+    encoder = dt.DeepPermutation(dimensions, top_k=top_k)
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((documents, dimensions), dtype=np.float32)
+    asked = rng.standard_normal((queries + WARM_UP, dimensions), dtype=np.float32)
+    ids = [f"{number:07}" for number in range(documents)]
+    draws = rng.permutation(documents) * 100 // documents  # 0 to 99, each as often
+    metadata = [{"draw": int(draw)} for draw in draws]
+    index = dt.SurrogateIndex.create(client, "filters", encoder=encoder, replicas=0)
+    reference = dt.MemoryIndex(encoder)
+    for target in (index, reference):
+        assert target.add(ids, features, metadata=metadata).indexed == documents
+    index.cluster.request("POST", f"/{index.name}/_forcemerge", params={"max_num_segments": 1})
+    index.refresh()
+    normalised = normalise_rows(features)
+    times: dict[tuple[int, int], list[float]] = {}
+    compared = 0
+    for number, feature in enumerate(asked):
+        for share in SHARES:
+            chosen: dict[str, Any] | None = {"range": {"metadata.draw": {"lt": share}}} if share < 100 else None
+            for rerank in (0, 200):
+                started = time.perf_counter()
+                found = index.search(feature, k=k, filter=chosen, rerank=rerank, fields=["draw"])
+                spent = (time.perf_counter() - started) * 1e3
+                if number < WARM_UP:
+                    continue
+                times.setdefault((share, rerank), []).append(spent)
+                if rerank:
+                    cosines = normalised[[int(hit.id) for hit in found]] @ normalise_rows(feature[np.newaxis])[0]
+                    scores = np.array([hit.score for hit in found])
+                    fine = bool(np.all(np.abs(cosines - scores) < COSINE_TOLERANCE))
+                else:
+                    fine = same_ranking(found, reference.search(feature, k=k, filter=chosen, rerank=0))
+                if not fine or any(hit.metadata["draw"] >= share for hit in found):
+                    sys.exit(f"query {number}, {share} % kept, rerank {rerank}: wrong hits {found.hits}")
+                compared += 1
+    print(
+        f"{Cluster(client).engine}, {documents} documents, D={dimensions}, K={top_k}, {k} hits, milliseconds p50 (p95)"
+    )
+    for share in SHARES:
+        cells = (
+            f"rerank {rerank:>3} {median(spent):6.2f} ({np.quantile(spent, 0.95):6.2f})"
+            for rerank in (0, 200)
+            for spent in [times[share, rerank]]
+        )
+        print(f"  {share:>3} % kept   {'   '.join(cells)}")
+    print(f"  {compared} answers compared: all equal")
+    index.drop()
+
+
+if __name__ == "__main__":
+    typer.run(main)

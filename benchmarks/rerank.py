@@ -1,0 +1,114 @@
+"""What re-ranking in the cluster costs: 0, 200, 500 and 1,000 candidates, float32 and int8, interleaved in one run.
+
+Needs a cluster: `deepterms node start`, then
+
+python benchmarks/rerank.py --url http://localhost:9200
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms.cli.connection import connect
+from deepterms.engines import Cluster
+from deepterms.vectors import VectorType
+
+DEPTHS = (0, 200, 500, 1_000)
+TYPES: tuple[VectorType, ...] = ("float32", "int8")
+PLACES = ("float32", "int8", "here")  # where candidates are re-ranked: in the cluster, or in this process
+WARM_UP = 60  # queries of each kind: the script is interpreted until the JIT has it
+
+
+class Held:
+    """Descriptors in this process, as a feature store has them."""
+
+    def __init__(self, features: NDArray[np.float32]) -> None:
+        self.features = features
+
+    def features_of(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Rows by id."""
+        rows: NDArray[np.float32] = self.features[[int(id) for id in ids]]
+        return rows
+
+
+def clustered(rng: np.random.Generator, centres: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Descriptors that have neighbours: centres and noise."""
+    picked: NDArray[np.float32] = centres[rng.integers(0, len(centres), count)]
+    return picked + rng.standard_normal(picked.shape, dtype=np.float32)
+
+
+def main(
+    url: str = "http://localhost:9200",
+    documents: int = 20_000,
+    dimensions: int = 2_048,
+    top_k: int = 100,
+    queries: int = 100,
+    k: int = 10,
+) -> None:
+    """Fill an index of each type, then ask every query of each in turn, at each depth."""
+    client = connect(url)
+    dt.deploy(client)
+    encoder = dt.DeepPermutation(dimensions, top_k=top_k)
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((documents // 20, dimensions), dtype=np.float32)
+    features = clustered(rng, centres, documents)
+    asked = clustered(rng, centres, queries + WARM_UP)
+    ids = [str(number) for number in range(documents)]
+    indices: dict[str, dt.SurrogateIndex] = {}
+    sizes: dict[str, float] = {}
+    for name in TYPES:
+        index = dt.SurrogateIndex.create(client, f"rerank-{name}", encoder=encoder, store_vectors=name, replicas=0)
+        started = time.perf_counter()
+        assert index.add(ids, features).indexed == documents
+        rate = documents / (time.perf_counter() - started)
+        index.cluster.request("POST", f"/{index.name}/_forcemerge", params={"max_num_segments": 1})
+        index.refresh()
+        answer = index.cluster.request("GET", f"/{index.name}/_stats/store")
+        sizes[name] = answer["_all"]["primaries"]["store"]["size_in_bytes"] / 2**20
+        print(f"{name}: {rate:,.0f} docs/s in, {sizes[name]:,.0f} MiB")
+        indices[name] = index
+    held = Held(features)
+    times: dict[tuple[str, int], list[float]] = {}
+    scores: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for number, feature in enumerate(asked):
+        for depth in DEPTHS:
+            for place in PLACES if number % 2 else PLACES[::-1]:
+                index = indices["float32" if place == "here" else place]
+                source = held if place == "here" and depth else None
+                started = time.perf_counter()
+                hits = index.search(feature, k=k, rerank=depth, rerank_from=source)
+                spent = (time.perf_counter() - started) * 1e3
+                if number >= WARM_UP:
+                    times.setdefault((place, depth), []).append(spent)
+                    scores.setdefault((place, depth), []).append({hit.id: hit.score for hit in hits})
+    print(
+        f"{Cluster(client).engine}, {documents} documents, D={dimensions}, K={top_k}, {queries} queries, {k} hits, "
+        "milliseconds p50 (p95), the client's own work included"
+    )
+    for depth in DEPTHS:
+        cells = (
+            f"{place} {median(spent):6.2f} ({np.quantile(spent, 0.95):6.2f})"
+            for place in PLACES
+            for spent in [times[place, depth]]
+        )
+        print(f"  {depth:>5} candidates   {'   '.join(cells)}")
+    for depth in DEPTHS[1:]:
+        exact, lossy = scores["float32", depth], scores["int8", depth]
+        pairs = list(zip(exact, lossy, strict=True))
+        errors = [abs(one[id] - other[id]) for one, other in pairs for id in one.keys() & other]
+        same = np.mean([len(one.keys() & other) / len(one) for one, other in pairs])
+        off = f"{np.mean(errors):.1e}, at most {max(errors):.1e}"
+        print(f"  int8 at {depth}: cosine off by {off}; {same:.1%} of hits kept")
+    for index in indices.values():
+        index.drop()
+
+
+if __name__ == "__main__":
+    typer.run(main)
