@@ -48,7 +48,7 @@ def test_reprs_of_what_holds_a_connection() -> None:
     for client in (connection.opensearch(), connection.elasticsearch()):
         cluster = Cluster(client)
         index = dt.SurrogateIndex(
-            cluster, "holidays", encoder=ENCODER, layout=LAYOUTS[0], stores_vectors=True, extractor={}
+            cluster, "holidays", encoder=ENCODER, layout=LAYOUTS[0], vectors="float32", extractor={}
         )
         assert SECRET not in f"{cluster!r} {index!r}"
         client.close()
@@ -76,7 +76,7 @@ def test_errors_and_logs_of_requests(library: Any, caplog: pytest.LogCaptureFixt
                         act(client)
                     messages.append(str(refusal.value))
                 index = dt.SurrogateIndex(
-                    Cluster(client), "holidays", encoder=ENCODER, layout=LAYOUTS[0], stores_vectors=True, extractor={}
+                    Cluster(client), "holidays", encoder=ENCODER, layout=LAYOUTS[0], vectors="float32", extractor={}
                 )
                 try:
                     messages += [failure.reason for failure in index.add(["a"], np.ones((1, 4))).failed]
