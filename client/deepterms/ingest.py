@@ -117,7 +117,7 @@ class Ingest:
             "index": self.target.name,
             "concrete": {name: answer["settings"]["index"]["uuid"] for name, answer in sorted(settings.items())},
             "encoder": self.target.encoder.spec(),
-            "vectors": self.target.stores_vectors,
+            "vectors": self.target.vectors,
         }
 
     def _pieces(
