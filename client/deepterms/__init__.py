@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from logging import NullHandler, getLogger
 from typing import TYPE_CHECKING, Any
 
 from deepterms.checks import Difference, Verification
@@ -52,6 +53,8 @@ __all__ = [
     "export_features",
     "features",
 ]
+
+getLogger(__name__).addHandler(NullHandler())  # what is logged shows only where the program asks for it
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,8 @@ from deepterms.vectors import StoreVectors, VectorType, decode_vector, vector_ty
 __all__ = ["DocumentBatch", "SurrogateIndex"]
 
 DOCUMENTS_PER_PAGE = 2_000
+
+logger = logging.getLogger("deepterms")
 
 
 class SurrogateIndex:
@@ -589,7 +592,10 @@ class SurrogateIndex:
         now = type(self).open(self.cluster.client, self.name)
         self.encoder, self.layout, self.vectors = now.encoder, now.layout, now.vectors
         self.concrete = now.concrete
-        return self.concrete != before
+        moved = self.concrete != before
+        if moved:
+            logger.info("%s points to %s now, no longer to %s", self.name, sorted(self.concrete), sorted(before))
+        return moved
 
     def drop(self) -> None:
         """Delete the index with all its documents, and the pipeline that is its own."""

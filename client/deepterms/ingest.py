@@ -21,6 +21,7 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Failure, IndexReport, Revision
+from deepterms.telemetry import span
 from deepterms.terms import TermFrequencies
 from deepterms.vectors import VectorType
 
@@ -67,6 +68,7 @@ class Ingest:
         report = IndexReport(0)
         waiting: deque[tuple[str, Future[IndexReport]]] = deque()
         with (
+            span("deepterms.add", index=self.target.name) as spanned,
             ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
             nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=self.owner()) as noted,
         ):
@@ -98,6 +100,7 @@ class Ingest:
                     report += collect()
             while waiting:
                 report += collect()
+            spanned.note(documents=report.indexed, failed=len(report.failed))
         return report
 
     def delete(self, ids: Sequence[str]) -> IndexReport:

@@ -17,6 +17,7 @@ from deepterms.layouts import Layout
 from deepterms.queries import search_body
 from deepterms.results import Hit, Hits
 from deepterms.searches import Search, SearchOptions, indices_of, source_fields
+from deepterms.telemetry import span
 from deepterms.terms import TermFrequencies
 from deepterms.vectors import VectorType, normalise_rows
 
@@ -76,7 +77,9 @@ class Searcher:
         """
         search = self._search(feature, options, terms)
         self.cluster.check_clauses(search.clauses)
-        answer = self.cluster.request("POST", f"/{_quoted(self.name)}/_search", body=search.body)
+        with span("deepterms.search", index=self.name, k=options.k, rerank=options.rerank) as spanned:
+            answer = self.cluster.request("POST", f"/{_quoted(self.name)}/_search", body=search.body)
+            spanned.note(hits=len(answer["hits"]["hits"]))
         hits = search.hits(answer)
         if search.candidates:
             (hits,) = self._with_metadata([search.reranked(hits)], options)

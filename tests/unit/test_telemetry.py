@@ -1,0 +1,88 @@
+"""Spans of a search and an add, from a fake engine; and nothing at all without OpenTelemetry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from opensearchpy import OpenSearch
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import deepterms as dt
+from deepterms import telemetry
+from deepterms.engines import Cluster
+from deepterms.layouts import layout_named
+from tests.unit.fake_server import Answer, Asked, serving
+
+ENCODER = dt.DeepPermutation(4, top_k=2)
+EXPORTER = InMemorySpanExporter()
+
+
+@pytest.fixture
+def index() -> Iterator[dt.SurrogateIndex]:
+    def engine(asked: Asked) -> Answer:
+        if asked.path == "/":
+            return Answer({"version": {"number": "3.8.0", "distribution": "opensearch"}})
+        if "/_bulk" in asked.path:
+            actions = [json.loads(line) for line in asked.body.splitlines()[::2]]
+            written = [{"index": {**action["index"], "_index": "i-1", "status": 201}} for action in actions]
+            return Answer({"items": written})
+        hits = [{"_index": "i-1", "_id": "a", "_score": 3.0, "_source": {}}]
+        shards = {"total": 1, "successful": 1, "skipped": 0, "failed": 0}
+        return Answer({"took": 1, "timed_out": False, "_shards": shards, "hits": {"hits": hits}})
+
+    with serving(engine) as url:
+        client = OpenSearch(url)
+        yield dt.SurrogateIndex(
+            Cluster(client),
+            "i",
+            encoder=ENCODER,
+            layout=layout_named("words"),
+            vectors=None,
+            extractor={},
+            concrete=["i-1"],
+        )
+        client.close()
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
+        trace.set_tracer_provider(provider)
+    EXPORTER.clear()
+    telemetry._tracer.cache_clear()
+    yield EXPORTER
+
+
+def test_spans_say_what_was_done(index: dt.SurrogateIndex, spans: InMemorySpanExporter) -> None:
+    index.add(["a", "zero"], np.array([[1, 0, 0, 0], [0, 0, 0, 0]]))
+    index.search([1, 0, 0, 0], k=3, rerank=0)
+    added, searched = spans.get_finished_spans()
+    assert (added.name, dict(added.attributes or {})) == (
+        "deepterms.add",
+        {"deepterms.index": "i", "deepterms.documents": 1, "deepterms.failed": 1},
+    )
+    assert (searched.name, dict(searched.attributes or {})) == (
+        "deepterms.search",
+        {"deepterms.index": "i", "deepterms.k": 3, "deepterms.rerank": 0, "deepterms.hits": 1},
+    )
+
+
+def test_without_opentelemetry_all_works(
+    index: dt.SurrogateIndex, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing: Any = None
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", missing)
+    telemetry._tracer.cache_clear()
+    assert index.search([1, 0, 0, 0], k=3, rerank=0).ids == ["a"]
+    assert spans.get_finished_spans() == ()
+    telemetry._tracer.cache_clear()
