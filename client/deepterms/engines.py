@@ -275,7 +275,7 @@ def incomplete(answer: Mapping[str, Any]) -> bool:
 
 
 def _refused(status: int, body: Any) -> ClusterError:
-    why = reason(body.get("error", body)) if isinstance(body, Mapping) else _cut(body)
+    why = reason(_error_in(body)) if isinstance(body, Mapping) else _cut(body)
     conflict = version_conflict(why)
     if conflict is not None:
         return UnsupportedEngine(conflict)
@@ -286,6 +286,14 @@ def _refused(status: int, body: Any) -> ClusterError:
             "give the nodes more heap, from which Elasticsearch computes its limit"
         )
     return RequestRefused(f"the cluster refused the request (HTTP {status}): {why}", status=status, body=body)
+
+
+def _error_in(body: Mapping[str, Any]) -> Any:
+    """What an answer says went wrong; `_reindex` and its like list it by document."""
+    failures = body.get("failures")
+    if "error" not in body and isinstance(failures, list) and failures and isinstance(failures[0], Mapping):
+        return failures[0].get("cause", failures[0])
+    return body.get("error", body)
 
 
 def _not_json(what: str | bytes) -> ClusterError:

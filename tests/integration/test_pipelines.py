@@ -11,6 +11,7 @@ import pytest
 
 import deepterms as dt
 from deepterms.engines import Cluster
+from deepterms.errors import RequestRefused
 from deepterms.layouts import LAYOUTS
 
 VECTOR = base64.b64encode(np.ones(4, dtype="<f4").tobytes()).decode()
@@ -99,7 +100,7 @@ def test_a_plain_reindex_cannot_lose_vectors_silently(cluster: Any, unique_name:
         body = {"source": {"index": source.name}, "dest": {"index": target.name}, "conflicts": "proceed"}
         own = Cluster(cluster)
         if store_vectors:
-            with pytest.raises(Exception, match="send it along"):
+            with pytest.raises(RequestRefused, match="send it along"):
                 own.request("POST", "/_reindex", body=body, params={"refresh": True})
         else:
             own.request("POST", "/_reindex", body=body, params={"refresh": True})
