@@ -128,6 +128,8 @@ def test_a_jar_that_no_repository_has_is_named(mirror: Mirror) -> None:
         assemble()
 
 
+# jgo leaves the connections of a download that broke to the garbage collector, which warns whenever it comes by.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_network_is_said_so(mirror: Mirror) -> None:
     mirror.close()
     with pytest.raises(NodeError, match="Check the network and run it again"):

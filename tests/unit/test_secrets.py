@@ -14,6 +14,7 @@ from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
 import deepterms as dt
+from deepterms.backpressure import Backpressure
 from deepterms.cli.connection import Connection, connect
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterUnreachable, DeepTermsError, InvalidInput, RequestRefused
@@ -75,8 +76,9 @@ def test_errors_and_logs_of_requests(library: Any, caplog: pytest.LogCaptureFixt
                     with pytest.raises((RequestRefused, ClusterUnreachable)) as refusal:
                         act(client)
                     messages.append(str(refusal.value))
+                unhurried = Cluster(client, backpressure=Backpressure(sleep=lambda seconds: None))
                 index = dt.SurrogateIndex(
-                    Cluster(client), "holidays", encoder=ENCODER, layout=LAYOUTS[0], vectors="float32", extractor={}
+                    unhurried, "holidays", encoder=ENCODER, layout=LAYOUTS[0], vectors="float32", extractor={}
                 )
                 try:
                     messages += [failure.reason for failure in index.add(["a"], np.ones((1, 4))).failed]
