@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +19,22 @@ from deepterms.node.jars import jar_path, sha256_of
 from deepterms.node.lock import load_lock
 from tests.node.mirror import Mirror
 
+# jgo leaves the connections of a download that broke to the garbage collector, which warns whenever it comes by.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
 LOCK = load_lock()
 JARS = len(LOCK.jars)
 PAINLESS = f"org.opensearch.plugin:lang-painless:{VERSION}"
 ASSEMBLE = "from deepterms.node import assemble; print(assemble())"
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """So that what jgo leaves does not warn in a later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def jars_in(home: Path) -> dict[str, str]:
@@ -128,8 +143,6 @@ def test_a_jar_that_no_repository_has_is_named(mirror: Mirror) -> None:
         assemble()
 
 
-# jgo leaves the connections of a download that broke to the garbage collector, which warns whenever it comes by.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_network_is_said_so(mirror: Mirror) -> None:
     mirror.close()
     with pytest.raises(NodeError, match="Check the network and run it again"):
