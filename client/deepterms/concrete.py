@@ -10,7 +10,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.spec import encoder_from_spec
+from deepterms.encoders.spec import encoder_from_spec, reasons_of
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput, RequestRefused
 from deepterms.index_pipeline import index_pipeline
@@ -61,9 +61,9 @@ def read_meta(meta: Any, *, name: str) -> IndexMeta:
     try:
         return IndexMeta.model_validate(dict(meta))
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ClusterError(
-            f"the index {name!r} says of itself in _meta.deepterms what this release cannot read: {reasons}. "
+            f"the index {name!r} says of itself in _meta.deepterms what this release cannot read: "
+            f"{reasons_of(error, whole='_meta.deepterms')}. "
             "It may have been made by a newer deepterms; upgrade, or create the index anew"
         ) from error
 

@@ -486,8 +486,11 @@ class SurrogateIndex:
 
     def get(self, id: str) -> StoredDocument | None:
         """One document as the index holds it, or None; it must be visible to search (refreshed)."""
-        body: dict[str, Any] = {"query": {"ids": {"values": [id]}}, "_source": ["terms", "metadata"]}
-        body["seq_no_primary_term"] = True
+        body: dict[str, Any] = {
+            "query": {"ids": {"values": [id]}},
+            "_source": ["terms", "metadata"],
+            "seq_no_primary_term": True,
+        }
         if self.stores_vectors:
             body["docvalue_fields"] = ["vector"]
         hits = self.cluster.request("POST", f"{self._path}/_search", body=body)["hits"]["hits"]

@@ -56,7 +56,7 @@ def demo(
 
     Without --url it starts a node of its own, which goes on until `deepterms node stop`.
     """
-    from deepterms.features import FeatureStore, RMACExtractor
+    from deepterms.features import RMACExtractor
 
     collection = _package_photos(out / "photos") if photos is None else _judged(photos)
     folder = (collection.folder if collection is not None else photos or Path()).resolve()
@@ -67,7 +67,7 @@ def demo(
     extractor = RMACExtractor()
     described = extract_folder(extractor, folder, out / ("features" if photos is None else "own-features"))
     name_failures(described.failures)
-    store = FeatureStore.open(described.store.folder, extractor_spec=extractor.spec())
+    store = described.store
     if not len(store):
         raise InvalidInput(f"no photograph in {folder} could be read")
     index = _fresh_index(client, store, top_k=top_k)

@@ -22,6 +22,7 @@ from deepterms.cli.photos import (
     extract_folder,
     extractor_of,
     name_failures,
+    whitening_of,
 )
 from deepterms.cli.terminal import note, print_json, print_table, progress
 from deepterms.deployment import deploy
@@ -237,18 +238,14 @@ def _matching_extractor(target: SurrogateIndex, weights: str, whitening: str) ->
             f"the index {target.name!r} does not say what made its descriptors, so no photograph can be compared with "
             "them; search by --id, or from Python with a descriptor of your own"
         )
-    sizes = ",".join(str(size) for size in spec["sizes"])
-    without = spec["whitening"] is None
-    extractor: RMACExtractor = extractor_of(spec["backbone"], sizes, weights, "none" if without else whitening)
-    if extractor.spec() != dict(spec):
-        extractor = RMACExtractor(
-            spec["backbone"],
-            sizes=spec["sizes"],
-            side=spec["side"],
-            levels=spec["levels"],
-            weights=weights,
-            whitening=extractor.whitening,
-        )
+    extractor = RMACExtractor(
+        spec["backbone"],
+        sizes=spec["sizes"],
+        side=spec["side"],
+        levels=spec["levels"],
+        weights=weights,
+        whitening=None if spec["whitening"] is None else whitening_of(whitening),
+    )
     if extractor.spec() != dict(spec):
         raise EncoderMismatch(
             f"this extractor is not the one of the index {target.name!r}: {_differences(spec, extractor.spec())}. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -13,7 +13,7 @@ from deepterms.cli.terminal import note, progress
 from deepterms.errors import UnreadableImage
 
 if TYPE_CHECKING:
-    from deepterms.features import RMACExtractor, StoreReport
+    from deepterms.features import PCAWhitening, RMACExtractor, StoreReport
 
 __all__ = [
     "BackboneOption",
@@ -25,6 +25,7 @@ __all__ = [
     "extractor_of",
     "fit_whitening",
     "name_failures",
+    "whitening_of",
 ]
 
 BackboneOption = Annotated[str, typer.Option(help="efficientnet_lite0, or resnet101 as in the paper.")]
@@ -44,19 +45,27 @@ _FAILURES_SHOWN = 20
 
 def extractor_of(backbone: str, sizes: str | None, weights: str, whitening: str) -> RMACExtractor:
     """The extractor that these options describe."""
-    from deepterms.features import PCAWhitening, RMACExtractor
+    from deepterms.features import RMACExtractor
 
     try:
         lengths = None if sizes is None else [int(size) for size in sizes.split(",")]
     except ValueError as error:
         raise typer.BadParameter("--sizes takes whole numbers with commas between, such as 550,800,1050") from error
-    chosen: Any = {"default": "default", "none": None}.get(whitening, Path(whitening))
     return RMACExtractor(
         backbone,
         sizes=lengths,
         weights=weights,
-        whitening=PCAWhitening.load(chosen) if isinstance(chosen, Path) else chosen,
+        whitening=whitening_of(whitening),
     )
+
+
+def whitening_of(option: str) -> PCAWhitening | Literal["default"] | None:
+    """The whitening that `--whitening` names."""
+    from deepterms.features import PCAWhitening
+
+    if option == "default":
+        return "default"
+    return None if option == "none" else PCAWhitening.load(option)
 
 
 def extract_folder(extractor: RMACExtractor, photos: Path, store: Path) -> StoreReport:

@@ -11,7 +11,7 @@ from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput
 
-__all__ = ["encoder_from_spec"]
+__all__ = ["encoder_from_spec", "reasons_of"]
 
 
 class DeepPermutationSpec(BaseModel):
@@ -34,6 +34,11 @@ class DeepPermutationSpec(BaseModel):
 _SPECS = TypeAdapter(DeepPermutationSpec)
 
 
+def reasons_of(error: ValidationError, *, whole: str) -> str:
+    """What a model refused, field by field; `whole` names the object where no single field is to blame."""
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg']}" for item in error.errors())
+
+
 def encoder_from_spec(spec: Mapping[str, Any]) -> Encoder:
     """Rebuild an encoder from what its `spec()` returned.
 
@@ -45,8 +50,7 @@ def encoder_from_spec(spec: Mapping[str, Any]) -> Encoder:
     try:
         return _SPECS.validate_python(dict(spec)).encoder()
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'spec'}: {item['msg']}" for item in error.errors())
         raise InvalidInput(
-            f"not an encoder spec of this release: {dict(spec)!r}: {reasons}. "
+            f"not an encoder spec of this release: {dict(spec)!r}: {reasons_of(error, whole='spec')}. "
             "It may have been written by a newer deepterms; upgrade, or re-create the index."
         ) from error
