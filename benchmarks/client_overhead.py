@@ -20,11 +20,12 @@ import urllib3
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.cli.connection import connect
+from corpus import Corpus, merge
 from deepterms.documents import bulk_lines, check_batch
-from deepterms.engines import Cluster
 from deepterms.ingest import DOCUMENTS_PER_BULK
 from deepterms.queries import search_body
+
+WARM_UP = 50  # searches of each kind
 
 
 def ndjson(index: dt.SurrogateIndex, ids: list[str], features: NDArray[np.float32]) -> list[bytes]:
@@ -49,17 +50,9 @@ def main(
     queries: int = 200,
 ) -> None:
     """Fill fresh indices in turn by `add` and by raw requests, then search in turn."""
-    client = connect(url)
-    dt.deploy(client)
-    encoder = dt.DeepPermutation(dimensions, top_k=top_k)
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((documents, dimensions), dtype=np.float32)
-    ids = [f"image-{number}" for number in range(documents)]
+    corpus = Corpus(url, documents=documents, dimensions=dimensions, top_k=top_k, queries=queries + WARM_UP)
     http = urllib3.PoolManager(maxsize=threads)
     headers = {"Content-Type": "application/x-ndjson"}
-
-    def fresh() -> dt.SurrogateIndex:
-        return dt.SurrogateIndex.create(client, "overhead", encoder=encoder, store_vectors=vectors, replicas=0)
 
     def post(body: bytes) -> None:
         answer = http.request("POST", f"{url}/overhead/_bulk", body=body, headers=headers).json()
@@ -67,14 +60,11 @@ def main(
 
     ours, raw, ratios = [], [], []
     for number in range(rounds + 1):
-        index = fresh()
-        started = time.perf_counter()
-        report = index.add(ids, features, threads=threads)
-        mine = documents / (time.perf_counter() - started)
-        assert report.indexed == documents
+        index = corpus.create("overhead", store_vectors=vectors)
+        mine = corpus.add_to(index, threads=threads)
         index.drop()
-        index = fresh()
-        bodies = ndjson(index, ids, features)
+        index = corpus.create("overhead", store_vectors=vectors)
+        bodies = ndjson(index, corpus.ids, corpus.features)
         started = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(post, bodies))
@@ -85,20 +75,15 @@ def main(
             ours.append(mine)
             raw.append(theirs)
             ratios.append(mine / theirs)
-    print(
-        f"{Cluster(client).engine}, {documents} documents, D={dimensions}, K={top_k}, vectors {vectors}, "
-        f"{threads} threads, median of {rounds} rounds and {queries} queries"
-    )
+    print(f"{corpus}, vectors {vectors}, {threads} threads, median of {rounds} rounds and {queries} queries")
     print(f"  add                     {median(ours):>8,.0f} docs/s, encoding included")
     print(f"  raw bulk requests       {median(raw):>8,.0f} docs/s")
     print(f"  add / raw               {median(ratios):>8.2f}")
 
-    index.refresh()
-    http.request("POST", f"{url}/overhead/_forcemerge?max_num_segments=1")
+    merge(index)
     times: dict[str, list[float]] = {"search": [], "raw": []}
-    for number in range(queries + 50):
-        feature = rng.standard_normal(dimensions, dtype=np.float32)
-        body: Any = search_body(encoder.encode_queries(feature), layout=index.layout, k=10)
+    for number, feature in enumerate(corpus.queries):
+        body: Any = search_body(corpus.encoder.encode_queries(feature), layout=index.layout, k=10)
         data = json.dumps(body).encode()
         for name in ("search", "raw") if number % 2 else ("raw", "search"):
             started = time.perf_counter()
@@ -108,7 +93,7 @@ def main(
                 http.request(
                     "POST", f"{url}/overhead/_search", body=data, headers={"Content-Type": "application/json"}
                 ).json()
-            if number >= 50:
+            if number >= WARM_UP:
                 times[name].append((time.perf_counter() - started) * 1e3)
     mine, theirs = median(times["search"]), median(times["raw"])
     print(f"  search, k=10, p50       {mine:>8.2f} ms, encoding included")

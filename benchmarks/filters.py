@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import sys
 import time
-from statistics import median
 from typing import Any
 
 import numpy as np
 import typer
 
 import deepterms as dt
-from deepterms.cli.connection import connect
-from deepterms.engines import Cluster
+from corpus import Corpus, merge, milliseconds
 from deepterms.vectors import normalise_rows
 
 SHARES = (1, 10, 50, 100)  # percent kept
@@ -46,25 +44,18 @@ def main(
     k: int = 10,
 ) -> None:
     """Fill an index and a MemoryIndex alike, then ask both, with and without re-ranking."""
-    client = connect(url)
-    dt.deploy(client)
-    encoder = dt.DeepPermutation(dimensions, top_k=top_k)
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((documents, dimensions), dtype=np.float32)
-    asked = rng.standard_normal((queries + WARM_UP, dimensions), dtype=np.float32)
-    ids = [f"{number:07}" for number in range(documents)]
-    draws = rng.permutation(documents) * 100 // documents  # 0 to 99, each as often
+    corpus = Corpus(url, documents=documents, dimensions=dimensions, top_k=top_k, queries=queries + WARM_UP)
+    draws = np.random.default_rng(0).permutation(documents) * 100 // documents  # 0 to 99, each as often
     metadata = [{"draw": int(draw)} for draw in draws]
-    index = dt.SurrogateIndex.create(client, "filters", encoder=encoder, replicas=0)
-    reference = dt.MemoryIndex(encoder)
+    index = corpus.create("filters")
+    reference = dt.MemoryIndex(corpus.encoder)
     for target in (index, reference):
-        assert target.add(ids, features, metadata=metadata).indexed == documents
-    index.cluster.request("POST", f"/{index.name}/_forcemerge", params={"max_num_segments": 1})
-    index.refresh()
-    normalised = normalise_rows(features)
+        corpus.add_to(target, metadata=metadata)
+    merge(index)
+    normalised = normalise_rows(corpus.features)
     times: dict[tuple[int, int], list[float]] = {}
     compared = 0
-    for number, feature in enumerate(asked):
+    for number, feature in enumerate(corpus.queries):
         for share in SHARES:
             chosen: dict[str, Any] | None = {"range": {"metadata.draw": {"lt": share}}} if share < 100 else None
             for rerank in (0, 200):
@@ -83,15 +74,9 @@ def main(
                 if not fine or any(hit.metadata["draw"] >= share for hit in found):
                     sys.exit(f"query {number}, {share} % kept, rerank {rerank}: wrong hits {found.hits}")
                 compared += 1
-    print(
-        f"{Cluster(client).engine}, {documents} documents, D={dimensions}, K={top_k}, {k} hits, milliseconds p50 (p95)"
-    )
+    print(f"{corpus}, {k} hits, milliseconds p50 (p95)")
     for share in SHARES:
-        cells = (
-            f"rerank {rerank:>3} {median(spent):6.2f} ({np.quantile(spent, 0.95):6.2f})"
-            for rerank in (0, 200)
-            for spent in [times[share, rerank]]
-        )
+        cells = (f"rerank {rerank:>3} {milliseconds(times[share, rerank])}" for rerank in (0, 200))
         print(f"  {share:>3} % kept   {'   '.join(cells)}")
     print(f"  {compared} answers compared: all equal")
     index.drop()

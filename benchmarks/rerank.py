@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from statistics import median
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.cli.connection import connect
-from deepterms.engines import Cluster
+from corpus import Corpus, merge, milliseconds
 from deepterms.vectors import VectorType
 
 DEPTHS = (0, 200, 500, 1_000)
@@ -38,12 +36,6 @@ class Held:
         return rows
 
 
-def clustered(rng: np.random.Generator, centres: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Descriptors that have neighbours: centres and noise."""
-    picked: NDArray[np.float32] = centres[rng.integers(0, len(centres), count)]
-    return picked + rng.standard_normal(picked.shape, dtype=np.float32)
-
-
 def main(
     url: str = "http://localhost:9200",
     documents: int = 20_000,
@@ -53,31 +45,26 @@ def main(
     k: int = 10,
 ) -> None:
     """Fill an index of each type, then ask every query of each in turn, at each depth."""
-    client = connect(url)
-    dt.deploy(client)
-    encoder = dt.DeepPermutation(dimensions, top_k=top_k)
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((documents // 20, dimensions), dtype=np.float32)
-    features = clustered(rng, centres, documents)
-    asked = clustered(rng, centres, queries + WARM_UP)
-    ids = [str(number) for number in range(documents)]
+    corpus = Corpus(
+        url,
+        documents=documents,
+        dimensions=dimensions,
+        top_k=top_k,
+        queries=queries + WARM_UP,
+        centres=documents // 20,
+    )
     indices: dict[str, dt.SurrogateIndex] = {}
-    sizes: dict[str, float] = {}
     for name in TYPES:
-        index = dt.SurrogateIndex.create(client, f"rerank-{name}", encoder=encoder, store_vectors=name, replicas=0)
-        started = time.perf_counter()
-        assert index.add(ids, features).indexed == documents
-        rate = documents / (time.perf_counter() - started)
-        index.cluster.request("POST", f"/{index.name}/_forcemerge", params={"max_num_segments": 1})
-        index.refresh()
+        indices[name] = index = corpus.create(f"rerank-{name}", store_vectors=name)
+        rate = corpus.add_to(index)
+        merge(index)
         answer = index.cluster.request("GET", f"/{index.name}/_stats/store")
-        sizes[name] = answer["_all"]["primaries"]["store"]["size_in_bytes"] / 2**20
-        print(f"{name}: {rate:,.0f} docs/s in, {sizes[name]:,.0f} MiB")
-        indices[name] = index
-    held = Held(features)
+        size = answer["_all"]["primaries"]["store"]["size_in_bytes"] / 2**20
+        print(f"{name}: {rate:,.0f} docs/s in, {size:,.0f} MiB")
+    held = Held(corpus.features)
     times: dict[tuple[str, int], list[float]] = {}
     scores: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for number, feature in enumerate(asked):
+    for number, feature in enumerate(corpus.queries):
         for depth in DEPTHS:
             for place in PLACES if number % 2 else PLACES[::-1]:
                 index = indices["float32" if place == "here" else place]
@@ -88,16 +75,9 @@ def main(
                 if number >= WARM_UP:
                     times.setdefault((place, depth), []).append(spent)
                     scores.setdefault((place, depth), []).append({hit.id: hit.score for hit in hits})
-    print(
-        f"{Cluster(client).engine}, {documents} documents, D={dimensions}, K={top_k}, {queries} queries, {k} hits, "
-        "milliseconds p50 (p95), the client's own work included"
-    )
+    print(f"{corpus}, {queries} queries, {k} hits, milliseconds p50 (p95), the client's own work included")
     for depth in DEPTHS:
-        cells = (
-            f"{place} {median(spent):6.2f} ({np.quantile(spent, 0.95):6.2f})"
-            for place in PLACES
-            for spent in [times[place, depth]]
-        )
+        cells = (f"{place} {milliseconds(times[place, depth])}" for place in PLACES)
         print(f"  {depth:>5} candidates   {'   '.join(cells)}")
     for depth in DEPTHS[1:]:
         exact, lossy = scores["float32", depth], scores["int8", depth]
