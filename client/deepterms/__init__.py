@@ -10,6 +10,8 @@ from deepterms.checks import Difference, Verification
 from deepterms.deployment import DeploymentReport, deploy
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.pivot_permutation import PivotPermutation
+from deepterms.encoders.pivots import Pivots
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.explanation import Explanation, Match
 from deepterms.export import export_features
@@ -39,6 +41,8 @@ __all__ = [
     "Match",
     "MemoryIndex",
     "PCAWhitening",
+    "PivotPermutation",
+    "Pivots",
     "PostingList",
     "RMACExtractor",
     "Reconciliation",

@@ -5,6 +5,7 @@ DeepTermsError
 │   ├── UnreadableImage          one picture that cannot be decoded
 │   ├── UnreadableImages         several of them, after the readable ones were processed
 │   ├── EncoderMismatch          terms or vectors made for another encoder
+│   ├── MissingPivots            the spec of an encoder whose pivots are not given, or are others
 │   └── CheckpointMismatch       a checkpoint of another index, or no checkpoint
 ├── MissingExtra                 an optional dependency that is not installed (also an ImportError)
 ├── FeatureStoreError            a feature store that is damaged or belongs to another extractor
@@ -38,6 +39,7 @@ __all__ = [
     "InvalidInput",
     "MigrationFailed",
     "MissingExtra",
+    "MissingPivots",
     "NodeError",
     "PackageUnavailable",
     "RequestRefused",
@@ -87,6 +89,10 @@ class UnreadableImages(InvalidInput):
 
 class EncoderMismatch(InvalidInput):
     """Terms or vectors were made for another encoder than the index's."""
+
+
+class MissingPivots(InvalidInput):
+    """An encoder's spec names pivots that were not given, or others than those given."""
 
 
 class CheckpointMismatch(InvalidInput):

@@ -30,6 +30,8 @@ CLASSES: tuple[type, ...] = (
     dt.RMACExtractor,
     dt.features.FeatureStore,
     dt.DeepPermutation,
+    dt.Pivots,
+    dt.PivotPermutation,
     dt.TermFrequencies,
     dt.PCAWhitening,
 )

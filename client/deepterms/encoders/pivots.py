@@ -49,6 +49,8 @@ class Pivots:
             array = _rounded(array.astype(np.float32, copy=False), metric)
         if not np.isfinite(array).all():
             raise InvalidInput("a pivot has a NaN or infinite component in float16; leave it out, or scale all of them")
+        if metric == "cosine" and not array.any(axis=1).all():
+            raise InvalidInput(f"pivot {int(np.argmin(array.any(axis=1)))} is all zero in float16: it has no direction")
         array = np.ascontiguousarray(array)
         array.flags.writeable = False
         object.__setattr__(self, "features", array)

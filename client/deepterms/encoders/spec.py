@@ -9,29 +9,75 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
-from deepterms.errors import InvalidInput
+from deepterms.encoders.pivot_permutation import PivotPermutation, PivotWeights
+from deepterms.encoders.pivots import Metric, Pivots
+from deepterms.errors import InvalidInput, MissingPivots
 
 __all__ = ["encoder_from_spec", "reasons_of"]
 
+Size = Annotated[int, Field(ge=1)]
 
-class DeepPermutationSpec(BaseModel):
-    """The spec of `DeepPermutation`."""
+
+class Spec(BaseModel):
+    """A part of a spec: exactly the members that are written down here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+
+class DeepPermutationSpec(Spec):
+    """The spec of `DeepPermutation`."""
+
     type: Literal["deep_permutation"]
-    dimensions: Annotated[int, Field(ge=1)]
-    top_k: Annotated[int, Field(ge=1)]
+    dimensions: Size
+    top_k: Size
     crelu: bool
     binary: bool
 
-    def encoder(self) -> Encoder:
+    def encoder(self, pivots: Pivots | None) -> Encoder:
         """The encoder that this spec describes."""
         return DeepPermutation(self.dimensions, top_k=self.top_k, crelu=self.crelu, binary=self.binary)
 
 
-# A second encoder turns this into a union discriminated by `type`.
-_SPECS = TypeAdapter(DeepPermutationSpec)
+class PivotsSpec(Spec):
+    """What a spec says of an encoder's pivots, which are stored elsewhere."""
+
+    checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    count: Size
+    dimensions: Size
+    metric: Metric
+
+    def checked(self, pivots: Pivots | None) -> Pivots:
+        """The pivots, if they are the ones that the spec names."""
+        wanted = f"{self.count} pivots of {self.dimensions} dimensions ({self.metric}, checksum {self.checksum})"
+        if pivots is None:
+            raise MissingPivots(
+                f"the spec names {wanted}, and none were given; give the Pivots that the encoder was made with, or "
+                "open the index that holds them"
+            )
+        if pivots.spec() != self.model_dump():
+            raise MissingPivots(f"the spec names {wanted}; got others: {pivots!r}, checksum {pivots.checksum}")
+        return pivots
+
+
+class PivotPermutationSpec(Spec):
+    """The spec of `PivotPermutation`."""
+
+    type: Literal["pivot_permutation"]
+    pivots: PivotsSpec
+    top_k: Size
+    query_top_k: Size
+    weights: PivotWeights
+
+    def encoder(self, pivots: Pivots | None) -> Encoder:
+        """The encoder that this spec describes, with its pivots."""
+        return PivotPermutation(
+            self.pivots.checked(pivots), top_k=self.top_k, query_top_k=self.query_top_k, weights=self.weights
+        )
+
+
+EncoderSpec = Annotated[DeepPermutationSpec | PivotPermutationSpec, Field(discriminator="type")]
+
+_SPECS: TypeAdapter[DeepPermutationSpec | PivotPermutationSpec] = TypeAdapter(EncoderSpec)
 
 
 def reasons_of(error: ValidationError, *, whole: str) -> str:
@@ -39,18 +85,24 @@ def reasons_of(error: ValidationError, *, whole: str) -> str:
     return "; ".join(f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg']}" for item in error.errors())
 
 
-def encoder_from_spec(spec: Mapping[str, Any]) -> Encoder:
+def encoder_from_spec(spec: Mapping[str, Any], *, pivots: Pivots | None = None) -> Encoder:
     """Rebuild an encoder from what its `spec()` returned.
 
+    Args:
+        spec: plain JSON.
+        pivots: of the encoder, if it has any; `SurrogateIndex.open` reads them from the cluster.
+
     Raises:
+        MissingPivots: the spec names pivots, and these are not given, or others.
         InvalidInput: not the spec of an encoder that this release knows.
     """
     if not isinstance(spec, Mapping):
         raise InvalidInput(f"an encoder spec is an object; got {type(spec).__name__}")
     try:
-        return _SPECS.validate_python(dict(spec)).encoder()
+        read = _SPECS.validate_python(dict(spec))
     except ValidationError as error:
         raise InvalidInput(
             f"not an encoder spec of this release: {dict(spec)!r}: {reasons_of(error, whole='spec')}. "
             "It may have been written by a newer deepterms; upgrade, or re-create the index."
         ) from error
+    return read.encoder(pivots)

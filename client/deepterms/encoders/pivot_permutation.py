@@ -1,0 +1,166 @@
+"""Pivot permutations: a descriptor becomes the names of its nearest pivots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from deepterms.encoders.encoder import as_features, refuse_unusable
+from deepterms.encoders.nearest_pivots import NearestPivots
+from deepterms.encoders.pivots import Pivots
+from deepterms.errors import InvalidInput
+from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
+
+__all__ = ["PivotPermutation", "PivotWeights"]
+
+DEFAULT_TOP_K = 8
+DEFAULT_QUERY_TOP_K = 32
+# Similarities are scaled to whole numbers up to this, so that an engine's float32 sums stay exact.
+LARGEST_WEIGHT = 1_000
+
+PivotWeights: TypeAlias = Literal["binary", "ranks"]
+"""What a document says of its nearest pivots: their names only, or their order too."""
+
+
+@dataclass(frozen=True)
+class PivotPermutation:
+    """The pivots nearest to a descriptor, by name: few words a document, more a query.
+
+    References [3] and [7] of the paper (Amato, Gennaro, Savino, "MI-File", 2014): what is near to the same pivots is
+    near to each other. Equally near pivots are taken in the order of their numbers.
+
+    With ``binary`` weights each of a document's words occurs once, and a query weighs its pivots by how near they are:
+    1,000 for the nearest, the others in proportion to their cosine, and at least 1. For the metric ``l2`` the measure
+    is 1 − d²/(2·r²), with r the distance to the farthest pivot that the query names: from ½ to 1, the same for
+    descriptors of any scale, and of the cosine's form, which is 1 − d²/2 on the unit sphere.
+
+    With ``ranks`` the nearest of a document's pivots occurs K times, the next K − 1 times and so on, and a query's
+    alike: the dot product orders documents as Spearman's rho between truncated permutations does.
+
+    Args:
+        pivots: the reference descriptors; pivot p is codeword ``t{p}``.
+        top_k: K, how many pivots a document names.
+        query_top_k: how many pivots a query names.
+        weights: ``binary`` or ``ranks``.
+
+    Raises:
+        InvalidInput: K is not from 1 to the number of pivots (at most 65,535), or the weights are unknown.
+    """
+
+    pivots: Pivots
+    top_k: int = DEFAULT_TOP_K
+    query_top_k: int = DEFAULT_QUERY_TOP_K
+    weights: PivotWeights = "binary"
+    _nearest: NearestPivots = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        largest = min(len(self.pivots), MAX_TERM_FREQUENCY)
+        for name, count in (("top_k", self.top_k), ("query_top_k", self.query_top_k)):
+            if not 1 <= count <= largest:
+                raise InvalidInput(f"{name} is {count}; expected 1 to {largest} for {len(self.pivots)} pivots")
+        if self.weights not in get_args(PivotWeights):
+            raise InvalidInput(f"weights is {self.weights!r}; expected one of {', '.join(get_args(PivotWeights))}")
+        object.__setattr__(self, "_nearest", NearestPivots(self.pivots))
+
+    def __str__(self) -> str:
+        pivots = f"{len(self.pivots)}x{self.dimensions}/{self.pivots.metric}/{self.pivots.checksum[:8]}"
+        return f"pivot-permutation/{pivots}/k{self.top_k}/q{self.query_top_k}/{self.weights}"
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of a descriptor."""
+        return self.pivots.dimensions
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the number of pivots."""
+        return len(self.pivots)
+
+    @property
+    def largest_frequency(self) -> int:
+        """1; K with ranks."""
+        return self.top_k if self.weights == "ranks" else 1
+
+    def spec(self) -> dict[str, Any]:
+        """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
+        return {
+            "type": "pivot_permutation",
+            "pivots": self.pivots.spec(),
+            "top_k": self.top_k,
+            "query_top_k": self.query_top_k,
+            "weights": self.weights,
+        }
+
+    def encode(self, features: ArrayLike) -> TermFrequencies:
+        """Name the nearest pivots of documents.
+
+        Args:
+            features: float32 (N, D); other numbers are converted to float32 first.
+
+        Returns:
+            Term frequencies (N, V), K a row.
+
+        Raises:
+            InvalidInput: wrong shape, or a row that is not finite or all zero.
+        """
+        numbers, _ = self._nearest.nearest(self._usable(features), self.top_k)
+        weights = np.broadcast_to(_ranks(self.top_k) if self.weights == "ranks" else np.int32(1), numbers.shape)
+        return self._terms(numbers, weights)
+
+    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
+        """Name and weigh the nearest pivots of queries.
+
+        Args:
+            features: float32 (N, D); other numbers are converted to float32 first.
+
+        Returns:
+            Term frequencies (N, V), `query_top_k` a row; binary weights are from 1 to 1,000.
+
+        Raises:
+            InvalidInput: wrong shape, or a row that is not finite or all zero.
+        """
+        numbers, nearness = self._nearest.nearest(self._usable(features), self.query_top_k)
+        if self.weights == "ranks":
+            return self._terms(numbers, np.broadcast_to(_ranks(self.query_top_k), numbers.shape))
+        measure = nearness if self.pivots.metric == "cosine" else _kernel(nearness)
+        return self._terms(numbers, _scaled(measure))
+
+    def _usable(self, features: ArrayLike) -> NDArray[np.float32]:
+        array = as_features(features, dimensions=self.dimensions)
+        refuse_unusable(array)
+        return array
+
+    def _terms(self, numbers: NDArray[np.int32], weights: NDArray[np.int32]) -> TermFrequencies:
+        """From pivots (N, k) and their weights (N, k)."""
+        N, k = numbers.shape
+        order = np.argsort(numbers, axis=1)
+        indices = np.take_along_axis(numbers, order, axis=1).ravel()
+        frequencies = np.take_along_axis(weights, order, axis=1).ravel()
+        indptr = np.arange(0, N * k + 1, k, dtype=np.int32 if N * k < 2**31 else np.int64)
+        matrix = sparse.csr_array((frequencies, indices, indptr), shape=(N, self.vocabulary_size))
+        matrix.has_canonical_format = True  # sorted and without duplicates by construction
+        return TermFrequencies(matrix)
+
+
+def _ranks(k: int) -> NDArray[np.int32]:
+    """k, k − 1, … 1."""
+    return np.arange(k, 0, -1, dtype=np.int32)
+
+
+def _kernel(nearness: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 − d²/(2·r²) of minus the squared distances (N, k), the nearest first: r is the last one."""
+    farthest = -nearness[:, -1:]
+    return np.where(farthest > 0, 1 + nearness / (2 * np.where(farthest > 0, farthest, 1)), 1.0)
+
+
+def _scaled(measure: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Whole numbers (N, k): 1,000 for the first of a row, the others in proportion, at least 1."""
+    first = measure[:, :1]
+    # A query that points away from every pivot has no proportion to keep: each counts alike.
+    share = np.where(first > 0, measure / np.where(first > 0, first, 1), 0)
+    weights: NDArray[np.int32] = np.maximum(np.rint(share * LARGEST_WEIGHT), 1).astype(np.int32)
+    return weights

@@ -1,0 +1,260 @@
+"""Pivot permutations: small worked examples, the tie rules, and the definition, computed in whole numbers."""
+
+from __future__ import annotations
+
+import pickle
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms.encoders import nearest_pivots
+from deepterms.encoders.nearest_pivots import NearestPivots
+from deepterms.encoders.pivot_permutation import PivotWeights
+from deepterms.encoders.pivots import Metric
+from deepterms.errors import InvalidInput, MissingPivots
+from deepterms.permutations import spearman_rho
+
+AXES = dt.Pivots(np.eye(4, dtype=np.float32))
+
+
+def by_definition(pivots: dt.Pivots, feature: NDArray[np.float32], count: int) -> list[int]:
+    """The nearest pivots in fractions: exact, so only numbers that the grid does not round may be compared."""
+    q = [Fraction(float(x)) for x in feature]
+    keys = []
+    for number, row in enumerate(pivots.features):
+        p = [Fraction(float(x)) for x in row]
+        product = sum((a * b for a, b in zip(p, q, strict=True)), Fraction(0))
+        if pivots.metric == "cosine":  # sign · square of the cosine orders as the cosine does
+            near = product * abs(product) / sum((a * a for a in p), Fraction(0))
+        else:
+            near = -sum(((a - b) ** 2 for a, b in zip(p, q, strict=True)), Fraction(0))
+        keys.append((-near, number))
+    return [number for _, number in sorted(keys)[:count]]
+
+
+def test_documents_name_their_nearest_pivots() -> None:
+    encoder = dt.PivotPermutation(AXES, top_k=2, query_top_k=3)
+    feature = [0.1, 0.8, 0.4, -0.9]
+    assert encoder.encode(feature).to_terms() == [{"t1": 1, "t2": 1}]
+    assert encoder.encode_queries(feature).to_terms() == [{"t1": 1000, "t2": 500, "t0": 125}]
+
+
+def test_ranks_count_down() -> None:
+    encoder = dt.PivotPermutation(AXES, top_k=2, query_top_k=4, weights="ranks")
+    feature = [0.1, 0.8, 0.4, -0.9]
+    assert encoder.encode(feature).to_terms() == [{"t1": 2, "t2": 1}]
+    assert encoder.encode_queries(feature).to_terms() == [{"t1": 4, "t2": 3, "t0": 2, "t3": 1}]
+
+
+def test_weights_by_distance() -> None:
+    # Squared distances 1, 4, 16 and 25 from the query; the farthest named is 4 away: 1 − d²/32.
+    pivots = dt.Pivots([[1, 0], [-2, 0], [0, 4], [5, 0]], metric="l2")
+    encoder = dt.PivotPermutation(pivots, top_k=1, query_top_k=3)
+    ((components, weights),) = encoder.encode_queries([1e-30, 0]).rows()
+    assert components.tolist() == [0, 1, 2]
+    assert weights.tolist() == [1000, round(1000 * (28 / 32) / (31 / 32)), round(1000 * (16 / 32) / (31 / 32))]
+    # The same for another unit of length.
+    larger = dt.PivotPermutation(dt.Pivots(pivots.features * 8, metric="l2"), top_k=1, query_top_k=3)
+    assert larger.encode_queries([8e-30, 0]).to_terms() == encoder.encode_queries([1e-30, 0]).to_terms()
+
+
+def test_a_query_on_a_pivot_that_occurs_often() -> None:
+    encoder = dt.PivotPermutation(dt.Pivots([[1, 2], [1, 2], [3, 4]], metric="l2"), top_k=1, query_top_k=2)
+    assert encoder.encode_queries([1, 2]).to_terms() == [{"t0": 1000, "t1": 1000}]
+
+
+def test_a_query_that_points_away_from_every_pivot() -> None:
+    encoder = dt.PivotPermutation(AXES, top_k=1, query_top_k=2)
+    assert encoder.encode_queries([-1, -2, -3, -4]).to_terms() == [{"t0": 1, "t1": 1}]
+
+
+def test_equally_near_pivots_go_by_number() -> None:
+    pivots = dt.Pivots(np.array([[0, 1], [1, 0], [2, 0], [1, 0], [0.5, 0], [-1, 0]], dtype=np.float32))
+    encoder = dt.PivotPermutation(pivots, top_k=3, query_top_k=4)
+    assert encoder.encode([3, 0]).to_terms() == [{"t1": 1, "t2": 1, "t3": 1}]
+    assert encoder.encode_queries([3, 0]).to_terms() == [{"t1": 1000, "t2": 1000, "t3": 1000, "t4": 1000}]
+    apart = dt.PivotPermutation(dt.Pivots([[0, 1], [0, -1], [9, 9]], metric="l2"), top_k=1, query_top_k=1)
+    assert apart.encode([[1, 0], [-1, 0]]).to_terms() == [{"t0": 1}, {"t0": 1}]
+
+
+small = st.integers(-4, 4).map(float)
+
+
+@given(
+    pivots=arrays(np.float16, st.tuples(st.integers(1, 12), st.just(5)), elements=small),
+    features=arrays(np.float32, st.tuples(st.integers(1, 4), st.just(5)), elements=small),
+    metric=st.sampled_from(["cosine", "l2"]),
+    data=st.data(),
+)
+@settings(max_examples=300, deadline=None)
+def test_equals_the_definition(
+    pivots: NDArray[np.float16], features: NDArray[np.float32], metric: Metric, data: st.DataObject
+) -> None:
+    features[~features.any(axis=1), 0] = 1
+    if metric == "cosine":
+        pivots[~pivots.any(axis=1), 0] = 1
+    given_ = dt.Pivots(pivots, metric=metric)
+    count = data.draw(st.integers(1, len(pivots)))
+    numbers, nearness = NearestPivots(given_).nearest(features, count)
+    assert (np.diff(nearness, axis=1) <= 0).all()
+    if metric == "l2":
+        assert numbers.tolist() == [by_definition(given_, row, count) for row in features]
+    else:  # equal cosines of pivots of other lengths may be rounded apart, in the last of 53 bits
+        for row, found in zip(features, numbers, strict=True):
+            exact = by_definition(given_, row, count)
+            np.testing.assert_allclose(cosines(given_, row)[found], cosines(given_, row)[exact], atol=1e-14)
+
+
+def cosines(pivots: dt.Pivots, feature: NDArray[np.float32]) -> NDArray[np.float64]:
+    p = pivots.features.astype(np.float64)
+    found: NDArray[np.float64] = p @ feature / np.linalg.norm(p, axis=1)
+    return found
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_the_first_look_rules_out_no_pivot(metric: Metric) -> None:
+    """Pivots that float32 cannot tell apart: the exact sums do."""
+    rng = np.random.default_rng(3)
+    base = rng.standard_normal(96)
+    near = (base + rng.standard_normal((400, 96)) * 2e-3).astype(np.float16)
+    features = (base + rng.standard_normal((20, 96)) * 1e-3).astype(np.float32)
+    pivots = dt.Pivots(near, metric=metric)
+    numbers, _ = NearestPivots(pivots).nearest(features, 7)
+    exact = near.astype(np.longdouble)
+    for row, found in zip(features.astype(np.longdouble), numbers, strict=True):
+        measure = exact @ row / np.sqrt((exact**2).sum(axis=1))
+        if metric == "l2":
+            measure = -((exact - row) ** 2).sum(axis=1)
+        assert found.tolist() == np.argsort(-measure, kind="stable")[:7].tolist()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_blocks_change_nothing(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    pivots = dt.Pivots(rng.standard_normal((300, 24)), metric=metric)
+    features = rng.standard_normal((50, 24)).astype(np.float32)
+    numbers, nearness = NearestPivots(pivots).nearest(features, 20)
+    one_by_one = [NearestPivots(pivots).nearest(features[row : row + 1], 20) for row in range(50)]
+    monkeypatch.setattr(nearest_pivots, "BLOCK_BYTES", 4 * 300 * 3)
+    monkeypatch.setattr(nearest_pivots, "EXACT_BYTES", 8 * 24 * 7)
+    for found, near in (
+        NearestPivots(pivots).nearest(features, 20),
+        map(np.concatenate, zip(*one_by_one, strict=True)),
+    ):
+        np.testing.assert_array_equal(found, numbers)
+        np.testing.assert_array_equal(near, nearness)
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1.0, 1e38])
+def test_descriptors_of_any_length(scale: float) -> None:
+    feature = np.array([[1, 2]], dtype=np.float32) * np.float32(scale)
+    cosine = dt.Pivots(np.array([[60000, 0], [0, 6e-8], [-60000, 1]], dtype=np.float16))
+    assert NearestPivots(cosine).nearest(feature, 3)[0].tolist() == [[1, 0, 2]]
+    lengths = dt.Pivots([[60000, 0], [0, 1], [-60000, 1], [60000, 60000]], metric="l2")
+    numbers, nearness = NearestPivots(lengths).nearest(feature, 4)
+    assert np.isfinite(nearness).all()
+    assert numbers.tolist() == [[3, 0, 1, 2] if scale == 1e38 else [1, 0, 2, 3]]
+
+
+@pytest.mark.parametrize("weights", ["binary", "ranks"])
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_memory_index_finds_what_is_near(metric: Metric, weights: PivotWeights) -> None:
+    rng = np.random.default_rng(5)
+    features = rng.standard_normal((400, 16)).astype(np.float32)
+    encoder = dt.PivotPermutation(dt.Pivots(features[::4], metric=metric), top_k=4, query_top_k=8, weights=weights)
+    index = dt.MemoryIndex(encoder)
+    index.add([f"d{n}" for n in range(400)], features)
+    (document,) = encoder.encode(features[7]).to_terms()
+    (query,) = encoder.encode_queries(features[7]).to_terms()
+    best = index.search(features[7], k=400, rerank=0)
+    assert {hit.id: hit.score for hit in best}["d7"] == sum(query[name] * document[name] for name in document)
+    assert index.search(features[7]).ids[0] == "d7"
+    stored = index.get("d7")
+    assert stored is not None
+    assert stored.terms == document
+
+
+def test_dot_products_of_ranks_order_as_spearmans_rho() -> None:
+    rng = np.random.default_rng(6)
+    features = rng.standard_normal((50, 12)).astype(np.float32)
+    pivots, k = dt.Pivots(rng.standard_normal((30, 12))), 9
+    encoder = dt.PivotPermutation(pivots, top_k=k, query_top_k=k, weights="ranks")
+    terms, queries = encoder.encode(features).matrix, encoder.encode_queries(features).matrix
+    assert (terms != queries).nnz == 0
+    positions = np.minimum(k + 1 - terms.toarray(), k + 1)  # location parameter k + 1 for the other pivots
+    dots = (terms @ queries.T).toarray()
+    norms = k * (k + 1) * (2 * k + 1) / 6
+    for query in range(50):
+        np.testing.assert_allclose(spearman_rho(positions, positions[query]) ** 2, 2 * norms - 2 * dots[:, query])
+
+
+@pytest.mark.parametrize(
+    ("feature", "message"),
+    [
+        ([1.0, np.nan, 0.0, 0.0], "row 0: the feature has a NaN or infinite"),
+        ([0.0, -0.0, 0.0, 0.0], "all zero"),
+        ([1.0, 2.0], "expected (N, 4)"),
+    ],
+)
+def test_unusable_features_are_refused(feature: list[float], message: str) -> None:
+    encoder = dt.PivotPermutation(AXES, top_k=1, query_top_k=1)
+    for encode in (encoder.encode, encoder.encode_queries):
+        with pytest.raises(InvalidInput) as error:
+            encode(feature)
+        assert message in str(error.value)
+
+
+def test_no_features_give_no_rows() -> None:
+    empty = dt.PivotPermutation(AXES, top_k=2, query_top_k=2).encode(np.empty((0, 4)))
+    assert (len(empty), empty.vocabulary_size) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 0}, "top_k is 0; expected 1 to 4"),
+        ({"top_k": 5}, "top_k is 5"),
+        ({"top_k": 2, "query_top_k": 9}, "query_top_k is 9"),
+        ({"top_k": 2, "query_top_k": 2, "weights": "values"}, "weights is 'values'; expected one of binary, ranks"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        dt.PivotPermutation(AXES, **options)  # type: ignore[arg-type]
+    assert message in str(error.value)
+
+
+def test_a_pivot_without_direction_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="pivot 1 is all zero in float16"):
+        dt.Pivots(np.array([[1, 0], [0, 0]], dtype=np.float16))
+    assert len(dt.Pivots([[1, 0], [0, 0]], metric="l2")) == 2
+
+
+def test_spec_rebuilds_the_encoder() -> None:
+    encoder = dt.PivotPermutation(AXES, top_k=2, query_top_k=3, weights="ranks")
+    spec = encoder.spec()
+    assert spec["pivots"] == AXES.spec()
+    assert dt.encoder_from_spec(spec, pivots=dt.Pivots(AXES.features)) == encoder
+    assert str(encoder) == f"pivot-permutation/4x4/cosine/{AXES.checksum[:8]}/k2/q3/ranks"
+    assert isinstance(encoder, dt.Encoder)
+    with pytest.raises(MissingPivots, match=r"names 4 pivots of 4 dimensions .* none were given"):
+        dt.encoder_from_spec(spec)
+    with pytest.raises(MissingPivots, match="got others"):
+        dt.encoder_from_spec(spec, pivots=dt.Pivots(np.eye(4), metric="l2"))
+    for wrong in ({**spec, "pivots": None}, {**spec, "top_k": 0}, {**spec, "more": 1}, {**spec, "weights": "other"}):
+        with pytest.raises(InvalidInput):
+            dt.encoder_from_spec(wrong, pivots=AXES)
+
+
+def test_pickled_it_encodes_alike() -> None:
+    encoder = dt.PivotPermutation(AXES, top_k=2, query_top_k=3)
+    encoder.encode([1, 2, 3, 4])
+    again = pickle.loads(pickle.dumps(encoder))
+    assert again == encoder
+    assert again.encode([1, 2, 3, 4]).to_terms() == encoder.encode([1, 2, 3, 4]).to_terms()
