@@ -11,10 +11,10 @@ from deepterms.documents import BulkLine, condition, usable_documents
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.ingest import Ingest, Target
 from deepterms.pages import hit_pages, hits_of
-from deepterms.results import Failure, IndexReport, Revision
-from deepterms.stored import STORED, address, whole_lines
+from deepterms.results import Failure, IndexReport
+from deepterms.stored import STORED, address, revision_of, whole_lines
 
-__all__ = ["delete_by_filter", "revision_of", "update_metadata"]
+__all__ = ["delete_by_filter", "update_metadata"]
 
 DOCUMENTS_PER_READ = 500  # 2,048 dimensions with K = 400: 8 MB
 DELETES_PER_READ = 1_000
@@ -41,11 +41,6 @@ def delete_by_filter(target: Target, filter: Mapping[str, Any]) -> IndexReport:
     for page in hit_pages(target.cluster, target.name, body, size=DELETES_PER_READ):
         report += ingest.send([({"delete": {**address(hit), **condition(revision_of(hit))}}, None) for hit in page])
     return report
-
-
-def revision_of(hit: Mapping[str, Any]) -> Revision | None:
-    """Which writing of its document a hit is; None if the search did not ask."""
-    return Revision(hit["_seq_no"], hit["_primary_term"]) if "_seq_no" in hit else None
 
 
 def _update(target: Target, wanted: Mapping[str, dict[str, Any]]) -> IndexReport:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.engines import incomplete, refusal
+from deepterms.answers import incomplete, refusal
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.queries import search_body
 from deepterms.rerank import COSINE_OFFSET, rescore

@@ -13,16 +13,16 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
+from deepterms.answers import CLAUSE_LIMIT, not_json, reason, refused
 from deepterms.backpressure import Backpressure
 from deepterms.bulk import BulkAnswer, send_all
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRefused, UnsupportedEngine
-from deepterms.versions import Engine, engine_of, version_conflict
+from deepterms.versions import Engine, engine_of
 
-__all__ = ["Cluster", "Engine", "incomplete", "reason", "refusal"]
+__all__ = ["Cluster", "Engine"]
 
 POINT_IN_TIME_KEPT = "5m"  # between two pages
 
-CLAUSE_LIMIT = "indices.query.bool.max_clause_count"
 DEFAULT_CLAUSES = 1_024  # of OpenSearch, where the setting cannot be read
 
 # What a path may hold: names arrive escaped (%), and lists of them have commas and stars.
@@ -30,8 +30,6 @@ _PATH_SAFE = "/%,*!$&'()+;=:@~"
 
 # What this module stumbles with over an answer of another shape.
 _NOT_AS_EXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
-
-LONGEST_TEXT = 500  # characters of an answer that is no JSON: a proxy's whole page helps nobody
 
 
 class Cluster:
@@ -102,7 +100,7 @@ class Cluster:
         ask = self._request_opensearch if self._library == "opensearchpy" else self._request_elasticsearch
         answer = ask(method, path, body=body, params=query)
         if isinstance(answer, str | bytes):
-            raise _not_json(answer)
+            raise not_json(answer)
         return answer
 
     def search_many(self, bodies: Sequence[Mapping[str, Any]], *, index: str) -> list[dict[str, Any]]:
@@ -241,17 +239,17 @@ class Cluster:
             if isinstance(error, library.ConnectionError):
                 return ClusterUnreachable(f"the cluster did not answer: {error.error}")
             if isinstance(error, library.TransportError):
-                return _refused(int(error.status_code), error.info or error.error)
+                return refused(int(error.status_code), error.info or error.error)
             if isinstance(error, library.SerializationError):
-                return _not_json(str(error))
+                return not_json(str(error))
             return error
         library = sys.modules[self._library]
         if isinstance(error, library.UnsupportedProductError):
             return UnsupportedEngine(f"{error}; for OpenSearch pass an opensearchpy.OpenSearch client")
         if isinstance(error, library.SerializationError):
-            return _not_json(str(error))
+            return not_json(str(error))
         if isinstance(error, library.ApiError):
-            return _refused(int(error.meta.status), error.body)
+            return refused(int(error.meta.status), error.body)
         if isinstance(error, library.TransportError):
             return ClusterUnreachable(f"the cluster did not answer: {error}")
         return error
@@ -263,68 +261,3 @@ def _bulk_answer(action: str, outcome: Mapping[str, Any]) -> BulkAnswer:
     fine = 200 <= status < 300 or (action == "delete" and status == 404 and "error" not in outcome)
     why = "" if fine else reason(outcome.get("error") or f"HTTP {status}")
     return BulkAnswer(str(outcome["_id"]), why, status, str(outcome["_index"]))
-
-
-def incomplete(answer: Mapping[str, Any]) -> bool:
-    """Whether an answer to a search or a count may lack documents: a shard failed, ran out of time, or has no copy.
-
-    Shards of which no copy is left are in ``total`` and in neither ``successful`` nor ``failed``.
-    """
-    shards = answer["_shards"]
-    return bool(answer.get("timed_out") or shards["failed"] or shards["successful"] < shards["total"])
-
-
-def _refused(status: int, body: Any) -> ClusterError:
-    why = reason(_error_in(body)) if isinstance(body, Mapping) else _cut(body)
-    conflict = version_conflict(why)
-    if conflict is not None:
-        return UnsupportedEngine(conflict)
-    if "too_many_clauses" in why or "too_many_nested_clauses" in why or "maxClauseCount" in why:
-        # Elasticsearch from 8.1 on (SearchUtils.java): heap in MB · 64 / search threads, at least 1,024.
-        why += (
-            f". Ask with less effort, a smaller top_k or a smaller filter; or raise {CLAUSE_LIMIT} (OpenSearch), or "
-            "give the nodes more heap, from which Elasticsearch computes its limit"
-        )
-    return RequestRefused(f"the cluster refused the request (HTTP {status}): {why}", status=status, body=body)
-
-
-def _error_in(body: Mapping[str, Any]) -> Any:
-    """What an answer says went wrong; `_reindex` and its like list it by document."""
-    failures = body.get("failures")
-    if "error" not in body and isinstance(failures, list) and failures and isinstance(failures[0], Mapping):
-        return failures[0].get("cause", failures[0])
-    return body.get("error", body)
-
-
-def _not_json(what: str | bytes) -> ClusterError:
-    return ClusterError(f"the request or its answer is not JSON: {_cut(what)}. Is there a proxy at that address?")
-
-
-def _cut(text: Any) -> str:
-    whole = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-    return whole if len(whole) <= LONGEST_TEXT else f"{whole[:LONGEST_TEXT]}…"
-
-
-def refusal(answer: Mapping[str, Any]) -> ClusterError | None:
-    """The error of one answer of `Cluster.search_many`; None for one that is not an error."""
-    if "error" not in answer:
-        return None
-    return _refused(int(answer.get("status", 500)), answer)
-
-
-def reason(error: Any) -> str:
-    """The sentence in an engine's error that says most: the innermost cause, with the type of the outermost.
-
-    Args:
-        error: the ``error`` of an answer or of a bulk item: an object, or text.
-    """
-    if not isinstance(error, Mapping):
-        return _cut(error)
-    innermost: Mapping[str, Any] = error
-    while isinstance(innermost.get("caused_by"), Mapping):
-        innermost = innermost["caused_by"]
-    if innermost is error and isinstance(error.get("root_cause"), list) and error["root_cause"]:
-        first = error["root_cause"][0]
-        innermost = first if isinstance(first, Mapping) else error
-    kind, text = innermost.get("type") or error.get("type"), innermost.get("reason") or error.get("reason")
-    return ": ".join(str(part) for part in (kind, text) if part) or _cut(dict(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,22 +13,22 @@ from deepterms.documents import Batch, check_batch, usable_documents
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.errors import InvalidInput
 from deepterms.explanation import Explanation, explain
-from deepterms.filters import Predicate, compile_filter
-from deepterms.postings import SEGMENT_DOCUMENTS, Segment
+from deepterms.filters import compile_filter
+from deepterms.postings import SEGMENT_DOCUMENTS, OpenSegment, Segment
 from deepterms.queries import largest_components
 from deepterms.reconciliation import Reconciliation, reconcile_with
-from deepterms.rerank import NO_VECTOR, FeatureSource, cosines
+from deepterms.rerank import FeatureSource
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
-from deepterms.searches import SearchOptions, above, chosen_fields
+from deepterms.scan import Candidate, accepted, best, by_cosine, in_order
+from deepterms.searches import SearchKeywords, SearchOptions, above, chosen_fields
 from deepterms.statistics import stats_of_counts
 from deepterms.terms import TermFrequencies
-from deepterms.vectors import StoreVectors, VectorType, normalise_rows, round_trip, vector_type
+from deepterms.vectors import StoreVectors, normalise_rows, round_trip, vector_type
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["MemoryIndex"]
-
-_NO_METADATA: Mapping[str, Any] = {}
-
-Candidate = tuple[float, str, Segment, int]  # (minus the score, id, segment, row): sorts best first, equal scores by id
 
 
 class MemoryIndex:
@@ -47,7 +47,7 @@ class MemoryIndex:
         self.encoder = encoder
         self.vectors = vector_type(store_vectors)
         self._segments: list[Segment] = []
-        self._open = _OpenSegment(self.vectors)
+        self._open = OpenSegment(self.vectors)
         self._places: dict[str, int] = {}  # id → segment number · SEGMENT_DOCUMENTS + row
 
     @property
@@ -94,26 +94,15 @@ class MemoryIndex:
         query = self._one(feature)
         return self._search(self.encoder.encode_queries(query), query, options)
 
-    def search_many(
-        self,
-        features: ArrayLike,
-        *,
-        k: int = 10,
-        filter: Mapping[str, Any] | None = None,
-        rerank: int | None = None,
-        rerank_from: FeatureSource | None = None,
-        effort: float = 1.0,
-        min_score: float | None = None,
-        fields: Sequence[str] | None = None,
-    ) -> list[Hits]:
+    def search_many(self, features: ArrayLike, **options: Unpack[SearchKeywords]) -> list[Hits]:
         """`search` for each of (N, D). As `SurrogateIndex.search_many`."""
-        options = SearchOptions(k, filter, rerank, rerank_from, effort, min_score, fields)
+        asked = SearchOptions(**options)
         array = as_features(features, dimensions=self.encoder.dimensions)
         found = []
         for row in range(len(array)):
             query = array[row : row + 1]
             try:
-                found.append(self._search(self.encoder.encode_queries(query), query, options))
+                found.append(self._search(self.encoder.encode_queries(query), query, asked))
             except InvalidInput as error:
                 found.append(Hits((), partial=True, error=str(error)))
         return found
@@ -133,29 +122,19 @@ class MemoryIndex:
             self.search(feature, k=k, filter=filter, rerank=0, effort=effort, min_score=min_score, fields=fields)
         )
 
-    def search_by_id(
-        self,
-        id: str,
-        *,
-        k: int = 10,
-        filter: Mapping[str, Any] | None = None,
-        rerank: int | None = None,
-        rerank_from: FeatureSource | None = None,
-        effort: float = 1.0,
-        min_score: float | None = None,
-        fields: Sequence[str] | None = None,
-    ) -> Hits:
+    def search_by_id(self, id: str, **options: Unpack[SearchKeywords]) -> Hits:
         """The documents nearest to one in the index, without that one. As `SurrogateIndex.search_by_id`."""
-        options = SearchOptions(k + 1, filter, rerank, rerank_from, effort, min_score, fields)
+        asked = SearchOptions(**options)
+        more = replace(asked, k=asked.k + 1)  # the document itself is among the hits
         segment, row = self._known(id)
-        if rerank_from is not None:
-            query: NDArray[np.float32] | None = self._one(rerank_from.features_of([id]))
+        if asked.rerank_from is not None:
+            query: NDArray[np.float32] | None = self._one(asked.rerank_from.features_of([id]))
         else:
             vector = segment.vector_of(row)
             query = None if vector is None else vector[np.newaxis]
         terms = segment.terms_of(row) if query is None else self.encoder.encode_queries(query)
-        hits = self._search(terms, query, options)
-        return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[:k])
+        hits = self._search(terms, query, more)
+        return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
 
     def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
         """Which codewords a document shares with a descriptor. As `SurrogateIndex.explain`."""
@@ -205,8 +184,8 @@ class MemoryIndex:
             [
                 identifier
                 for segment in self._all_segments()
-                for identifier, accepted in zip(segment.ids, _accepted(segment, accepts), strict=True)
-                if accepted
+                for identifier, matches in zip(segment.ids, accepted(segment, accepts), strict=True)
+                if matches
             ]
         )
 
@@ -215,7 +194,7 @@ class MemoryIndex:
         if filter is None:
             return len(self._places)
         accepts = compile_filter(filter)
-        return sum(int(_accepted(segment, accepts).sum()) for segment in self._all_segments())
+        return sum(int(accepted(segment, accepts).sum()) for segment in self._all_segments())
 
     def reconcile(self, ids: Iterable[str]) -> Reconciliation:
         """Which of the documents that should be here are missing, and which are extra. As `SurrogateIndex`."""
@@ -250,7 +229,7 @@ class MemoryIndex:
         """Add documents that are new and at most a segment."""
         if len(self._open) + len(ids) > SEGMENT_DOCUMENTS:
             self._segments.append(self._open.segment())
-            self._open = _OpenSegment(self.vectors)
+            self._open = OpenSegment(self.vectors)
         first = len(self._segments) * SEGMENT_DOCUMENTS + len(self._open)
         if isinstance(content, TermFrequencies):
             vectors = np.full((len(ids), self.encoder.dimensions), np.nan, dtype=np.float32)  # NaN: no vector
@@ -298,93 +277,13 @@ class MemoryIndex:
         candidates: list[Candidate] = []
         for segment in self._all_segments():
             scores = segment.scores(components, weights)
-            scores[~(segment.live if accepts is None else _accepted(segment, accepts))] = 0
-            candidates += _best(segment, scores, window or options.k)
-        candidates = sorted(candidates, key=_order)[: window or options.k]
+            scores[~(segment.live if accepts is None else accepted(segment, accepts))] = 0
+            candidates += best(segment, scores, window or options.k)
+        candidates = in_order(candidates)[: window or options.k]
         if window and query is not None:
-            candidates = _by_cosine(candidates, normalise_rows(query)[0], options.rerank_from)
+            candidates = by_cosine(candidates, normalise_rows(query)[0], options.rerank_from)
         hits = (
             Hit(identifier, -score, chosen_fields(segment.metadata[row], options.fields))
             for score, identifier, segment, row in candidates[: options.k]
         )
         return above(Hits(tuple(hits)), options.min_score)
-
-
-class _OpenSegment:
-    """Documents that are still few: kept as given, inverted when a search asks, until a segment is full."""
-
-    def __init__(self, vectors: VectorType | None) -> None:
-        self._ids: list[str] = []
-        self._metadata: list[Mapping[str, Any]] = []
-        self._vectors: list[NDArray[np.float32]] | None = [] if vectors else None
-        self._terms: list[TermFrequencies] = []
-        self._segment: Segment | None = None
-        self.live: NDArray[np.bool_] = np.ones(SEGMENT_DOCUMENTS, dtype=np.bool_)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def append(
-        self,
-        ids: list[str],
-        vectors: NDArray[np.float32],
-        metadata: list[dict[str, Any]],
-        terms: TermFrequencies,
-    ) -> None:
-        self._segment = None
-        self._ids += ids
-        self._metadata += [given or _NO_METADATA for given in metadata]
-        self._terms.append(terms)
-        if self._vectors is not None:
-            self._vectors.append(vectors)
-
-    def segment(self) -> Segment:
-        if self._segment is None:
-            vectors = None if self._vectors is None else np.concatenate(self._vectors)
-            if self._vectors is not None and vectors is not None:
-                self._vectors = [vectors]
-            # The slice is a view: a later deletion shows in the segment as well.
-            live = self.live[: len(self._ids)]
-            self._segment = Segment.build(self._ids, self._metadata, vectors, self._terms, live)
-        return self._segment
-
-
-def _accepted(segment: Segment, accepts: Predicate) -> NDArray[np.bool_]:
-    """Which documents are live and match a filter: bool (n,)."""
-    return np.fromiter(
-        (
-            bool(live) and accepts(identifier, metadata)
-            for live, identifier, metadata in zip(segment.live, segment.ids, segment.metadata, strict=True)
-        ),
-        dtype=np.bool_,
-        count=len(segment.ids),
-    )
-
-
-def _best(segment: Segment, scores: NDArray[np.int64], count: int) -> list[Candidate]:
-    """The best `count` documents with a score, and all that tie with the last of them."""
-    (rows,) = np.nonzero(scores)
-    if len(rows) > count:
-        least = np.partition(scores[rows], len(rows) - count)[len(rows) - count]
-        rows = rows[scores[rows] >= least]
-    return [(-float(scores[row]), segment.ids[row], segment, row) for row in rows.tolist()]
-
-
-def _by_cosine(
-    candidates: list[Candidate], query: NDArray[np.float32], source: FeatureSource | None
-) -> list[Candidate]:
-    """Candidates in the order of their exact cosine with a normalised query (D,)."""
-    if source is not None and candidates:
-        scores = cosines(query, source, [identifier for _, identifier, _, _ in candidates]).tolist()
-        reranked = [(-score, *candidate[1:]) for score, candidate in zip(scores, candidates, strict=True)]
-        return sorted(reranked, key=_order)
-    reranked = []
-    for _, identifier, segment, row in candidates:
-        vector = segment.vector_of(row)
-        cosine = NO_VECTOR if vector is None else float(np.dot(vector, query))
-        reranked.append((-cosine, identifier, segment, row))
-    return sorted(reranked, key=_order)
-
-
-def _order(candidate: Candidate) -> tuple[float, str]:
-    return candidate[:2]

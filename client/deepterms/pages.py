@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from deepterms.engines import Cluster, incomplete
+from deepterms.answers import incomplete
+from deepterms.engines import Cluster
 from deepterms.errors import ClusterError
 
 __all__ = ["hit_pages", "hits_of"]

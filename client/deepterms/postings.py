@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from deepterms.terms import TermFrequencies
+from deepterms.vectors import VectorType
 
-__all__ = ["SEGMENT_DOCUMENTS", "Segment"]
+__all__ = ["SEGMENT_DOCUMENTS", "OpenSegment", "Segment"]
+
+_NO_METADATA: Mapping[str, Any] = {}
 
 # A document's number then fits 16 bits, and a segment's scores stay in the cache while its lists are scanned.
 SEGMENT_DOCUMENTS = 65_536
@@ -96,3 +99,44 @@ class Segment:
         components = np.searchsorted(self.starts, places, side="right") - 1
         arrays = (self.frequencies[places].astype(np.int32), components.astype(np.int32), np.array([0, len(places)]))
         return TermFrequencies(sparse.csr_array(arrays, shape=(1, len(self.starts) - 1)))
+
+
+class OpenSegment:
+    """Documents that are still few: kept as given, inverted when a search asks, until a segment is full."""
+
+    def __init__(self, vectors: VectorType | None) -> None:
+        self._ids: list[str] = []
+        self._metadata: list[Mapping[str, Any]] = []
+        self._vectors: list[NDArray[np.float32]] | None = [] if vectors else None
+        self._terms: list[TermFrequencies] = []
+        self._segment: Segment | None = None
+        self.live: NDArray[np.bool_] = np.ones(SEGMENT_DOCUMENTS, dtype=np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def append(
+        self,
+        ids: list[str],
+        vectors: NDArray[np.float32],
+        metadata: list[dict[str, Any]],
+        terms: TermFrequencies,
+    ) -> None:
+        """Add documents: their ids, vectors (n, D), metadata and terms (n, V)."""
+        self._segment = None
+        self._ids += ids
+        self._metadata += [given or _NO_METADATA for given in metadata]
+        self._terms.append(terms)
+        if self._vectors is not None:
+            self._vectors.append(vectors)
+
+    def segment(self) -> Segment:
+        """All documents so far, inverted."""
+        if self._segment is None:
+            vectors = None if self._vectors is None else np.concatenate(self._vectors)
+            if self._vectors is not None and vectors is not None:
+                self._vectors = [vectors]
+            # The slice is a view: a later deletion shows in the segment as well.
+            live = self.live[: len(self._ids)]
+            self._segment = Segment.build(self._ids, self._metadata, vectors, self._terms, live)
+        return self._segment

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.engines import Cluster, incomplete
+from deepterms.answers import incomplete
+from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.pages import hit_pages
 

@@ -10,8 +10,9 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.answers import incomplete, refusal
 from deepterms.encoders.encoder import Encoder, unusable_rows
-from deepterms.engines import POINT_IN_TIME_KEPT, Cluster, incomplete, refusal
+from deepterms.engines import POINT_IN_TIME_KEPT, Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.layouts import Layout
 from deepterms.queries import search_body

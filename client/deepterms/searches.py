@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.engines import incomplete
+from deepterms.answers import incomplete
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.layouts import Layout
 from deepterms.queries import clause_count, largest_components, search_body
@@ -19,7 +19,19 @@ from deepterms.results import Hit, Hits
 from deepterms.terms import TermFrequencies
 from deepterms.vectors import VectorType
 
-__all__ = ["Search", "SearchOptions", "above", "chosen_fields", "indices_of", "source_fields"]
+__all__ = ["Search", "SearchKeywords", "SearchOptions", "above", "chosen_fields", "indices_of", "source_fields"]
+
+
+class SearchKeywords(TypedDict, total=False):
+    """What the search methods are given by name; they are the fields of `SearchOptions`, and so are the defaults."""
+
+    k: int
+    filter: Mapping[str, Any] | None
+    rerank: int | None
+    rerank_from: FeatureSource | None
+    effort: float
+    min_score: float | None
+    fields: Sequence[str] | None
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 
 from deepterms.documents import BulkLine
 from deepterms.encoders.encoder import Encoder, unusable_rows
-from deepterms.results import Failure
+from deepterms.results import Failure, Revision, StoredDocument
 from deepterms.vectors import VectorType, decode_vector
 
-__all__ = ["STORED", "address", "whole_lines"]
+__all__ = ["STORED", "address", "revision_of", "stored_document", "whole_lines"]
 
 # The parts of a search body that bring back all that is stored of a document: a vector is a doc value only.
 STORED: Mapping[str, Any] = {"_source": True, "docvalue_fields": ["vector"], "seq_no_primary_term": True}
@@ -74,6 +74,29 @@ def whole_lines(
                 source = f'{{"terms":{terms[row]}{"," if members else ""}{source[1:]}'
             lines.append((action(hit), source))
     return lines, tuple(Failure(str(hits[row]["_id"]), reasons[row]) for row in sorted(reasons))
+
+
+def stored_document(hit: Mapping[str, Any], vectors: VectorType | None, *, dimensions: int) -> StoredDocument:
+    """What a hit says of its document.
+
+    Args:
+        hit: of a search that brings back terms, metadata, the vector and the revision.
+        vectors: the type that the index stores; None if it stores none.
+        dimensions: D.
+    """
+    source, text = hit["_source"], _vector(hit)
+    return StoredDocument(
+        id=str(hit["_id"]),
+        terms=source.get("terms", {}),
+        vector=None if text is None or vectors is None else decode_vector(text, vectors, dimensions=dimensions),
+        metadata=source.get("metadata", {}),
+        revision=revision_of(hit),
+    )
+
+
+def revision_of(hit: Mapping[str, Any]) -> Revision | None:
+    """Which writing of its document a hit is; None if the search did not ask."""
+    return Revision(hit["_seq_no"], hit["_primary_term"]) if "_seq_no" in hit else None
 
 
 def address(hit: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,11 +23,12 @@ from opensearchpy import OpenSearch
 from PIL import Image
 
 import deepterms as dt
+from deepterms.answers import reason
 from deepterms.backpressure import Backpressure
 from deepterms.checkpoint import Checkpoint
 from deepterms.concrete import index_path, read_meta
 from deepterms.documents import bulk_lines, check_batch
-from deepterms.engines import Cluster, reason
+from deepterms.engines import Cluster
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
 from deepterms.features.embeddings import EmbeddingFolder

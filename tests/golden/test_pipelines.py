@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from deepterms.engines import Cluster, reason
+from deepterms.answers import reason
+from deepterms.engines import Cluster
 from deepterms.layouts import LAYOUTS
 
 TOP = Path(__file__).parents[2]

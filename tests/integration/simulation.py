@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from deepterms.answers import reason
 from deepterms.encoders.encoder import Encoder
-from deepterms.engines import Cluster, reason
+from deepterms.engines import Cluster
 from deepterms.index_pipeline import index_pipeline
 from deepterms.layouts import Layout
 

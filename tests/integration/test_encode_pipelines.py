@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.engines import Cluster, reason
+from deepterms.answers import reason
+from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, RequestRefused
 from deepterms.layouts import LAYOUTS, Layout, layout_named
 from deepterms.vectors import decode_vector, encode_vector, normalise_rows

@@ -53,7 +53,8 @@ def either(indices: Sequence[dt.SurrogateIndex | dt.MemoryIndex], feature: list[
     for index in indices:
         index.add(["a"], [feature])
         index.refresh()
-        found += len(index.search(feature, k=3)) + len(index.search_by_id("a")) + index.count()
+        found += len(index.search(feature, k=3)) + len(index.search_by_id("a", k=3, rerank=0)) + index.count()
+        found += sum(len(hits) for hits in index.search_many([feature], k=3, effort=0.5, fields=["path"]))
         index.delete(["a"])
     return found
 
@@ -130,6 +131,9 @@ def mistakes(index: dt.SurrogateIndex, memory: dt.MemoryIndex, feature: NDArray[
     index.search(feature, 10)  # type: ignore[call-arg]
     index.search(feature, k="10")  # type: ignore[arg-type]
     index.search(feature, filter="metadata.year:2018")  # type: ignore[arg-type]
+    index.search_many(feature, k="10")  # type: ignore[arg-type]
+    index.search_by_id("a", efort=0.5)  # type: ignore[call-arg]
+    memory.search_many(feature, min_score="high")  # type: ignore[arg-type]
     memory.get(17)  # type: ignore[arg-type]
     dt.DeepPermutation(dimensions="2048")  # type: ignore[arg-type]
     dt.MemoryIndex(object())  # type: ignore[arg-type]

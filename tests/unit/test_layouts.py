@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 import deepterms as dt
-from deepterms.engines import Cluster, Engine, reason
+from deepterms.answers import reason
+from deepterms.engines import Cluster, Engine
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.layouts import LAYOUTS, Layout, layout_named
 

@@ -9,7 +9,7 @@ import pytest
 
 import deepterms as dt
 from deepterms import reconciliation
-from deepterms.engines import incomplete
+from deepterms.answers import incomplete
 from deepterms.errors import InvalidInput
 
 

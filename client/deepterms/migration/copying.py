@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from deepterms.answers import incomplete
 from deepterms.documents import BulkLine
 from deepterms.encoders.encoder import Encoder
-from deepterms.engines import Cluster, incomplete
+from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, MigrationFailed
 from deepterms.pages import hit_pages, hits_of
 from deepterms.results import Failure
