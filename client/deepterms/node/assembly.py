@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from deepterms.errors import NodeError
-from deepterms.node.distribution import CONFIG, MODULES
+from deepterms.node.distribution import CONFIG, MODULES, Module
 from deepterms.node.exclusion import alone
 from deepterms.node.folders import cache_dir, make_folder, make_readable
 from deepterms.node.jars import Progress, fetch_jars, jar_path, sha256_of
@@ -23,7 +24,13 @@ _PATIENCE = 1800.0  # seconds
 _EMPTY = ("bin", "plugins")
 
 
-def assemble(home: Path | None = None, *, lock: Lock | None = None, on_progress: Progress | None = None) -> Path:
+def assemble(
+    home: Path | None = None,
+    *,
+    lock: Lock | None = None,
+    modules: Sequence[Module] = MODULES,
+    on_progress: Progress | None = None,
+) -> Path:
     """Makes the folder of a complete minimal OpenSearch distribution: lib/, agent/, modules/ and config/.
 
     Everything in it is a real file and no path in it is absolute, so it may be moved or copied into an image; start it
@@ -34,6 +41,7 @@ def assemble(home: Path | None = None, *, lock: Lock | None = None, on_progress:
     Args:
         home: the folder to make; by default one in `cache_dir()`.
         lock: what to assemble; by default the version that ships with deepterms.
+        modules: those that the lock has a folder for.
         on_progress: called after each jar with (done, total, name); not called where nothing is to be done.
 
     Returns:
@@ -56,7 +64,7 @@ def assemble(home: Path | None = None, *, lock: Lock | None = None, on_progress:
                 raise NodeError(f"{home} is neither empty nor an OpenSearch; give a folder that does not exist yet")
             jars = cache / "jars"
             fetch_jars(lock.jars, jars, on_progress=on_progress)
-            _build(home, lock, jars)
+            _build(home, lock, modules, jars)
             return home
     except OSError as error:
         raise NodeError(f"OpenSearch cannot be assembled in {home}, with the cache in {cache}: {error}") from error
@@ -74,7 +82,7 @@ def _is_complete(home: Path, lock: Lock) -> bool:
     )
 
 
-def _build(home: Path, lock: Lock, jars: Path) -> None:
+def _build(home: Path, lock: Lock, modules: Sequence[Module], jars: Path) -> None:
     """Assembles beside the place wanted, then renames: another process sees all of it or nothing."""
     home.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{home.name}-"
@@ -85,7 +93,7 @@ def _build(home: Path, lock: Lock, jars: Path) -> None:
     try:
         for path, coordinate in lock.files.items():
             _place(jars / jar_path(coordinate), building / path)
-        for module in MODULES:
+        for module in modules:
             descriptor = building / "modules" / module.name / "plugin-descriptor.properties"
             descriptor.write_text(module.descriptor(lock.version), encoding="utf-8")
         for folder in ("config", *_EMPTY):

@@ -41,15 +41,26 @@ class Node:
     Every object of the same folder speaks of the same node, in this process and in others.
     """
 
-    def __init__(self, data_dir: Path | None = None, *, cluster_name: str = "deepterms") -> None:
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        cluster_name: str = "deepterms",
+        home: Path | None = None,
+        version: str = VERSION,
+    ) -> None:
         """Names a node; nothing is read or started.
 
         Args:
             data_dir: the folder of its indices, logs and state; by default `DEEPTERMS_DATA` or this user's.
             cluster_name: shown by `GET /`.
+            home: the OpenSearch to run, as `assemble` makes it; by default the one that ships, made by the first start.
+            version: of that OpenSearch.
         """
         self.data_dir = (data_dir or folders.data_dir()).resolve()
         self.cluster_name = cluster_name
+        self.home = home
+        self.version = version
 
     def start(
         self,
@@ -172,7 +183,7 @@ class Node:
     def _started(self, port: int | None, heap: str, timeout: float, on_progress: Progress | None) -> NodeState:
         """The node that another process is starting or that runs, or else one started here."""
         owner = folders.node_owner()
-        home = assemble(on_progress=on_progress)
+        home = self.home or assemble(on_progress=on_progress)
         java = find_java(owner, folders.cache_dir())
         folders.make_folder(self.data_dir)
         if owner:
@@ -230,11 +241,11 @@ class Node:
         }
         temp = self.data_dir / "tmp"
         arguments = java_arguments(
-            home, heap=heap, settings=settings, config=self._config, temp=temp, trimmed_java=True
+            home, heap=heap, settings=settings, config=self._config, temp=temp, trimmed_java=True, version=self.version
         )
         # In the folder of logs, for that is where Java puts a report of its own crash.
         pid = spawn_child([str(java), *arguments], folder=self.data_dir / "logs", output=self._output, owner=owner)
-        state = NodeState(pid=pid, port=port, version=VERSION, heap=heap, started=time.time())
+        state = NodeState(pid=pid, port=port, version=self.version, heap=heap, started=time.time())
         state.write(self._state_file)
         return state
 

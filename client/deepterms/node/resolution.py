@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepterms.node.distribution import LOCALE, MODULES, VERSION, agent_roots, lib_roots
+from deepterms.node.distribution import LOCALE, MODULES, VERSION, Module, agent_roots, lib_roots
 from deepterms.node.jars import download, jar_path, maven, sha256_of
 from deepterms.node.lock import Lock, lock_file
 
 __all__ = ["resolve_folders", "resolve_lock"]
 
 
-def resolve_folders(version: str, context: Any) -> dict[str, list[str]]:
+def resolve_folders(version: str, context: Any, modules: Sequence[Module] = MODULES) -> dict[str, list[str]]:
     """Resolves the dependencies of every folder of a distribution.
 
     Args:
         version: OpenSearch's version.
         context: where from and where POMs are kept; see `maven`.
+        modules: a folder for each.
 
     Returns:
         Folder → sorted coordinates.
@@ -37,22 +39,23 @@ def resolve_folders(version: str, context: Any) -> dict[str, list[str]]:
     if agent := agent_roots(version):
         folders["agent"] = _runtime(context, *agent)
     in_lib = {_project(coordinate) for coordinate in folders["lib"]}
-    for module in MODULES:
+    for module in modules:
         resolved = _runtime(context, module.root(version))
         # A class that lib/ and a module both have stops the server ("jar hell").
         folders[f"modules/{module.name}"] = [each for each in resolved if _project(each) not in in_lib]
     return folders
 
 
-def resolve_lock(version: str, cache: Path) -> Lock:
+def resolve_lock(version: str, cache: Path, modules: Sequence[Module] = MODULES) -> Lock:
     """Resolves every folder, and downloads its jars to hash them.
 
     Args:
         version: OpenSearch's version.
         cache: folder for POMs and jars, in Maven's layout.
+        modules: a folder for each.
     """
     context = maven(cache)
-    folders = resolve_folders(version, context)
+    folders = resolve_folders(version, context, modules)
     digests = {}
     for coordinate in sorted({each for jars in folders.values() for each in jars}):
         download(coordinate, context)
