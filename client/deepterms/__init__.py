@@ -11,6 +11,7 @@ from deepterms.deployment import DeploymentReport, deploy
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivot_permutation import PivotPermutation
+from deepterms.encoders.pivot_sampling import sample_pivots
 from deepterms.encoders.pivots import Pivots
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.explanation import Explanation, Match
@@ -56,6 +57,7 @@ __all__ = [
     "evaluation",
     "export_features",
     "features",
+    "sample_pivots",
 ]
 
 getLogger(__name__).addHandler(NullHandler())  # what is logged shows only where the program asks for it

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -13,11 +15,12 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders import nearest_pivots
+from deepterms.encoders import nearest_pivots, pivot_grid
 from deepterms.encoders.nearest_pivots import NearestPivots
+from deepterms.encoders.pivot_graph import PivotGraph
 from deepterms.encoders.pivot_permutation import PivotWeights
 from deepterms.encoders.pivots import Metric
-from deepterms.errors import InvalidInput, MissingPivots
+from deepterms.errors import InvalidInput, MissingExtra, MissingPivots
 from deepterms.permutations import spearman_rho
 
 AXES = dt.Pivots(np.eye(4, dtype=np.float32))
@@ -142,13 +145,77 @@ def test_blocks_change_nothing(metric: Metric, monkeypatch: pytest.MonkeyPatch) 
     numbers, nearness = NearestPivots(pivots).nearest(features, 20)
     one_by_one = [NearestPivots(pivots).nearest(features[row : row + 1], 20) for row in range(50)]
     monkeypatch.setattr(nearest_pivots, "BLOCK_BYTES", 4 * 300 * 3)
-    monkeypatch.setattr(nearest_pivots, "EXACT_BYTES", 8 * 24 * 7)
+    monkeypatch.setattr(pivot_grid, "BLOCK_BYTES", 8 * 24 * 7)
     for found, near in (
         NearestPivots(pivots).nearest(features, 20),
         map(np.concatenate, zip(*one_by_one, strict=True)),
     ):
         np.testing.assert_array_equal(found, numbers)
         np.testing.assert_array_equal(near, nearness)
+
+
+def clustered(count: int, seed: int) -> NDArray[np.float32]:
+    """Descriptors (count, 40) in clusters."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(8).standard_normal((60, 40))
+    rows: NDArray[np.float32] = (centres[rng.integers(0, 60, count)] + rng.standard_normal((count, 40)) / 2).astype(
+        "f4"
+    )
+    return rows
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_graph_finds_nearly_the_same(metric: Metric) -> None:
+    pivots, features = dt.Pivots(clustered(3_000, 1), metric=metric), clustered(700, 2)
+    exact, graph = (NearestPivots(pivots, search) for search in ("exact", "graph"))
+    (numbers, nearness), (found, near) = (index.nearest(features, 8) for index in (exact, graph))
+    agreement = np.mean([len(np.intersect1d(a, b)) / 8 for a, b in zip(numbers, found, strict=True)])
+    assert agreement > 0.98
+    same = numbers == found
+    np.testing.assert_array_equal(nearness[same], near[same])  # what is found is compared exactly
+    again, _ = NearestPivots(pivots, "graph").nearest(features, 8)
+    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(found[5], graph.nearest(features[5:6], 8)[0][0])
+
+
+def test_a_graph_that_leads_to_too_few_is_not_relied_on() -> None:
+    pivots = dt.Pivots(clustered(70, 3), metric="l2")
+    features = clustered(20, 4)
+    numbers, nearness = NearestPivots(pivots, "graph").nearest(features, 70)
+    expected, near = NearestPivots(pivots).nearest(features, 70)
+    np.testing.assert_array_equal(numbers, expected)
+    np.testing.assert_array_equal(nearness, near)
+
+
+def test_threads_share_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = PivotGraph
+
+    def counted(grid: pivot_grid.PivotGrid) -> PivotGraph:
+        made.append(grid)
+        return real(grid)
+
+    monkeypatch.setattr(nearest_pivots, "PivotGraph", counted)
+    encoder = dt.PivotPermutation(dt.Pivots(clustered(500, 5)), search="graph")
+    features = clustered(600, 6)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: encoder.encode(features).to_terms(), range(4)))
+    assert len(made) == 1
+    assert answers[1:] == answers[:1] * 3
+
+
+def test_without_faiss_a_graph_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    encoder = dt.PivotPermutation(AXES, top_k=1, query_top_k=1, search="graph")
+    with pytest.raises(MissingExtra, match=r"deepterms\[pivots\]"):
+        encoder.encode([1, 2, 3, 4])
+
+
+def test_many_pivots_are_found_through_a_graph() -> None:
+    few, many = (dt.Pivots(np.eye(2)[np.arange(count) % 2]) for count in (4_096, 4_097))
+    assert [dt.PivotPermutation(pivots).search for pivots in (few, many)] == ["exact", "graph"]
+    assert dt.PivotPermutation(many, search="exact") != dt.PivotPermutation(many)
+    assert dt.PivotPermutation(few).spec()["search"] == "exact"
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1.0, 1e38])
@@ -221,6 +288,7 @@ def test_no_features_give_no_rows() -> None:
         ({"top_k": 0}, "top_k is 0; expected 1 to 4"),
         ({"top_k": 5}, "top_k is 5"),
         ({"top_k": 2, "query_top_k": 9}, "query_top_k is 9"),
+        ({"top_k": 2, "query_top_k": 2, "search": "tree"}, "search is 'tree'; expected one of auto, exact, graph"),
         ({"top_k": 2, "query_top_k": 2, "weights": "values"}, "weights is 'values'; expected one of binary, ranks"),
     ],
 )
@@ -241,7 +309,7 @@ def test_spec_rebuilds_the_encoder() -> None:
     spec = encoder.spec()
     assert spec["pivots"] == AXES.spec()
     assert dt.encoder_from_spec(spec, pivots=dt.Pivots(AXES.features)) == encoder
-    assert str(encoder) == f"pivot-permutation/4x4/cosine/{AXES.checksum[:8]}/k2/q3/ranks"
+    assert str(encoder) == f"pivot-permutation/4x4/cosine/{AXES.checksum[:8]}/k2/q3/ranks/exact"
     assert isinstance(encoder, dt.Encoder)
     with pytest.raises(MissingPivots, match=r"names 4 pivots of 4 dimensions .* none were given"):
         dt.encoder_from_spec(spec)

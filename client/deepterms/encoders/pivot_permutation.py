@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from deepterms.encoders.encoder import as_features, refuse_unusable
-from deepterms.encoders.nearest_pivots import NearestPivots
+from deepterms.encoders.nearest_pivots import LARGEST_EXACT, NearestPivots, Search
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
@@ -46,15 +46,19 @@ class PivotPermutation:
         top_k: K, how many pivots a document names.
         query_top_k: how many pivots a query names.
         weights: ``binary`` or ``ranks``.
+        search: how the nearest pivots are found. ``exact`` compares with all of them; ``graph`` (needs the extra
+            ``pivots``) misses few and is many times faster where there are many. ``auto`` is ``exact`` up to 4,096
+            pivots, else ``graph``; the attribute and the spec say which.
 
     Raises:
-        InvalidInput: K is not from 1 to the number of pivots (at most 65,535), or the weights are unknown.
+        InvalidInput: K is not from 1 to the number of pivots (at most 65,535), or weights or search are unknown.
     """
 
     pivots: Pivots
     top_k: int = DEFAULT_TOP_K
     query_top_k: int = DEFAULT_QUERY_TOP_K
     weights: PivotWeights = "binary"
+    search: Literal["auto", "exact", "graph"] = "auto"
     _nearest: NearestPivots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,11 +68,17 @@ class PivotPermutation:
                 raise InvalidInput(f"{name} is {count}; expected 1 to {largest} for {len(self.pivots)} pivots")
         if self.weights not in get_args(PivotWeights):
             raise InvalidInput(f"weights is {self.weights!r}; expected one of {', '.join(get_args(PivotWeights))}")
-        object.__setattr__(self, "_nearest", NearestPivots(self.pivots))
+        search = self.search
+        if search == "auto":
+            search = "exact" if len(self.pivots) <= LARGEST_EXACT else "graph"
+        if search not in get_args(Search):
+            raise InvalidInput(f"search is {search!r}; expected one of auto, {', '.join(get_args(Search))}")
+        object.__setattr__(self, "search", search)
+        object.__setattr__(self, "_nearest", NearestPivots(self.pivots, search))
 
     def __str__(self) -> str:
         pivots = f"{len(self.pivots)}x{self.dimensions}/{self.pivots.metric}/{self.pivots.checksum[:8]}"
-        return f"pivot-permutation/{pivots}/k{self.top_k}/q{self.query_top_k}/{self.weights}"
+        return f"pivot-permutation/{pivots}/k{self.top_k}/q{self.query_top_k}/{self.weights}/{self.search}"
 
     @property
     def dimensions(self) -> int:
@@ -93,6 +103,7 @@ class PivotPermutation:
             "top_k": self.top_k,
             "query_top_k": self.query_top_k,
             "weights": self.weights,
+            "search": self.search,
         }
 
     def encode(self, features: ArrayLike) -> TermFrequencies:
@@ -106,6 +117,7 @@ class PivotPermutation:
 
         Raises:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
+            MissingExtra: the pivots are found by a graph, and faiss is not installed.
         """
         numbers, _ = self._nearest.nearest(self._usable(features), self.top_k)
         weights = np.broadcast_to(_ranks(self.top_k) if self.weights == "ranks" else np.int32(1), numbers.shape)
@@ -122,6 +134,7 @@ class PivotPermutation:
 
         Raises:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
+            MissingExtra: the pivots are found by a graph, and faiss is not installed.
         """
         numbers, nearness = self._nearest.nearest(self._usable(features), self.query_top_k)
         if self.weights == "ranks":

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.nearest_pivots import Search
 from deepterms.encoders.pivot_permutation import PivotPermutation, PivotWeights
 from deepterms.encoders.pivots import Metric, Pivots
 from deepterms.errors import InvalidInput, MissingPivots
@@ -67,11 +68,16 @@ class PivotPermutationSpec(Spec):
     top_k: Size
     query_top_k: Size
     weights: PivotWeights
+    search: Search
 
     def encoder(self, pivots: Pivots | None) -> Encoder:
         """The encoder that this spec describes, with its pivots."""
         return PivotPermutation(
-            self.pivots.checked(pivots), top_k=self.top_k, query_top_k=self.query_top_k, weights=self.weights
+            self.pivots.checked(pivots),
+            top_k=self.top_k,
+            query_top_k=self.query_top_k,
+            weights=self.weights,
+            search=self.search,
         )
 
 

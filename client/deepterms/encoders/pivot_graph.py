@@ -1,0 +1,95 @@
+"""A graph over pivots: the candidates for a descriptor's nearest pivots, without comparing it with all of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
+from deepterms.errors import MissingExtra
+
+__all__ = ["PivotGraph", "faiss"]
+
+# The graph is walked in this many principal components of the pivots; what it finds is compared in all dimensions.
+COMPONENTS = 128
+# Rows from which the components are found.
+PRINCIPAL_ROWS = 8_192
+# Edges of a node and breadth of the search that finds them (Malkov and Yashunin, 2018), as measured in
+# benchmarks/pivot_assignment.py.
+NEIGHBOURS = 32
+BUILD_BREADTH = 64
+# The walk keeps this many of the nearest in sight for each that is wanted, at least 64, and half of them are compared.
+BREADTH_A_PIVOT = 4
+LEAST_BREADTH = 64
+
+
+class PivotGraph:
+    """A navigable small-world graph (faiss, HNSW) over the principal components of pivots.
+
+    It is built on one thread, so that equal pivots give an equal graph with one version of faiss and numpy on one kind
+    of processor. Elsewhere principal components may be rounded otherwise, and a few candidates differ.
+
+    Args:
+        grid: the pivots.
+
+    Raises:
+        MissingExtra: faiss is not installed.
+    """
+
+    def __init__(self, grid: PivotGrid) -> None:
+        self._cosine, self._longest = grid.cosine, grid.longest
+        # In a thread of its own, since OpenMP's number of threads is set for the thread that sets it.
+        with ThreadPoolExecutor(1, initializer=faiss().omp_set_num_threads, initargs=(1,)) as pool:
+            self._index, self._axes = pool.submit(_build, grid).result()
+
+    def candidates(self, features: GridFeatures, count: int) -> NDArray[np.int64]:
+        """Among which pivots to look for the nearest.
+
+        Args:
+            features: N descriptors.
+            count: how many are wanted of each.
+
+        Returns:
+            Numbers of pivots, int64 (N, C), ascending; −1 where the graph leads to fewer.
+        """
+        breadth = max(LEAST_BREADTH, BREADTH_A_PIVOT * count)
+        scale = features.units / (features.lengths if self._cosine else self._longest)
+        projected = (features.numbers * scale[:, np.newaxis]).astype(np.float32) @ self._axes  # (N, d)
+        parameters = faiss().SearchParametersHNSW(efSearch=breadth)
+        _, found = self._index.search(projected, min(breadth // 2, self._index.ntotal), params=parameters)
+        numbers: NDArray[np.int64] = np.sort(found, axis=1)
+        return numbers
+
+
+def _build(grid: PivotGrid) -> tuple[Any, NDArray[np.float32]]:
+    """The graph, and the axes (D, d) of its space."""
+    module = faiss()
+    P, D = grid.numbers.shape
+    d = min(COMPONENTS, D)
+    sample = np.unique(np.linspace(0, P - 1, min(P, PRINCIPAL_ROWS)).astype(np.int64))
+    rows = (grid.numbers[sample] * grid.scale[sample, np.newaxis]).astype(np.float64)
+    _, axes = np.linalg.eigh(rows.T @ rows)  # ascending
+    axes = axes[:, : D - d - 1 : -1].astype(np.float32) if d < D else np.eye(D, dtype=np.float32)
+    index = module.IndexHNSWFlat(d, NEIGHBOURS, module.METRIC_INNER_PRODUCT if grid.cosine else module.METRIC_L2)
+    index.hnsw.efConstruction = BUILD_BREADTH
+    step = 65_536
+    for start in range(0, P, step):
+        piece = slice(start, start + step)
+        index.add((grid.numbers[piece] @ axes) * grid.scale[piece, np.newaxis])
+    return index, axes
+
+
+def faiss() -> Any:
+    """The library, imported when it is needed first.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        return import_module("faiss")
+    except ImportError as error:
+        raise MissingExtra("faiss-cpu", "pivots") from error

@@ -1,0 +1,147 @@
+"""Sampling: the pivots of a collection, chosen among its own descriptors or made from them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepterms.encoders.encoder import refuse_unusable
+from deepterms.encoders.pivot_graph import faiss
+from deepterms.encoders.pivots import Metric, Pivots
+from deepterms.errors import InvalidInput
+
+__all__ = ["SamplingMethod", "sample_pivots"]
+
+SamplingMethod: TypeAlias = Literal["mixtures", "rows", "farthest", "kmeans"]
+"""How pivots are made of descriptors; see `sample_pivots`."""
+
+# Farthest-first compares every pivot with every row that it may take, so it looks at a sample of them.
+FARTHEST_ROWS_A_PIVOT = 8
+# More rows a centroid change k-means little; faiss takes no more either.
+KMEANS_ROWS_A_PIVOT = 64
+KMEANS_ITERATIONS = 10
+MIXTURES_AT_ONCE = 16_384
+
+
+def sample_pivots(
+    features: NDArray[Any],
+    count: int,
+    *,
+    seed: int = 0,
+    method: SamplingMethod = "mixtures",
+    metric: Metric = "cosine",
+) -> Pivots:
+    """Pivots for a collection, from its own descriptors or those of one like it.
+
+    - ``mixtures``: each the mean of two random rows, normalised for the metric ``cosine``. Nothing is learned; it was
+      measured to find more, with shorter posting lists, than rows themselves. Any `count`.
+    - ``rows``: random rows, each at most once.
+    - ``farthest``: a random row, then again and again the row farthest from all that were taken, of a random sample of
+      8 rows a pivot (Gonzalez, 1985). It takes outliers first.
+    - ``kmeans``: centroids, by faiss (the extra ``pivots``), of a random sample of 64 rows a pivot.
+
+    Equal arguments give equal pivots, for ``kmeans`` with one version of faiss on one kind of processor.
+
+    Args:
+        features: numbers (N, D). Only the sampled rows of a memory-mapped array are read.
+        count: P, how many pivots.
+        seed: of the random numbers.
+        method: as above.
+        metric: by which descriptors will be compared with the pivots.
+
+    Raises:
+        InvalidInput: not an array (N, D), a sampled row that is not finite or all zero, fewer rows than the method
+            needs, or an unknown method.
+        MissingExtra: k-means is wanted and faiss is not installed.
+    """
+    if method not in get_args(SamplingMethod):
+        raise InvalidInput(f"method is {method!r}; expected one of {', '.join(get_args(SamplingMethod))}")
+    rows = features if isinstance(features, np.ndarray) else np.asarray(features)  # a memory map stays one
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu" or not rows.size:
+        raise InvalidInput(f"features have shape {rows.shape} of {rows.dtype}; expected numbers (N, D)")
+    if count < 1:
+        raise InvalidInput(f"count is {count}; expected at least 1")
+    needed = 2 if method == "mixtures" else count
+    if len(rows) < needed:
+        instead = "" if method == "mixtures" else ", or take method='mixtures', which makes any number"
+        raise InvalidInput(
+            f"{count} pivots by {method!r} need {needed} features or more; got {len(rows)}. Give more{instead}"
+        )
+    rng = np.random.default_rng(seed)
+    pivots: NDArray[Any]
+    if method == "mixtures":
+        pivots = _mixtures(rows, count, rng, metric)
+    elif method == "rows":
+        pivots = _read(rows, _some(rng, len(rows), count), metric)
+    elif method == "farthest":
+        pivots = _farthest(_read(rows, _some(rng, len(rows), FARTHEST_ROWS_A_PIVOT * count), metric), count)
+    else:
+        pivots = _centroids(
+            _read(rows, _some(rng, len(rows), KMEANS_ROWS_A_PIVOT * count), metric), count, seed, metric
+        )
+    return Pivots(pivots, metric=metric)
+
+
+def _some(rng: np.random.Generator, rows: int, count: int) -> NDArray[np.int64]:
+    """Different rows in random order, all of them if there are no more than wanted."""
+    return rng.choice(rows, size=min(count, rows), replace=False)
+
+
+def _read(rows: NDArray[Any], which: NDArray[np.int64], metric: Metric) -> NDArray[np.float32]:
+    """Some rows in float32, L2-normalised for the cosine. They are read in ascending order, as a disk likes it."""
+    order = np.argsort(which)
+    found = np.empty((len(which), rows.shape[1]), dtype=np.float32)
+    found[order] = rows[which[order]]
+    refuse_unusable(found)
+    if metric == "cosine":
+        found /= np.linalg.norm(found.astype(np.float64), axis=1, keepdims=True)
+    return found
+
+
+def _mixtures(rows: NDArray[Any], count: int, rng: np.random.Generator, metric: Metric) -> NDArray[np.float16]:
+    pairs = rng.integers(0, [[len(rows)], [len(rows) - 1]], size=(2, count))
+    pairs[1] += pairs[1] >= pairs[0]  # two different rows
+    # Piece by piece in float16, since a million pivots in float32 are gigabytes.
+    pieces = [pairs[:, start : start + MIXTURES_AT_ONCE] for start in range(0, count, MIXTURES_AT_ONCE)]
+    return np.concatenate([Pivots(_mixed(rows, piece, metric), metric=metric).features for piece in pieces])
+
+
+def _mixed(rows: NDArray[Any], pairs: NDArray[np.int64], metric: Metric) -> NDArray[np.float32]:
+    distinct, places = np.unique(pairs, return_inverse=True)
+    read = _read(rows, distinct, metric)
+    first, second = places.reshape(pairs.shape)
+    mixed: NDArray[np.float32] = (read[first] + read[second]) / 2
+    if metric == "cosine":
+        opposite = ~mixed.any(axis=1)
+        mixed[opposite] = read[first[opposite]]  # two opposite rows have no middle
+    return mixed
+
+
+def _farthest(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The first row, then always the one farthest from those taken; rows of length 1 are as far as their angle says."""
+    squares = np.einsum("nd,nd->n", rows, rows)
+    taken = np.zeros(count, dtype=np.int64)
+    nearest = np.full(len(rows), np.inf, dtype=np.float32)  # squared distance to the nearest that is taken
+    for number in range(1, count):
+        last = taken[number - 1]
+        np.minimum(nearest, squares + squares[last] - 2 * (rows @ rows[last]), out=nearest)
+        nearest[last] = -np.inf
+        taken[number] = np.argmax(nearest)
+    return rows[taken]
+
+
+def _centroids(rows: NDArray[np.float32], count: int, seed: int, metric: Metric) -> NDArray[np.float32]:
+    kmeans = faiss().Kmeans(
+        rows.shape[1],
+        count,
+        niter=KMEANS_ITERATIONS,
+        seed=seed,
+        spherical=metric == "cosine",
+        min_points_per_centroid=1,  # fewer are no reason to warn
+        max_points_per_centroid=KMEANS_ROWS_A_PIVOT,
+    )
+    kmeans.train(rows)
+    centroids: NDArray[np.float32] = kmeans.centroids
+    return centroids
