@@ -57,14 +57,18 @@ def main(documents: int = 1_000_000, dimensions: int = 2_048, top_k: int = 100, 
     for number in range(queries + 2):
         feature = rng.standard_normal((1, dimensions), dtype=np.float32)
         ((components, weights),) = encoder.encode_queries(feature).rows()
-        postings = sum(int((one.starts[components + 1] - one.starts[components]).sum()) for one in segments)
+        # A segment lists only the codewords that occur; here all do, or the assertion below fails.
+        lists = [np.searchsorted(one.codewords, components).astype(np.int32) for one in segments]
+        postings = sum(
+            int((one.starts[which + 1] - one.starts[which]).sum()) for one, which in zip(segments, lists, strict=True)
+        )
         started = time.perf_counter()
         mine = [segment.scores(components, weights) for segment in segments]
         middle = time.perf_counter()
         theirs: list[Any] = []
-        for segment in segments:
+        for segment, which in zip(segments, lists, strict=True):
             scores = np.zeros(len(segment.ids), dtype=np.int64)
-            scan(segment.starts, segment.documents, segment.frequencies, components, weights, scores)
+            scan(segment.starts, segment.documents, segment.frequencies, which, weights, scores)
             theirs.append(scores)
         ended = time.perf_counter()
         assert all((a == b).all() for a, b in zip(mine, theirs, strict=True))

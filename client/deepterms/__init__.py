@@ -10,6 +10,8 @@ from deepterms.checks import Difference, Verification
 from deepterms.deployment import DeploymentReport, deploy
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.pair_codewords import PairCodewords
+from deepterms.encoders.pivot_pairs import PivotPairs
 from deepterms.encoders.pivot_permutation import PivotPermutation
 from deepterms.encoders.pivot_sampling import sample_pivots
 from deepterms.encoders.pivots import Pivots
@@ -42,6 +44,8 @@ __all__ = [
     "Match",
     "MemoryIndex",
     "PCAWhitening",
+    "PairCodewords",
+    "PivotPairs",
     "PivotPermutation",
     "Pivots",
     "PostingList",

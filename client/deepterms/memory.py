@@ -21,7 +21,7 @@ from deepterms.rerank import FeatureSource
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
 from deepterms.scan import Candidate, accepted, best, by_cosine, in_order
 from deepterms.searches import SearchKeywords, SearchOptions, above, chosen_fields
-from deepterms.statistics import stats_of_counts
+from deepterms.statistics import counts_of, stats_of_counts
 from deepterms.terms import TermFrequencies
 from deepterms.vectors import StoreVectors, normalise_rows, round_trip, vector_type
 
@@ -208,11 +208,11 @@ class MemoryIndex:
     def stats(self) -> IndexStats:
         """What the index holds, exactly. As `SurrogateIndex.stats`."""
         segments = list(self._all_segments())
-        counts = np.zeros(self.encoder.vocabulary_size, dtype=np.int64)
-        for segment in segments:
-            counts += segment.list_lengths()
+        codewords = np.concatenate([np.empty(0, np.int32), *(segment.codewords for segment in segments)])
+        lengths = np.concatenate([np.empty(0, np.int64), *(segment.list_lengths() for segment in segments)])
         return stats_of_counts(
-            counts,
+            *counts_of(codewords, lengths),
+            vocabulary_size=self.encoder.vocabulary_size,
             sampled=len(self._places),
             documents=len(self._places),
             size=sum(segment.nbytes for segment in segments),

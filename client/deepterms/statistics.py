@@ -37,7 +37,8 @@ def cluster_stats(cluster: Cluster, name: str, *, encoder: Encoder, documents: i
     terms = TermFrequencies.from_terms(drawn, vocabulary_size=encoder.vocabulary_size)
     searches = answer["total"]["search"]
     return stats_of_counts(
-        np.bincount(terms.matrix.indices, minlength=encoder.vocabulary_size),
+        *counts_of(terms.matrix.indices, np.ones(terms.matrix.nnz, dtype=np.int64)),
+        vocabulary_size=encoder.vocabulary_size,
         sampled=len(drawn),
         documents=documents,
         size=int(answer["primaries"]["store"]["size_in_bytes"]),
@@ -47,9 +48,17 @@ def cluster_stats(cluster: Cluster, name: str, *, encoder: Encoder, documents: i
     )
 
 
+def counts_of(codewords: NDArray[np.int32], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Different codewords, ascending, and the sum of the lengths given of each: not of all V, which may be many."""
+    distinct, places = np.unique(codewords, return_inverse=True)
+    return distinct, np.bincount(places, weights=lengths, minlength=len(distinct)).astype(np.int64)
+
+
 def stats_of_counts(
+    codewords: NDArray[np.int32],
     counts: NDArray[np.int64],
     *,
+    vocabulary_size: int,
     sampled: int,
     documents: int,
     size: int,
@@ -60,7 +69,9 @@ def stats_of_counts(
     """Statistics from the lengths that posting lists have in a sample; exact if the sample is all.
 
     Args:
-        counts: int64 (V,), of how many sampled documents each codeword is.
+        codewords: int32 (L,), ascending.
+        counts: int64 (L,), of how many sampled documents each of them is; others are of none.
+        vocabulary_size: V.
         sampled: documents in the sample, n.
         documents: in the index, N.
         size: bytes.
@@ -74,7 +85,7 @@ def stats_of_counts(
     # Σ c(c−1) times, which says without bias how often two of all N do; each shares all with itself.
     pairs = float(counts @ (counts - 1)) / (sampled * (sampled - 1)) if sampled > 1 else 0.0
     squares = documents * (per_document + (documents - 1) * pairs)
-    mean = documents * per_document / len(counts)
+    mean = documents * per_document / vocabulary_size
     longest = np.argsort(-counts, kind="stable")[:LONGEST_LISTS]
     return IndexStats(
         documents=documents,
@@ -84,11 +95,11 @@ def stats_of_counts(
         sampled=sampled,
         terms_per_document=per_document,
         longest_lists=tuple(
-            PostingList(codeword(int(component)), int(counts[component]) / sampled)
-            for component in longest
-            if counts[component]
+            PostingList(codeword(int(codewords[place])), int(counts[place]) / sampled)
+            for place in longest
+            if counts[place]
         ),
-        list_variation=float(np.sqrt(max(squares / len(counts) - mean**2, 0.0))) / mean if mean else 0.0,
+        list_variation=float(np.sqrt(max(squares / vocabulary_size - mean**2, 0.0))) / mean if mean else 0.0,
         postings_per_query=squares / documents if documents else 0.0,
         query_ms=query_ms,
     )

@@ -19,6 +19,9 @@ __all__ = ["MAX_TERM_FREQUENCY", "TermFrequencies", "codeword"]
 # What both pipelines accept, and what a uint16 posting of MemoryIndex holds.
 MAX_TERM_FREQUENCY = 65_535
 
+# The names of all codewords are kept for vocabularies up to this: 2^17 are about ten megabytes.
+LARGEST_TABLE = 2**17
+
 
 def codeword(component: int) -> str:
     """The name of one component: ``t17``. It holds no dot, which the engines would read as a path."""
@@ -26,8 +29,20 @@ def codeword(component: int) -> str:
 
 
 @lru_cache(maxsize=4)
-def _json_keys(vocabulary_size: int) -> NDArray[np.object_]:
+def _all_json_keys(vocabulary_size: int) -> NDArray[np.object_]:
     return np.array([f'"{codeword(component)}":' for component in range(vocabulary_size)], dtype=object)
+
+
+def _json_keys(components: NDArray[np.int32], vocabulary_size: int) -> NDArray[np.object_]:
+    """``"t17":`` of each component."""
+    if vocabulary_size <= LARGEST_TABLE:
+        keys = _all_json_keys(vocabulary_size)
+    else:
+        distinct, places = np.unique(components, return_inverse=True)
+        keys = np.array([f'"{codeword(component)}":' for component in distinct.tolist()], dtype=object)
+        components = places.astype(np.int32)
+    named: NDArray[np.object_] = keys[components]
+    return named
 
 
 @lru_cache(maxsize=4)
@@ -132,8 +147,8 @@ class TermFrequencies:
         """`to_terms` as JSON text without spaces, several times faster than serialising the dictionaries."""
         if not self.matrix.nnz:
             return ["{}"] * len(self)
-        keys, decimals = _json_keys(self.vocabulary_size), _decimals(int(self.matrix.data.max()))
-        pairs: Any = keys[self.matrix.indices] + decimals[self.matrix.data]
+        decimals = _decimals(int(self.matrix.data.max()))
+        pairs: Any = _json_keys(self.matrix.indices, self.vocabulary_size) + decimals[self.matrix.data]
         bounds = self.matrix.indptr.tolist()
         return ["{" + ",".join(pairs[start:stop]) + "}" for start, stop in pairwise(bounds)]
 

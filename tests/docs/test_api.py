@@ -32,6 +32,8 @@ CLASSES: tuple[type, ...] = (
     dt.DeepPermutation,
     dt.Pivots,
     dt.PivotPermutation,
+    dt.PivotPairs,
+    dt.PairCodewords,
     dt.TermFrequencies,
     dt.PCAWhitening,
 )

@@ -41,6 +41,15 @@ def test_a_small_sample_estimates_without_bias() -> None:
     estimates = []
     for _ in range(400):
         drawn = documents[generator.choice(5_000, 20, replace=False)]
-        stats = stats_of_counts(drawn.sum(axis=0), sampled=20, documents=5_000, size=0, segments=1, engine="x")
+        stats = stats_of_counts(
+            np.arange(64, dtype=np.int32),
+            drawn.sum(axis=0),
+            vocabulary_size=64,
+            sampled=20,
+            documents=5_000,
+            size=0,
+            segments=1,
+            engine="x",
+        )
         estimates.append(stats.postings_per_query)
     assert np.mean(estimates) == pytest.approx(exact, rel=0.02)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.encoder import as_features, refuse_unusable
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
@@ -100,7 +98,7 @@ class DeepPermutation:
         blocks = [array[start : start + rows_per_block] for start in range(0, len(array), rows_per_block)]
         if not blocks:
             return TermFrequencies(sparse.csr_array((0, self.vocabulary_size), dtype=np.int32))
-        ranked = _map(self._rank_block, blocks)
+        ranked = map_blocks(self._rank_block, blocks)
         lengths = np.concatenate([length for _, _, length in ranked])
         indptr = np.zeros(len(array) + 1, dtype=np.int64 if lengths.sum(dtype=np.int64) > 2**31 - 1 else np.int32)
         np.cumsum(lengths, out=indptr[1:])
@@ -149,14 +147,3 @@ class DeepPermutation:
             lengths = kept.sum(axis=1)
             packed = packed[np.arange(K) < lengths[:, np.newaxis]]
         return (packed >> np.uint64(32)).astype(np.int32), packed.astype(np.uint32).astype(np.int32), lengths
-
-
-def _map(
-    function: Callable[[NDArray[np.float32]], tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]],
-    blocks: list[NDArray[np.float32]],
-) -> list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]]:
-    """Map over blocks in their order, on all cores: numpy leaves the interpreter's lock while it sorts."""
-    if len(blocks) == 1:
-        return [function(blocks[0])]
-    with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, blocks))

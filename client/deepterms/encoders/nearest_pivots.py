@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from deepterms.encoders.pivot_graph import PivotGraph, faiss
 from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
 from deepterms.encoders.pivots import Pivots
+from deepterms.errors import InvalidInput
 
-__all__ = ["LARGEST_EXACT", "NearestPivots", "Search"]
+__all__ = ["NearestPivots", "Search", "chosen_search"]
 
 Search: TypeAlias = Literal["exact", "graph"]
 """How pivots are found: ``exact`` compares with all of them, ``graph`` with those to which a graph leads."""
@@ -25,6 +26,19 @@ LARGEST_EXACT = 4_096
 BLOCK_BYTES = 32 * 2**20
 # Descriptors that one thread takes to the graph at once.
 GRAPH_ROWS = 256
+
+
+def chosen_search(search: Literal["auto", "exact", "graph"], pivots: Pivots) -> Search:
+    """What ``auto`` stands for: ``exact`` up to 4,096 pivots, else ``graph``, whatever is installed.
+
+    Raises:
+        InvalidInput: it is none of the three.
+    """
+    if search == "auto":
+        return "exact" if len(pivots) <= LARGEST_EXACT else "graph"
+    if search not in get_args(Search):
+        raise InvalidInput(f"search is {search!r}; expected one of auto, {', '.join(get_args(Search))}")
+    return search
 
 
 class NearestPivots:

@@ -10,17 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from deepterms.encoders.encoder import as_features, refuse_unusable
-from deepterms.encoders.nearest_pivots import LARGEST_EXACT, NearestPivots, Search
+from deepterms.encoders.nearest_pivots import NearestPivots, chosen_search
+from deepterms.encoders.pivot_weights import check_counts, closeness, scaled
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
-from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
+from deepterms.terms import TermFrequencies
 
 __all__ = ["PivotPermutation", "PivotWeights"]
 
 DEFAULT_TOP_K = 8
 DEFAULT_QUERY_TOP_K = 32
-# Similarities are scaled to whole numbers up to this, so that an engine's float32 sums stay exact.
-LARGEST_WEIGHT = 1_000
 
 PivotWeights: TypeAlias = Literal["binary", "ranks"]
 """What a document says of its nearest pivots: their names only, or their order too."""
@@ -62,23 +61,16 @@ class PivotPermutation:
     _nearest: NearestPivots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        largest = min(len(self.pivots), MAX_TERM_FREQUENCY)
-        for name, count in (("top_k", self.top_k), ("query_top_k", self.query_top_k)):
-            if not 1 <= count <= largest:
-                raise InvalidInput(f"{name} is {count}; expected 1 to {largest} for {len(self.pivots)} pivots")
+        check_counts(self.pivots, top_k=self.top_k, query_top_k=self.query_top_k)
         if self.weights not in get_args(PivotWeights):
             raise InvalidInput(f"weights is {self.weights!r}; expected one of {', '.join(get_args(PivotWeights))}")
-        search = self.search
-        if search == "auto":
-            search = "exact" if len(self.pivots) <= LARGEST_EXACT else "graph"
-        if search not in get_args(Search):
-            raise InvalidInput(f"search is {search!r}; expected one of auto, {', '.join(get_args(Search))}")
+        search = chosen_search(self.search, self.pivots)
         object.__setattr__(self, "search", search)
         object.__setattr__(self, "_nearest", NearestPivots(self.pivots, search))
 
     def __str__(self) -> str:
-        pivots = f"{len(self.pivots)}x{self.dimensions}/{self.pivots.metric}/{self.pivots.checksum[:8]}"
-        return f"pivot-permutation/{pivots}/k{self.top_k}/q{self.query_top_k}/{self.weights}/{self.search}"
+        counts = f"k{self.top_k}/q{self.query_top_k}"
+        return f"pivot-permutation/{self.pivots.label}/{counts}/{self.weights}/{self.search}"
 
     @property
     def dimensions(self) -> int:
@@ -139,8 +131,7 @@ class PivotPermutation:
         numbers, nearness = self._nearest.nearest(self._usable(features), self.query_top_k)
         if self.weights == "ranks":
             return self._terms(numbers, np.broadcast_to(_ranks(self.query_top_k), numbers.shape))
-        measure = nearness if self.pivots.metric == "cosine" else _kernel(nearness)
-        return self._terms(numbers, _scaled(measure))
+        return self._terms(numbers, scaled(closeness(nearness, self.pivots.metric)))
 
     def _usable(self, features: ArrayLike) -> NDArray[np.float32]:
         array = as_features(features, dimensions=self.dimensions)
@@ -162,18 +153,3 @@ class PivotPermutation:
 def _ranks(k: int) -> NDArray[np.int32]:
     """k, k − 1, … 1."""
     return np.arange(k, 0, -1, dtype=np.int32)
-
-
-def _kernel(nearness: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 − d²/(2·r²) of minus the squared distances (N, k), the nearest first: r is the last one."""
-    farthest = -nearness[:, -1:]
-    return np.where(farthest > 0, 1 + nearness / (2 * np.where(farthest > 0, farthest, 1)), 1.0)
-
-
-def _scaled(measure: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Whole numbers (N, k): 1,000 for the first of a row, the others in proportion, at least 1."""
-    first = measure[:, :1]
-    # A query that points away from every pivot has no proportion to keep: each counts alike.
-    share = np.where(first > 0, measure / np.where(first > 0, first, 1), 0)
-    weights: NDArray[np.int32] = np.maximum(np.rint(share * LARGEST_WEIGHT), 1).astype(np.int32)
-    return weights

@@ -73,6 +73,11 @@ class Pivots:
         """D."""
         return int(self.features.shape[1])
 
+    @property
+    def label(self) -> str:
+        """In the name of an encoder: ``4096x1280/cosine/0a1b2c3d``."""
+        return f"{len(self)}x{self.dimensions}/{self.metric}/{self.checksum[:8]}"
+
     @cached_property
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, of metric, shape and every number (little-endian float16, row by row)."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.nearest_pivots import Search
+from deepterms.encoders.pair_codewords import PairCodewords
+from deepterms.encoders.pivot_pairs import PivotPairs
 from deepterms.encoders.pivot_permutation import PivotPermutation, PivotWeights
 from deepterms.encoders.pivots import Metric, Pivots
 from deepterms.errors import InvalidInput, MissingPivots
@@ -81,9 +83,46 @@ class PivotPermutationSpec(Spec):
         )
 
 
-EncoderSpec = Annotated[DeepPermutationSpec | PivotPermutationSpec, Field(discriminator="type")]
+class PivotPairsSpec(Spec):
+    """The spec of `PivotPairs`."""
 
-_SPECS: TypeAdapter[DeepPermutationSpec | PivotPermutationSpec] = TypeAdapter(EncoderSpec)
+    type: Literal["pivot_pairs"]
+    pivots: PivotsSpec
+    top_k: Size
+    query_top_k: Size
+    search: Search
+
+    def encoder(self, pivots: Pivots | None) -> Encoder:
+        """The encoder that this spec describes, with its pivots."""
+        return PivotPairs(
+            self.pivots.checked(pivots), top_k=self.top_k, query_top_k=self.query_top_k, search=self.search
+        )
+
+
+class PairCodewordsSpec(Spec):
+    """The spec of `PairCodewords`."""
+
+    type: Literal["pair_codewords"]
+    dimensions: Size
+    rotations: Size
+    rank_sum: Size
+    query_rank_sum: Size
+    seed: Annotated[int, Field(ge=0)]
+
+    def encoder(self, pivots: Pivots | None) -> Encoder:
+        """The encoder that this spec describes."""
+        return PairCodewords(
+            self.dimensions,
+            rotations=self.rotations,
+            rank_sum=self.rank_sum,
+            query_rank_sum=self.query_rank_sum,
+            seed=self.seed,
+        )
+
+
+AnySpec: TypeAlias = DeepPermutationSpec | PivotPermutationSpec | PivotPairsSpec | PairCodewordsSpec
+
+_SPECS: TypeAdapter[AnySpec] = TypeAdapter(Annotated[AnySpec, Field(discriminator="type")])
 
 
 def reasons_of(error: ValidationError, *, whole: str) -> str:

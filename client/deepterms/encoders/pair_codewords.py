@@ -1,0 +1,186 @@
+"""Pair codewords: a descriptor becomes the pairs of its largest components, under several random rotations."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepterms.encoders.blocks import map_blocks
+from deepterms.encoders.deep_permutation import DeepPermutation
+from deepterms.encoders.encoder import as_features, refuse_unusable
+from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
+from deepterms.errors import InvalidInput
+from deepterms.terms import TermFrequencies
+
+__all__ = ["PairCodewords"]
+
+DEFAULT_ROTATIONS = 4
+DEFAULT_RANK_SUM = 28
+LARGEST_SEED = 2**63 - 1
+# Codewords are numbered within int32, the index type of the sparse matrices.
+LARGEST_VOCABULARY = 2**31 - 1
+# Bytes of rotated descriptors worked on at once: they stay in the cache through all steps of a rotation.
+BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class PairCodewords:
+    """Which components are large *together*: each unordered pair of a descriptor's largest components is one word.
+
+    A pair is far rarer than a component, so posting lists are short: many words a document, few postings a query. A
+    descriptor is rotated in several ways, each time ranked as by `DeepPermutation` with CReLU, and the pairs whose
+    ranks (from 1) sum to at most `rank_sum` are its words: 182 for a sum of 28, of the 27 largest components. Every
+    frequency is 1. Nothing is learned, and no pivots are needed.
+
+    A rotation multiplies the components by random signs, and by a Hadamard matrix of the next power of two D′ (Ailon
+    and Chazelle, 2009): float32 sums in a fixed order, so that all machines agree bit for bit. The pair of components
+    a < b < 2·D′ is the codeword b·(b − 1)/2 + a of its rotation: numbers are exact, nothing is hashed.
+
+    Args:
+        dimensions: D, the length of a descriptor.
+        rotations: R, how many.
+        rank_sum: of a document's pairs.
+        query_rank_sum: of a query's pairs; default: as the documents'. A smaller one is quicker and finds less.
+        seed: of the random signs.
+
+    Raises:
+        InvalidInput: a size is out of range, or the codewords are more than 2^31 − 1.
+    """
+
+    dimensions: int
+    rotations: int = DEFAULT_ROTATIONS
+    rank_sum: int = DEFAULT_RANK_SUM
+    query_rank_sum: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.query_rank_sum is None:
+            object.__setattr__(self, "query_rank_sum", self.rank_sum)
+        for name, value, least in (("dimensions", self.dimensions, 2), ("rotations", self.rotations, 1)):
+            if value < least:
+                raise InvalidInput(f"{name} is {value}; expected at least {least}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise InvalidInput(f"seed is {self.seed}; expected 0 to 2^63 − 1")
+        for name, value in (("rank_sum", self.rank_sum), ("query_rank_sum", self._query_sum)):
+            if not 3 <= value <= self.rotated_dimensions + 1:
+                raise InvalidInput(
+                    f"{name} is {value}; expected 3, the first pair alone, to {self.rotated_dimensions + 1} for "
+                    f"{self.rotated_dimensions} rotated components"
+                )
+        if self.vocabulary_size > LARGEST_VOCABULARY:
+            most = LARGEST_VOCABULARY // pair_count(2 * self.rotated_dimensions)
+            advice = f"take at most {most}" if most else "reduce the descriptors, for example by PCA"
+            raise InvalidInput(
+                f"{self.rotations} rotations of {self.dimensions} dimensions have {self.vocabulary_size:,} codewords, "
+                f"and {LARGEST_VOCABULARY:,} can be numbered; {advice}"
+            )
+
+    def __str__(self) -> str:
+        return (
+            f"pair-codewords/d{self.dimensions}/r{self.rotations}/s{self.rank_sum}/q{self._query_sum}/seed{self.seed}"
+        )
+
+    @property
+    def _query_sum(self) -> int:
+        return self.rank_sum if self.query_rank_sum is None else self.query_rank_sum
+
+    @property
+    def rotated_dimensions(self) -> int:
+        """D′: the power of two that is not below D."""
+        return int(2 ** (self.dimensions - 1).bit_length())
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V: for each rotation, the pairs of 2·D′ components."""
+        return self.rotations * pair_count(2 * self.rotated_dimensions)
+
+    @property
+    def largest_frequency(self) -> int:
+        """1."""
+        return 1
+
+    def spec(self) -> dict[str, Any]:
+        """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""
+        return {
+            "type": "pair_codewords",
+            "dimensions": self.dimensions,
+            "rotations": self.rotations,
+            "rank_sum": self.rank_sum,
+            "query_rank_sum": self._query_sum,
+            "seed": self.seed,
+        }
+
+    def encode(self, features: ArrayLike) -> TermFrequencies:
+        """The pairs of documents' largest components.
+
+        Args:
+            features: float32 (N, D); other numbers are converted to float32 first.
+
+        Returns:
+            Term frequencies (N, V), all 1; a row has fewer words where fewer components are not zero.
+
+        Raises:
+            InvalidInput: wrong shape, or a row that is not finite or all zero.
+        """
+        return self._encoded(features, self.rank_sum)
+
+    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
+        """The same for queries, with their own rank sum."""
+        return self._encoded(features, self._query_sum)
+
+    def _encoded(self, features: ArrayLike, rank_sum: int) -> TermFrequencies:
+        array = as_features(features, dimensions=self.dimensions)
+        refuse_unusable(array)
+        left, right = places_of_pairs(rank_sum - 1, rank_sum=rank_sum)
+        signs = [self._signs(rotation) for rotation in range(self.rotations)]
+
+        def numbers_of(block: NDArray[np.float32]) -> NDArray[np.int64]:
+            found = []
+            for rotation in range(self.rotations):
+                ranked = _ranked(_hadamard(block, signs[rotation]), rank_sum - 1)
+                first, second = ranked[:, left], ranked[:, right]  # (n, pairs)
+                numbers = pair_numbers(first, second) + rotation * pair_count(2 * self.rotated_dimensions)
+                numbers[np.minimum(first, second) < 0] = -1
+                found.append(numbers)
+            return np.concatenate(found, axis=1)
+
+        rows = max(1, BLOCK_BYTES // (4 * self.rotated_dimensions))
+        pieces = map_blocks(numbers_of, [array[start : start + rows] for start in range(0, len(array), rows)])
+        numbers = np.concatenate([np.empty((0, self.rotations * len(left)), dtype=np.int64), *pieces])
+        return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
+
+    def _signs(self, rotation: int) -> NDArray[np.float32]:
+        """The random signs of a rotation, float32 (D,): bits of SHAKE-256, which is the same everywhere and always."""
+        stream = hashlib.shake_256(f"deepterms pair codewords {self.seed} {rotation}".encode())
+        bits = np.unpackbits(np.frombuffer(stream.digest(-(-self.dimensions // 8)), dtype=np.uint8))
+        signs: NDArray[np.float32] = (1 - 2 * bits[: self.dimensions].astype(np.float32)).astype(np.float32)
+        return signs
+
+
+def _hadamard(block: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Signs, then the Walsh–Hadamard transform in the order of Sylvester, without a factor: (n, D) to (n, D′)."""
+    n, D = block.shape
+    size = 2 ** (D - 1).bit_length()
+    # A power of two brings the largest component near 1: ranks stay, and no sum overflows.
+    scale = np.ldexp(1.0, -np.frexp(np.abs(block).max(axis=1, keepdims=True))[1])
+    rotated = np.zeros((n, size), dtype=np.float32)
+    rotated[:, :D] = block * scale * signs
+    half = 1
+    while half < size:
+        pairs = rotated.reshape(n, size // (2 * half), 2, half)
+        rotated = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2)
+        half *= 2
+    return rotated.reshape(n, size)
+
+
+def _ranked(block: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The largest components after CReLU, int64 (n, count), the largest first; −1 where the rest is zero."""
+    terms = DeepPermutation(block.shape[1], top_k=count).encode(block).matrix
+    ranked = np.full((len(block), count), -1, dtype=np.int64)
+    rows = np.repeat(np.arange(len(block)), np.diff(terms.indptr))
+    ranked[rows, count - terms.data] = terms.indices
+    return ranked

@@ -1,0 +1,122 @@
+"""Pivot pairs: a descriptor becomes the pairs of its nearest pivots, so that few pivots give many codewords."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepterms.encoders.encoder import as_features, refuse_unusable
+from deepterms.encoders.nearest_pivots import NearestPivots, chosen_search
+from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
+from deepterms.encoders.pivot_weights import check_counts, closeness, scaled
+from deepterms.encoders.pivots import Pivots
+from deepterms.errors import InvalidInput
+from deepterms.terms import TermFrequencies
+
+__all__ = ["PivotPairs"]
+
+DEFAULT_TOP_K = 4
+DEFAULT_QUERY_TOP_K = 12
+LARGEST_COUNT = 65_536  # pivots whose pairs can be numbered within int32
+
+
+@dataclass(frozen=True)
+class PivotPairs:
+    """Every unordered pair of a descriptor's nearest pivots is one word.
+
+    P pivots give P·(P − 1)/2 codewords: lists are as short as those of many more pivots, which need not be compared
+    with each descriptor. Every frequency of a document is 1; a query weighs a pair by the sum of how near both are, as
+    `PivotPermutation` does one pivot: 1,000 for the nearest two, the others in proportion, at least 1. The pair of
+    pivots a < b is the codeword b·(b − 1)/2 + a.
+
+    Args:
+        pivots: the reference descriptors, 2 to 65,536.
+        top_k: of how many nearest pivots a document names all pairs: 4 have 6.
+        query_top_k: of how many a query does: 12 have 66.
+        search: as in `PivotPermutation`.
+
+    Raises:
+        InvalidInput: too many or too few pivots, or a K that is not from 2 to their number.
+    """
+
+    pivots: Pivots
+    top_k: int = DEFAULT_TOP_K
+    query_top_k: int = DEFAULT_QUERY_TOP_K
+    search: Literal["auto", "exact", "graph"] = "auto"
+    _nearest: NearestPivots = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.pivots) <= LARGEST_COUNT:
+            raise InvalidInput(
+                f"pairs are made of 2 to {LARGEST_COUNT:,} pivots; got {len(self.pivots):,}. So many pivots need no "
+                "pairs: take PivotPermutation"
+            )
+        check_counts(self.pivots, least=2, top_k=self.top_k, query_top_k=self.query_top_k)
+        search = chosen_search(self.search, self.pivots)
+        object.__setattr__(self, "search", search)
+        object.__setattr__(self, "_nearest", NearestPivots(self.pivots, search))
+
+    def __str__(self) -> str:
+        return f"pivot-pairs/{self.pivots.label}/k{self.top_k}/q{self.query_top_k}/{self.search}"
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of a descriptor."""
+        return self.pivots.dimensions
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the number of pairs of pivots."""
+        return pair_count(len(self.pivots))
+
+    @property
+    def largest_frequency(self) -> int:
+        """1."""
+        return 1
+
+    def spec(self) -> dict[str, Any]:
+        """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
+        return {
+            "type": "pivot_pairs",
+            "pivots": self.pivots.spec(),
+            "top_k": self.top_k,
+            "query_top_k": self.query_top_k,
+            "search": self.search,
+        }
+
+    def encode(self, features: ArrayLike) -> TermFrequencies:
+        """Name the pairs of documents' nearest pivots.
+
+        Args:
+            features: float32 (N, D); other numbers are converted to float32 first.
+
+        Returns:
+            Term frequencies (N, V), all 1.
+
+        Raises:
+            InvalidInput: wrong shape, or a row that is not finite or all zero.
+            MissingExtra: the pivots are found by a graph, and faiss is not installed.
+        """
+        numbers, _ = self._pairs(features, self.top_k)
+        return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
+
+    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
+        """Name and weigh the pairs of queries' nearest pivots; arguments and errors as `encode`.
+
+        Returns:
+            Term frequencies (N, V), from 1 to 1,000.
+        """
+        numbers, sums = self._pairs(features, self.query_top_k)
+        return pair_terms(numbers, scaled(sums), vocabulary_size=self.vocabulary_size)
+
+    def _pairs(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Pairs of the nearest pivots, the nearest two first, and the sums of how near they are: (N, pairs) each."""
+        array = as_features(features, dimensions=self.dimensions)
+        refuse_unusable(array)
+        nearest, nearness = self._nearest.nearest(array, count)
+        near, pivots = closeness(nearness, self.pivots.metric), nearest.astype(np.int64)
+        first, second = places_of_pairs(count)
+        return pair_numbers(pivots[:, first], pivots[:, second]), near[:, first] + near[:, second]
