@@ -1,32 +1,43 @@
-"""A long `add_batches`: documents a second and the memory of this process over time.
+"""A long `add_batches`: documents a second, and the memory and CPU of this process over time, as a table and a figure.
 
-    python benchmarks/long_ingest.py --documents 200000 [--url http://localhost:9200] [--dimensions 256] [--no-vectors]
+Descriptors are made on the way, which is part of this process's CPU, and never held. The slope is a least-squares line
+through the resident memory after the first fifth of the documents, when pools and caches have filled. Needs what
+`pip install --group benchmarks` installs, and a cluster: `deepterms node start`, then
 
-Descriptors are made on the way and never held. The slope is a least-squares line through the resident memory after the
-first fifth of the documents, when pools and caches have filled.
+python benchmarks/long_ingest.py --url http://localhost:9200
 """
 
 from __future__ import annotations
 
-import argparse
+import csv
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
+from typing import Annotated, NamedTuple
 
 import numpy as np
+import psutil
+import typer
 
 import deepterms as dt
 from deepterms.cli.connection import connect
 from deepterms.index import DocumentBatch
 
+RESULTS = Path(__file__).parent / "results" / "long_ingest.csv"
 BATCH = 1_000
-POINTS = 20  # lines of the table
-PAGE = 4_096
+POINTS = 100
+SETTLED = 0.2  # of the documents: what comes before says nothing about the slope
 
 
-def resident_bytes() -> int:
-    """Of this process, as Linux counts them."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+class Point(NamedTuple):
+    """What was seen after so many documents; rate and CPU are those since the point before."""
+
+    documents: int
+    seconds: float
+    documents_a_second: float
+    cpu_us_a_document: float
+    resident_mb: float
 
 
 def synthetic(documents: int, *, dimensions: int) -> Iterator[DocumentBatch]:
@@ -38,50 +49,109 @@ def synthetic(documents: int, *, dimensions: int) -> Iterator[DocumentBatch]:
         yield [f"d{n}" for n in range(start, start + count)], rows, [{"n": n} for n in range(start, start + count)]
 
 
-def main() -> None:
-    """Run and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url")
-    parser.add_argument("--documents", type=int, default=200_000)
-    parser.add_argument("--dimensions", type=int, default=256)
-    parser.add_argument("--top-k", type=int, default=42)
-    parser.add_argument("--no-vectors", action="store_true")
-    arguments = parser.parse_args()
-    client = connect(arguments.url)
-    dt.deploy(client)
-    index = dt.SurrogateIndex.create(
-        client,
-        "benchmark-long-ingest",
-        encoder=dt.DeepPermutation(arguments.dimensions, top_k=arguments.top_k),
-        store_vectors=not arguments.no_vectors,
-        replicas=0,
-    )
-    print(f"{index.cluster.engine}, {index}")
-    print("documents  docs/s  resident MB")
-    points: list[tuple[int, int]] = []
-    done, shown, started = 0, 0, time.perf_counter()
-    last = started
+def ingest(index: dt.SurrogateIndex, documents: int) -> list[Point]:
+    """Add so many, and note what is seen at every hundredth."""
+    process = psutil.Process()
+
+    def spent() -> float:
+        times = process.cpu_times()
+        return float(times.user + times.system)
+
+    points = [Point(0, 0.0, 0.0, 0.0, process.memory_info().rss / 1e6)]
+    done, started, busy = 0, time.perf_counter(), spent()
 
     def progress(count: int) -> None:
-        nonlocal done, shown, last
+        nonlocal done, busy
         done += count
-        points.append((done, resident_bytes()))
-        if done - shown >= arguments.documents / POINTS:
-            now = time.perf_counter()
-            print(f"{done:9,}  {(done - shown) / (now - last):6,.0f}  {points[-1][1] / 2**20:11.1f}", flush=True)
-            shown, last = done, now
+        last = points[-1]
+        more = done - last.documents
+        if more >= documents / POINTS:
+            seconds, before, busy = time.perf_counter() - started, busy, spent()
+            cpu = (busy - before) / more * 1e6
+            points.append(Point(done, seconds, more / (seconds - last.seconds), cpu, process.memory_info().rss / 1e6))
+            if not len(points) % 5:
+                print(f"{done:9,}  {points[-1].documents_a_second:6,.0f}  {points[-1].resident_mb:11.1f}", flush=True)
 
+    print("documents  docs/s  resident MB")
+    report = index.add_batches(synthetic(documents, dimensions=index.encoder.dimensions), on_progress=progress)
+    assert report.indexed == documents, report.failed[:1]
+    return points[1:]
+
+
+def line(points: list[Point]) -> tuple[float, float]:
+    """Slope (MB a document) and height (MB) of the line through the settled points."""
+    settled = np.array([point for point in points if point.documents > SETTLED * points[-1].documents])
+    slope, height = np.polyfit(settled[:, 0], settled[:, 4], 1)
+    return float(slope), float(height)
+
+
+def later(points: list[Point]) -> tuple[float, float]:
+    """Seconds and CPU that a document took in the last fifth, of those in the second."""
+    fifth = len(points) // 5
+    second, last = points[fifth : 2 * fifth], points[-fifth:]
+
+    cpu = mean(point.cpu_us_a_document for point in last) / mean(point.cpu_us_a_document for point in second)
+    seconds = (last[-1].seconds - last[0].seconds) / (second[-1].seconds - second[0].seconds)
+    return seconds, cpu
+
+
+def draw(points: list[Point], path: Path, *, title: str) -> None:
+    """The curves, as SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    slope, height = line(points)
+    # Text stays text, and the same points give the same file.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "long_ingest"}):
+        figure = Figure(figsize=(7, 6), layout="constrained")
+        above, middle, below = figure.subplots(3, 1, sharex=True)
+        documents = [point.documents for point in points]
+        above.plot(documents, [point.documents_a_second for point in points])
+        above.set(ylim=0, ylabel="documents a second", title=title)
+        middle.plot(documents, [point.cpu_us_a_document for point in points])
+        middle.set(ylim=0, ylabel="CPU of the client,\nµs a document")
+        below.plot(documents, [point.resident_mb for point in points])
+        below.plot(documents, [height + slope * count for count in documents], "--", color="grey")
+        below.set(ylim=0, ylabel="memory of the\nclient, MB", xlabel="documents")
+        below.legend(["resident", f"{slope * 1e6:+.1f} MB a million documents"], loc="lower right")
+        below.xaxis.set_major_formatter("{x:,.0f}")
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def main(
+    url: str = "http://localhost:9200",
+    documents: int = 300_000,
+    dimensions: int = 2_048,
+    top_k: int = 100,
+    vectors: bool = True,
+    results: Annotated[Path, typer.Option(help="The table; the figure lies beside it.")] = RESULTS,
+) -> None:
+    """Fill an index, print and write the table, draw the figure."""
+    client = connect(url)
+    dt.deploy(client)
+    encoder = dt.DeepPermutation(dimensions, top_k=top_k)
+    index = dt.SurrogateIndex.create(
+        client, "benchmark-long-ingest", encoder=encoder, store_vectors=vectors, replicas=0
+    )
+    title = f"{index.cluster.engine}, D={dimensions}, K={top_k}, {'with' if vectors else 'without'} vectors"
+    print(f"{title}, {documents:,} documents")
     try:
-        batches = synthetic(arguments.documents, dimensions=arguments.dimensions)
-        report = index.add_batches(batches, on_progress=progress)
-        took = time.perf_counter() - started
-        settled = np.array([point for point in points if point[0] > arguments.documents / 5], dtype=np.float64)
-        slope, _ = np.polyfit(settled[:, 0], settled[:, 1], 1)
-        print(f"{report.indexed:,} indexed, {len(report.failed)} failed: {report.indexed / took:,.0f} docs/s")
-        print(f"resident memory grows by {slope * 1e6 / 2**20:.2f} MB a million documents")
+        points = ingest(index, documents)
     finally:
         index.drop()
+    slope, _ = line(points)
+    seconds, cpu = later(points)
+    print(f"resident memory grows by {slope * 1e6:.2f} MB a million documents")
+    print(f"a document of the last fifth, of one of the second: {seconds:.2f} × the time, {cpu:.2f} × the client's CPU")
+    results.parent.mkdir(exist_ok=True)
+    with results.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Point._fields)
+        writer.writerows(
+            (count, f"{at:.2f}", f"{rate:.0f}", f"{cpu:.0f}", f"{size:.2f}") for count, at, rate, cpu, size in points
+        )
+    draw(points, results.with_suffix(".svg"), title=title)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

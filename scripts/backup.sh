@@ -18,31 +18,11 @@
 #   DEEPTERMS_CA_CERTS                       the authority that signed the cluster's certificate; always verified
 set -eu
 top="$(cd "$(dirname "$0")/.." && pwd)"
-# shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
-. "$top/scripts/lib/cluster.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/snapshot.sh
+. "$top/scripts/lib/snapshot.sh"
 
-folder='' seconds=3600
-while [ $# -gt 0 ]; do
-    case "$1" in
-        -h | --help) print_help && exit 0 ;;
-        --register | --timeout)
-            [ $# -gt 1 ] || wrong_usage "$1 needs a value"
-            if [ "$1" = --register ]; then folder="$2"; else seconds="$2"; fi
-            shift
-            ;;
-        -*) wrong_usage "no option $1" ;;
-        *) break ;;
-    esac
-    shift
-done
-{ [ $# -ge 3 ] && [ $# -le 4 ]; } || wrong_usage "NAME REPOSITORY SNAPSHOT [URL] expected, got $# arguments"
-check_name index "$1"
-check_name repository "$2"
-check_name snapshot "$3"
-check_seconds "$seconds"
-name="$1" repository="$2" snapshot="$3"
-shift 3
-use_cluster "$@"
+read_arguments --register '' "$@"
+folder="$value"
 detect_engine
 
 must GET "/_cat/aliases/$name?h=index"

@@ -16,34 +16,12 @@
 #   DEEPTERMS_CA_CERTS                       the authority that signed the cluster's certificate; always verified
 set -eu
 top="$(cd "$(dirname "$0")/.." && pwd)"
-# shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
-. "$top/scripts/lib/cluster.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/snapshot.sh
+. "$top/scripts/lib/snapshot.sh"
 
-new='' global=false seconds=3600
-while [ $# -gt 0 ]; do
-    case "$1" in
-        -h | --help) print_help && exit 0 ;;
-        --global-state) global=true ;;
-        --as | --timeout)
-            [ $# -gt 1 ] || wrong_usage "$1 needs a value"
-            if [ "$1" = --as ]; then new="$2"; else seconds="$2"; fi
-            shift
-            ;;
-        -*) wrong_usage "no option $1" ;;
-        *) break ;;
-    esac
-    shift
-done
-{ [ $# -ge 3 ] && [ $# -le 4 ]; } || wrong_usage "NAME REPOSITORY SNAPSHOT [URL] expected, got $# arguments"
-check_name index "$1"
-check_name repository "$2"
-check_name snapshot "$3"
-name="$1" repository="$2" snapshot="$3"
-new="${new:-$name}"
+read_arguments --as --global-state "$@"
+new="${value:-$name}" global="$flag"
 check_name index "$new"
-check_seconds "$seconds"
-shift 3
-use_cluster "$@"
 
 request GET "/$new?filter_path=none" || die 'no answer from the cluster'
 [ "$status" -eq 404 ] || die "an index or alias $new is there already; delete it, or restore with --as"
@@ -58,19 +36,47 @@ restored_name() { say "$1" | sed "s/-$pattern-\([0-9]*\)\$/-$new-\1/"; }
 commas() { printf '%s\n' "$1" | tr '\n' ',' | sed 's/,$//'; }
 field() { printf '%s' "$answer" | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 
-# put_pipeline INDEX – the index's own, which ingest_pipelines/README.md describes, from the encoder in its mapping. A
-# snapshot holds pipelines, but gives them back only all together.
+# put_pipeline INDEX – its own, which ingest_pipelines/README.md describes, made from the encoder in its mapping, so
+# without what a migration had added that was under way at the backup. A snapshot holds pipelines, but gives them back
+# only all together. Sets `pipeline`: the index's own, or the layout's, if the pinning by a migration was all that it had.
 put_pipeline() {
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.layout,*.mappings._meta.deepterms.version,\
 *.mappings._meta.deepterms.vectors"
-    encode="deepterms-encode-$(field layout)-v$(field version)"
-    case "$(field vectors)" in '' | null) vectors=false ;; *) vectors=true ;; esac
+    layout="$(field layout)-v$(field version)" vectors="$(field vectors)"
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.encoder"
-    binary="$(field binary)"
-    must PUT "/_ingest/pipeline/$1" "{\"description\":\"$encode for the documents of one index.\",\"processors\":[\
-{\"set\":{\"tag\":\"set-encoder\",\"field\":\"encoder\",\"value\":{\"dimensions\":$(field dimensions),\
-\"top_k\":$(field top_k),\"crelu\":$(field crelu),\"binary\":${binary:-false},\"vectors\":$vectors}}},\
-{\"pipeline\":{\"tag\":\"encode\",\"name\":\"$encode\"}}]}"
+    pipeline="$1"
+    case "$vectors:$(field type)" in
+        int8:*)
+            calls="deepterms-$layout"
+            first="{\"script\":{\"tag\":\"check-int8-vector\",$(int8_check "$(field dimensions)")}}"
+            then=check-and-render
+            ;;
+        *:deep_permutation)
+            case "$vectors" in '' | null) vectors=false ;; *) vectors=true ;; esac
+            binary="$(field binary)"
+            calls="deepterms-encode-$layout"
+            first="{\"set\":{\"tag\":\"set-encoder\",\"field\":\"encoder\",\"value\":{\
+\"dimensions\":$(field dimensions),\"top_k\":$(field top_k),\"crelu\":$(field crelu),\
+\"binary\":${binary:-false},\"vectors\":$vectors}}}"
+            then=encode
+            ;;
+        *)
+            pipeline="deepterms-$layout"
+            return
+            ;;
+    esac
+    must PUT "/_ingest/pipeline/$1" "{\"description\":\"$calls for the documents of one index.\",\"processors\":[\
+$first,{\"pipeline\":{\"tag\":\"$then\",\"name\":\"$calls\"}}]}"
+}
+
+# int8_check DIMENSIONS – parameters and source of the script that refuses vectors of another length, as Python has it.
+int8_check() {
+    code="$top/client/deepterms/index_pipeline.py"
+    source="$(sed -n '/^_INT8_CHECK = """$/,/^"""/p' "$code" | sed '1d;$d')"
+    [ -n "$source" ] || die "$code does not hold the check of int8 vectors; restore with a whole checkout"
+    bytes=$((4 + ($1 + 3) / 4 * 4))
+    printf '"params":{"characters":%s,"bytes":%s,"dimensions":%s},"source":"%s"' $(((4 * bytes + 2) / 3)) "$bytes" "$1" \
+        "$(escaped "$source" | awk '{ printf "%s%s", separator, $0; separator = "\\n" }')"
 }
 
 # Before the index: whatever is written to it goes through the pipelines.
@@ -101,8 +107,12 @@ for index in $indices; do
     must GET "/$target/_settings/index.default_pipeline"
     if [ "$(field default_pipeline)" = "$index" ]; then
         put_pipeline "$target"
-        must PUT "/$target/_settings" "{\"index.default_pipeline\":\"$target\"}"
+        must PUT "/$target/_settings" "{\"index.default_pipeline\":\"$pipeline\"}"
     fi
+    must GET "/$target/_settings/index.blocks.write"
+    case "$(field write)" in
+        true) say "$target refuses writes, as at the backup, by its setting index.blocks.write; null takes it away" >&2 ;;
+    esac
     actions="$actions,{\"add\":{\"index\":\"$target\",\"alias\":\"$new\"}}"
 done
 must POST /_aliases "{\"actions\":[${actions#,}]}"

@@ -1,32 +1,33 @@
-"""Three nodes of OpenSearch in Docker, whose nodes can be killed, cut off and brought back, under testcontainers."""
+"""Three nodes of an engine in Docker, which can be killed, cut off and brought back, under testcontainers."""
 
 from __future__ import annotations
 
 import itertools
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import docker.errors
-import opensearchpy
 from docker.types import IPAMConfig, IPAMPool, Ulimit
+from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 from testcontainers.core.container import DockerContainer
 
+from deepterms.engines import Cluster
+from deepterms.errors import ClusterError
 from deepterms.node.distribution import VERSION
 from tests.clusters import ClusterUnavailable, images, open_files
+from tests.clusters.containers import Client
 
-__all__ = ["NODES", "Trio", "running_trio"]
+__all__ = ["KINDS", "NODES", "Trio", "running_trio"]
 
 NODES = ("one", "two", "three")
 # Not the label of the other containers: a run that starts removes those that stand still, as a killed node does.
 _LABEL = "deepterms.trio"
 _LEFT_BEHIND = "1h"
-_HOME = "/usr/share/opensearch"
-# In the official archive, but in no jar: without it a node that is assembled from jars may not call the others.
-_MAY_CONNECT = b'grant { permission java.net.SocketPermission "*", "accept,connect,resolve"; };'
 _HEAP = "-Xms512m -Xmx512m"
 _SETTINGS = {
     "cluster.name": "deepterms-trio",
@@ -44,17 +45,70 @@ _SETTINGS = {
 _PATIENCE_SECONDS = 300
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What differs between the engines.
+
+    Attributes:
+        image: of the engine.
+        jar: the server's, in the image.
+        heap: the variable that takes Java's options.
+        settings: in addition to those of both.
+        client: addresses → a client as it should be made for production: all nodes, retries, a short timeout.
+        files: put into a container whose image was built here: path → content.
+    """
+
+    image: str
+    jar: str
+    heap: str
+    settings: Mapping[str, str]
+    client: Callable[[list[str]], Client]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+_OPENSEARCH_HOME = "/usr/share/opensearch"
+KINDS: Mapping[str, Kind] = {
+    "elasticsearch": Kind(
+        images.ELASTICSEARCH,
+        f"/usr/share/elasticsearch/lib/elasticsearch-{images.ELASTICSEARCH.rpartition(':')[2]}.jar",
+        "ES_JAVA_OPTS",
+        {"cluster.initial_master_nodes": ",".join(NODES), "xpack.security.enabled": "false"},
+        lambda urls: Elasticsearch(urls, request_timeout=10, max_retries=5, retry_on_timeout=True),
+    ),
+    "opensearch": Kind(
+        images.OPENSEARCH,
+        f"{_OPENSEARCH_HOME}/lib/opensearch-{VERSION}.jar",
+        "OPENSEARCH_JAVA_OPTS",
+        {
+            "cluster.initial_cluster_manager_nodes": ",".join(NODES),
+            "DISABLE_SECURITY_PLUGIN": "true",
+            "DISABLE_INSTALL_DEMO_CONFIG": "true",
+        },
+        lambda urls: OpenSearch(urls, timeout=10, max_retries=5, retry_on_timeout=True),
+        {
+            # In the official archive, but in no jar: without it a node assembled from jars may not call the others.
+            f"{_OPENSEARCH_HOME}/modules/transport-netty4/plugin-security.policy": (
+                b'grant { permission java.net.SocketPermission "*", "accept,connect,resolve"; };'
+            )
+        },
+    ),
+}
+
+
 class Trio:
     """A running cluster of three nodes.
 
     Attributes:
-        client: the caller's client as it should be made for production: all nodes, retries, a short timeout.
+        engine: a key of KINDS.
         urls: of the nodes.
+        client: the caller's.
     """
 
-    def __init__(self, containers: dict[str, Any], network: Any, ports: dict[str, int]) -> None:
+    def __init__(self, engine: str, containers: dict[str, Any], network: Any, ports: dict[str, int]) -> None:
+        self.engine = engine
         self.urls = [f"http://localhost:{ports[node]}" for node in NODES]
-        self.client = client_of(self.urls)
+        self.client = KINDS[engine].client(self.urls)
+        self._cluster = Cluster(self.client)
         self._containers = containers
         self._network = network
 
@@ -86,18 +140,20 @@ class Trio:
         """Wait until all three nodes are there and every shard has all its copies."""
         wait_until(self._is_green, "the three nodes are not green")
 
+    def node_count(self) -> int:
+        """How many nodes the elected one counts."""
+        return int(self.request("GET", "/_cluster/health")["number_of_nodes"])
+
+    def request(self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+        """As `Cluster.request`, of whichever node answers."""
+        return self._cluster.request(method, path, body=body, params=params)
+
     def _is_green(self) -> bool:
-        health = self.client.cluster.health()
+        health = self.request("GET", "/_cluster/health")
         return bool(health["status"] == "green" and health["number_of_nodes"] == len(NODES))
 
     def _nodes(self) -> list[dict[str, str]]:
-        nodes: Any = self.client.cat.nodes(format="json", h="name,master")
-        return list(nodes)
-
-
-def client_of(urls: list[str]) -> OpenSearch:
-    """A client that knows all nodes, asks another one after an error or ten seconds, and tries five times."""
-    return OpenSearch(urls, timeout=10, max_retries=5, retry_on_timeout=True)
+        return list(self.request("GET", "/_cat/nodes", params={"format": "json", "h": "name,master"}))
 
 
 def wait_until(done: Callable[[], bool], otherwise: str, *, seconds: float = _PATIENCE_SECONDS) -> None:
@@ -111,20 +167,24 @@ def wait_until(done: Callable[[], bool], otherwise: str, *, seconds: float = _PA
         try:
             if done():
                 return
-        except opensearchpy.OpenSearchException:
+        except ClusterError:
             pass
         time.sleep(0.25)
     raise TimeoutError(f"{otherwise} after {seconds:.0f} s")
 
 
 @contextmanager
-def running_trio() -> Iterator[Trio]:
-    """Starts three nodes of OpenSearch, and removes them at the end.
+def running_trio(engine: str) -> Iterator[Trio]:
+    """Starts three nodes, and removes them at the end.
+
+    Args:
+        engine: a key of KINDS.
 
     Raises:
         ClusterUnavailable: this machine cannot run them.
     """
-    images.provide(images.OPENSEARCH)
+    kind = KINDS[engine]
+    images.provide(kind.image)
     with ExitStack() as running:
         client = running.enter_context(images.connect())
         for things in (client.containers, client.networks):
@@ -133,15 +193,14 @@ def running_trio() -> Iterator[Trio]:
         running.callback(network.remove)
         limits, files = [Ulimit(name="nofile", soft=open_files.DEMANDED, hard=open_files.DEMANDED)], {}
         if not open_files.may_be_raised():
-            jar = f"{_HOME}/lib/opensearch-{VERSION}.jar"
-            limits, files = [], {jar: open_files.patched_jar(client, images.OPENSEARCH, jar)}
-        if images.is_built_here(client.images.get(images.OPENSEARCH)):
-            files[f"{_HOME}/modules/transport-netty4/plugin-security.policy"] = _MAY_CONNECT
+            limits, files = [], {kind.jar: open_files.patched_jar(client, kind.image, kind.jar)}
+        if images.is_built_here(client.images.get(kind.image)):
+            files |= kind.files
         ports = dict(zip(NODES, _free_ports(len(NODES)), strict=True))
         containers = {}
         for node in NODES:
             endpoint = client.api.create_endpoint_config(**_endpoint(network, node))
-            container = DockerContainer(images.OPENSEARCH).with_bind_ports(9200, ports[node])
+            container = DockerContainer(kind.image).with_bind_ports(9200, ports[node])
             container.with_kwargs(
                 labels={_LABEL: "true"},
                 network=network.name,
@@ -150,15 +209,12 @@ def running_trio() -> Iterator[Trio]:
             )
             for path, content in files.items():
                 container.with_copy_into_container(content, path)
-            container.with_env("OPENSEARCH_JAVA_OPTS", _HEAP).with_env("node.name", node)
-            container.with_env("cluster.initial_cluster_manager_nodes", ",".join(NODES))
-            container.with_env("DISABLE_SECURITY_PLUGIN", "true").with_env("DISABLE_INSTALL_DEMO_CONFIG", "true")
-            for name, value in _SETTINGS.items():
+            for name, value in {**_SETTINGS, **kind.settings, kind.heap: _HEAP, "node.name": node}.items():
                 container.with_env(name, value)
             container.start()
             running.callback(container.stop)
             containers[node] = container.get_wrapped_container()
-        trio = Trio(containers, network, ports)
+        trio = Trio(engine, containers, network, ports)
         with closing(trio.client):
             trio.settled()
             yield trio

@@ -1,4 +1,4 @@
-"""A cluster of three nodes for the tests that hurt it, and the table of what they saw."""
+"""A cluster of three nodes of each engine for the tests that hurt it, and the table of what they saw."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.clusters.trio import Trio, running_trio
+from tests.clusters.trio import KINDS, Trio, running_trio
 from tests.faults.workload import Tally
 
-_TALLIES: dict[str, Tally] = defaultdict(Tally)
+_TALLIES: dict[tuple[str, str], Tally] = defaultdict(Tally)
 
 # How often each fault is made; the table in the README has more rounds than a run of all tests.
 ROUNDS = int(os.environ.get("DEEPTERMS_FAULT_ROUNDS", "1"))
 
 
-@pytest.fixture(scope="session")
-def trio() -> Iterator[Trio]:
-    logging.getLogger("opensearch").setLevel(logging.CRITICAL)  # a traceback for each request that a fault costs
-    with running_trio() as running:
+@pytest.fixture(scope="package", params=sorted(KINDS))
+def trio(request: pytest.FixtureRequest) -> Iterator[Trio]:
+    """Of one engine after the other: two would want too much memory."""
+    for library in ("opensearch", "elasticsearch", "elastic_transport"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # a traceback for each request that a fault costs
+    with running_trio(request.param) as running:
         yield running
 
 
@@ -32,11 +34,11 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def judged() -> Callable[[str, Tally], None]:
+def judged(trio: Trio) -> Callable[[str, Tally], None]:
     """Puts what became of a fault into the table, and fails the test if anything was lost or wrong."""
 
     def judge(fault: str, tally: Tally) -> None:
-        _TALLIES[fault] += tally
+        _TALLIES[trio.engine, fault] += tally
         assert (tally.lost, tally.wrong, tally.remarks) == (0, 0, [])
         assert tally.acknowledged > 0
 
@@ -48,7 +50,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("faults")
     columns = ("times", "acknowledged", "lost", "wrong", "searches", "partial", "errors", "refused")
-    terminalreporter.line(f"| fault | {' | '.join(columns)} |")
-    terminalreporter.line("|---" * (1 + len(columns)) + "|")
-    for fault, tally in _TALLIES.items():
-        terminalreporter.line(f"| {fault} | {' | '.join(f'{getattr(tally, column):,}' for column in columns)} |")
+    terminalreporter.line(f"| engine | fault | {' | '.join(columns)} |")
+    terminalreporter.line("|---" * (2 + len(columns)) + "|")
+    for (engine, fault), tally in _TALLIES.items():
+        terminalreporter.line(
+            f"| {engine} | {fault} | {' | '.join(f'{getattr(tally, column):,}' for column in columns)} |"
+        )

@@ -1,6 +1,6 @@
 """A client that adds documents with a checkpoint, and says after each piece how many are acknowledged; to be killed.
 
-python -m tests.faults.killed_client URLS INDEX CHECKPOINT SEED
+python -m tests.faults.killed_client ENGINE URLS INDEX CHECKPOINT SEED
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 import deepterms as dt
 from deepterms import ingest
-from tests.clusters.trio import client_of
+from tests.clusters.trio import KINDS
 from tests.faults.workload import MOVING, Documents
 
 __all__ = ["DOCUMENTS_A_PIECE"]
@@ -17,9 +17,9 @@ __all__ = ["DOCUMENTS_A_PIECE"]
 DOCUMENTS_A_PIECE = 20
 
 
-def main(urls: str, name: str, checkpoint: str, seed: str) -> None:
+def main(engine: str, urls: str, name: str, checkpoint: str, seed: str) -> None:
     """Adds what no earlier call had acknowledged."""
-    index = dt.SurrogateIndex.open(client_of(urls.split(",")), name)
+    index = dt.SurrogateIndex.open(KINDS[engine].client(urls.split(",")), name)
     documents = Documents("m", MOVING, seed=int(seed))
     ingest.DOCUMENTS_PER_BULK = DOCUMENTS_A_PIECE
     batches = [(documents.ids, documents.rows, None)]

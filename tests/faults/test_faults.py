@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_a_shard_without_any_copy_is_flagged(trio: Trio, judged: Judge, seed: in
     trio.settled()
     node = trio.other()
     trio.kill(node)
-    wait_until(lambda: trio.client.cluster.health()["number_of_nodes"] == 2, "the killed node is still there")
+    wait_until(lambda: trio.node_count() == 2, "the killed node is still there")
     for query, row in enumerate(documents.queries):
         hits = index.search(row, k=500, rerank=0)
         tally.searches += 1
@@ -111,7 +112,7 @@ def test_the_client_is_killed_twenty_times(
     work = Workload(trio.client, f"client-{seed}", seed=seed)
     index, documents, path = work.moving, work.documents, str(tmp_path / "checkpoint")
     generator = np.random.default_rng(seed)
-    arguments = [",".join(trio.urls), index.name, path, str(seed + 1)]
+    arguments = [trio.engine, ",".join(trio.urls), index.name, path, str(seed + 1)]
     told = 0  # documents that the clients said were acknowledged before they died
     for _ in range(CLIENT_KILLS):
         with subprocess.Popen(
@@ -155,11 +156,14 @@ def _leave_free(trio: Trio, space: str | None) -> None:
     settings = {f"cluster.routing.allocation.disk.watermark.{mark}": space for mark in marks}
     settings["cluster.routing.allocation.disk.threshold_enabled"] = None if space is None else "true"
     settings["cluster.info.update.interval"] = None if space is None else "10s"
-    # Where all disks are full OpenSearch creates no index either, and may take a while to see that they are not.
-    settings["cluster.blocks.create_index"] = None
-    trio.client.cluster.put_settings(body={"persistent": settings, "transient": {"cluster.blocks.create_index": None}})
+    body: dict[str, Any] = {"persistent": settings}
+    if trio.engine == "opensearch":
+        # Where all disks are full it creates no index either, and may take a while to see that they are not.
+        settings["cluster.blocks.create_index"] = None
+        body["transient"] = {"cluster.blocks.create_index": None}
+    trio.request("PUT", "/_cluster/settings", body=body)
 
 
 def _blocked(trio: Trio, work: Workload) -> bool:
-    answer = trio.client.indices.get_settings(index=work.moving.name)
+    answer = trio.request("GET", f"/{work.moving.name}/_settings")
     return any("read_only_allow_delete" in found["settings"]["index"].get("blocks", {}) for found in answer.values())

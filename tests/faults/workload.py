@@ -116,6 +116,11 @@ class Workload:
             dt.SurrogateIndex.create(client, f"{name}-{part}", encoder=ENCODER, shards=3, replicas=1)
             for part in ("still", "moving")
         )
+        for index in (self.still, self.moving):
+            # A node that comes back may be found without its copies at first; others then wait a minute to make new
+            # ones, in which nothing happens that a test could see.
+            soon = {"index.unassigned.node_left.delayed_timeout": "2s"}
+            index.cluster.request("PUT", f"/{index.name}/_settings", body=soon)
         added = self.still.add(self.still_documents.ids, self.still_documents.rows)
         assert added.indexed == STILL, added.failed[:3]
         self.still.refresh()

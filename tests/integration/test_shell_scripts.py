@@ -20,6 +20,8 @@ from deepterms.assets import load_asset
 from deepterms.engines import Cluster
 from deepterms.errors import RequestRefused
 from deepterms.layouts import LAYOUTS, Layout
+from deepterms.migration.pinning import TAG, pinned
+from tests.clusters.containers import delete_indices
 from tests.integration.conftest import deployed_state
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -148,8 +150,8 @@ def repository(cluster: Any, unique_name: str) -> Iterator[str]:
             Cluster(cluster).request("DELETE", path)
 
 
-@pytest.mark.parametrize("store_vectors", [True, False])
-def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository: str, store_vectors: bool) -> None:
+@pytest.mark.parametrize("store_vectors", [True, False, "int8"])
+def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository: str, store_vectors: Any) -> None:
     """Beside the index, and after all is lost: from this release's files, or from the snapshot's global state."""
     copy = f"{unique_name}.copy"
     encoder = dt.DeepPermutation(16, top_k=6)
@@ -186,9 +188,42 @@ def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository
 
     index.drop()
     lost = deployed_state(cluster, delete=True)
-    options = [] if store_vectors else ["--global-state"]
+    options = ["--global-state"] if store_vectors is False else []
     done = run("restore.sh", *options, unique_name, repository, "first", url)
     assert done.stdout == f"{unique_name} holds 30 documents in {concrete}\n"
     assert deployed_state(cluster).keys() == {*lost, own}
     assert dt.deployment.check(cluster) == ()
     check_and_drop(unique_name)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own pipeline", "layout's pipeline"])
+def test_a_backup_in_the_middle_of_a_migration(
+    cluster: Any, url: str, unique_name: str, repository: str, own: bool
+) -> None:
+    """What a migration adds to a pipeline does not come back: it would send documents to the index as it was named."""
+    dt.deploy(cluster)
+    index = dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(16, top_k=6), replicas=0)
+    layout, send = index.layout, index.cluster.request
+    concrete, copy = layout.index_name(unique_name), f"{unique_name}.copy"
+    copied = layout.index_name(copy)
+    if not own:  # as an index whose encoder no pipeline can run
+        send("PUT", f"/{concrete}/_settings", body={"index.default_pipeline": layout.resource})
+        send("DELETE", f"/_ingest/pipeline/{concrete}")
+        meta = send("GET", f"/{concrete}/_mapping")[concrete]["mappings"]["_meta"]
+        meta["deepterms"]["encoder"] = {"type": "of_python_only"}
+        send("PUT", f"/{concrete}/_mapping", body={"_meta": meta})
+    with pinned(index.cluster, concrete):
+        send("PUT", f"/{concrete}/_block/write")
+        run("backup.sh", "--register", f"/tmp/snapshots/{repository}", unique_name, repository, "first", url)
+    assert TAG in str(deployed_state(cluster)[f"/_ingest/pipeline/{concrete}"])
+    try:
+        done = run("restore.sh", "--as", copy, unique_name, repository, "first", url)
+        assert f"{copied} refuses writes, as at the backup" in done.stderr
+        send("PUT", f"/{copied}/_settings", body={"index.blocks.write": None})
+        settings = send("GET", f"/{copied}/_settings")[copied]["settings"]["index"]
+        assert settings["default_pipeline"] == (copied if own else layout.resource)
+        assert (f"/_ingest/pipeline/{copied}" in deployed_state(cluster)) == own
+        written = send("PUT", f"/{copy}/_doc/new", body={"terms": {"t1": 1}})
+        assert written["_index"] == copied
+    finally:
+        delete_indices(cluster, copy)
