@@ -1,8 +1,8 @@
-"""A long `add_batches`: documents a second, and the memory and CPU of this process over time, as a table and a figure.
+"""A long `add_batches`: documents a second and the memory of this process over time, as a table and a figure.
 
-Descriptors are made on the way, which is part of this process's CPU, and never held. The slope is a least-squares line
-through the resident memory after the first fifth of the documents, when pools and caches have filled. Needs what
-`pip install --group benchmarks` installs, and a cluster: `deepterms node start`, then
+Descriptors are made on the way and never held. The slope is a least-squares line through the resident memory after the
+first fifth of the documents, when pools and caches have filled. Needs `pip install --group benchmarks`, and a cluster:
+`deepterms node start`, then
 
 python benchmarks/long_ingest.py --url http://localhost:9200
 """
@@ -13,7 +13,6 @@ import csv
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -31,12 +30,11 @@ SETTLED = 0.2  # of the documents: what comes before says nothing about the slop
 
 
 class Point(NamedTuple):
-    """What was seen after so many documents; rate and CPU are those since the point before."""
+    """What was seen after so many documents; the rate is that since the point before."""
 
     documents: int
     seconds: float
     documents_a_second: float
-    cpu_us_a_document: float
     resident_mb: float
 
 
@@ -52,23 +50,17 @@ def synthetic(documents: int, *, dimensions: int) -> Iterator[DocumentBatch]:
 def ingest(index: dt.SurrogateIndex, documents: int) -> list[Point]:
     """Add so many, and note what is seen at every hundredth."""
     process = psutil.Process()
-
-    def spent() -> float:
-        times = process.cpu_times()
-        return float(times.user + times.system)
-
-    points = [Point(0, 0.0, 0.0, 0.0, process.memory_info().rss / 1e6)]
-    done, started, busy = 0, time.perf_counter(), spent()
+    points = [Point(0, 0.0, 0.0, process.memory_info().rss / 1e6)]
+    done, started = 0, time.perf_counter()
 
     def progress(count: int) -> None:
-        nonlocal done, busy
+        nonlocal done
         done += count
         last = points[-1]
         more = done - last.documents
         if more >= documents / POINTS:
-            seconds, before, busy = time.perf_counter() - started, busy, spent()
-            cpu = (busy - before) / more * 1e6
-            points.append(Point(done, seconds, more / (seconds - last.seconds), cpu, process.memory_info().rss / 1e6))
+            seconds = time.perf_counter() - started
+            points.append(Point(done, seconds, more / (seconds - last.seconds), process.memory_info().rss / 1e6))
             if not len(points) % 5:
                 print(f"{done:9,}  {points[-1].documents_a_second:6,.0f}  {points[-1].resident_mb:11.1f}", flush=True)
 
@@ -81,18 +73,8 @@ def ingest(index: dt.SurrogateIndex, documents: int) -> list[Point]:
 def line(points: list[Point]) -> tuple[float, float]:
     """Slope (MB a document) and height (MB) of the line through the settled points."""
     settled = np.array([point for point in points if point.documents > SETTLED * points[-1].documents])
-    slope, height = np.polyfit(settled[:, 0], settled[:, 4], 1)
+    slope, height = np.polyfit(settled[:, 0], settled[:, 3], 1)
     return float(slope), float(height)
-
-
-def later(points: list[Point]) -> tuple[float, float]:
-    """Seconds and CPU that a document took in the last fifth, of those in the second."""
-    fifth = len(points) // 5
-    second, last = points[fifth : 2 * fifth], points[-fifth:]
-
-    cpu = mean(point.cpu_us_a_document for point in last) / mean(point.cpu_us_a_document for point in second)
-    seconds = (last[-1].seconds - last[0].seconds) / (second[-1].seconds - second[0].seconds)
-    return seconds, cpu
 
 
 def draw(points: list[Point], path: Path, *, title: str) -> None:
@@ -103,16 +85,18 @@ def draw(points: list[Point], path: Path, *, title: str) -> None:
     slope, height = line(points)
     # Text stays text, and the same points give the same file.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "long_ingest"}):
-        figure = Figure(figsize=(7, 6), layout="constrained")
-        above, middle, below = figure.subplots(3, 1, sharex=True)
+        figure = Figure(figsize=(7, 5), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
         documents = [point.documents for point in points]
         above.plot(documents, [point.documents_a_second for point in points])
         above.set(ylim=0, ylabel="documents a second", title=title)
-        middle.plot(documents, [point.cpu_us_a_document for point in points])
-        middle.set(ylim=0, ylabel="CPU of the client,\nµs a document")
         below.plot(documents, [point.resident_mb for point in points])
         below.plot(documents, [height + slope * count for count in documents], "--", color="grey")
-        below.set(ylim=0, ylabel="memory of the\nclient, MB", xlabel="documents")
+        below.set(
+            ylim=(0, 1.2 * max(point.resident_mb for point in points)),
+            ylabel="memory of the\nclient, MB",
+            xlabel="documents",
+        )
         below.legend(["resident", f"{slope * 1e6:+.1f} MB a million documents"], loc="lower right")
         below.xaxis.set_major_formatter("{x:,.0f}")
         figure.savefig(path, format="svg", metadata={"Date": None})
@@ -140,16 +124,12 @@ def main(
     finally:
         index.drop()
     slope, _ = line(points)
-    seconds, cpu = later(points)
     print(f"resident memory grows by {slope * 1e6:.2f} MB a million documents")
-    print(f"a document of the last fifth, of one of the second: {seconds:.2f} × the time, {cpu:.2f} × the client's CPU")
     results.parent.mkdir(exist_ok=True)
     with results.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Point._fields)
-        writer.writerows(
-            (count, f"{at:.2f}", f"{rate:.0f}", f"{cpu:.0f}", f"{size:.2f}") for count, at, rate, cpu, size in points
-        )
+        writer.writerows((count, f"{at:.2f}", f"{rate:.0f}", f"{size:.2f}") for count, at, rate, size in points)
     draw(points, results.with_suffix(".svg"), title=title)
 
 
