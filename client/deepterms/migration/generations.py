@@ -61,7 +61,10 @@ class Generations:
             concrete: _meta_of(mapping) for concrete, mapping in sorted(answer.items()) if ours.fullmatch(concrete)
         }
         if "encoder" not in metas.get(pointed[0], {}):
-            raise ClusterError(f"{name!r} points to {pointed[0]}, which was not made by deepterms under that name")
+            raise ClusterError(
+                f"{name!r} points to {pointed[0]}, which was not made by deepterms under that name, or which this user "
+                "may not see"
+            )
         return cls(name, pointed[0], metas)
 
     @property
