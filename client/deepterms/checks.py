@@ -15,8 +15,9 @@ from deepterms.errors import ClusterError, InvalidInput
 from deepterms.queries import search_body
 from deepterms.rerank import COSINE_OFFSET, rescore
 from deepterms.searcher import SEARCHES_PER_REQUEST, Searcher
+from deepterms.stored import vector_of
 from deepterms.terms import TermFrequencies
-from deepterms.vectors import decode_vector, normalise_rows
+from deepterms.vectors import normalise_rows
 
 __all__ = ["Difference", "Verification", "verify"]
 
@@ -116,11 +117,11 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
             if products[row, column] > least * (1 + RELATIVE_TOLERANCE) and other not in best
         ]
     compared = 0
-    places = [row for row, hit in enumerate(drawn) if "vector" in hit.get("fields", {})]
+    dimensions = searcher.encoder.dimensions
+    held = [vector_of(hit, searcher.vectors, dimensions=dimensions) for hit in drawn]
+    places = [row for row, vector in enumerate(held) if vector is not None]
     if searcher.vectors is not None and places:
-        texts = [drawn[row]["fields"]["vector"][0] for row in places]
-        dimensions = searcher.encoder.dimensions
-        stored = np.stack([decode_vector(text, searcher.vectors, dimensions=dimensions) for text in texts])  # (m, D)
+        stored = np.stack([vector for vector in held if vector is not None])  # (m, D)
         queries = normalise_rows(stored)
         exact = queries.astype(np.float64) @ stored.astype(np.float64).T  # (m, m)
         asked = [

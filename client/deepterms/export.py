@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepterms.errors import InvalidInput
 from deepterms.index import SurrogateIndex
 from deepterms.pages import hit_pages
-from deepterms.vectors import decode_vector
+from deepterms.stored import vector_of
 
 if TYPE_CHECKING:
     from deepterms.features import FeatureStore
@@ -28,7 +28,7 @@ def export_features(
     """Write the descriptors of an index, as they were when this began, into a new feature store.
 
     Descriptors come back L2-normalised, as they are stored. An item's path is that of the document's metadata, else its
-    id. A document without a vector is left out.
+    id. A document without a vector, or with one of another length, is left out.
 
     Args:
         index: one that stores vectors.
@@ -49,16 +49,11 @@ def export_features(
     def batches() -> Iterator[tuple[list[str], NDArray[np.float32], list[str]]]:
         body = {"_source": ["metadata.path"], "docvalue_fields": ["vector"]}
         for page in hit_pages(index.cluster, index.name, body, size=DOCUMENTS_PER_READ):
-            hits = [hit for hit in page if hit.get("fields", {}).get("vector")]
-            paths = [str(hit.get("_source", {}).get("metadata", {}).get("path", hit["_id"])) for hit in hits]
-            if hits:
-                vectors = np.stack(
-                    [
-                        decode_vector(hit["fields"]["vector"][0], stored, dimensions=index.encoder.dimensions)
-                        for hit in hits
-                    ]
-                )
-                yield [hit["_id"] for hit in hits], vectors, paths
+            found = [(hit, vector_of(hit, stored, dimensions=index.encoder.dimensions)) for hit in page]
+            whole = [(hit, vector) for hit, vector in found if vector is not None]
+            paths = [str(hit.get("_source", {}).get("metadata", {}).get("path", hit["_id"])) for hit, _ in whole]
+            if whole:
+                yield [hit["_id"] for hit, _ in whole], np.stack([vector for _, vector in whole]), paths
             if on_progress is not None:
                 on_progress(len(page))
 

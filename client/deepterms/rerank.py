@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
-from deepterms.vectors import VectorType, normalise_rows
+from deepterms.vectors import VectorType, normalise_rows, stored_bytes
 
 __all__ = [
     "COSINE_OFFSET",
@@ -31,20 +31,24 @@ NO_VECTOR = -1.0  # the cosine that stands for a document that stores none
 CHARACTER_BITS = 15
 QUERY_LEVELS = 2 ** (2 * CHARACTER_BITS - 1) - 1
 
-# One script a type, the same for both engines. A document without a vector comes last, with the cosine −1. The query
-# travels as text: charAt is a primitive read, where each number of a JSON list is an object, and that made the whole
-# search half as fast. 30 bits leave only the rounding of the engine's float32 scores. Elasticsearch's own field for
-# this, an unindexed dense_vector, is not used: it stops at 4,096 dimensions, has another mapping than the layouts that
-# both engines share, and its copy could not be moved between the engines byte by byte.
+# One script a type, the same for both engines. A document without a vector comes last, with the cosine −1. So does one
+# whose vector has another length, or gives no cosine (NaN, or beyond ±1), as may stand in an index that was written to
+# around its pipeline: a negative score or NaN would fail the whole shard, and other bytes give a score of nothing.
+# The query travels as text: charAt is a primitive read, where each number of a JSON list is an object, and that made
+# the whole search half as fast. 30 bits leave only the rounding of the engine's float32 scores. Elasticsearch's own
+# field for this, an unindexed dense_vector, is not used: it stops at 4,096 dimensions, has another mapping than the
+# layouts that both engines share, and its copy could not be moved between the engines byte by byte.
 _SOURCE = """
 if (doc['vector'].size() == 0) {{ return 1.0; }}
 def stored = doc['vector'].value; byte[] bytes = stored.bytes; int at = stored.offset;
+if (stored.length != params.bytes) {{ return 1.0; }}
 String query = params.query; int characters = query.length(); {before}
 for (int i = 0; i < characters; i += 2) {{
   int component = ((int) query.charAt(i) << 15) + (int) query.charAt(i + 1) - 536870912;
   {add}
 }}
-return {cosine} + 2.0;
+double score = {cosine} + 2.0;
+return score > 0.99 && score < 3.01 ? score : 1.0;
 """.strip()
 _FLOAT = (
     "Float.intBitsToFloat((bytes[at] & 255) | ((bytes[at + 1] & 255) << 8) | ((bytes[at + 2] & 255) << 16) | "
@@ -111,7 +115,11 @@ def rescore(query: NDArray[np.float32], *, window: int, vectors: VectorType = "f
         A body under which a hit scores its cosine with the query plus `COSINE_OFFSET`.
     """
     text, scale = _as_text(query)
-    script = {"lang": "painless", "source": SOURCES[vectors], "params": {"query": text, "scale": scale}}
+    script = {
+        "lang": "painless",
+        "source": SOURCES[vectors],
+        "params": {"query": text, "scale": scale, "bytes": stored_bytes(vectors, len(query))},
+    }
     return {
         "window_size": window,
         "query": {

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepterms.documents import BulkLine
 from deepterms.encoders.encoder import Encoder, unusable_rows
 from deepterms.results import Failure, Revision, StoredDocument
-from deepterms.vectors import VectorType, decode_vector
+from deepterms.vectors import VectorType, decode_vector, stored_bytes
 
-__all__ = ["STORED", "address", "revision_of", "stored_document", "whole_lines"]
+__all__ = ["STORED", "address", "revision_of", "stored_document", "vector_of", "whole_lines"]
 
 # The parts of a search body that bring back all that is stored of a document: a vector is a doc value only.
 STORED: Mapping[str, Any] = {"_source": True, "docvalue_fields": ["vector"], "seq_no_primary_term": True}
@@ -84,14 +85,26 @@ def stored_document(hit: Mapping[str, Any], vectors: VectorType | None, *, dimen
         vectors: the type that the index stores; None if it stores none.
         dimensions: D.
     """
-    source, text = hit["_source"], _vector(hit)
+    source = hit["_source"]
     return StoredDocument(
         id=str(hit["_id"]),
         terms=source.get("terms", {}),
-        vector=None if text is None or vectors is None else decode_vector(text, vectors, dimensions=dimensions),
+        vector=vector_of(hit, vectors, dimensions=dimensions),
         metadata=source.get("metadata", {}),
         revision=revision_of(hit),
     )
+
+
+def vector_of(hit: Mapping[str, Any], vectors: VectorType | None, *, dimensions: int) -> NDArray[np.float32] | None:
+    """The vector (D,) that a hit brings back; None if there is none, or none to re-rank by.
+
+    An index that was written to around its pipeline may hold one of another length, or one that is not finite.
+    """
+    text = _vector(hit)
+    if text is None or vectors is None or len(text.rstrip("=")) * 3 // 4 != stored_bytes(vectors, dimensions):
+        return None
+    vector = decode_vector(text, vectors, dimensions=dimensions)
+    return vector if np.isfinite(vector).all() else None
 
 
 def revision_of(hit: Mapping[str, Any]) -> Revision | None:

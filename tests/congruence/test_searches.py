@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput, RequestRefused
 from deepterms.queries import largest_components
 from deepterms.terms import codeword
+from deepterms.vectors import VectorType, encode_vectors
 
 DIMENSIONS = 64
 DOCUMENTS = 120
@@ -116,6 +119,46 @@ def test_options_agree_with_the_reference(cluster: Any, unique_name: str, shards
     assert index.search(QUERIES[0], fields=["place.at.x"])[0].metadata.keys() == {"place"}
     by_id = [target.search_by_id("d007", k=5, effort=0.6, fields=["year"]) for target in (index, reference)]
     assert_equal(*by_id)
+
+
+def ranking(hits: dt.Hits) -> list[tuple[float, set[str]]]:
+    """A whole ranking: each score with the ids that share it, best first; scores 1e-6 apart are one."""
+    groups: list[tuple[float, set[str]]] = []
+    for hit in hits:
+        if groups and groups[-1][0] - hit.score < 1e-6:
+            groups[-1][1].add(hit.id)
+        else:
+            groups.append((hit.score, {hit.id}))
+    return groups
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("vectors", ["float32", "int8"])
+def test_filtered_rankings_are_the_true_ones(cluster: Any, unique_name: str, vectors: VectorType, shards: int) -> None:
+    dt.deploy(cluster)
+    count = 400
+    rows, ids = rows_of(count, 3), [f"d{number:03}" for number in range(count)]
+    metadata = [{"number": number % 100} for number in range(count)]
+    index = dt.SurrogateIndex.create(
+        cluster, unique_name, encoder=ENCODER, store_vectors=vectors, shards=shards, replicas=0
+    )
+    reference = dt.MemoryIndex(ENCODER, store_vectors=vectors)
+    for target in (index, reference):
+        assert target.add(ids, rows, metadata=metadata).indexed == count
+        target.refresh()
+    for kept in (1, 10, 50):  # percent
+        filter = {"range": {"metadata.number": {"lt": kept}}}
+        assert index.count(filter=filter) == reference.count(filter=filter) == count * kept // 100
+        for query in (*QUERIES[:3], rows[12]):
+            for rerank in (0, count):
+                options: dict[str, Any] = {"k": count, "filter": filter, "rerank": rerank}
+                found, expected = (ranking(target.search(query, **options)) for target in (index, reference))
+                assert [group for _, group in found] == [group for _, group in expected], options
+                assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-6)
+                assert sum(len(group) for _, group in found) > 0.8 * count * kept / 100
+        many = (target.search_many(QUERIES, k=count, filter=filter, rerank=count) for target in (index, reference))
+        for one, other in zip(*many, strict=True):
+            assert [group for _, group in ranking(one)] == [group for _, group in ranking(other)]
 
 
 def test_a_query_that_fails_loses_no_other(cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,6 +357,46 @@ def test_int8_vectors_are_migrated_as_they_are(cluster: Any, unique_name: str) -
     after = dt.SurrogateIndex.open(cluster, unique_name)
     assert (after.encoder.spec()["top_k"], after.vectors) == (12, "int8")
     assert after.verify(sample=30).ok
+
+
+def no_vectors(vectors: VectorType) -> dict[str, bytes]:
+    """What the field could hold that is no vector of this index."""
+    whole = base64.b64decode(encode_vectors(ROWS[:1], vectors)[0])
+    nan = np.full(len(whole) // 4, np.nan, dtype="<f4").tobytes()
+    return {"shorter": whole[:-4], "longer": whole + whole[:4], "one": whole[:1], "nan": nan}
+
+
+@pytest.mark.parametrize("vectors", ["float32", "int8"])
+def test_what_is_no_vector_counts_as_none(cluster: Any, unique_name: str, vectors: VectorType, tmp_path: Path) -> None:
+    index, reference = both(cluster, unique_name, vectors=vectors, shards=2, layout="words")
+    wrong = no_vectors(vectors)
+
+    def put(id: str, raw: bytes) -> None:
+        body = {"id": id, "terms": {"t7": 1}, "codewords": "t7", "vector": base64.b64encode(raw).decode("ascii")}
+        around = {"pipeline": "_none", "refresh": True}  # the pipeline would refuse it
+        index.cluster.request("PUT", f"/{index.name}/_doc/{id}", body=body, params=around)
+
+    for id, raw in wrong.items():
+        put(id, raw)
+    axis = np.eye(1, DIMENSIONS, 7, dtype=np.float32)[0]
+    everything: dict[str, Any] = {"k": 2 * DOCUMENTS, "rerank": 2 * DOCUMENTS}
+    for query in (axis, -axis, ROWS[12]):
+        found = index.search(query, **everything)
+        known = replace(found, hits=tuple(hit for hit in found if hit.id not in wrong))
+        assert_equal(known, reference.search(query, **everything))
+        assert {hit.score for hit in found if hit.id in wrong} == ({-1.0} if query[7] > 0 else set())
+    for id in wrong:
+        document = index.get(id)
+        assert document is not None
+        assert document.vector is None, id
+        assert index.search_by_id(id).ids  # by its terms
+    assert index.verify(sample=1_000).ok
+    exported = dt.export_features(index, tmp_path / "store")
+    assert [id for batch in exported.batches() for id in sorted(batch.ids)] == IDS
+    if vectors == "float32":
+        put("huge", np.full(DIMENSIONS, -1e30, dtype="<f4").tobytes())
+        found = index.search(axis, **everything)
+        assert (found.partial, {hit.id: hit.score for hit in found}["huge"]) == (False, -1.0)
 
 
 @pytest.mark.parametrize("layout", ["words", "features"])
