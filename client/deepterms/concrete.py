@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from deepterms.index_pipeline import index_pipeline
 from deepterms.layouts import Layout, layout_named
 from deepterms.vectors import StoreVectors, vector_type
 
-__all__ = ["IndexMeta", "create_concrete", "delete_concrete", "index_meta", "index_path", "read_meta"]
+__all__ = ["IndexMeta", "concretes_of", "create_concrete", "delete_concrete", "index_meta", "index_path", "read_meta"]
 
 # By these a URL or an engine would take a name for several, or for something else than an index.
 _NOT_IN_A_NAME = frozenset('*,/\\?#"<>| :%')
@@ -125,6 +126,21 @@ def create_concrete(
         except RequestRefused:
             cluster.request("DELETE", f"/{concrete}")
             raise
+
+
+def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
+    """The concrete indices that were made for a name, wherever it points: the engine's answer on each.
+
+    A migration may have left an older one, or an unfinished copy.
+
+    Args:
+        cluster: where.
+        name: the alias.
+    """
+    path = index_path(name)
+    ours = re.compile(rf"deepterms-[a-z]+-v\d+-{re.escape(name)}-\d{{6}}")
+    answer = cluster.request("GET", f"/deepterms-*-{path.removeprefix('/')}-*")
+    return {concrete: answer[concrete] for concrete in sorted(answer) if ours.fullmatch(concrete)}
 
 
 def delete_concrete(cluster: Cluster, concrete: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from deepterms.concrete import create_concrete, delete_concrete, index_meta
+from deepterms.concrete import concretes_of, create_concrete, delete_concrete, index_meta
 from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
 from deepterms.errors import IndexAlreadyExists
@@ -99,6 +99,15 @@ class SurrogateIndex(IndexReader, IndexWriter):
         )
 
     def drop(self) -> None:
-        """Delete the index with all its documents, and the pipeline that is its own."""
-        for concrete in self.cluster.request("GET", f"{self._path}/_mapping"):
+        """Delete the index with all its documents, and the pipeline that is its own.
+
+        So are older indices of the name that a migration has left, and unfinished copies, unless another alias points
+        to them.
+
+        Raises:
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
+        behind = set(self.cluster.request("GET", f"{self._path}/_mapping"))
+        left = {concrete for concrete, answer in concretes_of(self.cluster, self.name).items() if not answer["aliases"]}
+        for concrete in sorted(behind | left):
             delete_concrete(self.cluster, concrete)

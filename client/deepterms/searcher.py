@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,8 @@ __all__ = ["SEARCHES_PER_REQUEST", "Found", "Searcher"]
 
 SEARCHES_PER_REQUEST = 32  # of 2,048-d with K = 100: 0.6 MB
 IDS_PER_REQUEST = 1_000
+
+logger = logging.getLogger("deepterms")
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,18 @@ class Searcher:
         reasons = unusable_rows(features)
         found = Found([_failed(reasons.get(row, "")) for row in range(len(features))], set(), doubtful=False)
         usable = [row for row in range(len(features)) if row not in reasons]
-        for start in range(0, len(usable), SEARCHES_PER_REQUEST):
-            rows = usable[start : start + SEARCHES_PER_REQUEST]
-            chunk = self._chunk(features[rows], options)
-            for row, hits in zip(rows, chunk.hits, strict=True):
-                found.hits[row] = hits
-            found = Found(found.hits, found.indices | chunk.indices, found.doubtful or chunk.doubtful)
+        attributes = {"queries": len(features), "k": options.k, "rerank": options.rerank}
+        with span("deepterms.search_many", index=self.name, **attributes) as spanned:
+            for start in range(0, len(usable), SEARCHES_PER_REQUEST):
+                rows = usable[start : start + SEARCHES_PER_REQUEST]
+                chunk = self._chunk(features[rows], options)
+                for row, hits in zip(rows, chunk.hits, strict=True):
+                    found.hits[row] = hits
+                found = Found(found.hits, found.indices | chunk.indices, found.doubtful or chunk.doubtful)
+            failed = [hits.error for hits in found.hits if hits.error]
+            spanned.note(hits=sum(map(len, found.hits)), failed=len(failed))
+        if failed:
+            logger.warning("%d of %d searches of %s failed: %s", len(failed), len(features), self.name, failed[0])
         return found
 
     def pages(self, feature: NDArray[np.float32], options: SearchOptions, *, size: int) -> Iterator[list[Hit]]:

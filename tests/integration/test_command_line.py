@@ -16,7 +16,9 @@ from PIL import Image
 import deepterms as dt
 from deepterms.assets import assets_of
 from deepterms.engines import Cluster
+from deepterms.features import FeatureStore
 from tests.features.odd_files import photograph, write_odd_but_good, write_odd_files
+from tests.features.test_embeddings import write_part
 
 TOP = Path(__file__).parents[2]
 
@@ -103,7 +105,7 @@ def test_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -
     np.save(tmp_path / "own.npy", np.random.default_rng(0).standard_normal((5, 32)).astype(np.float32))
     (tmp_path / "ids.txt").write_text("a\nb\nc\nd\ne\n")
     done = deepterms(
-        "index", unique_name, "own.npy", "--ids", "ids.txt", "--top-k", "8", "--no-vectors", url=url, cwd=tmp_path
+        "index", unique_name, "own.npy", "--ids", "ids.txt", "--top-k", "8", "--vectors", "none", url=url, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     done = deepterms("search", unique_name, "--id", "c", "--json", url=url, cwd=tmp_path)
@@ -113,6 +115,55 @@ def test_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -
     done = deepterms("search", unique_name, "photo.png", url=url, cwd=tmp_path)
     assert done.returncode == 1
     assert "does not say what made its descriptors" in done.stderr
+
+
+def test_a_folder_of_clip_retrieval_and_back_to_a_store(
+    cluster: Any, url: str, unique_name: str, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(5).standard_normal((9, 32)).astype(np.float32)
+    names = [f"p{number}.jpg" for number in range(9)]
+    folder = tmp_path / "embeddings"
+    for part, piece in enumerate((slice(0, 5), slice(5, 9))):
+        chosen = names[piece]
+        captions = [f"caption of {name}" for name in chosen]
+        write_part(folder, part, rows[piece].astype(np.float16), image_path=chosen, caption=captions)
+    options = ("--top-k", "12", "--vectors", "int8", "--replicas", "0")
+    done = deepterms("index", unique_name, folder, *options, url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "9 indexed, 0 refused, 0 unreadable; 9 in " in done.stderr
+    index = dt.SurrogateIndex.open(cluster, unique_name)
+    assert (index.vectors, index.encoder) == ("int8", dt.DeepPermutation(32, top_k=12))
+
+    def found(*options: str) -> list[Any]:
+        done = deepterms("search", unique_name, "--id", "p3.jpg", "--json", *options, url=url, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    everything = found()
+    assert everything[0]["metadata"] == {"path": everything[0]["id"], "caption": f"caption of {everything[0]['id']}"}
+    expected = index.search_by_id("p3.jpg", effort=0.5, min_score=-0.1, fields=["caption"])
+    cut = found("--effort", "0.5", "--min-score", "-0.1", "--field", "caption")
+    assert [(hit["id"], hit["score"]) for hit in cut] == [(hit.id, hit.score) for hit in expected]
+    assert 0 < len(cut) < len(everything)
+    assert all(hit["metadata"] == {"caption": f"caption of {hit['id']}"} for hit in cut)
+    assert found("--field", "caption", "--field", "path") == everything
+    assert deepterms("search", unique_name, "--id", "p3.jpg", "--effort", "2", url=url, cwd=tmp_path).returncode == 2
+
+    done = deepterms("export", unique_name, "store", url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "9 descriptors of 32 dimensions in store" in done.stderr
+    store = FeatureStore.open(tmp_path / "store")
+    kept = store.features_of(names)
+    exact = rows.astype(np.float16).astype(np.float32)
+    np.testing.assert_allclose(kept, exact / np.linalg.norm(exact, axis=1, keepdims=True), atol=4e-3)
+    done = deepterms("export", unique_name, "store", url=url, cwd=tmp_path)
+    assert done.returncode == 1  # never over a folder that is there
+    assert "store" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = deepterms("index", f"{unique_name}-2", "store", "--top-k", "12", url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = dt.SurrogateIndex.open(cluster, f"{unique_name}-2")
+    assert again.search(rows[3], k=3, rerank=0).ids == index.search(rows[3], k=3, rerank=0).ids
 
 
 def test_refusals_are_one_sentence_and_a_status(url: str, unique_name: str, tmp_path: Path) -> None:

@@ -88,6 +88,26 @@ def test_through_every_layout_with_equal_scores_vectors_and_metadata(client: Any
     assert not Cluster(client).request("HEAD", f"/deepterms-migration-{unique_name}")
 
 
+def test_dropping_takes_what_a_migration_has_left(client: Any, unique_name: str) -> None:
+    index = dt.SurrogateIndex.create(client, unique_name, encoder=ENCODER, layout="words", replicas=0)
+    for top_k in (7, 6):
+        migrate(client, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=top_k))
+    neighbour = dt.SurrogateIndex.create(client, f"{unique_name}-too", encoder=ENCODER, layout="words", replicas=0)
+    pattern = f"/deepterms-*-{unique_name}-*"
+    first, second, _, _ = sorted(index.cluster.request("GET", pattern))
+    index.cluster.request("PUT", f"/{second}/_alias/kept-{unique_name}")  # somebody uses it under another name
+    index.drop()
+    assert sorted(index.cluster.request("GET", pattern)) == sorted([second, *neighbour.concrete])
+    assert first not in index.cluster.request("GET", "/_ingest/pipeline")
+    with pytest.raises(IndexNotFound):
+        dt.SurrogateIndex.open(client, unique_name)
+    assert dt.SurrogateIndex.open(client, f"kept-{unique_name}").count() == 0
+    made = dt.SurrogateIndex.create(client, unique_name, encoder=ENCODER, layout="features", replicas=0)
+    made.drop()
+    neighbour.drop()
+    index.cluster.request("DELETE", f"/{second}")
+
+
 def test_settings_fields_and_aliases_go_along(client: Any, unique_name: str) -> None:
     index = filled(client, unique_name, count=0)
     own, old = Cluster(client), concrete(client, unique_name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,15 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 import deepterms as dt
 from deepterms import telemetry
 from deepterms.engines import Cluster
+from deepterms.errors import RequestRefused
 from deepterms.layouts import layout_named
+from deepterms.searcher import Searcher
+from deepterms.searches import SearchOptions
 from tests.unit.fake_server import Answer, Asked, serving
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
@@ -36,7 +42,10 @@ def index() -> Iterator[dt.SurrogateIndex]:
             return Answer({"items": written})
         hits = [{"_index": "i-1", "_id": "a", "_score": 3.0, "_source": {}}]
         shards = {"total": 1, "successful": 1, "skipped": 0, "failed": 0}
-        return Answer({"took": 1, "timed_out": False, "_shards": shards, "hits": {"hits": hits}})
+        found = {"took": 1, "timed_out": False, "_shards": shards, "hits": {"hits": hits}}
+        if "/_msearch" in asked.path:
+            return Answer({"responses": [found] * (len(asked.body.splitlines()) // 2)})
+        return Answer(found)
 
     with serving(engine) as url:
         client = OpenSearch(url)
@@ -75,6 +84,43 @@ def test_spans_say_what_was_done(index: dt.SurrogateIndex, spans: InMemorySpanEx
         "deepterms.search",
         {"deepterms.index": "i", "deepterms.k": 3, "deepterms.rerank": 0, "deepterms.hits": 1},
     )
+
+
+def test_many_searches_are_one_span_and_failed_ones_one_log_line(
+    index: dt.SurrogateIndex, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="deepterms")
+    index.search_many(np.array([[1, 0, 0, 0], [0, 0.125, 0, 0]]), k=3, rerank=0)
+    assert not caplog.records
+    found = index.search_many(np.array([[1, 0, 0, 0], [0, 0, 0, 0], [0.125, 0, 0, 0]]), k=3, rerank=0)
+    assert [len(hits) for hits in found] == [1, 0, 1]
+    first, second = spans.get_finished_spans()
+    whole = {"deepterms.index": "i", "deepterms.k": 3, "deepterms.rerank": 0}
+    assert (first.name, second.name) == ("deepterms.search_many", "deepterms.search_many")
+    assert dict(first.attributes or {}) == whole | {
+        "deepterms.queries": 2,
+        "deepterms.hits": 2,
+        "deepterms.failed": 0,
+    }
+    assert dict(second.attributes or {}) == whole | {
+        "deepterms.queries": 3,
+        "deepterms.hits": 2,
+        "deepterms.failed": 1,
+    }
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "1 of 3 searches of i failed: " in record.getMessage()
+    assert "0.125" not in record.getMessage()  # no vectors
+
+
+def test_a_search_that_fails_says_so_in_its_span(spans: InMemorySpanExporter) -> None:
+    with serving(lambda asked: Answer({"error": "busy"}, status=500)) as url, closing(OpenSearch(url)) as client:
+        searcher = Searcher(Cluster(client), "i", ENCODER, layout_named("words"), None)
+        searcher.cluster._clause_limit = 1_024
+        with pytest.raises(RequestRefused):
+            searcher.search(np.ones((1, 4), dtype=np.float32), SearchOptions(rerank=0))
+    (failed,) = spans.get_finished_spans()
+    assert failed.status.status_code is StatusCode.ERROR
 
 
 def test_without_opentelemetry_all_works(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deepterms.concrete import create_concrete, delete_concrete, index_path
+from deepterms.concrete import concretes_of, create_concrete, delete_concrete, index_path
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, RequestRefused
 from deepterms.layouts import Layout
@@ -55,11 +54,7 @@ class Generations:
             raise IndexNotFound(f"no index {name!r} in the cluster") from error
         if len(pointed) != 1:
             raise ClusterError(f"{name!r} points to {', '.join(sorted(pointed))}; expected one index")
-        ours = re.compile(rf"deepterms-[a-z]+-v\d+-{re.escape(name)}-\d{{6}}")
-        answer = cluster.request("GET", f"/deepterms-*-{quoted}-*/_mapping")
-        metas = {
-            concrete: _meta_of(mapping) for concrete, mapping in sorted(answer.items()) if ours.fullmatch(concrete)
-        }
+        metas = {concrete: _meta_of(answer) for concrete, answer in concretes_of(cluster, name).items()}
         if "encoder" not in metas.get(pointed[0], {}):
             raise ClusterError(
                 f"{name!r} points to {pointed[0]}, which was not made by deepterms under that name, or which this user "
