@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -227,11 +228,9 @@ def test_over_a_wire(connect: Callable[[str], Any]) -> None:
         ({"index": {"_id": "b"}}, "{}"),
         ({"delete": {"_id": "c"}}, None),
     ]
-    with serving(engine) as url:
-        client = connect(url)
+    with serving(engine) as url, closing(connect(url)) as client:
         cluster = Cluster(client, backpressure=Backpressure(random=lambda: 1.0, sleep=pauses.append))
         outcomes = cluster.bulk(lines, index="i")
-        client.close()
     assert outcomes == [("ü", ""), ("b", "t: why"), ("c", "")]
     assert pauses == [0.5, 1]
     assert {request.path.partition("?")[0] for request in asked} == {"/i/_bulk"}

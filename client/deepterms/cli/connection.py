@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -88,9 +89,11 @@ def connect(url: str | None) -> Any:
     # opensearch-py speaks to either engine; elasticsearch-py refuses whatever is not its own.
     from deepterms.engines import Cluster
 
-    if Cluster(client).engine.name == "opensearch":
-        return client
-    client.close()
+    with ExitStack() as otherwise:
+        otherwise.callback(client.close)
+        if Cluster(client).engine.name == "opensearch":
+            otherwise.pop_all()
+            return client
     return connection.elasticsearch()
 
 
