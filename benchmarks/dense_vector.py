@@ -26,7 +26,7 @@ from deepterms.vectors import VectorType, encode_vectors, normalise_rows
 
 WARM_UP = 150  # queries of each kind: the script is interpreted until the JIT has it
 STATISTICS_KEPT = 1.1  # seconds; a node reads its own no more often
-BLOCK = 25  # queries asked in one way before the next way has its turn
+BLOCK = 50  # queries asked in one way before the next way has its turn
 DOCUMENTS_PER_BULK = 200
 LARGEST_BYTE = 127
 
