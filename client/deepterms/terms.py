@@ -35,13 +35,9 @@ def _all_json_keys(vocabulary_size: int) -> NDArray[np.object_]:
 
 def _json_keys(components: NDArray[np.int32], vocabulary_size: int) -> NDArray[np.object_]:
     """``"t17":`` of each component."""
-    if vocabulary_size <= LARGEST_TABLE:
-        keys = _all_json_keys(vocabulary_size)
-    else:
-        distinct, places = np.unique(components, return_inverse=True)
-        keys = np.array([f'"{codeword(component)}":' for component in distinct.tolist()], dtype=object)
-        components = places.astype(np.int32)
-    named: NDArray[np.object_] = keys[components]
+    if vocabulary_size > LARGEST_TABLE:
+        return np.array([f'"{codeword(component)}":' for component in components.tolist()], dtype=object)
+    named: NDArray[np.object_] = _all_json_keys(vocabulary_size)[components]
     return named
 
 

@@ -89,7 +89,9 @@ class NearestPivots:
             placed = grid.place(block)
             return _compare_all(grid, placed, count) if graph is None else _by_graph(grid, graph, placed, count)
 
-        if graph is None or len(blocks) == 1:  # BLAS has threads of its own
+        if len(blocks) == 1:
+            return found(blocks[0])
+        if graph is None:  # BLAS has threads of its own
             results = list(map(found, blocks))
         else:
             threads = min(len(blocks), os.cpu_count() or 1)

@@ -13,8 +13,8 @@ from deepterms.encoders.pivots import Pivots
 
 __all__ = ["GridFeatures", "PivotGrid"]
 
-# Bytes of float64 pivots that are compared at once.
-BLOCK_BYTES = 8 * 2**20
+# Bytes of float64 pivots that are compared at once: they stay in the cache.
+BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ class PivotGrid:
             for left in range(0, C, columns):
                 place = slice(top, top + rows), slice(left, left + columns)
                 pivots = self.numbers[candidates[place]].astype(np.float64)  # (n, c, D)
-                products[place] = np.matmul(pivots, numbers[top : top + rows, :, np.newaxis])[..., 0]
+                # Not by BLAS, whose own threads get into the way of ours for products as small as these.
+                np.einsum("ncd,nd->nc", pivots, numbers[top : top + rows], out=products[place])
         return products
 
 
