@@ -22,8 +22,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from deepterms.cache import cache_folder
 from deepterms.evaluation import build_photos, mean_average_precision, training_photos
-from deepterms.evaluation.photo_cache import cache_folder
 from deepterms.evaluation.photo_manifest import read_manifest
 from deepterms.vectors import normalise_rows
 

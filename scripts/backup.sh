@@ -1,5 +1,6 @@
 #!/bin/sh
-# Takes a snapshot of an index, and of the templates and pipelines beside it, into a snapshot repository.
+# Takes a snapshot of an index, of the pivots that its encoder needs, and of the templates and pipelines beside it, into
+# a snapshot repository.
 #
 #   scripts/backup.sh [--register FOLDER] [--timeout SECONDS] NAME REPOSITORY SNAPSHOT [URL]
 #
@@ -26,8 +27,22 @@ folder="$value"
 detect_engine
 
 must GET "/_cat/aliases/$name?h=index"
-indices="$(printf '%s' "$answer" | tr -d ' ' | tr '\n' ',')"
-[ -n "$indices" ] || die "no alias $name in the cluster"
+concretes="$(printf '%s\n' "$answer" | tr -d ' ')"
+[ -n "$concretes" ] || die "no alias $name in the cluster"
+indices=''
+for concrete in $concretes; do
+    indices="$indices$concrete,"
+    # Its companion, which scripts/restore.sh brings back with it: index_templates/README.md describes both.
+    own="${concrete#deepterms-}"
+    must GET "/_cat/indices/deepterms-pivots-v*-$own?h=index"
+    companions="$(printf '%s\n' "$answer" | tr -d ' ' | grep "^deepterms-pivots-v[0-9]*-[0-9a-f]\{8\}-$own\$" || :)"
+    for companion in $companions; do indices="$indices$companion,"; done
+    must GET "/$concrete/_mapping?filter_path=*.mappings._meta.deepterms.encoder.pivots.checksum"
+    case "$companions$answer" in
+        deepterms-*) ;;
+        *checksum*) say "${0##*/}: the pivots of $concrete are not in the cluster, nor in this snapshot" >&2 ;;
+    esac
+done
 
 if [ -n "$folder" ]; then
     must PUT "/_snapshot/$repository" "{\"type\":\"fs\",\"settings\":{\"location\":\"$(escaped "$folder")\"}}"

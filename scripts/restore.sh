@@ -1,6 +1,6 @@
 #!/bin/sh
-# Restores an index from a snapshot of scripts/backup.sh, under its own name or another, and puts what is missing of this
-# release's templates and pipelines.
+# Restores an index from a snapshot of scripts/backup.sh, with its pivots, under its own name or another, and puts what is
+# missing of this release's templates and pipelines.
 #
 #   scripts/restore.sh [--as NEW] [--global-state] [--timeout SECONDS] NAME REPOSITORY SNAPSHOT [URL]
 #
@@ -29,8 +29,12 @@ request GET "/$new?filter_path=none" || die 'no answer from the cluster'
 must GET "/_snapshot/$repository/$snapshot?filter_path=snapshots.indices,snapshots.state"
 # In a pattern, a dot stands for any character.
 pattern="$(printf '%s' "$name" | sed 's/\./[.]/g')"
-indices="$(printf '%s' "$answer" | tr '"' '\n' | grep -x "deepterms-[a-z]*-v[0-9]*-$pattern-[0-9]*" || :)"
+held="$(printf '%s' "$answer" | tr '"' '\n')"
+indices="$(printf '%s\n' "$held" | grep -x "deepterms-[a-z]*-v[0-9]*-$pattern-[0-9]*" | grep -v '^deepterms-pivots-' || :)"
 [ -n "$indices" ] || die "the snapshot $repository/$snapshot holds no index $name: $answer"
+companions="$(printf '%s\n' "$held" |
+    grep -x "deepterms-pivots-v[0-9]*-[0-9a-f]\{8\}-[a-z]*-v[0-9]*-$pattern-[0-9]*" || :)"
+all="$indices${companions:+$newline$companions}"
 
 restored_name() { say "$1" | sed "s/-$pattern-\([0-9]*\)\$/-$new-\1/"; }
 commas() { printf '%s\n' "$1" | tr '\n' ',' | sed 's/,$//'; }
@@ -84,12 +88,12 @@ if ! $global; then
     DEEPTERMS_URL="$cluster" "$top/scripts/deploy.sh" >/dev/null
 fi
 # The alias comes last, so that nobody finds an index that is not ready. Nor does any other alias of it come back.
-must POST "/_snapshot/$repository/$snapshot/_restore" "{\"indices\":\"$(commas "$indices")\",\
+must POST "/_snapshot/$repository/$snapshot/_restore" "{\"indices\":\"$(commas "$all")\",\
 \"include_global_state\":$global,\"include_aliases\":false,\
 \"rename_pattern\":\"-$pattern-([0-9]+)\$\",\"rename_replacement\":\"-$new-\$1\"}"
 
 restored=''
-for index in $indices; do restored="$restored$newline$(restored_name "$index")"; done
+for index in $all; do restored="$restored$newline$(restored_name "$index")"; done
 restored="${restored#"$newline"}"
 
 # Not one long request: what stands between may cut it. Nor the health: it is yellow as soon as the restoring has begun.

@@ -11,9 +11,11 @@ from typing import Any, Literal
 from deepterms.errors import DeepTermsError
 from deepterms.layouts import Layout
 
-__all__ = ["Asset", "assets_of", "load_asset"]
+__all__ = ["PIVOTS_TEMPLATE", "Asset", "assets_of", "load_asset"]
 
 Kind = Literal["ingest_pipelines", "index_templates"]
+
+PIVOTS_TEMPLATE = "deepterms-pivots-v1"
 
 _ENDPOINTS: dict[Kind, str] = {"ingest_pipelines": "/_ingest/pipeline/", "index_templates": "/_index_template/"}
 
@@ -57,12 +59,16 @@ def load_asset(kind: Kind, name: str) -> Asset:
 
 
 def assets_of(layouts: Iterable[Layout]) -> list[Asset]:
-    """What these layouts need, in the order of deployment: what others name comes before them."""
+    """What these layouts need, in the order of deployment: what others name comes before them.
+
+    The template of pivots is among them: each layout can hold documents of an encoder that has some.
+    """
     chosen = list(layouts)
     return [
         *(load_asset("ingest_pipelines", layout.resource) for layout in chosen),
         *(load_asset("ingest_pipelines", layout.encode_pipeline) for layout in chosen),
         *(load_asset("index_templates", layout.resource) for layout in chosen),
+        load_asset("index_templates", PIVOTS_TEMPLATE),
     ]
 
 

@@ -1,4 +1,7 @@
-"""Concrete indices: what is behind a name, made and deleted together with the pipeline that belongs to it alone."""
+"""Concrete indices: what is behind a name, made and deleted together with what belongs to it alone.
+
+That is a pipeline with the encoder's parameters, and a companion with its pivots.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deepterms.companion import delete_companions, owner_of, write_companion
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.spec import encoder_from_spec, reasons_of
+from deepterms.encoders.pivots import Pivots, pivots_of
+from deepterms.encoders.reach import Reach
+from deepterms.encoders.spec import reasons_of
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput, RequestRefused
 from deepterms.index_pipeline import index_pipeline
@@ -87,19 +93,23 @@ def create_concrete(
     concrete: str,
     *,
     layout: Layout,
+    encoder: Encoder,
     settings: Mapping[str, Any],
     mappings: Mapping[str, Any],
     alias: str | None = None,
+    reach: Reach | None = None,
 ) -> None:
-    """Create the index behind a name, with or without the name as its alias; and its own pipeline, if it has one.
+    """Create the index behind a name, with or without the name as its alias; with its pipeline and its pivots, if any.
 
     Args:
         cluster: where.
         concrete: from `Layout.index_name`.
         layout: whose template it gets.
+        encoder: of its documents.
         settings: beside the template's: shards and replicas.
         mappings: beside the template's: ``_meta`` with what `index_meta` returned.
         alias: the name, if it is to point here at once.
+        reach: as for `write_companion`.
 
     Raises:
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
@@ -107,9 +117,7 @@ def create_concrete(
     """
     _require_template(cluster, layout, concrete)
     meta = mappings["_meta"]["deepterms"]
-    pipeline = index_pipeline(
-        encoder_from_spec(meta["encoder"]), layout=layout, store_vectors=vector_type(meta["vectors"])
-    )
+    pipeline = index_pipeline(encoder, layout=layout, store_vectors=vector_type(meta["vectors"]))
     own = dict(settings)
     if pipeline is not None:
         _require_pipeline(cluster, layout.encode_pipeline)
@@ -117,14 +125,22 @@ def create_concrete(
     body: dict[str, Any] = {"settings": own, "mappings": mappings}
     if alias is not None:
         body["aliases"] = {alias: {}}
-    # The index first: whoever makes it owns the name. The other way round, the second of two creators would put its
-    # encoder's parameters under the first one's index.
-    cluster.request("PUT", f"/{concrete}", body=body)
+    # The pivots before the index: whoever finds that can encode. Two creators' do not get into each other's way.
+    pivots = pivots_of(encoder)
+    stored = pivots is not None and write_companion(cluster, concrete, pivots, reach=reach)
+    # The index before its pipeline: whoever makes it owns the name. The other way round, the second of two creators
+    # would put its encoder's parameters under the first one's index.
+    try:
+        cluster.request("PUT", f"/{concrete}", body=body)
+    except RequestRefused:
+        if stored and pivots is not None and not _needs(cluster, concrete, pivots):
+            delete_companions(cluster, concrete, checksum=pivots.checksum)
+        raise
     if pipeline is not None:
         try:
             cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=pipeline)
         except RequestRefused:
-            cluster.request("DELETE", f"/{concrete}")
+            delete_concrete(cluster, concrete)
             raise
 
 
@@ -140,17 +156,38 @@ def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
     path = index_path(name)
     ours = re.compile(rf"deepterms-[a-z]+-v\d+-{re.escape(name)}-\d{{6}}")
     answer = cluster.request("GET", f"/deepterms-*-{path.removeprefix('/')}-*")
-    return {concrete: answer[concrete] for concrete in sorted(answer) if ours.fullmatch(concrete)}
+    return {
+        concrete: answer[concrete]
+        for concrete in sorted(answer)
+        if ours.fullmatch(concrete) and owner_of(concrete) is None
+    }
 
 
 def delete_concrete(cluster: Cluster, concrete: str) -> None:
-    """Delete one concrete index, and what belongs to it alone."""
+    """Delete one concrete index, and what belongs to it alone. One that was cut is repeated.
+
+    A reader that has the pivots already goes on; nobody can open the index any more from here on.
+    """
+    # Before the index: once that is gone, somebody may make one of the same name, with the same pivots.
+    delete_companions(cluster, concrete)
     cluster.request("DELETE", f"/{concrete}")
     try:  # afterwards: Elasticsearch refuses to delete a pipeline that an index names
         cluster.request("DELETE", f"/_ingest/pipeline/{concrete}")
     except RequestRefused as error:
         if error.status != 404:  # it had none
             raise
+
+
+def _needs(cluster: Cluster, concrete: str, pivots: Pivots) -> bool:
+    """Whether there is such an index, by somebody else, and with the same pivots."""
+    try:
+        answer = cluster.request("GET", f"/{concrete}/_mapping")
+    except RequestRefused as error:
+        if error.status == 404:
+            return False
+        raise
+    meta = answer[concrete].get("mappings", {}).get("_meta", {}).get("deepterms", {})
+    return bool(meta.get("encoder", {}).get("pivots", {}).get("checksum") == pivots.checksum)
 
 
 def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> None:

@@ -17,6 +17,7 @@ DeepTermsError
     ├── UnsupportedEngine        the engine or its version cannot do what was asked
     ├── IndexNotFound
     ├── IndexAlreadyExists
+    ├── PivotsUnavailable        the pivots of an index are not in the cluster, or damaged
     ├── MigrationFailed          an index cannot be moved to a new one now; the name still points to the old
     └── DeploymentConflict       a resource differs from what would be deployed; carries the diff
 """
@@ -42,6 +43,7 @@ __all__ = [
     "MissingPivots",
     "NodeError",
     "PackageUnavailable",
+    "PivotsUnavailable",
     "RequestRefused",
     "UnreadableImage",
     "UnreadableImages",
@@ -152,6 +154,10 @@ class IndexNotFound(ClusterError):
 
 class IndexAlreadyExists(ClusterError):
     """An index or alias of that name is there already."""
+
+
+class PivotsUnavailable(ClusterError):
+    """The pivots that an index needs are not in the cluster beside it, or damaged."""
 
 
 class MigrationFailed(ClusterError):

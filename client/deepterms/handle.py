@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from deepterms.concrete import index_path, read_meta
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.spec import encoder_from_spec
 from deepterms.engines import Cluster
-from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, RequestRefused
+from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRefused
 from deepterms.layouts import Layout
+from deepterms.rebuilding import rebuild_encoder, remember_encoder
 from deepterms.vectors import VectorType, vector_type
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class IndexHandle:
     def open(cls, client: Any, name: str, *, encoder: Encoder | None = None) -> Self:
         """Open an index that exists; its encoder is rebuilt from the index itself.
 
+        Pivots are read from the cluster once, and kept in a file of this user's cache folder ($DEEPTERMS_CACHE) and,
+        as long as they are used, in this process.
+
         Args:
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: the alias, or the concrete index.
@@ -68,6 +71,7 @@ class IndexHandle:
             InvalidInput: the name is a pattern or a list; or the index holds what this release cannot encode.
             IndexNotFound: there is none.
             EncoderMismatch: it was made with another encoder than the given one.
+            PivotsUnavailable: its encoder needs pivots, which are not in the cluster beside it, or damaged.
             ClusterError: it was not made by deepterms, or the alias covers indices that differ.
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
         """
@@ -84,8 +88,18 @@ class IndexHandle:
             raise ClusterError(
                 f"{name!r} covers {', '.join(mappings)}, which differ in layout or encoder; open one of them"
             )
-        own = encoder_from_spec(meta.encoder)
-        if encoder is not None and encoder.spec() != own.spec():
+        if encoder is not None and encoder.spec() == meta.encoder:
+            own = encoder
+            remember_encoder(encoder)
+        else:
+            try:
+                own = rebuild_encoder(cluster, next(iter(mappings)), meta.encoder)
+            except PivotsUnavailable:
+                if cluster.request("GET", f"{path}/_mapping").keys() == mappings.keys():
+                    raise
+                # Migrated in between, and the old index is dropped.
+                return cls.open(client, name, encoder=encoder)
+        if own is not encoder and encoder is not None:
             raise EncoderMismatch(
                 f"the index {name!r} holds documents of {own}, not of {encoder}; open it without an encoder and use "
                 "index.encoder, or create another index"

@@ -13,6 +13,7 @@ from deepterms.errors import IndexAlreadyExists
 from deepterms.ingest import DocumentBatch
 from deepterms.layouts import layout_named
 from deepterms.reader import IndexReader
+from deepterms.rebuilding import remember_encoder
 from deepterms.vectors import StoreVectors, vector_type
 from deepterms.writer import IndexWriter
 
@@ -51,12 +52,13 @@ class SurrogateIndex(IndexReader, IndexWriter):
     ) -> SurrogateIndex:
         """Create an index; the templates and pipelines must be deployed.
 
+        An encoder's pivots are stored beside the index, so that `open` finds them there.
+
         Args:
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: the alias under which the index is known.
             encoder: for documents and queries.
-            layout: ``frequencies``, ``words``, ``features`` or ``codewords``; default: ``codewords`` for an encoder
-                whose frequencies are all 1, else the first that the engine has.
+            layout: ``frequencies``, ``words``, ``features`` or ``codewords``; default: the first that the engine has.
             store_vectors: keep the descriptors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes a document),
                 ``"int8"`` (D + 4 bytes; measured at D = 2,048, a cosine is off by 1e-4 on average and 6e-4 at most),
                 or ``False``. An int8 index takes documents from `add` only: its pipeline encodes no raw vectors.
@@ -74,7 +76,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
         """
         cluster = Cluster(client)
-        chosen = cluster.engine.layout_for(encoder) if layout is None else layout_named(layout)
+        chosen = cluster.engine.default_layout if layout is None else layout_named(layout)
         cluster.engine.require(chosen)
         chosen.check_encoder(encoder)
         concrete = chosen.index_name(name)
@@ -87,8 +89,15 @@ class SurrogateIndex(IndexReader, IndexWriter):
             settings["number_of_replicas"] = replicas
         meta = index_meta(layout=chosen, encoder=encoder, store_vectors=store_vectors, extractor=extractor or {})
         create_concrete(
-            cluster, concrete, layout=chosen, settings=settings, mappings={"_meta": {"deepterms": meta}}, alias=name
+            cluster,
+            concrete,
+            layout=chosen,
+            encoder=encoder,
+            settings=settings,
+            mappings={"_meta": {"deepterms": meta}},
+            alias=name,
         )
+        remember_encoder(encoder)
         return cls(
             cluster,
             name,
@@ -100,7 +109,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         )
 
     def drop(self) -> None:
-        """Delete the index with all its documents, and the pipeline that is its own.
+        """Delete the index with all its documents, and the pipeline and the pivots that are its own.
 
         So are older indices of the name that a migration has left, and unfinished copies, unless another alias points
         to them.

@@ -28,6 +28,7 @@ from deepterms.backpressure import Backpressure
 from deepterms.checkpoint import Checkpoint
 from deepterms.concrete import index_path, read_meta
 from deepterms.documents import bulk_lines, check_batch
+from deepterms.encoders.chunks import ChunkedPivots, chunks_of
 from deepterms.engines import Cluster
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
@@ -43,6 +44,7 @@ __all__ = ["TARGETS", "Target", "closing"]
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
 FEATURES = np.eye(4, dtype=np.float32) + 1
+PIVOTS = dt.Pivots(FEATURES)
 _RESOURCES = ExitStack()
 
 
@@ -131,6 +133,13 @@ def _documents(value: Any) -> None:
         line = json.dumps(action, ensure_ascii=False).encode() + b"\n" + (source or "").encode()
         assert line.count(b"\n") == 1  # no id and no metadata can begin a line of their own
         json.loads(source or "")
+
+
+def _pivots(value: Any) -> None:
+    chunked = ChunkedPivots(PIVOTS.spec(), rows=2)
+    for number, text in enumerate(value[: len(chunked)] if isinstance(value, list) else [value]):
+        chunked.fill(number, text)
+    chunked.whole()
 
 
 def _engine(value: Any) -> None:
@@ -372,6 +381,7 @@ TARGETS: dict[str, Target] = {
     "embedding-features": _of_bytes(_embedding_features, _npy(FEATURES), _npy(np.float32(1))),
     "embedding-items": _of_bytes(_embedding_items, ITEMS, _parquet(key=["a", "b", None, "d"], similarity=[0.5] * 4)),
     "encoder-specs": _of_json(_spec, ENCODER.spec()),
+    "pivot-chunks": _of_json(_pivots, [text for _, text in chunks_of(PIVOTS, rows=2)]),
     "engine-versions": _of_json(_engine, VERSION),
     "error-bodies": _of_json(_reason, REFUSED["error"], "text"),
     "features": _of_json(_features, [1, 2, 3, 4], [[1, 0, 0, -1]]),

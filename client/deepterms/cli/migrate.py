@@ -33,6 +33,15 @@ def migrate(
         bool | None,
         typer.Option(help="Codewords without or with their ranks: made anew from the vectors.", show_default=False),
     ] = None,
+    repivot: Annotated[
+        int | None,
+        typer.Option(
+            help="So many new pivots, sampled from the stored vectors; terms are made anew.",
+            min=1,
+            metavar="COUNT",
+            show_default=False,
+        ),
+    ] = None,
     shards: Annotated[
         int | None, typer.Option(help="Of the new index. Default: as now.", min=1, show_default=False)
     ] = None,
@@ -51,11 +60,13 @@ def migrate(
     The old index stays for --back until --drop-old. A run that was cut is run again and goes on. While the last writes
     are copied, a second or so, writes are refused with the status 403; `deepterms index` waits and sends them again.
     """
-    changes = (to, top_k, binary, shards) != (None, None, None, None)
+    changes = (to, top_k, binary, repivot, shards) != (None,) * 5
     if (back and (changes or drop_old)) or (lose_writes and not back):
         raise typer.BadParameter("--back goes alone, or with --lose-writes")
     if not changes and not back and not drop_old:
-        raise typer.BadParameter("say what to change: --to, --top-k, --binary, --shards; or --back, or --drop-old")
+        raise typer.BadParameter(
+            "say what to change: --to, --top-k, --binary, --repivot, --shards; or --back, or --drop-old"
+        )
     client = connect(url)
     if back:
         _show(migration.roll_back(client, name, lose_writes=lose_writes), json=json)
@@ -67,8 +78,12 @@ def migrate(
         note(f"deleted {', '.join(dropped)}" if dropped else f"nothing to delete: {name!r} has one index")
         return
     layout = None if to is None else layout_called(to)
+    if repivot is not None and (top_k is not None or binary is not None):
+        raise typer.BadParameter("--repivot keeps the numbers of words; it goes without --top-k and --binary")
     encoder = None
-    if top_k is not None or binary is not None:
+    if repivot is not None:
+        encoder = migration.repivoted(client, name, repivot)
+    elif top_k is not None or binary is not None:
         encoder = _changed(SurrogateIndex.open(client, name).encoder, top_k=top_k, binary=binary)
     with progress("Copying") as report:
         done = migration.migrate(

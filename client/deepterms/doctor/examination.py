@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deepterms.companion import owner_of
 from deepterms.deployment import plan
 from deepterms.doctor.findings import (
     Finding,
@@ -25,6 +26,7 @@ from deepterms.doctor.findings import (
     judge_space,
     judge_writes,
 )
+from deepterms.doctor.pivots import examine_pivots, orphans_among
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRefused, UnsupportedEngine
@@ -80,6 +82,9 @@ class Examination:
         for name, found in sorted(indices.items()):
             live, metas = _live(found)
             yield from self._asked(name, "monitor on the index", partial(self._index, name, live, metas))
+            yield from self._asked(
+                name, "read and monitor on the index", partial(examine_pivots, self.cluster, name, live, metas)
+            )
         for layout in layouts:
             yield from self._probe(layout)
 
@@ -113,11 +118,12 @@ class Examination:
     def _indices(self, found: dict[str, dict[str, Any]]) -> Iterator[Finding]:
         """Fill in name → {live: concrete index, metas: concrete index → what it says of itself}."""
         answer = self.cluster.request("GET", "/deepterms-*")
+        yield from orphans_among(answer, self.name)
         pattern = re.compile(r"deepterms-[a-z]+-v\d+-(.+)-\d{6}")
         for concrete, body in sorted(answer.items()):
             meta = body["mappings"].get("_meta", {}).get("deepterms", {})
             match = pattern.fullmatch(concrete)
-            if match and "encoder" in meta and self.name in (None, match[1]):
+            if match and owner_of(concrete) is None and "encoder" in meta and self.name in (None, match[1]):
                 entry = found.setdefault(match[1], {"live": "", "metas": {}})
                 entry["metas"][concrete] = meta
                 if match[1] in body["aliases"]:
@@ -187,4 +193,4 @@ def _live(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 def _query_length(meta: Mapping[str, Any]) -> int:
     """How many codewords a query of the index has at most."""
-    return int(meta["encoder"].get("top_k", 0))
+    return int(meta["encoder"].get("query_top_k", meta["encoder"].get("top_k", 0)))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepterms.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from deepterms.encoders.reach import Reach
 
 __all__ = ["Metric", "Pivots", "pivots_of"]
 
@@ -28,6 +31,8 @@ class Pivots:
     Args:
         features: (P, D) numbers; row p is the pivot of codeword ``t{p}``.
         metric: by which descriptors are compared with them.
+        reach: how near to them the descriptors lay from which they were chosen (`reach_of`), if that is known. No part
+            of what they are: it is kept beside them, so that it shows when a collection grows away from its pivots.
 
     Attributes:
         features: float16 (P, D).
@@ -38,8 +43,9 @@ class Pivots:
 
     features: NDArray[np.float16]
     metric: Metric = "cosine"
+    reach: Reach | None = None
 
-    def __init__(self, features: ArrayLike, *, metric: Metric = "cosine") -> None:
+    def __init__(self, features: ArrayLike, *, metric: Metric = "cosine", reach: Reach | None = None) -> None:
         if metric not in get_args(Metric):
             raise InvalidInput(f"metric is {metric!r}; expected one of {', '.join(get_args(Metric))}")
         array = np.asarray(features)
@@ -55,6 +61,7 @@ class Pivots:
         array.flags.writeable = False
         object.__setattr__(self, "features", array)
         object.__setattr__(self, "metric", metric)
+        object.__setattr__(self, "reach", reach)
 
     def __repr__(self) -> str:
         return f"Pivots({len(self)} x {self.dimensions}, {self.metric}, {self.checksum[:8]})"

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from deepterms.cache import cache_folder
 from deepterms.errors import InvalidInput, MissingExtra, PackageUnavailable
 from deepterms.evaluation.collections import COLLECTION_FILE, Collection, read_holidays
-from deepterms.evaluation.photo_cache import PhotoCache, cache_folder
+from deepterms.evaluation.photo_cache import PhotoCache
 from deepterms.evaluation.photo_manifest import Group, Photograph, read_manifest
 from deepterms.evaluation.transforms import TRANSFORMS
 

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from deepterms.cache import cache_folder
 from deepterms.errors import PackageUnavailable
 from deepterms.evaluation.packages import Package, download, read_members
 from deepterms.evaluation.photo_manifest import Photograph
 
-__all__ = ["PhotoCache", "cache_folder"]
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $DEEPTERMS_CACHE, or the cache folder of this user."""
-    if chosen := os.environ.get("DEEPTERMS_CACHE"):
-        return Path(chosen)
-    try:
-        import platformdirs
-    except ModuleNotFoundError:  # it comes with the extra `node`; one function of it is not worth an extra of its own
-        return Path.home() / ".cache" / "deepterms"
-    return Path(platformdirs.user_cache_dir("deepterms", appauthor=False))
+__all__ = ["PhotoCache"]
 
 
 class PhotoCache:

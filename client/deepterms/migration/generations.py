@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deepterms.companion import read_companion_meta
 from deepterms.concrete import concretes_of, create_concrete, delete_concrete, index_path
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.reach import Reach
 from deepterms.engines import Cluster
-from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, RequestRefused
+from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRefused
 from deepterms.layouts import Layout
 from deepterms.migration.pinning import unpin
 
@@ -76,7 +79,7 @@ class Generations:
         ]
 
     def prepare(
-        self, cluster: Cluster, *, layout: Layout, wanted: Mapping[str, Any], shards: int | None
+        self, cluster: Cluster, *, layout: Layout, encoder: Encoder, wanted: Mapping[str, Any], shards: int | None
     ) -> tuple[str, bool]:
         """The index to copy into, and whether there may be something in it."""
         settings = index_settings(cluster, self.live)
@@ -111,8 +114,26 @@ class Generations:
             mappings["properties"] = {"metadata": metadata}
         kept = {key: settings[key] for key in KEPT_SETTINGS if key in settings}
         kept["refresh_interval"] = "-1"  # nobody searches it yet
-        create_concrete(cluster, target, layout=layout, settings=kept, mappings=mappings)
+        create_concrete(
+            cluster,
+            target,
+            layout=layout,
+            encoder=encoder,
+            settings=kept,
+            mappings=mappings,
+            reach=self._reach(cluster, wanted["encoder"]),
+        )
         return target, False
+
+    def _reach(self, cluster: Cluster, spec: Mapping[str, Any]) -> Reach | None:
+        """Of pivots that stay, as the live index's companion says it: a file on this machine knows the pivots alone."""
+        described = spec.get("pivots")
+        if not described or described != self.meta["encoder"].get("pivots"):
+            return None
+        try:
+            return read_companion_meta(cluster, self.live, described).known_reach()
+        except PivotsUnavailable:
+            return None
 
     def point_to(self, cluster: Cluster, concrete: str) -> None:
         """Move every alias of the live index to another, in one request."""

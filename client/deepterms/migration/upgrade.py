@@ -28,7 +28,6 @@ from typing import Any
 
 from deepterms.concrete import index_meta
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.spec import encoder_from_spec
 from deepterms.engines import Cluster
 from deepterms.errors import InvalidInput, MigrationFailed
 from deepterms.layouts import Layout, layout_named
@@ -45,6 +44,7 @@ from deepterms.migration.generations import (
 from deepterms.migration.lease import LEASE_SECONDS, Lease
 from deepterms.migration.pinning import await_requests, pinned, unpin
 from deepterms.migration.verification import verify_copy
+from deepterms.rebuilding import rebuild_encoder
 from deepterms.vectors import vector_type
 
 __all__ = ["MigrationReport", "drop_old", "layout_called", "migrate", "roll_back"]
@@ -128,21 +128,21 @@ def migrate(
     cluster = Cluster(client)
     before = Generations.of(cluster, name)
     meta = before.meta
-    own = encoder_from_spec(meta["encoder"])
-    chosen_encoder = encoder if encoder is not None else own
+    spec = meta["encoder"]
+    # The old encoder is not rebuilt where a new one takes its place: its pivots may be what was lost.
+    chosen_encoder = encoder if encoder is not None else rebuild_encoder(cluster, before.live, spec)
     now = replace(layout_named(meta["layout"]), version=meta["version"])
     layout = to if to is not None else now
     cluster.engine.require(layout)
     layout.check_encoder(chosen_encoder)
-    keep_terms = chosen_encoder.spec() == own.spec()
+    keep_terms = chosen_encoder.spec() == spec
     if not keep_terms and meta["vectors"] is None:
         raise InvalidInput(
             f"{name!r} stores no vectors, so terms of {chosen_encoder} cannot be made from it; index it anew"
         )
-    if chosen_encoder.dimensions != own.dimensions:
-        raise InvalidInput(
-            f"{name!r} stores vectors of {own.dimensions} dimensions; {chosen_encoder} takes another number"
-        )
+    stored = spec.get("pivots", spec).get("dimensions")
+    if chosen_encoder.dimensions != stored:
+        raise InvalidInput(f"{name!r} stores vectors of {stored} dimensions; {chosen_encoder} takes another number")
     vectors = vector_type(meta["vectors"])
     wanted = index_meta(
         layout=layout,
@@ -157,7 +157,7 @@ def migrate(
             return MigrationReport(name, "", state.live, document_count(cluster, state.live), dropped=dropped)
         if state.live != before.live:
             raise MigrationFailed(f"{name!r} was migrated to {state.live} by another process just now; run this again")
-        target, resume = state.prepare(cluster, layout=layout, wanted=wanted, shards=shards)
+        target, resume = state.prepare(cluster, layout=layout, encoder=chosen_encoder, wanted=wanted, shards=shards)
         copier = Copier(
             cluster,
             state.live,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from deepterms.cache import cache_folder
 from deepterms.errors import MissingExtra, NodeError
 
 __all__ = ["Owner", "cache_dir", "data_dir", "make_folder", "make_readable", "node_owner"]
@@ -65,9 +66,7 @@ def node_owner() -> Owner | None:
 
 def cache_dir() -> Path:
     """Folder of jars and assembled distributions: `DEEPTERMS_CACHE`, or this user's cache folder."""
-    if chosen := os.environ.get("DEEPTERMS_CACHE"):
-        return Path(chosen).absolute()
-    return _ROOT_CACHE if node_owner() else Path(_platformdirs().user_cache_dir("deepterms", appauthor=False))
+    return _ROOT_CACHE if node_owner() and not os.environ.get("DEEPTERMS_CACHE") else cache_folder()
 
 
 def data_dir() -> Path:

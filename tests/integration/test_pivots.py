@@ -1,0 +1,345 @@
+"""Pivots beside an index on real clusters: found by whoever opens it, gone with it, and never half there."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms import companion, rebuilding
+from deepterms.companion import companion_name, missing_chunks, owner_of
+from deepterms.deployment import PRODUCT
+from deepterms.engines import Cluster
+from deepterms.errors import (
+    ClusterError,
+    ClusterUnreachable,
+    IndexAlreadyExists,
+    IndexNotFound,
+    PivotsUnavailable,
+    RequestRefused,
+)
+from deepterms.pivot_cache import PivotCache
+
+DIMENSIONS = 12
+ROWS = 10  # a chunk, so that 64 pivots have seven
+
+
+def features(count: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, DIMENSIONS)).astype(np.float32)
+
+
+def encoder(seed: int = 1, **options: Any) -> dt.PivotPermutation:
+    chosen: dict[str, Any] = {"top_k": 4, "query_top_k": 16, **options}
+    return dt.PivotPermutation(dt.Pivots(features(64, seed)), **chosen)
+
+
+@pytest.fixture
+def client(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(companion, "rows_per_chunk", lambda dimensions: ROWS)
+    monkeypatch.setenv("DEEPTERMS_CACHE", str(tmp_path / "cache"))
+    dt.deploy(cluster)
+    return cluster
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """As if on another machine from then on: nothing in memory, and no files."""
+    machines = 0
+
+    def move() -> None:
+        nonlocal machines
+        machines += 1
+        gc.collect()
+        monkeypatch.setattr(rebuilding, "_IN_USE", {})
+        monkeypatch.setattr(PivotCache, "_held", {})
+        monkeypatch.setenv("DEEPTERMS_CACHE", str(tmp_path / f"machine-{machines}"))
+
+    return move
+
+
+def filled(client: Any, name: str, *, using: dt.Encoder | None = None, **options: Any) -> dt.SurrogateIndex:
+    chosen: dict[str, Any] = {"layout": "codewords", "replicas": 0, **options}
+    index = dt.SurrogateIndex.create(client, name, encoder=using or encoder(), **chosen)
+    assert index.add([f"d{n}" for n in range(80)], features(80)).failed == ()
+    index.refresh()
+    return index
+
+
+def hits(index: dt.SurrogateIndex) -> list[list[dt.Hit]]:
+    return [list(found) for found in index.search_many(features(5, seed=9), k=10, rerank=0)]
+
+
+def companions(client: Any, name: str) -> list[str]:
+    """Names of the companions of a name's indices."""
+    answer = Cluster(client).request("GET", "/deepterms-pivots-*/_mapping")
+    return sorted(index for index in answer if (owner_of(index) or "").rpartition("-")[0].endswith(f"-{name}"))
+
+
+def own(index: dt.SurrogateIndex) -> str:
+    (concrete,) = index.concrete
+    return companion_name(concrete, index.encoder.spec()["pivots"]["checksum"])
+
+
+OPEN = """
+import sys
+import numpy as np, opensearchpy, elasticsearch
+import deepterms as dt
+library, url, name, query = sys.argv[1:]
+client = (opensearchpy.OpenSearch if library == "opensearch" else elasticsearch.Elasticsearch)(url)
+index = dt.SurrogateIndex.open(client, name)
+assert index.add(["new"], np.load(query)[:1]).failed == ()
+index.refresh()
+print(index.encoder.pivots.checksum, *index.search(np.load(query)[0], k=5, rerank=0).ids)
+client.close()
+"""
+
+
+def test_another_machine_opens_it_and_finds_the_same(client: Any, url: str, unique_name: str, tmp_path: Path) -> None:
+    index = filled(client, unique_name)
+    np.save(tmp_path / "query.npy", features(1, seed=9))
+    command = [sys.executable, "-c", OPEN, Cluster(client).engine.name, url, unique_name, str(tmp_path / "query.npy")]
+    cache = tmp_path / "there"
+    outputs = []
+    for _ in range(2):  # from the cluster, then from its own file
+        done = subprocess.run(
+            command,
+            env={**os.environ, "DEEPTERMS_CACHE": str(cache)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout.split())
+    checksum = index.encoder.spec()["pivots"]["checksum"]
+    index.refresh()
+    assert outputs == [[checksum, *index.search(features(1, seed=9)[0], k=5, rerank=0).ids]] * 2
+    assert outputs[0][1] == "new"
+    assert [path.name for path in (cache / "pivots").iterdir()] == [f"{checksum}.f16"]
+
+
+def test_the_pivots_are_read_once(
+    client: Any, unique_name: str, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = hits(filled(client, unique_name))
+    elsewhere()
+    asked: list[str] = []
+    request = Cluster.request
+
+    def noted(self: Cluster, method: str, path: str, **options: Any) -> Any:
+        asked.append(path)
+        return request(self, method, path, **options)
+
+    monkeypatch.setattr(Cluster, "request", noted)
+    index = dt.SurrogateIndex.open(client, unique_name)
+    assert sum("deepterms-pivots" in path for path in asked) == 2  # what it holds, and seven chunks at once
+    asked.clear()
+    assert hits(index) == expected
+    again = dt.SurrogateIndex.open(client, unique_name)
+    assert again.encoder is index.encoder
+    assert not index.reopen()
+    assert index.encoder is again.encoder
+    assert not any("deepterms-pivots" in path for path in asked)
+
+
+def test_the_companion_is_as_it_says(client: Any, unique_name: str) -> None:
+    index = filled(client, unique_name)
+    (held,) = companions(client, unique_name)
+    assert held == own(index)
+    request = Cluster(client).request
+    meta = request("GET", f"/{held}/_mapping")[held]["mappings"]["_meta"][PRODUCT]
+    spec = index.encoder.spec()["pivots"]
+    expected = {"companion": "pivots", "version": 1, "pivots": spec, "chunks": 7, "rows_per_chunk": ROWS, "reach": None}
+    assert meta == expected
+    settings = request("GET", f"/{held}/_settings")[held]["settings"]["index"]
+    assert (settings["auto_expand_replicas"], settings["codec"]) == ("0-1", "best_compression")
+    last = request("GET", f"/{held}/_doc/6")["_source"]
+    assert last["first_row"] == 60
+    assert isinstance(index.encoder, dt.PivotPermutation)
+    assert base64.b64decode(last["features"]) == index.encoder.pivots.features[60:].tobytes()
+
+
+def test_dropped_with_its_index_and_only_then(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+    """Two names with the same pivots: each has its own."""
+    other = f"{unique_name}-codewords-v1-x"  # by a careless pattern, a part of the first
+    first, second = filled(client, unique_name), filled(client, other)
+    assert len(companions(client, unique_name)) == len(companions(client, other)) == 1
+    expected = hits(second)
+    first.drop()
+    assert companions(client, unique_name) == []
+    elsewhere()
+    assert hits(dt.SurrogateIndex.open(client, other)) == expected
+    second.drop()
+    assert companions(client, other) == []
+    with pytest.raises(IndexNotFound):
+        dt.SurrogateIndex.open(client, other)
+
+
+def test_a_dropping_that_was_cut_is_repeated(
+    client: Any, unique_name: str, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = filled(client, unique_name)
+    (concrete,) = index.concrete
+    request = Cluster.request
+
+    def cut(self: Cluster, method: str, path: str, **options: Any) -> Any:
+        if (method, path) == ("DELETE", f"/{concrete}"):
+            raise ClusterUnreachable("cut")
+        return request(self, method, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cluster, "request", cut)
+        with pytest.raises(ClusterUnreachable):
+            index.drop()
+    assert len(hits(index)[0]) == 10  # who has the pivots goes on
+    with pytest.raises(IndexAlreadyExists):
+        filled(client, unique_name)
+    index.drop()
+    assert not Cluster(client).request("HEAD", f"/{concrete}")
+    filled(client, unique_name).drop()
+
+
+def test_a_writer_that_was_cut_blocks_nobody(
+    client: Any, unique_name: str, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut at each request of its making; the next to create the index has a whole set."""
+    request, bulk = Cluster.request, Cluster.bulk
+    monkeypatch.setattr(companion, "CHUNKS_PER_REQUEST", 3)
+    left: int | None = None
+    outcomes = []
+
+    def step() -> None:
+        nonlocal left
+        if left is not None:
+            left -= 1
+            if left < 0:
+                raise ClusterUnreachable("cut")
+
+    def cut(self: Cluster, method: str, path: str, **options: Any) -> Any:
+        if not path.endswith("/_bulk"):  # that is sent again and again
+            step()
+        return request(self, method, path, **options)
+
+    def cut_bulk(self: Cluster, *arguments: Any, **options: Any) -> Any:
+        step()
+        return bulk(self, *arguments, **options)
+
+    monkeypatch.setattr(Cluster, "request", cut)
+    monkeypatch.setattr(Cluster, "bulk", cut_bulk)
+    for steps in (5, 6, 8, 10, 40):  # before its making, after it, between its chunks, and before the index
+        left = steps
+        try:
+            dt.SurrogateIndex.create(client, unique_name, encoder=encoder(), layout="codewords", replicas=0)
+            break
+        except ClusterUnreachable:
+            left = None
+            outcomes.append(companions(client, unique_name))
+            with pytest.raises(IndexNotFound):  # nobody sees it before the pivots are there
+                dt.SurrogateIndex.open(client, unique_name)
+    left = None
+    assert len(outcomes) == 4
+    assert [] in outcomes
+    assert outcomes[-1] != []
+    index = dt.SurrogateIndex.open(client, unique_name)
+    (concrete,) = index.concrete
+    assert missing_chunks(index.cluster, concrete, index.encoder.spec()["pivots"]) == []
+    elsewhere()
+    assert dt.SurrogateIndex.open(client, unique_name).encoder == encoder()
+
+
+def test_an_index_that_is_refused_leaves_no_pivots(client: Any, unique_name: str) -> None:
+    with pytest.raises(RequestRefused):
+        filled(client, unique_name, shards=-1)
+    assert companions(client, unique_name) == []
+
+
+def test_two_creators_at_once(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+    """One wins, with its pivots; the other is told, whether its pivots are the same or others."""
+
+    def create(seed: int) -> dt.SurrogateIndex | ClusterError:
+        try:
+            return dt.SurrogateIndex.create(client, unique_name, encoder=encoder(seed), layout="codewords", replicas=0)
+        except ClusterError as error:
+            return error
+
+    for seeds in ([1, 1], [1, 2]):
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(create, seeds))
+        (won,) = [index for index in made if isinstance(index, dt.SurrogateIndex)]
+        expected = won.encoder
+        elsewhere()
+        opened = dt.SurrogateIndex.open(client, unique_name)
+        assert opened.encoder == expected
+        assert companions(client, unique_name) == [own(opened)]
+        opened.drop()
+
+
+@pytest.mark.parametrize("damage", ["missing chunk", "no base64", "short", "another number", "no companion", "no meta"])
+def test_damage_is_one_clear_error(
+    client: Any, unique_name: str, elsewhere: Callable[[], None], damage: str, tmp_path: Path
+) -> None:
+    index = filled(client, unique_name)
+    expected, held, request = hits(index), own(index), Cluster(client).request
+    source = request("GET", f"/{held}/_doc/2")["_source"]
+    content = bytearray(base64.b64decode(source["features"]))
+    content[4] ^= 1
+    elsewhere()
+    kept = dt.SurrogateIndex.open(client, unique_name)  # this machine has a good copy
+    del kept
+    if damage == "missing chunk":
+        request("DELETE", f"/{held}/_doc/2")
+        said = "chunk 2 of 7 is missing"
+    elif damage == "no companion":
+        request("DELETE", f"/{held}")
+        said = f"there is no index {held}"
+    elif damage == "no meta":
+        request("PUT", f"/{held}/_mapping", body={"_meta": {}})
+        said = f"{held} does not say what it holds"
+    else:
+        text = {"no base64": "AAA", "short": "AAAA", "another number": base64.b64encode(content).decode()}[damage]
+        if damage == "no base64" and Cluster(client).engine.name == "elasticsearch":
+            text = "AAA="  # it refuses the other
+        request("PUT", f"/{held}/_doc/2", body={**source, "features": text})
+        said = "their checksum is" if damage == "another number" else "chunk 2 "
+    index.encoder = encoder(2)  # let go of the first
+    opened = dt.SurrogateIndex.open(client, unique_name)
+    assert hits(opened) == expected
+    elsewhere()
+    with pytest.raises(PivotsUnavailable, match=said) as error:
+        dt.SurrogateIndex.open(client, unique_name)
+    assert "--repivot COUNT" in str(error.value)
+    # Whoever has the encoder can still use the index, and drop it.
+    mine = dt.SurrogateIndex.open(client, unique_name, encoder=encoder())
+    assert hits(mine) == expected
+    mine.drop()
+    assert companions(client, unique_name) == []
+
+
+def test_without_the_template_nothing_is_made(bare: Any, unique_name: str) -> None:
+    dt.deploy(bare)
+    Cluster(bare).request("DELETE", "/_index_template/deepterms-pivots-v1")
+    with pytest.raises(ClusterError, match=r"deepterms-pivots-v1 is not in the cluster.*deploy"):
+        filled(bare, unique_name)
+    assert companions(bare, unique_name) == []
+    assert not Cluster(bare).request("HEAD", f"/deepterms-codewords-v1-{unique_name}-000001")
+
+
+def test_what_a_late_request_made_is_replaced(client: Any, unique_name: str) -> None:
+    """The bulk request of a cut writer that arrives after its index was deleted makes an index without description."""
+    using = encoder()
+    held = companion_name(f"deepterms-codewords-v1-{unique_name}-000001", using.pivots.checksum)
+    Cluster(client).request("PUT", f"/{held}/_doc/99", body={"first_row": 1, "features": "AAAA"})
+    index = filled(client, unique_name, using=using)
+    assert not Cluster(client).request("HEAD", f"/{held}/_doc/99")
+    index.drop()

@@ -1,0 +1,241 @@
+"""Migrations of indices with pivots on real clusters, and the pivots' health, as `deepterms doctor` sees it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+import deepterms as dt
+from deepterms.cli.app import app
+from deepterms.companion import companion_name, read_companion_meta
+from deepterms.doctor import Finding, examine
+from deepterms.doctor.pivots import examine_pivots
+from deepterms.encoders.reach import Reach
+from deepterms.engines import Cluster
+from deepterms.errors import ClusterUnreachable, InvalidInput, PivotsUnavailable
+from deepterms.layouts import layout_named
+from deepterms.migration import drop_old, migrate, repivoted, roll_back
+from deepterms.migration.generations import Generations
+from deepterms.migration.repivoting import sample_vectors
+from tests.integration.test_pivots import DIMENSIONS, client, companions, elsewhere, encoder, filled, hits, own
+
+__all__ = ["client", "elsewhere"]  # fixtures
+
+CENTRES = np.random.default_rng(4).standard_normal((40, DIMENSIONS))
+
+
+def kinds(count: int, first: int, last: int, seed: int = 0) -> NDArray[np.float32]:
+    """Descriptors of some kinds of images, each around one of 40 centres."""
+    rng = np.random.default_rng(seed)
+    centres = CENTRES[rng.integers(first, last, count)]
+    return (centres + 0.25 * rng.standard_normal((count, DIMENSIONS))).astype(np.float32)
+
+
+def health(index: dt.SurrogateIndex) -> list[Finding]:
+    state = Generations.of(index.cluster, index.name)
+    return list(examine_pivots(index.cluster, index.name, state.live, state.metas))
+
+
+def test_pivots_go_along_to_another_layout_and_back(
+    client: Any, unique_name: str, elsewhere: Callable[[], None]
+) -> None:
+    pivots = dt.Pivots(encoder().pivots.features, reach=Reach(low=0.25, middle=0.5, rows=9))
+    first = filled(client, unique_name, using=replace(encoder(), pivots=pivots))
+    expected = hits(first)
+    del first, pivots
+    gc.collect()
+    dt.SurrogateIndex.open(client, unique_name)
+    gc.collect()  # so that they are in the file alone, which does not know their reach
+    report = migrate(client, unique_name, to=layout_named("words"))
+    described = encoder().pivots.spec()
+    assert read_companion_meta(Cluster(client), report.new, described).known_reach() == Reach(0.25, 0.5, 9)
+    elsewhere()
+    index = dt.SurrogateIndex.open(client, unique_name)
+    assert (index.layout.name, index.encoder, hits(index)) == ("words", encoder(), expected)
+    assert len(companions(client, unique_name)) == 2  # each generation has its own
+    roll_back(client, unique_name)
+    assert drop_old(client, unique_name) == (report.new,)
+    elsewhere()
+    assert hits(dt.SurrogateIndex.open(client, unique_name)) == expected
+    assert companions(client, unique_name) == [companion_name(report.old, encoder().pivots.checksum)]
+
+
+def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+    index = filled(client, unique_name)
+    rest = kinds(120, 0, 40, seed=2)
+    failed: list[Any] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        other = dt.SurrogateIndex.open(client, unique_name)
+        for number, feature in enumerate(rest):
+            failed.extend(other.add([f"w{number}"], feature[np.newaxis]).failed)
+            if stop.is_set() and number > 60:
+                written.append(number + 1)
+                return
+        written.append(len(rest))
+
+    written: list[int] = []
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        new = repivoted(client, unique_name, 100)
+        report = migrate(client, unique_name, encoder=new, drop=True)
+    finally:
+        stop.set()
+        writer.join()
+    assert failed == []
+    assert isinstance(new, dt.PivotPermutation)
+    assert (len(new.pivots), new.top_k, new.query_top_k) == (100, 4, 16)
+    assert new.pivots.reach is not None
+    index.refresh()
+    elsewhere()
+    moved = dt.SurrogateIndex.open(client, unique_name)
+    assert moved.encoder == new != encoder()
+    assert moved.count() == 80 + written[0]
+    assert companions(client, unique_name) == [companion_name(report.new, new.pivots.checksum)]
+    # As if everything had been added with the new pivots; the index object of before finds out by itself.
+    memory = dt.MemoryIndex(new)
+    memory.add([f"d{n}" for n in range(80)], np.random.default_rng(0).standard_normal((80, DIMENSIONS)))
+    memory.add([f"w{n}" for n in range(written[0])], rest[: written[0]])
+    query = kinds(1, 0, 40, seed=9)[0]
+    scores = {hit.id: hit.score for hit in memory.search(query, k=300, rerank=0)}
+    for one in (index, moved):
+        assert {hit.id: hit.score for hit in one.search(query, k=300, rerank=0)} == scores
+
+
+def test_a_repivoting_that_was_cut_goes_on_with_the_same_pivots(
+    client: Any, unique_name: str, elsewhere: Callable[[], None]
+) -> None:
+    index = filled(client, unique_name)
+    new = repivoted(client, unique_name, 30)
+
+    def cut(done: int, total: int) -> None:
+        raise ClusterUnreachable("cut")
+
+    with pytest.raises(ClusterUnreachable):
+        migrate(client, unique_name, encoder=new, on_progress=cut)
+    index.add(["more"], kinds(1, 0, 40))  # a sample would not be the same any more
+    index.refresh()
+    elsewhere()
+    again = repivoted(client, unique_name, 30)
+    assert again == new
+    report = migrate(client, unique_name, encoder=again)
+    assert (report.documents, report.new[-6:]) == (81, "000002")
+    assert repivoted(client, unique_name, 30) != new  # that one is finished
+
+
+def test_lost_pivots_are_replaced(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+    index = filled(client, unique_name, store_vectors="int8")
+    Cluster(client).request("DELETE", f"/{own(index)}")
+    (broken,) = health(index)
+    assert (broken.level, broken.subject) == ("red", unique_name)
+    assert f"there is no index {own(index)}" in broken.text
+    assert f"deepterms migrate {unique_name} --repivot 64" in broken.advice
+    elsewhere()
+    with pytest.raises(PivotsUnavailable):
+        dt.SurrogateIndex.open(client, unique_name)
+    migrate(client, unique_name, encoder=repivoted(client, unique_name, 64), drop=True)
+    mended = dt.SurrogateIndex.open(client, unique_name)
+    assert len(hits(mended)[0]) == 10
+    assert {finding.level for finding in health(mended)} == {"green"}
+
+
+@pytest.mark.parametrize(
+    ("using", "options", "why"),
+    [
+        (dt.DeepPermutation(DIMENSIONS, top_k=4, binary=True), {}, "has no pivots to replace"),
+        (encoder(), {"store_vectors": False}, "stores no vectors"),
+        (dt.PivotPermutation(dt.Pivots(np.eye(DIMENSIONS), metric="l2"), top_k=2, query_top_k=2), {}, "normalised"),
+    ],
+)
+def test_what_cannot_be_repivoted(
+    client: Any, unique_name: str, using: dt.Encoder, options: dict[str, Any], why: str
+) -> None:
+    filled(client, unique_name, using=using, **options)
+    with pytest.raises(InvalidInput, match=why):
+        repivoted(client, unique_name, 10)
+
+
+def test_a_sample_of_the_stored_vectors(client: Any, unique_name: str) -> None:
+    """Each document with the same chance, wherever it lies in the index."""
+    index = dt.SurrogateIndex.create(client, unique_name, encoder=encoder(), layout="codewords", shards=2, replicas=0)
+    rows = kinds(2_000, 0, 40)
+    assert index.add([str(n) for n in range(len(rows))], rows).failed == ()
+    index.refresh()
+    (concrete,) = index.concrete
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    places = []
+    for seed in range(4):
+        drawn = sample_vectors(index.cluster, concrete, 200, dimensions=DIMENSIONS, vectors="float32", seed=seed)
+        assert drawn.shape == (200, DIMENSIONS)
+        similar = drawn @ units.T
+        assert similar.max(axis=1) == pytest.approx(np.ones(200), abs=1e-5)
+        places += [int(place) for place in similar.argmax(axis=1)]
+    assert len(set(places)) > 600  # of 800, other ones each time
+    assert 0.4 < np.mean(np.array(places) < 1_000) < 0.6
+    everything = sample_vectors(index.cluster, concrete, 5_000, dimensions=DIMENSIONS, vectors="float32")
+    assert everything.shape == (2_000, DIMENSIONS)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_collection_that_grows_into_new_kinds_is_told(client: Any, unique_name: str, known: bool) -> None:
+    """Whether the pivots know how near to them the collection lay, or only its first documents do."""
+    first = kinds(1_500, 0, 20)
+    pivots = dt.sample_pivots(first, 200)
+    using = dt.PivotPermutation(pivots if known else dt.Pivots(pivots.features), top_k=4, query_top_k=16)
+    index = dt.SurrogateIndex.create(client, unique_name, encoder=using, layout="codewords", replicas=0)
+    assert index.add([f"a{n}" for n in range(len(first))], first).failed == ()
+    index.refresh()
+    whole, lists, reach = health(index)
+    assert [finding.level for finding in (whole, lists, reach)] == ["green"] * 3
+    assert index.add([f"b{n}" for n in range(6_000)], kinds(6_000, 38, 40, seed=1)).failed == ()
+    index.refresh()
+    whole, lists, reach = health(index)
+    assert [finding.level for finding in (whole, lists, reach)] == ["green", "yellow", "yellow"]
+    assert f"deepterms migrate {unique_name} --repivot 200" in lists.advice
+    assert f"deepterms migrate {unique_name} --repivot 200" in reach.advice
+    migrate(client, unique_name, encoder=repivoted(client, unique_name, 200), drop=True)
+    _, _, reach = health(dt.SurrogateIndex.open(client, unique_name))
+    assert reach.level == "green"
+
+
+def test_the_doctor_looks_at_companions(client: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = filled(client, unique_name)
+    (concrete,) = index.concrete
+    request = Cluster(client).request
+    orphan = companion_name(concrete.replace("000001", "000007"), "0" * 64)
+    others = companion_name(concrete, "0" * 64)  # of a creator who came too late
+    for one in (orphan, others):
+        request("PUT", f"/{one}", body={"mappings": {"_meta": {}}})
+    request("DELETE", f"/{own(index)}/_doc/3")
+    monkeypatch.setattr("deepterms.doctor.examination.LAYOUTS", ())  # no probes
+    found = examine(client, unique_name)
+    (damaged,) = [finding for finding in found if finding.level == "red"]
+    assert "chunk 3 of 7 is missing" in damaged.text
+    (lonely,) = [finding for finding in found if finding.subject == "pivots"]
+    assert (lonely.level, lonely.text) == ("yellow", f"no index needs {', '.join(sorted([orphan, others]))}")
+    index.drop()
+    assert companions(client, unique_name) == [orphan]
+    request("DELETE", f"/{orphan}")
+
+
+def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(client, unique_name)
+    monkeypatch.setenv("DEEPTERMS_URL", url)
+    done = CliRunner().invoke(app, ["migrate", unique_name, "--repivot", "40", "--drop-old"])
+    assert done.exit_code == 0, done.output
+    index = dt.SurrogateIndex.open(client, unique_name)
+    assert index.encoder.vocabulary_size == 40
+    assert len(companions(client, unique_name)) == 1
+    refused = CliRunner().invoke(app, ["migrate", unique_name, "--repivot", "40", "--top-k", "3"])
+    assert refused.exit_code == 2

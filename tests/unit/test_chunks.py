@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepterms.encoders.chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
+from deepterms.encoders.pivots import Metric, Pivots
+from deepterms.errors import InvalidInput
+
+
+def pivots(count: int = 23, dimensions: int = 5, metric: Metric = "cosine") -> Pivots:
+    return Pivots(np.random.default_rng(count).standard_normal((count, dimensions)), metric=metric)
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "chunks"), [(1, 1, 1), (23, 1, 23), (23, 10, 3), (20, 10, 2), (23, 23, 1), (23, 99, 1)]
+)
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_whole_again_whatever_the_order(count: int, rows: int, chunks: int, metric: Metric) -> None:
+    original = pivots(count, metric=metric)
+    pieces = list(enumerate(chunks_of(original, rows=rows)))
+    assert len(pieces) == chunk_count(count, rows) == chunks
+    assert [first for _, (first, _) in pieces] == list(range(0, count, rows))
+    again = ChunkedPivots(original.spec(), rows=rows)
+    assert len(again) == chunks
+    for number, (_, text) in reversed(pieces):
+        again.fill(number, text)
+    assert again.whole() == original
+    assert again.whole().metric == metric
+
+
+def test_a_chunk_is_little_endian_float16_row_by_row() -> None:
+    ((first, text),) = chunks_of(Pivots([[1.0, -2.0], [0.5, 0.0]], metric="l2"), rows=10)
+    assert (first, base64.b64decode(text)) == (0, bytes.fromhex("003c00c000380000"))
+
+
+@pytest.mark.parametrize(("dimensions", "rows"), [(1280, 292), (2048, 183), (374_999, 1), (2_000_000, 1)])
+def test_a_chunk_is_a_megabyte_at_most_unless_a_single_pivot_is_larger(dimensions: int, rows: int) -> None:
+    assert rows_per_chunk(dimensions) == rows
+    assert rows == 1 or 4 * (2 * dimensions * rows) / 3 <= 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "chunk 1 is not base64"),
+        ("!!!!", "chunk 1 is not base64"),
+        ("ä", "chunk 1 is not base64"),
+        ("AAA", "chunk 1 is not base64"),
+        ("", "chunk 1 has 0 bytes; expected 100"),
+        (base64.b64encode(bytes(99)).decode(), "chunk 1 has 99 bytes; expected 100"),
+    ],
+)
+def test_a_damaged_chunk_is_named(text: Any, why: str) -> None:
+    again = ChunkedPivots(pivots().spec(), rows=10)
+    with pytest.raises(InvalidInput, match=why):
+        again.fill(1, text)
+
+
+def test_a_changed_number_is_found_by_the_checksum() -> None:
+    original = pivots()
+    again = ChunkedPivots(original.spec(), rows=10)
+    for number, (_, text) in enumerate(chunks_of(original, rows=10)):
+        content = bytearray(base64.b64decode(text))
+        content[7] ^= number == 1
+        again.fill(number, base64.b64encode(content).decode())
+    with pytest.raises(InvalidInput, match=rf"expected {original.checksum}"):
+        again.whole()
+
+
+def test_the_metric_is_part_of_the_checksum() -> None:
+    original = pivots()
+    again = ChunkedPivots({**original.spec(), "metric": "l2"}, rows=99)
+    for number, (_, text) in enumerate(chunks_of(original, rows=99)):
+        again.fill(number, text)
+    with pytest.raises(InvalidInput, match="checksum"):
+        again.whole()
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {},
+        {**pivots().spec(), "count": "many"},
+        {**pivots().spec(), "dimensions": 0},
+        {**pivots().spec(), "metric": "near"},
+        {**pivots().spec(), "count": None},
+    ],
+)
+def test_what_describes_no_pivots_is_refused(described: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="describes no pivots"):
+        ChunkedPivots(described, rows=10)
+
+
+def test_more_than_fits_into_memory_is_refused() -> None:
+    for count in (2**62, 10**30):
+        with pytest.raises(InvalidInput, match="do not fit into memory"):
+            ChunkedPivots({**pivots().spec(), "count": count}, rows=10)
