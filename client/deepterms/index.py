@@ -58,7 +58,8 @@ class SurrogateIndex(IndexReader, IndexWriter):
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: the alias under which the index is known.
             encoder: for documents and queries.
-            layout: ``frequencies``, ``words``, ``features`` or ``codewords``; default: the first that the engine has.
+            layout: ``frequencies``, ``words``, ``features`` or ``codewords``; default: ``codewords`` for an encoder
+                whose frequencies are all 1, else the first that the engine has.
             store_vectors: keep the descriptors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes a document),
                 ``"int8"`` (D + 4 bytes; measured at D = 2,048, a cosine is off by 1e-4 on average and 6e-4 at most),
                 or ``False``. An int8 index takes documents from `add` only: its pipeline encodes no raw vectors.
@@ -76,7 +77,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
         """
         cluster = Cluster(client)
-        chosen = cluster.engine.default_layout if layout is None else layout_named(layout)
+        chosen = cluster.engine.layout_for(encoder) if layout is None else layout_named(layout)
         cluster.engine.require(chosen)
         chosen.check_encoder(encoder)
         concrete = chosen.index_name(name)

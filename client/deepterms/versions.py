@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deepterms.encoders.encoder import Encoder
 from deepterms.errors import UnsupportedEngine
-from deepterms.layouts import LAYOUTS, Layout
+from deepterms.layouts import LAYOUTS, Layout, layout_named
 
 __all__ = ["Engine", "engine_of", "version_conflict"]
 
@@ -65,6 +66,17 @@ class Engine:
             if self.has(layout):
                 return layout
         raise UnsupportedEngine(f"{self} is too old; {OLDEST}")
+
+    def layout_for(self, encoder: Encoder) -> Layout:
+        """The layout of an index for which none is asked: the one made for binary documents, or the default.
+
+        Raises:
+            UnsupportedEngine: this engine has none.
+        """
+        made_for_binary = layout_named("codewords")
+        if encoder.largest_frequency == 1 and self.has(made_for_binary):
+            return made_for_binary
+        return self.default_layout
 
 
 def engine_of(answer: Any) -> Engine:

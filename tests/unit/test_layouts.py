@@ -38,6 +38,9 @@ def test_an_unknown_layout_names_the_known() -> None:
 )
 def test_the_best_layout_that_the_engine_has(engine: Engine, default: str) -> None:
     assert engine.default_layout.name == default
+    assert engine.layout_for(dt.DeepPermutation(8, top_k=3)).name == default
+    assert engine.layout_for(dt.DeepPermutation(8, top_k=1)).name == "codewords"
+    assert engine.layout_for(dt.DeepPermutation(8, top_k=3, binary=True)).name == "codewords"
 
 
 def test_what_an_engine_lacks_is_said() -> None:
@@ -47,6 +50,8 @@ def test_what_an_engine_lacks_is_said() -> None:
         Engine("elasticsearch", (9, 2, 0)).require(layout_named("frequencies"))
     with pytest.raises(UnsupportedEngine, match="too old"):
         _ = Engine("elasticsearch", (7, 17, 0)).default_layout
+    with pytest.raises(UnsupportedEngine, match="too old"):
+        Engine("elasticsearch", (7, 17, 0)).layout_for(dt.DeepPermutation(8, top_k=3, binary=True))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
