@@ -1,0 +1,75 @@
+"""MemoryIndex = OpenSearch = Elasticsearch for every encoder beyond the paper's, in the layouts that hold it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import deepterms as dt
+from deepterms.engines import Cluster
+from deepterms.errors import RequestRefused
+from tests.congruence.test_scores import (
+    DIMENSIONS,
+    add_to_both,
+    assert_equal_answers,
+    collection,
+    layouts_of,
+    names,
+)
+
+ROWS = collection(60, seed=11)
+QUERIES = [*collection(6, seed=12)[:2], ROWS[0], ROWS[3], -ROWS[7]]
+
+
+ENCODERS: dict[str, dt.Encoder] = {
+    "pair-codewords": dt.PairCodewords(DIMENSIONS, rank_sum=16, query_rank_sum=14),
+    "binary-permutation": dt.DeepPermutation(DIMENSIONS, top_k=60, binary=True),
+}
+# Binary documents score alike in every layout; the one that is made for them and one with frequencies are enough.
+BINARY_LAYOUTS = {"codewords", "features"}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_every_score_equals_the_reference(cluster: Any, unique_name: str, encoder: dt.Encoder, shards: int) -> None:
+    dt.deploy(cluster)
+    for layout in layouts_of(cluster):
+        if encoder.largest_frequency > layout.largest_frequency:
+            continue
+        if encoder.largest_frequency == 1 and layout.name not in BINARY_LAYOUTS:
+            continue
+        name = f"{unique_name}-{layout.name}"
+        index = dt.SurrogateIndex.create(cluster, name, encoder=encoder, layout=layout.name, shards=shards, replicas=0)
+        reference = dt.MemoryIndex(encoder)
+        add_to_both(index, reference, ROWS)
+        assert_equal_answers(index, reference, QUERIES, relative=0.0)
+        assert index.verify(sample=20).ok
+        found, expected = index.get("d007"), reference.get("d007")
+        assert found is not None
+        assert expected is not None
+        assert found.terms == expected.terms
+
+
+def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: str) -> None:
+    dt.deploy(cluster)
+    encoder = ENCODERS["pair-codewords"]
+    index = dt.SurrogateIndex.create(
+        cluster, unique_name, encoder=encoder, layout="codewords", store_vectors="int8", shards=3, replicas=0
+    )
+    reference = dt.MemoryIndex(encoder, store_vectors="int8")
+    add_to_both(index, reference, ROWS)
+    ids, metadata = names(len(ROWS))
+    for target in (index, reference):
+        target.delete(ids[::4])
+        target.add(ids[::8], ROWS[::8], metadata=metadata[::8])
+        target.add(ids[1::9], collection(60, seed=9)[1::9], metadata=metadata[1::9])
+        target.refresh()
+    assert_equal_answers(index, reference, QUERIES, relative=0.0)
+
+
+def test_a_raw_vector_is_refused_where_the_engine_cannot_encode_it(cluster: Any, unique_name: str) -> None:
+    dt.deploy(cluster)
+    dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODERS["pair-codewords"], layout="codewords", replicas=0)
+    with pytest.raises(RequestRefused, match=r"\[check-terms\] field \[terms\] is missing"):
+        Cluster(cluster).request("PUT", f"/{unique_name}/_doc/raw", body={"vector": [1.0] * DIMENSIONS})
