@@ -14,6 +14,7 @@ from tests.clusters.containers import ENGINES, Client, delete_indices, running_c
 pytest_plugins = ["pytester"]
 
 _NO_CLUSTER = "no cluster: "
+_NO_BROWSER = "no browser: "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,16 +98,21 @@ pytest_runtest_call = pytest_runtest_setup  # a test may also find out by itself
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Names the tests that were skipped for want of a cluster, which a line of dots and s would hide."""
+    """Names the tests that were skipped for want of something, which a line of dots and s would hide."""
+    _name_skipped(terminalreporter, _NO_CLUSTER, "a cluster")
+    _name_skipped(terminalreporter, _NO_BROWSER, "a browser")
+
+
+def _name_skipped(terminalreporter: pytest.TerminalReporter, kind: str, wanted: str) -> None:
     reasons: dict[str, list[str]] = {}
     for report in terminalreporter.getreports("skipped"):
         if isinstance(report.longrepr, tuple):
             reason = report.longrepr[2].removeprefix("Skipped: ")
-            if reason.startswith(_NO_CLUSTER):
-                reasons.setdefault(reason.removeprefix(_NO_CLUSTER), []).append(report.nodeid)
+            if reason.startswith(kind):
+                reasons.setdefault(reason.removeprefix(kind), []).append(report.nodeid)
     if reasons:
         count = sum(map(len, reasons.values()))
-        terminalreporter.section(f"{count} skipped for want of a cluster", yellow=True)
+        terminalreporter.section(f"{count} skipped for want of {wanted}", yellow=True)
         for reason, tests in reasons.items():
             terminalreporter.line(reason)
             for test in tests:

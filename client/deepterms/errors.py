@@ -3,6 +3,7 @@
 DeepTermsError
 ├── InvalidInput                 a value the caller gave (also a ValueError)
 │   ├── UnreadableImage          one picture that cannot be decoded
+│   │   └── TooManyPixels        one that is larger than is taken
 │   ├── UnreadableImages         several of them, after the readable ones were processed
 │   ├── EncoderMismatch          terms or vectors made for another encoder
 │   ├── MissingPivots            the spec of an encoder whose pivots are not given, or are others
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CheckpointMismatch",
@@ -45,6 +47,7 @@ __all__ = [
     "PackageUnavailable",
     "PivotsUnavailable",
     "RequestRefused",
+    "TooManyPixels",
     "UnreadableImage",
     "UnreadableImages",
     "UnsupportedEngine",
@@ -67,9 +70,39 @@ class UnreadableImage(InvalidInput):
         self.path = Path(path)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Path, str]]:
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Crosses process boundaries (decoding happens in workers)."""
         return (type(self), (self.path, self.reason))
+
+
+class TooManyPixels(UnreadableImage):
+    """A picture has more pixels than are taken.
+
+    Attributes:
+        pixels: that its header announces.
+        allowed: at most.
+    """
+
+    def __init__(self, path: str | Path, *, width: int, height: int, allowed: int) -> None:
+        super().__init__(
+            path,
+            f"{width} x {height} = {width * height} pixels, more than the {allowed} allowed; "
+            "pass a larger max_pixels if you trust the file",
+        )
+        self.width, self.height, self.allowed = width, height, allowed
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Crosses process boundaries."""
+        return (_too_many_pixels, (self.path, self.width, self.height, self.allowed))
+
+
+def _too_many_pixels(path: Path, width: int, height: int, allowed: int) -> TooManyPixels:
+    return TooManyPixels(path, width=width, height=height, allowed=allowed)
 
 
 class UnreadableImages(InvalidInput):

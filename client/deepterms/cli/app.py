@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepterms.cli import demo, deployment, doctor, export, indexing, migrate, node, photos
+from deepterms.cli import demo, deployment, doctor, export, indexing, migrate, node, photos, serve
 from deepterms.cli.terminal import complain
 from deepterms.errors import DeepTermsError
 
@@ -48,6 +48,7 @@ app.command("check")(deployment.check)
 app.command("migrate")(migrate.migrate)
 app.command("index")(indexing.index)
 app.command("search")(indexing.search)
+app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.add_typer(node.app, name="node")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.indexing import add_store
 from deepterms.cli.node import started_node
 from deepterms.cli.photos import extract_folder, name_failures
+from deepterms.cli.serve import run_server
 from deepterms.cli.terminal import note, print_table, progress
 from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation
@@ -50,9 +52,13 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where photographs, descriptors and the page go.")] = Path("deepterms-demo"),
     top_k: Annotated[int, typer.Option(help="K, codewords a document.")] = DEFAULT_TOP_K,
+    serve: Annotated[
+        bool | None,
+        typer.Option(help="Search on in the browser at the end. Default: in a terminal.", show_default=False),
+    ] = None,
     url: UrlOption = None,
 ) -> None:
-    """Index photographs in a real OpenSearch and look at what it finds.
+    """Index photographs in a real OpenSearch, look at what it finds, and search on in the browser.
 
     Without --url it starts a node of its own, which goes on until `deepterms node stop`.
     """
@@ -71,7 +77,7 @@ def demo(
     if not len(store):
         raise InvalidInput(f"no photograph in {folder} could be read")
     index = _fresh_index(client, store, top_k=top_k)
-    report = add_store(index, store)
+    report = add_store(index, store, about=_about(collection))
     index.refresh()
     note(
         f"{report.indexed} photographs in {index.cluster.engine} at {url}, index {INDEX!r}, layout {index.layout.name}"
@@ -112,8 +118,12 @@ def demo(
         "  deepterms demo ~/Pictures                  the same page for them\n"
         "  deepterms index mine ~/Pictures            an index that stays; run it again to go on after a cut\n"
         f"  deepterms search {INDEX} {some}\n"
+        f"  deepterms serve {INDEX} --photos {escape(str(folder))}\n"
         "  deepterms node stop                        when you are done; the data stays"
     )
+    if serve or (serve is None and sys.stdin.isatty() and sys.stdout.isatty()):
+        note("\nSearch on with any photograph, in the browser:")
+        run_server(index, extractor, photographs=[folder], query=queries[0], browser=True)
 
 
 def _judged(photos: Path) -> Collection | None:
@@ -124,6 +134,20 @@ def _judged(photos: Path) -> Collection | None:
         return read_holidays(photos)
     except InvalidInput:
         return None
+
+
+def _about(collection: Collection | None) -> dict[str, dict[str, str]]:
+    """Id of a document → what its photograph shows, and whether there are other views of it."""
+    if collection is None:
+        return {}
+    views = dict.fromkeys(collection.ids, "none")
+    for query, others in collection.qrels.items():
+        kind = "photographs" if query in collection.natural_queries else "made from one"
+        views |= dict.fromkeys([query, *others], kind)
+    return {
+        f"{id}.jpg": {"views": views[id], **({"title": collection.titles[id]} if id in collection.titles else {})}
+        for id in collection.ids
+    }
 
 
 def _package_photos(folder: Path) -> Collection:

@@ -37,7 +37,7 @@ from deepterms.vectors import StoreVectors
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore, RMACExtractor
 
-__all__ = ["add_store", "hits_table", "index", "search"]
+__all__ = ["add_store", "hits_table", "index", "matching_extractor", "search"]
 
 _FAILURES_SHOWN = 20
 
@@ -212,7 +212,7 @@ def search(
     if id is not None:
         hits = target.search_by_id(id, **options)
     else:
-        extractor = _matching_extractor(target, weights, whitening)
+        extractor = matching_extractor(target, weights, whitening)
         hits = target.search(extractor.extract([photo or ""])[0], **options)
     if hits.partial:
         note("[yellow]a shard failed or ran out of time: hits may be missing[/yellow]")
@@ -237,17 +237,25 @@ def hits_table(hits: Hits) -> Table:
 
 
 def add_store(
-    target: SurrogateIndex, features: FeatureStore | EmbeddingFolder, *, checkpoint: Path | None = None
+    target: SurrogateIndex,
+    features: FeatureStore | EmbeddingFolder,
+    *,
+    checkpoint: Path | None = None,
+    about: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> IndexReport:
     """Index what a feature store holds, with progress on stderr.
 
-    A checkpoint of an index of this name that is gone, or was moved by a migration, is begun anew.
+    A checkpoint of an index of this name that is gone, or was moved by a migration, is begun anew. `about` has further
+    metadata by id.
     """
     left_out = {"size", "mtime_ns"}  # of a photograph's file
 
     def batches() -> Iterator[DocumentBatch]:
         for batch in features.batches():
-            metadata = [{key: item[key] for key in item.keys() - left_out} for item in batch.items]
+            metadata = [
+                {key: item[key] for key in item.keys() - left_out} | dict((about or {}).get(item_id, {}))
+                for item_id, item in zip(batch.ids, batch.items, strict=True)
+            ]
             yield batch.ids, batch.features, metadata
 
     done = 0
@@ -274,7 +282,7 @@ def _checkpoint(features: FeatureStore | EmbeddingFolder, name: str) -> Path | N
     return features.folder / f"{name}.checkpoint" if ours else None
 
 
-def _matching_extractor(target: SurrogateIndex, weights: str, whitening: str) -> RMACExtractor:
+def matching_extractor(target: SurrogateIndex, weights: str, whitening: str) -> RMACExtractor:
     """The extractor that made the index's descriptors, rebuilt from its spec."""
     from deepterms.features import RMACExtractor
 

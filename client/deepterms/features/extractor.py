@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput, MissingExtra, UnreadableImage, UnreadableImages
 from deepterms.features.backbones import Backbone, backbone_named
-from deepterms.features.images import DEFAULT_MAX_PIXELS, load_image, resized_shape, upright_rgb
+from deepterms.features.images import DEFAULT_MAX_PIXELS, Pixels, load_image, resized_pixels, upright_rgb
 from deepterms.features.regions import DEFAULT_LEVELS
 from deepterms.features.rmac import combine_regions, combine_sizes, region_vectors
 from deepterms.features.whitening import PCAWhitening
@@ -30,8 +30,6 @@ except ModuleNotFoundError as error:
     raise MissingExtra(error.name or "torch", "features") from error
 
 __all__ = ["Extracted", "RMACExtractor"]
-
-Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 DEFAULT_BATCH_SIZE = 16
 # Pixels of a forward pass. On a CPU the activations should stay in the cache: at 320 pixels a picture takes three times
@@ -176,7 +174,24 @@ class RMACExtractor:
 
     def extract_image(self, image: Image.Image) -> NDArray[np.float32]:
         """Describes one picture that is already open; float32 (D,), L2-normalised. Its EXIF orientation is applied."""
-        feature: NDArray[np.float32] = self._describe([self._resized(upright_rgb(image))])[0]
+        return self.extract_pixels(self._resized(upright_rgb(image)))
+
+    def extract_pixels(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Describes one picture that was decoded and resized elsewhere, as in another process.
+
+        Args:
+            pixels: of the upright picture, one uint8 (H, W, 3) for each of `sizes`: `resized_pixels` makes them.
+
+        Returns:
+            float32 (D,), L2-normalised.
+
+        Raises:
+            InvalidInput: not as many arrays as there are sizes.
+            UnreadableImage: the network sees nothing in it.
+        """
+        if len(pixels) != len(self.sizes):
+            raise InvalidInput(f"expected one array of pixels for each of the sizes {self.sizes}; got {len(pixels)}")
+        feature: NDArray[np.float32] = self._describe([tuple(pixels)])[0]
         extracted = _checked(Path("the picture"), feature)
         if extracted.error is not None:
             raise extracted.error
@@ -269,9 +284,7 @@ class RMACExtractor:
             return error
 
     def _resized(self, picture: Image.Image) -> tuple[Pixels, ...]:
-        """One uint8 (H, W, 3) a size."""
-        shapes = [resized_shape(*picture.size, size, side=self.side) for size in self.sizes]
-        return tuple(np.asarray(picture.resize(shape, Image.Resampling.BICUBIC, reducing_gap=3.0)) for shape in shapes)
+        return resized_pixels(picture, self.sizes, side=self.side)
 
     def _set_whitening(self, whitening: PCAWhitening | None) -> None:
         if whitening is not None and whitening.channels != self.backbone.channels:

@@ -15,20 +15,33 @@ import re
 import stat
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.errors import InvalidInput, MissingExtra, UnreadableImage
+from deepterms.errors import InvalidInput, MissingExtra, TooManyPixels, UnreadableImage
 
 try:
     from PIL import Image, ImageFile
 except ModuleNotFoundError as error:
     raise MissingExtra("pillow", "features") from error
 
-__all__ = ["DEFAULT_MAX_PIXELS", "SUFFIXES", "find_images", "load_image", "resized_shape", "upright_rgb"]
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "SUFFIXES",
+    "Pixels",
+    "decode_image",
+    "find_images",
+    "load_image",
+    "resized_pixels",
+    "resized_shape",
+    "upright_rgb",
+]
+
+Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 DEFAULT_MAX_PIXELS = 250_000_000  # a 200-megapixel phone picture passes; 1 GB while it is decoded
 MAX_ASPECT = 8  # beyond 1:8 a picture is squeezed along its long side: a 1 x 10000 strip would become 224 x 2240000
@@ -73,16 +86,38 @@ def load_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, min_si
     Raises:
         UnreadableImage: it cannot be decoded, or is refused; the reason is in the message.
     """
-    _quiet_pillow()
     try:
         _check_regular(path)
-        with Path(path).open("rb") as file, _identified(file) as picture:
+        with Path(path).open("rb") as file:
+            return decode_image(file, name=path, max_pixels=max_pixels, min_side=min_side)
+    except _Refused as refusal:
+        raise UnreadableImage(path, str(refusal)) from None
+    except UnreadableImage:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        raise UnreadableImage(path, _reason(error)) from error
+
+
+def decode_image(
+    file: IO[bytes], *, name: str | Path, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | None = None
+) -> Image.Image:
+    """Decodes one picture that is open, or in memory. As `load_image`.
+
+    Args:
+        file: that can be read from any place.
+        name: what a message calls it.
+        max_pixels: as in `load_image`.
+        min_side: as in `load_image`.
+
+    Raises:
+        UnreadableImage: it cannot be decoded, or is refused; the reason is in the message.
+    """
+    _quiet_pillow()
+    try:
+        with _identified(file) as picture:
             width, height = picture.size
             if width * height > max_pixels:
-                raise _Refused(
-                    f"{width} x {height} = {width * height} pixels, more than the {max_pixels} allowed; "
-                    "pass a larger max_pixels if you trust the file"
-                )
+                raise TooManyPixels(name, width=width, height=height, allowed=max_pixels)
             if width < 1 or height < 1:
                 raise _Refused(f"{width} x {height} pixels: there is nothing in it")
             if min_side is not None:
@@ -90,10 +125,20 @@ def load_image(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, min_si
             picture.load()
             return upright_rgb(picture)
     except _Refused as refusal:
-        raise UnreadableImage(path, str(refusal)) from None
+        raise UnreadableImage(name, str(refusal)) from None
+    except TooManyPixels:
+        raise
     # Pillow's decoders raise whatever a damaged file leads them into: OSError, SyntaxError, struct.error, MemoryError…
     except Exception as error:
-        raise UnreadableImage(path, _reason(error)) from error
+        raise UnreadableImage(name, _reason(error)) from error
+
+
+def resized_pixels(
+    picture: Image.Image, sizes: Sequence[int], *, side: Literal["min", "max"] = "min"
+) -> tuple[Pixels, ...]:
+    """A decoded picture at each of several sizes, as `resized_shape` says: one uint8 (H, W, 3) a size."""
+    shapes = [resized_shape(*picture.size, size, side=side) for size in sizes]
+    return tuple(np.asarray(picture.resize(shape, Image.Resampling.BICUBIC, reducing_gap=3.0)) for shape in shapes)
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:

@@ -1,0 +1,555 @@
+// The search page: a query in the address, its hits on the page. No library, nothing from other hosts.
+
+const el = (id) => document.getElementById(id);
+const STEPS = [
+  ["decoding", "decoding"], ["descriptor", "descriptor"], ["encoding", "encoding"], ["search", "search"],
+  ["rerank", "re-ranking"],
+];
+const SLOW = 4000; // milliseconds until the page says that it takes long
+const BARS = 20; // codewords in the chart
+
+let status = null;
+let query = null; // {id} | {vector} | {file}: what is searched with
+let choices = {}; // field → [values] or {gte, lte}
+let running = null; // the search under way
+let facetsRunning = null;
+const previews = new Map(); // what stands in the address for a descriptor → the photograph it was made of
+
+// ---- the API -------------------------------------------------------------------------------------------------------
+
+class Failure extends Error {
+  constructor(problem) {
+    super(problem.detail);
+    Object.assign(this, problem);
+  }
+}
+
+async function call(path, { json, body, signal, method } = {}) {
+  const headers = json === undefined ? {} : { "Content-Type": "application/json" };
+  if (body) headers["Content-Type"] = body.type || "application/octet-stream";
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method: method ?? (json === undefined && !body ? "GET" : "POST"),
+      headers, signal, body: json === undefined ? body : JSON.stringify(json),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Failure({
+      title: "The server does not answer", status: 0, request_id: "",
+      detail: "Perhaps deepterms serve was ended, or the network is gone.",
+    });
+  }
+  if (answer.status === 401 && path !== "/v1/session") {
+    await askForToken();
+    return call(path, { json, body, signal, method });
+  }
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => null);
+    throw new Failure(problem ?? { title: "The server failed", status: answer.status, detail: "", request_id: "" });
+  }
+  return answer.status === 204 ? null : answer.json();
+}
+
+let tokenAsked = null;
+
+function askForToken() {
+  tokenAsked ??= new Promise((resolve) => {
+    const dialog = el("token");
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.showModal();
+    el("token-form").onsubmit = async (event) => {
+      event.preventDefault();
+      try {
+        await call("/v1/session", { json: { token: el("token-value").value } });
+        el("token-value").value = "";
+        dialog.close();
+        tokenAsked = null;
+        resolve();
+      } catch (failure) {
+        el("token-wrong").textContent = failure.message;
+      }
+    };
+  });
+  return tokenAsked;
+}
+
+// ---- the address: a query that can be shared -----------------------------------------------------------------------
+
+function toAddress() {
+  const parts = new URLSearchParams();
+  if (query?.id) parts.set("id", query.id);
+  if (query?.vector) parts.set("v", shortened(query.vector));
+  if (Object.keys(choices).length) parts.set("filter", JSON.stringify(choices));
+  if (el("effort").value !== "100") parts.set("effort", el("effort").value);
+  if (!el("rerank").checked) parts.set("rerank", "0");
+  else if (el("candidates").value !== "200") parts.set("rerank", el("candidates").value);
+  if (el("k").value !== "24") parts.set("k", el("k").value);
+  return parts.size ? `#${parts}` : location.pathname;
+}
+
+function fromAddress() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  choices = {};
+  try {
+    choices = JSON.parse(parts.get("filter") ?? "{}");
+  } catch { /* an address that was cut is a query without filters */ }
+  el("effort").value = parts.get("effort") ?? 100;
+  const rerank = parts.get("rerank") ?? "200";
+  el("rerank").checked = rerank !== "0";
+  if (rerank !== "0") pick(el("candidates"), rerank);
+  pick(el("k"), parts.get("k") ?? "24");
+  showControls();
+  if (parts.get("id")) return { id: parts.get("id") };
+  const vector = parts.get("v") && lengthened(parts.get("v"));
+  return vector ? { vector } : null;
+}
+
+function pick(select, value) {
+  if ([...select.options].some((option) => option.value === value)) select.value = value;
+}
+
+// A descriptor of 1,280 float32 as 8-bit integers fits into an address; its cosines change by less than 1e-3.
+function shortened(vector) {
+  const floats = new Float32Array(bytesOf(vector).buffer);
+  const most = floats.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
+  const levels = Int8Array.from(floats, (value) => Math.round((value / most) * 127));
+  return textOf(new Uint8Array(levels.buffer)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+function lengthened(text) {
+  try {
+    const levels = new Int8Array(bytesOf(text.replaceAll("-", "+").replaceAll("_", "/")).buffer);
+    return textOf(new Uint8Array(Float32Array.from(levels).buffer));
+  } catch {
+    return null;
+  }
+}
+
+const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+const textOf = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+
+// ---- searching -----------------------------------------------------------------------------------------------------
+
+function options() {
+  return {
+    k: Number(el("k").value),
+    rerank: el("rerank").checked && status?.vectors ? Number(el("candidates").value) : 0,
+    effort: Number(el("effort").value) / 100,
+  };
+}
+
+async function search({ push = true } = {}) {
+  running?.abort();
+  const own = (running = new AbortController());
+  const { signal } = own;
+  if (push && !query?.file) history.pushState(null, "", toAddress());
+  showQuery();
+  loadFacets();
+  const slow = waiting();
+  try {
+    const answer = await ask(signal);
+    if (query?.file) {
+      // With the descriptor other filters and options search on, and a link can be shared.
+      previews.set(shortened(answer.vector), query.picture);
+      query = { vector: answer.vector, name: query.file.name };
+      history.pushState(null, "", toAddress());
+    }
+    show(answer);
+  } catch (failure) {
+    if (failure.name === "AbortError") return;
+    if (!(failure instanceof Failure)) throw failure;
+    showFailure(failure);
+  } finally {
+    clearTimeout(slow);
+    if (running === own) rested();
+  }
+}
+
+function ask(signal) {
+  const filter = Object.keys(choices).length ? choices : undefined;
+  if (query?.file) {
+    const parts = new URLSearchParams({ ...options(), split: true, vector: true });
+    if (filter) parts.set("filter", JSON.stringify(filter));
+    return call(`/v1/search/image?${parts}`, { body: query.file, signal });
+  }
+  if (query?.id) return call("/v1/search/id", { json: { id: query.id, ...options(), split: true, filter }, signal });
+  if (query?.vector) {
+    return call("/v1/search/vector", { json: { query: query.vector, ...options(), split: true, filter }, signal });
+  }
+  // No query: whatever lies in a direction drawn at random, to begin with.
+  const json = { query: anyDirection(status.dimensions), k: options().k, rerank: 0, filter };
+  return call("/v1/search/vector", { json, signal }).then((answer) => ({ ...answer, begin: true }));
+}
+
+function anyDirection(dimensions) {
+  const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+  return Array.from({ length: dimensions }, normal);
+}
+
+function searchFile(file) {
+  if (!file.type.startsWith("image/")) {
+    showFailure(new Failure({ title: "That is no picture", detail: `${file.name} is not an image file.`, request_id: "" }));
+    return;
+  }
+  if (file.size > status.image_bytes) {
+    const detail = `${megabytes(file.size)}; this server takes ${megabytes(status.image_bytes)} at most.`;
+    showFailure(new Failure({ title: "That picture is too large", detail, request_id: "" }));
+    return;
+  }
+  query = { file, picture: URL.createObjectURL(file) };
+  search();
+}
+
+function searchLike(id) {
+  query = { id };
+  search();
+  window.scrollTo({ top: 0, behavior: "instant" });
+  el("results").focus({ preventScroll: true });
+}
+
+const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`;
+
+// ---- what is shown -------------------------------------------------------------------------------------------------
+
+function node(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+function waiting() {
+  const hits = el("hits");
+  el("warning").hidden = true;
+  const empty = !hits.querySelector("[data-id]");
+  if (empty) {
+    el("state").replaceChildren();
+    hits.classList.add("waiting");
+    hits.replaceChildren(...Array.from({ length: 12 }, () => node("li", { "aria-hidden": "true" }, node("div", { class: "more" }))));
+  } else hits.classList.add("stale");
+  hits.setAttribute("aria-busy", "true");
+  return setTimeout(() => {
+    el("warning").textContent = "This takes longer than usual: the cluster is busy, or it is the first search.";
+    el("warning").hidden = false;
+  }, SLOW);
+}
+
+function rested() {
+  running = null;
+  el("hits").classList.remove("waiting", "stale");
+  el("hits").setAttribute("aria-busy", "false");
+}
+
+function pictureOf(asked) {
+  if (asked?.id) return thumbnail(asked.id);
+  return asked?.picture ?? (asked?.vector && previews.get(shortened(asked.vector))) ?? null;
+}
+
+function showQuery() {
+  const image = el("preview");
+  const shown = pictureOf(query);
+  image.hidden = !shown;
+  if (shown) {
+    image.src = shown;
+    image.alt = query.id ? `The query: ${query.id}` : "The query: your photograph";
+  }
+  el("drop").classList.toggle("filled", Boolean(shown));
+  el("query-name").hidden = !query;
+  el("query-name").textContent = !query ? ""
+    : query.id ? `More like ${query.id}`
+    : query.file?.name ?? query.name ?? (pictureOf(query) ? "Your photograph" : "A descriptor from the address; its photograph was not sent along.");
+}
+
+const thumbnail = (id) => (status?.photographs ? `/v1/thumbnail?id=${encodeURIComponent(id)}` : null);
+
+function show(answer) {
+  el("warning").hidden = !answer.partial;
+  if (answer.partial) el("warning").textContent = "A part of the index did not answer, so results may be missing.";
+  const total = STEPS.reduce((sum, [step]) => sum + (answer.times[step] ?? 0), 0);
+  const count = answer.hits.length;
+  el("bar").hidden = false;
+  el("headline").textContent = answer.begin
+    ? "A few photographs to begin with"
+    : `${count || "No"} ${count === 1 ? "result" : "results"} in ${milliseconds(total)}`;
+  el("share").hidden = Boolean(answer.begin);
+  el("times").hidden = el("legend").hidden = Boolean(answer.begin) || !count;
+  showTimes(answer.times);
+  el("state").replaceChildren(...(count ? [] : [nothing()]));
+  el("hits").replaceChildren(...answer.hits.map((hit) => card(hit, answer)));
+  el("live").textContent = answer.begin ? `${count} photographs to begin with.`
+    : count ? `${count} results; the first is ${titleOf(answer.hits[0])}.` : "No results.";
+  document.title = query?.id ? `Like ${query.id}` : "Search by photograph";
+}
+
+function nothing() {
+  const filtered = Object.keys(choices).length;
+  return node("div", { class: "message" },
+    node("h2", {}, "Nothing found"),
+    node("p", {}, filtered ? "No document fits these filters." : status.documents
+      ? "No document shares a codeword with this query. More effort asks for more codewords."
+      : "The index is empty. Fill it with: deepterms index NAME PHOTOS"),
+    filtered ? node("button", { class: "quiet", type: "button", onclick: clearFilters }, "Clear the filters") : null);
+}
+
+function showFailure(failure) {
+  el("hits").replaceChildren();
+  el("bar").hidden = true;
+  el("warning").hidden = true;
+  el("state").replaceChildren(node("div", { class: "message bad", role: "alert" },
+    node("h2", {}, failure.title),
+    node("p", {}, failure.detail),
+    failure.request_id ? node("code", {}, `request ${failure.request_id}`) : null,
+    query ? node("button", { class: "quiet", type: "button", onclick: () => (status ? search({ push: false }) : location.reload()) }, "Try again") : null));
+}
+
+const milliseconds = (value) => value < 0.05 ? "under 0.1 ms" : `${value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en")} ms`;
+
+function showTimes(times) {
+  const taken = STEPS.filter(([step]) => times[step] !== null);
+  const bar = el("times");
+  bar.replaceChildren(...taken.map(([step]) => {
+    const part = node("span", { class: step });
+    part.style.flexGrow = times[step];
+    return part;
+  }));
+  bar.setAttribute("aria-label", taken.map(([step, label]) => `${label} ${milliseconds(times[step])}`).join(", "));
+  el("legend").replaceChildren(...taken.map(([step, label]) =>
+    node("div", { class: step }, node("dt", {}, label), node("dd", {}, milliseconds(times[step])))));
+}
+
+const titleOf = (hit) => String(hit.metadata.title ?? hit.id.split("/").pop());
+const scoreOf = (score, kind) => (kind === "cosine" ? score.toFixed(3) : Math.round(score).toLocaleString("en"));
+
+function card(hit, answer) {
+  const title = titleOf(hit);
+  const picture = hit.thumbnail
+    ? node("img", { src: hit.thumbnail, alt: "", loading: "lazy", decoding: "async", onerror: (event) => event.target.replaceWith(gone("not readable")) })
+    : gone(title);
+  const more = node("button", {
+    class: "more", type: "button", onclick: () => searchLike(hit.id),
+    "aria-label": answer.begin ? `Find photographs like ${title}` : `Rank ${hit.rank}, ${answer.score} ${scoreOf(hit.score, answer.score)}: ${title}. More like this`,
+  }, picture, node("span", { class: "hint", "aria-hidden": "true" }, "More like this"));
+  const caption = answer.begin ? [node("span", { class: "title", title: hit.id }, title)] : [
+    node("span", { class: "rank", title: "rank" }, String(hit.rank)),
+    node("span", { class: "score", title: answer.score }, scoreOf(hit.score, answer.score)),
+    node("button", { class: "ask-why", type: "button", "aria-label": `Why ${title}?`, onclick: () => why(hit) }, "why?"),
+    node("span", { class: "title", title: hit.id }, title),
+  ];
+  return node("li", { "data-id": hit.id }, node("figure", {}, more, node("figcaption", {}, ...caption)));
+}
+
+const gone = (text) => node("span", { class: "gone" }, text);
+
+// ---- why -----------------------------------------------------------------------------------------------------------
+
+async function why(hit) {
+  const body = el("why-body");
+  body.replaceChildren(node("p", { class: "help" }, "Looking at the codewords…"));
+  el("why").showModal();
+  const of = query.id ? { query_id: query.id } : { query: query.vector };
+  try {
+    const answer = await call("/v1/explain", { json: { id: hit.id, ...of, effort: options().effort } });
+    body.replaceChildren(...chart(hit, answer));
+  } catch (failure) {
+    if (!(failure instanceof Failure)) throw failure;
+    body.replaceChildren(node("div", { class: "message bad", role: "alert" }, node("h2", {}, failure.title), node("p", {}, failure.detail)));
+  }
+}
+
+function chart(hit, answer) {
+  const shown = answer.matches.slice(0, BARS);
+  const most = shown[0]?.product ?? 1;
+  const small = (source, text) => (source ? node("img", { src: source, alt: text }) : node("span", { class: "gone" }, text));
+  const mine = pictureOf(query);
+  const rows = shown.map((match) => {
+    const fill = node("div", { class: "fill" });
+    fill.style.width = `${(100 * match.product) / most}%`;
+    return node("tr", {},
+      node("th", { scope: "row" }, match.codeword),
+      node("td", { class: "bar" }, fill),
+      node("td", {}, `${match.weight} × ${match.frequency} = ${match.product.toLocaleString("en")}`));
+  });
+  return [
+    node("div", { class: "pair" }, small(mine, "the query"), node("p", {},
+      node("strong", {}, `${answer.matches.length} of ${answer.query_codewords} codewords in common`), node("br"),
+      `Their products add up to ${answer.score.toLocaleString("en")}, the score before re-ranking`,
+      answer.agrees ? ", as the index itself has it." : `; the index has ${answer.engine_score.toLocaleString("en")}.`), small(hit.thumbnail, titleOf(hit))),
+    shown.length ? node("table", { class: "chart" },
+      node("thead", {}, node("tr", {}, node("th", { scope: "col" }, "codeword"), node("th", { scope: "col" }, ""), node("th", { scope: "col" }, "query × document"))),
+      node("tbody", {}, ...rows)) : node("p", {}, "They share no codeword."),
+    answer.matches.length > shown.length ? node("p", { class: "help" }, `and ${answer.matches.length - shown.length} smaller ones`) : "",
+  ];
+}
+
+// ---- filters and options -------------------------------------------------------------------------------------------
+
+async function loadFacets() {
+  facetsRunning?.abort();
+  const own = (facetsRunning = new AbortController());
+  const asked = Object.keys(choices).length ? `?filter=${encodeURIComponent(JSON.stringify(choices))}` : "";
+  try {
+    const { facets } = await call(`/v1/facets${asked}`, { signal: own.signal });
+    const focused = document.activeElement?.dataset?.facet;
+    el("facets").replaceChildren(...facets.map((facet) => (facet.least === null ? listed(facet) : ranged(facet))));
+    if (focused) document.querySelector(`[data-facet="${CSS.escape(focused)}"]`)?.focus();
+  } catch (failure) {
+    if (failure.name !== "AbortError" && !(failure instanceof Failure)) throw failure; // the search says what is wrong
+  }
+  el("clear").hidden = !Object.keys(choices).length;
+}
+
+function listed(facet) {
+  const chosen = Array.isArray(choices[facet.field]) ? choices[facet.field] : [];
+  const counted = facet.values.map(([value]) => value);
+  const values = [...facet.values, ...chosen.filter((value) => !counted.includes(value)).map((value) => [value, 0])];
+  return node("fieldset", { class: "facet" }, node("legend", {}, facet.field),
+    ...values.map(([value, count]) => node("label", {},
+      node("input", {
+        type: "checkbox", checked: chosen.includes(value), "data-facet": `${facet.field} ${value}`,
+        onchange: (event) => choose(facet.field, event.target.checked ? [...chosen, value] : chosen.filter((other) => other !== value)),
+      }),
+      node("span", { title: String(value) }, String(value)), node("small", {}, count.toLocaleString("en")))),
+    facet.more ? node("p", { class: "help" }, "and others") : null);
+}
+
+function ranged(facet) {
+  const chosen = choices[facet.field] ?? {};
+  const bound = (name, label, end) => node("label", {}, label, node("input", {
+    type: "number", step: "any", placeholder: end, value: chosen[name], "data-facet": `${facet.field} ${name}`,
+    onchange: (event) => {
+      const next = { ...chosen };
+      delete next[name];
+      if (event.target.value !== "") next[name] = Number(event.target.value);
+      choose(facet.field, Object.keys(next).length ? next : []);
+    },
+  }));
+  return node("fieldset", { class: "facet" }, node("legend", {}, facet.field),
+    node("div", { class: "range" }, bound("gte", "from", facet.least), bound("lte", "to", facet.most)));
+}
+
+function choose(field, value) {
+  choices = { ...choices, [field]: value };
+  if (Array.isArray(value) && !value.length) delete choices[field];
+  search();
+}
+
+function clearFilters() {
+  choices = {};
+  search();
+}
+
+function showControls() {
+  el("effort-out").textContent = `${el("effort").value} %`;
+  el("candidates").disabled = !el("rerank").checked || (status !== null && !status.vectors);
+  el("rerank").disabled = status !== null && !status.vectors;
+}
+
+// ---- hands and keys ------------------------------------------------------------------------------------------------
+
+function moveInGrid(event) {
+  const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: 0, ArrowDown: 0, Home: -Infinity, End: Infinity };
+  if (!(event.key in steps) || !event.target.classList.contains("more")) return;
+  const all = [...el("hits").querySelectorAll(".more")];
+  const columns = getComputedStyle(el("hits")).gridTemplateColumns.split(" ").length;
+  const step = { ArrowUp: -columns, ArrowDown: columns }[event.key] ?? steps[event.key];
+  const place = Math.min(Math.max(all.indexOf(event.target) + step, 0), all.length - 1);
+  all[place]?.focus();
+  event.preventDefault();
+}
+
+function listen() {
+  el("file").addEventListener("change", (event) => {
+    if (event.target.files[0]) searchFile(event.target.files[0]);
+    event.target.value = "";
+  });
+  el("random").addEventListener("click", () => {
+    query = null;
+    search();
+  });
+  el("home").addEventListener("click", (event) => {
+    event.preventDefault();
+    query = null;
+    choices = {};
+    search();
+  });
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address holds the query
+    el("results").focus();
+  });
+  el("clear").addEventListener("click", clearFilters);
+  el("controls").addEventListener("submit", (event) => event.preventDefault());
+  el("effort").addEventListener("input", showControls);
+  for (const id of ["effort", "rerank", "candidates", "k"]) {
+    el(id).addEventListener("change", () => {
+      showControls();
+      if (query) search();
+    });
+  }
+  el("share").addEventListener("click", async () => {
+    const done = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
+    el("share").textContent = done ? "Copied" : "It is in the address bar";
+    el("live").textContent = el("share").textContent;
+    setTimeout(() => { el("share").textContent = "Copy link"; }, 2000);
+  });
+  el("hits").addEventListener("keydown", moveInGrid);
+  el("why").addEventListener("click", (event) => { if (event.target === el("why")) el("why").close(); });
+  window.addEventListener("popstate", () => {
+    query = fromAddress();
+    search({ push: false });
+  });
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])][0];
+    if (file && status?.images) searchFile(file);
+  });
+  let inside = 0;
+  const dragged = (event) => status?.images && event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragenter", (event) => {
+    if (!dragged(event)) return;
+    inside += 1;
+    el("overlay").hidden = false;
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (dragged(event) && --inside <= 0) el("overlay").hidden = true;
+  });
+  document.addEventListener("dragover", (event) => { if (dragged(event)) event.preventDefault(); });
+  document.addEventListener("drop", (event) => {
+    inside = 0;
+    el("overlay").hidden = true;
+    if (!dragged(event)) return;
+    event.preventDefault();
+    if (event.dataTransfer.files[0]) searchFile(event.dataTransfer.files[0]);
+  });
+}
+
+async function begin() {
+  if (matchMedia("(max-width: 760px)").matches) el("options").open = false;
+  query = fromAddress();
+  try {
+    status = await call("/v1/status");
+  } catch (failure) {
+    if (!(failure instanceof Failure)) throw failure;
+    showFailure(failure);
+    if (!query) el("state").firstElementChild.append(node("button", { class: "quiet", type: "button", onclick: () => location.reload() }, "Try again"));
+    return;
+  }
+  el("name").textContent = status.name;
+  el("status").textContent = `${status.documents.toLocaleString("en")} documents · ${status.engine} · ${status.encoder}`;
+  if (!status.images) {
+    document.querySelector("label[for=file]").hidden = el("file").hidden = true;
+    el("invite").replaceChildren(node("strong", {}, "Pick a result to find others like it"),
+      node("span", {}, "This index does not say what made its descriptors, so photographs cannot be compared with it."));
+  }
+  if (!status.vectors) {
+    el("rerank").checked = false;
+    el("rerank-help").textContent = "This index keeps no descriptors to re-rank by.";
+  }
+  showControls();
+  listen();
+  search({ push: false });
+}
+
+begin();

@@ -1,0 +1,115 @@
+"""The application on real clusters: what it answers is what the engine holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+import deepterms as dt
+from deepterms.web import create_app
+
+COUNT, DIMENSIONS = 60, 24
+
+
+@pytest.fixture
+def served(cluster: Any, unique_name: str) -> Iterator[tuple[TestClient, dt.SurrogateIndex]]:
+    """A client of the application, and the index behind it."""
+    dt.deploy(cluster)
+    index = dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=10), replicas=0)
+    with TestClient(create_app(index), base_url="http://127.0.0.1") as client:
+        yield client, index
+
+
+def features() -> Any:
+    return np.random.default_rng(8).normal(size=(COUNT, DIMENSIONS)).astype(np.float32)
+
+
+def test_in_by_a_stream_and_out_by_every_search(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
+    client, index = served
+    vectors = features()
+    lines = [
+        json.dumps(
+            {
+                "id": f"d/{row}",
+                "vector": vector.tolist(),
+                "metadata": {"year": 2015 + row % 3, "place": {"city": f"c{row % 5}"}, "price": row, "new": row > 50},
+            }
+        )
+        for row, vector in enumerate(vectors)
+    ]
+    sent = client.post(
+        "/v1/documents/stream", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
+    )
+    assert json.loads(sent.text.splitlines()[-1]) == {"indexed": COUNT, "failed": [], "done": True}
+    index.refresh()
+
+    memory = dt.MemoryIndex(index.encoder)
+    memory.add([f"d/{row}" for row in range(COUNT)], vectors)
+    by_vector = client.post("/v1/search/vector", json={"query": vectors[7].tolist(), "k": 5, "split": True}).json()
+    expected = memory.search(vectors[7], k=5)
+    assert [hit["id"] for hit in by_vector["hits"]] == expected.ids
+    np.testing.assert_allclose([hit["score"] for hit in by_vector["hits"]], [h.score for h in expected], atol=1e-5)
+    assert by_vector["times"]["rerank"] >= 0
+    by_id = client.post("/v1/search/id", json={"id": "d/7", "k": 5}).json()
+    assert [hit["id"] for hit in by_id["hits"]] == memory.search_by_id("d/7", k=5).ids
+
+    choices = {"year": [2016], "place.city": ["c1", "c4"], "price": {"lt": 50}}
+    fitting = [row for row in range(50) if row % 3 == 1 and row % 5 in (1, 4)]
+    chosen = client.post("/v1/search/vector", json={"query": vectors[7].tolist(), "k": 99, "filter": choices}).json()
+    assert {hit["id"] for hit in chosen["hits"]} <= {f"d/{row}" for row in fitting}
+    assert chosen["hits"]
+    asked = client.get("/v1/facets", params={"filter": json.dumps(choices)}).json()["facets"]
+    facets = {facet["field"]: facet for facet in asked}
+    assert dict(facets["year"]["values"]) == {
+        2015 + rest: len([row for row in range(50) if row % 3 == rest and row % 5 in (1, 4)]) for rest in range(3)
+    }
+    of_2016 = [row for row in range(50) if row % 3 == 1]
+    assert dict(facets["place.city"]["values"]) == {
+        f"c{rest}": len([row for row in of_2016 if row % 5 == rest]) for rest in range(5)
+    }
+    assert (facets["price"]["least"], facets["price"]["most"]) == (
+        min(row for row in range(COUNT) if row % 3 == 1 and row % 5 in (1, 4)),
+        max(row for row in range(COUNT) if row % 3 == 1 and row % 5 in (1, 4)),
+    )
+
+    why = client.post("/v1/explain", json={"id": "d/8", "query_id": "d/7"}).json()
+    assert why["agrees"]
+    assert why["score"] == index.explain("d/8", vectors[7]).score
+    status = client.get("/v1/status").json()
+    assert (status["documents"], status["name"]) == (COUNT, index.name)
+    assert status["bytes"] > 0
+    assert client.get("/readyz").status_code == 200
+
+    gone = client.post("/v1/documents/delete", json={"ids": ["d/7"], "refresh": True})
+    assert gone.json() == {"indexed": 1, "failed": []}
+    assert client.post("/v1/search/id", json={"id": "d/7"}).status_code == 404
+    assert "d/7" not in index.search(vectors[7], k=5).ids
+
+
+def test_what_the_engine_refuses_is_said(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
+    client, _ = served
+    added = {"documents": [{"id": "a", "vector": features()[0].tolist(), "metadata": {"year": 1}}], "refresh": True}
+    assert client.post("/v1/documents", json=added).json()["indexed"] == 1
+    query = {"query": features()[0].tolist(), "filter": {"year": ["not a number"]}}
+    refused = client.post("/v1/search/vector", json=query)
+    assert refused.status_code == 422
+    assert "not a number" in refused.json()["detail"]
+    clash = {"documents": [{"id": "b", "vector": features()[1].tolist(), "metadata": {"year": "x"}}]}
+    failed = client.post("/v1/documents", json=clash).json()
+    assert failed["indexed"] == 0
+    assert failed["failed"][0]["id"] == "b"
+
+
+def test_an_index_that_was_deleted(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
+    client, index = served
+    index.drop()
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+    gone = client.post("/v1/search/vector", json={"query": features()[0].tolist()})
+    assert gone.status_code == 503
+    assert index.name not in gone.text
