@@ -80,13 +80,11 @@ class Real:
     Attributes:
         features: float32 (N, D), of the collection's photographs, rows L2-normalised.
         queries: float32 (Q, D): one more crop of each of them.
-        foreign: float32 (F, D): of photographs that show no scene of the collection.
         qrels: query → row of the collection → 1, both as decimal numbers; without the queries that have none.
     """
 
     features: Features
     queries: Features
-    foreign: Features
     qrels: dict[str, dict[str, int]]
 
 
@@ -112,11 +110,9 @@ def photographs(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def real(folder: Path = DEFAULT_FOLDER) -> Real:
-    """Describes all crops, or reads what an earlier call described; one that was cut goes on where it was."""
-    ours, others = photographs(folder)
-    described = [
-        _described(path, number, folder / "crops") for number, path in enumerate([*ours, *others])
-    ]  # (CROPS + 1, D) each
+    """Describes the collection's crops, or reads what an earlier call described; one that was cut goes on."""
+    ours, _ = photographs(folder)
+    described = [_described(path, number, folder / "crops") for number, path in enumerate(ours)]  # (CROPS + 1, D) each
     qrels: dict[str, dict[str, int]] = {}
     for number in range(len(ours)):
         *crops, query = crops_of(number)
@@ -125,13 +121,17 @@ def real(folder: Path = DEFAULT_FOLDER) -> Real:
         }
         if relevant:
             qrels[str(number)] = relevant
-    collection = described[: len(ours)]
     return Real(
-        features=np.concatenate([features[:CROPS] for features in collection]),
-        queries=np.stack([features[CROPS] for features in collection]),
-        foreign=np.concatenate(described[len(ours) :]),
+        features=np.concatenate([features[:CROPS] for features in described]),
+        queries=np.stack([features[CROPS] for features in described]),
         qrels=qrels,
     )
+
+
+def foreign(folder: Path = DEFAULT_FOLDER) -> Features:
+    """Float32 (F, D): crops of photographs that show no scene of the collection."""
+    ours, others = photographs(folder)
+    return np.concatenate([_described(path, number, folder / "crops") for number, path in enumerate(others, len(ours))])
 
 
 def _described(path: Path, number: int, folder: Path) -> Features:
@@ -201,7 +201,7 @@ def main(folder: Path = DEFAULT_FOLDER) -> None:
     }
     print(
         f"{len(described.features):,} crops of {len(described.queries)} photographs, "
-        f"{len(described.foreign):,} foreign ones; "
+        f"{len(foreign(folder)):,} foreign ones; "
         f"mAP of exact cosine, {len(described.qrels)} queries: {mean_average_precision(run, described.qrels):.4f}"
     )
 

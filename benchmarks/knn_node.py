@@ -1,5 +1,8 @@
 """An OpenSearch with the k-NN plugin as a child process, to measure against: deepterms itself needs no plugin.
 
+Set JAVA_HOME to a JDK of 21 or newer: the Java that `deepterms node` brings lacks the module by which Lucene uses the
+processor's vector instructions, and graphs would be searched several times slower than on a usual installation.
+
 3.6.0, the last release whose plugin is on Maven Central; `python benchmarks/knn_node.py --lock` resolves the lock file
 beside this anew. Stop the node by `Node.stop`, or `DEEPTERMS_DATA=FOLDER deepterms node stop`.
 
@@ -8,6 +11,7 @@ python benchmarks/knn_node.py --folder /tmp/knn           # starts it and prints
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zipfile
@@ -54,10 +58,16 @@ def assembled() -> Path:
     return home
 
 
+def whole_java() -> Path | None:
+    """The program of the JDK in $JAVA_HOME. Without one the node runs, but compares vectors without SIMD: unfair."""
+    home = os.environ.get("JAVA_HOME")
+    return Path(home) / "bin" / "java" if home else None
+
+
 def knn_node(folder: Path) -> Node:
     """That OpenSearch with its data in a folder; not started."""
     make_folder(folder)
-    return Node(folder, cluster_name="deepterms-benchmark", home=assembled(), version=VERSION)
+    return Node(folder, cluster_name="deepterms-benchmark", home=assembled(), version=VERSION, java=whole_java())
 
 
 def main(folder: Path = Path("/tmp/deepterms-knn"), heap: str = "4g", port: int = 0, lock: bool = False) -> None:
