@@ -153,6 +153,16 @@ def test_the_pivots_are_read_once(
     assert not any("deepterms-pivots" in path for path in asked)
 
 
+def test_pairs_of_pivots_too(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+    using = dt.PivotPairs(encoder().pivots, top_k=4, query_top_k=8)
+    expected = hits(filled(client, unique_name, using=using))
+    elsewhere()
+    index = dt.SurrogateIndex.open(client, unique_name)
+    assert index.encoder is not using
+    assert index.encoder == using
+    assert hits(index) == expected
+
+
 def test_the_companion_is_as_it_says(client: Any, unique_name: str) -> None:
     index = filled(client, unique_name)
     (held,) = companions(client, unique_name)
