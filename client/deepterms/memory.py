@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepterms.breadth import USUAL, breadth_of, query_terms, widens
 from deepterms.documents import Batch, check_batch, usable_documents
 from deepterms.encoders.encoder import Encoder, as_features
 from deepterms.errors import InvalidInput
@@ -19,7 +20,7 @@ from deepterms.queries import largest_components
 from deepterms.reconciliation import Reconciliation, reconcile_with
 from deepterms.rerank import FeatureSource
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
-from deepterms.scan import Candidate, accepted, best, by_cosine, in_order
+from deepterms.scan import accepted, best, by_cosine, every, in_order
 from deepterms.searches import SearchKeywords, SearchOptions, above, chosen_fields
 from deepterms.statistics import counts_of, stats_of_counts
 from deepterms.terms import TermFrequencies
@@ -92,7 +93,7 @@ class MemoryIndex:
         """The documents nearest to a descriptor. As `SurrogateIndex.search`; for filters see `compile_filter`."""
         options = SearchOptions(k, filter, rerank, rerank_from, effort, min_score, fields)
         query = self._one(feature)
-        return self._search(self.encoder.encode_queries(query), query, options)
+        return self._search(query, options)
 
     def search_many(self, features: ArrayLike, **options: Unpack[SearchKeywords]) -> list[Hits]:
         """`search` for each of (N, D). As `SurrogateIndex.search_many`."""
@@ -102,7 +103,7 @@ class MemoryIndex:
         for row in range(len(array)):
             query = array[row : row + 1]
             try:
-                found.append(self._search(self.encoder.encode_queries(query), query, asked))
+                found.append(self._search(query, asked))
             except InvalidInput as error:
                 found.append(Hits((), partial=True, error=str(error)))
         return found
@@ -128,12 +129,10 @@ class MemoryIndex:
         more = replace(asked, k=asked.k + 1)  # the document itself is among the hits
         segment, row = self._known(id)
         if asked.rerank_from is not None:
-            query: NDArray[np.float32] | None = self._one(asked.rerank_from.features_of([id]))
+            hits = self._search(self._one(asked.rerank_from.features_of([id])), more)
         else:
             vector = segment.vector_of(row)
-            query = None if vector is None else vector[np.newaxis]
-        terms = segment.terms_of(row) if query is None else self.encoder.encode_queries(query)
-        hits = self._search(terms, query, more)
+            hits = self._search(segment.terms_of(row) if vector is None else vector[np.newaxis], more)
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
 
     def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
@@ -270,16 +269,35 @@ class MemoryIndex:
             raise InvalidInput(f"no document {id!r} in this index")
         return self._at(place)
 
-    def _search(self, terms: TermFrequencies, query: NDArray[np.float32] | None, options: SearchOptions) -> Hits:
+    def _search(self, asked: NDArray[np.float32] | TermFrequencies, options: SearchOptions) -> Hits:
+        """Search by a feature (1, D), or by terms alone, which leaves re-ranking out."""
+        query = None if isinstance(asked, TermFrequencies) else asked
         window = options.window(stores_vectors=self.stores_vectors) if query is not None else 0
         accepts = None if options.filter is None else compile_filter(options.filter)
-        ((components, weights),) = largest_components(terms, options.effort).rows()
-        candidates: list[Candidate] = []
-        for segment in self._all_segments():
-            scores = segment.scores(components, weights)
-            scores[~(segment.live if accepts is None else accepted(segment, accepts))] = 0
-            candidates += best(segment, scores, window or options.k)
-        candidates = in_order(candidates)[: window or options.k]
+        segments = [
+            (segment, segment.live if accepts is None else accepted(segment, accepts))
+            for segment in self._all_segments()
+        ]
+        breadth = USUAL
+        if widens(self.encoder, filter=options.filter, window=window):
+            breadth = breadth_of(
+                self.encoder,
+                kept=sum(int(kept.sum()) for _, kept in segments),
+                documents=self.count(),
+                window=window,
+                exact=self.stores_vectors and options.rerank_from is None,
+            )
+        if breadth.exact:
+            candidates = [candidate for segment, kept in segments for candidate in every(segment, kept)]
+        else:
+            terms = asked if isinstance(asked, TermFrequencies) else query_terms(self.encoder, asked, breadth)
+            ((components, weights),) = largest_components(terms, options.effort).rows()
+            candidates = []
+            for segment, kept in segments:
+                scores = segment.scores(components, weights)
+                scores[~kept] = 0
+                candidates += best(segment, scores, window or options.k)
+            candidates = in_order(candidates)[: window or options.k]
         if window and query is not None:
             candidates = by_cosine(candidates, normalise_rows(query)[0], options.rerank_from)
         hits = (

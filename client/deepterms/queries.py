@@ -12,7 +12,7 @@ from scipy import sparse
 from deepterms.layouts import Layout
 from deepterms.terms import TermFrequencies
 
-__all__ = ["clause_count", "largest_components", "search_body"]
+__all__ = ["clause_count", "exact_body", "largest_components", "search_body"]
 
 
 def search_body(
@@ -55,6 +55,22 @@ def search_body(
     if rescore is not None:
         body["rescore"] = rescore
     return body
+
+
+def exact_body(scored: Mapping[str, Any], *, k: int, source: Sequence[str] | bool = ("metadata",)) -> dict[str, Any]:
+    """The body of a search that scores every document of a filter by its vector.
+
+    Args:
+        scored: from `deepterms.rerank.compared`.
+        k: how many hits to return.
+        source: which stored fields come back.
+    """
+    return {
+        "size": k,
+        "query": scored,
+        "_source": list(source) if not isinstance(source, bool) else source,
+        "track_total_hits": False,
+    }
 
 
 def largest_components(terms: TermFrequencies, effort: float) -> TermFrequencies:

@@ -53,7 +53,10 @@ class IndexReader(IndexHandle):
         Args:
             feature: float32 (D,).
             k: how many hits, at most 10,000; for more see `search_all`.
-            filter: any query of the engine's language, such as ``{"term": {"metadata.year": 2018}}``.
+            filter: any query of the engine's language, such as ``{"term": {"metadata.year": 2018}}``. Where an
+                encoder's queries name few codewords (`PivotPermutation`) and hits are re-ranked, a narrow filter makes
+                the query name more, and up to 2,000 documents that it keeps (10,000 where codewords would find too few)
+                are all compared exactly: it costs time, not recall, and one more request that counts.
             rerank: how many candidates of each shard are re-ranked by exact cosine inside the cluster. 0: none, the
                 score is the paper's dot product of term frequencies. Default: 200 if there are vectors, else 0.
             rerank_from: re-rank on this side instead, by the descriptors that a `FeatureStore` (or anything with its

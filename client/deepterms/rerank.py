@@ -16,6 +16,7 @@ __all__ = [
     "DEFAULT_RERANK",
     "NO_VECTOR",
     "FeatureSource",
+    "compared",
     "cosines",
     "rerank_window",
     "rescore",
@@ -116,20 +117,31 @@ def rescore(query: NDArray[np.float32], *, window: int, vectors: VectorType = "f
     Returns:
         A body under which a hit scores its cosine with the query plus `COSINE_OFFSET`.
     """
+    return {
+        "window_size": window,
+        "query": {
+            "query_weight": 0,
+            "rescore_query_weight": 1,
+            "rescore_query": compared(query, {"match_all": {}}, vectors=vectors),
+        },
+    }
+
+
+def compared(query: NDArray[np.float32], matching: Mapping[str, Any], *, vectors: VectorType) -> dict[str, Any]:
+    """A query under which each document that matches another scores its cosine plus `COSINE_OFFSET`.
+
+    Args:
+        query: float32 (D,), L2-normalised.
+        matching: any query of the engine.
+        vectors: the type that the index stores.
+    """
     text, scale = _as_text(query)
     script = {
         "lang": "painless",
         "source": SOURCES[vectors],
         "params": {"query": text, "scale": scale, "bytes": stored_bytes(vectors, len(query))},
     }
-    return {
-        "window_size": window,
-        "query": {
-            "query_weight": 0,
-            "rescore_query_weight": 1,
-            "rescore_query": {"script_score": {"query": {"match_all": {}}, "script": script}},
-        },
-    }
+    return {"script_score": {"query": matching, "script": script}}
 
 
 def _as_text(query: NDArray[np.float32]) -> tuple[str, float]:

@@ -9,7 +9,7 @@ from deepterms.filters import Predicate
 from deepterms.postings import Segment
 from deepterms.rerank import NO_VECTOR, FeatureSource, cosines
 
-__all__ = ["Candidate", "accepted", "best", "by_cosine", "in_order"]
+__all__ = ["Candidate", "accepted", "best", "by_cosine", "every", "in_order"]
 
 Candidate = tuple[float, str, Segment, int]  # (minus the score, id, segment, row): sorts best first, equal scores by id
 
@@ -33,6 +33,11 @@ def best(segment: Segment, scores: NDArray[np.int64], count: int) -> list[Candid
         least = np.partition(scores[rows], len(rows) - count)[len(rows) - count]
         rows = rows[scores[rows] >= least]
     return [(-float(scores[row]), segment.ids[row], segment, row) for row in rows.tolist()]
+
+
+def every(segment: Segment, kept: NDArray[np.bool_]) -> list[Candidate]:
+    """All documents that are kept, bool (n,), without a score yet."""
+    return [(0.0, segment.ids[row], segment, row) for row in np.flatnonzero(kept).tolist()]
 
 
 def by_cosine(candidates: list[Candidate], query: NDArray[np.float32], source: FeatureSource | None) -> list[Candidate]:

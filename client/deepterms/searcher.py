@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.answers import incomplete, refusal
+from deepterms.breadth import USUAL, Breadth, breadth_of, query_terms, widens
 from deepterms.encoders.encoder import Encoder, unusable_rows
 from deepterms.engines import POINT_IN_TIME_KEPT, Cluster
 from deepterms.errors import ClusterError, InvalidInput
@@ -29,6 +30,8 @@ SEARCHES_PER_REQUEST = 32  # of 2,048-d with K = 100: 0.6 MB
 IDS_PER_REQUEST = 1_000
 
 logger = logging.getLogger("deepterms")
+
+_ALL: Mapping[str, Any] = {"match_all": {}}
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Searcher:
                 feature store lacks.
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
         """
-        search = self._search(feature, options, terms)
+        breadth = self._breadth(options) if feature is not None and terms is None else USUAL
+        search = self._search(feature, options, terms, breadth)
         self.cluster.check_clauses(search.clauses)
         with span("deepterms.search", index=self.name, k=options.k, rerank=options.rerank) as spanned:
             answer = self.cluster.request("POST", f"/{_quoted(self.name)}/_search", body=search.body)
@@ -92,13 +96,14 @@ class Searcher:
     def search_many(self, features: NDArray[np.float32], options: SearchOptions) -> Found:
         """Send a search for each row of (N, D), a bounded number in one request; a failed one loses no other."""
         reasons = unusable_rows(features)
+        breadth = self._breadth(options)
         found = Found([_failed(reasons.get(row, "")) for row in range(len(features))], set(), doubtful=False)
         usable = [row for row in range(len(features)) if row not in reasons]
         attributes = {"queries": len(features), "k": options.k, "rerank": options.rerank}
         with span("deepterms.search_many", index=self.name, **attributes) as spanned:
             for start in range(0, len(usable), SEARCHES_PER_REQUEST):
                 rows = usable[start : start + SEARCHES_PER_REQUEST]
-                chunk = self._chunk(features[rows], options)
+                chunk = self._chunk(features[rows], options, breadth)
                 for row, hits in zip(rows, chunk.hits, strict=True):
                     found.hits[row] = hits
                 found = Found(found.hits, found.indices | chunk.indices, found.doubtful or chunk.doubtful)
@@ -120,7 +125,7 @@ class Searcher:
             ClusterError: a page is not whole, or a document has no id of its own to order equal scores by.
             ClusterUnreachable, RequestRefused, UnsupportedEngine: the cluster did not answer, or refused.
         """
-        search = self._search(feature, replace(options, k=size, rerank=0, rerank_from=None), None)
+        search = self._search(feature, replace(options, k=size, rerank=0, rerank_from=None), None, USUAL)
         self.cluster.check_clauses(search.clauses)
         body: dict[str, Any] = {**search.body, "sort": [{"_score": "desc"}, {"id": "asc"}]}
         with self.cluster.point_in_time(self.name) as point:
@@ -147,23 +152,48 @@ class Searcher:
                 if found:
                     body["search_after"] = found[-1]["sort"]
 
+    def _breadth(self, options: SearchOptions) -> Breadth:
+        """How widely to look behind the filter; one request if that depends on how many documents it keeps."""
+        window = options.window(stores_vectors=self.vectors is not None)
+        if not widens(self.encoder, filter=options.filter, window=window):
+            return USUAL
+        # Counts beyond the first 10,000 are wanted too. Both come from the index's own statistics for common filters.
+        bodies = [{"size": 0, "query": query, "track_total_hits": True} for query in (options.filter, _ALL)]
+        counts = []
+        for answer in self.cluster.search_many(bodies, index=self.name):
+            refused = refusal(answer)
+            if refused is not None:
+                raise refused
+            if incomplete(answer):
+                return USUAL  # the search itself will say so
+            counts.append(int(answer["hits"]["total"]["value"]))
+        exact = self.vectors is not None and options.rerank_from is None
+        return breadth_of(self.encoder, kept=counts[0], documents=counts[1], window=window, exact=exact)
+
     def _search(
-        self, feature: NDArray[np.float32] | None, options: SearchOptions, terms: TermFrequencies | None
+        self,
+        feature: NDArray[np.float32] | None,
+        options: SearchOptions,
+        terms: TermFrequencies | None,
+        breadth: Breadth,
     ) -> Search:
+        query = normalise_rows(feature)[0] if feature is not None else None
+        if breadth.exact and query is not None and self.vectors is not None:
+            return Search.exact(query, vectors=self.vectors, options=options)
         if terms is None:
             if feature is None:
                 raise InvalidInput("a search needs a feature or terms; got neither")
-            terms = self.encoder.encode_queries(feature)
+            terms = query_terms(self.encoder, feature, breadth)
         return Search.build(
             terms,
-            normalise_rows(feature)[0] if feature is not None else None,
+            query,
             layout=self.layout,
             vectors=self.vectors,
             options=options,
         )
 
-    def _chunk(self, features: NDArray[np.float32], options: SearchOptions) -> Found:
-        searches = [self._search(features[row : row + 1], options, None) for row in range(len(features))]
+    def _chunk(self, features: NDArray[np.float32], options: SearchOptions, breadth: Breadth) -> Found:
+        searches = [self._search(features[row : row + 1], options, None, breadth) for row in range(len(features))]
         found = [Hits(())] * len(searches)
         sent: list[int] = []
         for place, search in enumerate(searches):

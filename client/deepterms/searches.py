@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from deepterms.answers import incomplete
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.layouts import Layout
-from deepterms.queries import clause_count, largest_components, search_body
-from deepterms.rerank import COSINE_OFFSET, FeatureSource, cosines, rerank_window, rescore
+from deepterms.queries import clause_count, exact_body, largest_components, search_body
+from deepterms.rerank import COSINE_OFFSET, FeatureSource, compared, cosines, rerank_window, rescore
 from deepterms.results import Hit, Hits
 from deepterms.terms import TermFrequencies
 from deepterms.vectors import VectorType
@@ -162,6 +162,19 @@ class Search:
             # A stored field a hit would cost more than the search: the id is a doc value as well.
             body |= {"stored_fields": "_none_", "docvalue_fields": ["id"]}
         return cls(body, options, query, rescored=rescored, candidates=local)
+
+    @classmethod
+    def exact(cls, query: NDArray[np.float32], *, vectors: VectorType, options: SearchOptions) -> Search:
+        """Compare every document that the filter keeps with the query.
+
+        Args:
+            query: float32 (D,), L2-normalised.
+            vectors: the type that the index stores.
+            options: as asked, with a filter.
+        """
+        matching = {"bool": {"filter": [options.filter]}}  # not scored
+        body = exact_body(compared(query, matching, vectors=vectors), k=options.k, source=source_fields(options.fields))
+        return cls(body, options, query, rescored=True)
 
     @property
     def clauses(self) -> int:

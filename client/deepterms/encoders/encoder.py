@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Encoder", "as_features", "refuse_unusable", "unusable_rows"]
+__all__ = ["Encoder", "WideningEncoder", "as_features", "refuse_unusable", "unusable_rows"]
 
 
 @runtime_checkable
@@ -42,6 +42,25 @@ class Encoder(Protocol):
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""
+        ...
+
+
+@runtime_checkable
+class WideningEncoder(Encoder, Protocol):
+    """An encoder whose queries can name more codewords than usual."""
+
+    @property
+    def top_k(self) -> int:
+        """How many codewords a document has."""
+        ...
+
+    @property
+    def query_top_k(self) -> int:
+        """How many codewords a query names."""
+        ...
+
+    def encode_wider_queries(self, features: ArrayLike, *, query_top_k: int) -> TermFrequencies:
+        """Term frequencies (N, V) of queries that name another number of codewords, up to V."""
         ...
 
 

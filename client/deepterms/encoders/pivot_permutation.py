@@ -128,9 +128,23 @@ class PivotPermutation:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
             MissingExtra: the pivots are found by a graph, and faiss is not installed.
         """
-        numbers, nearness = self._nearest.nearest(self._usable(features), self.query_top_k)
+        return self.encode_wider_queries(features, query_top_k=self.query_top_k)
+
+    def encode_wider_queries(self, features: ArrayLike, *, query_top_k: int) -> TermFrequencies:
+        """`encode_queries` with another number of pivots, as a search behind a narrow filter needs.
+
+        Args:
+            features: float32 (N, D).
+            query_top_k: how many pivots these queries name, 1 to P.
+
+        Raises:
+            InvalidInput: as `encode_queries`, or a number out of range.
+        """
+        if not 1 <= query_top_k <= len(self.pivots):
+            raise InvalidInput(f"query_top_k is {query_top_k}; expected 1 to {len(self.pivots)}, the number of pivots")
+        numbers, nearness = self._nearest.nearest(self._usable(features), query_top_k)
         if self.weights == "ranks":
-            return self._terms(numbers, np.broadcast_to(_ranks(self.query_top_k), numbers.shape))
+            return self._terms(numbers, np.broadcast_to(_ranks(query_top_k), numbers.shape))
         return self._terms(numbers, scaled(closeness(nearness, self.pivots.metric)))
 
     def _usable(self, features: ArrayLike) -> NDArray[np.float32]:

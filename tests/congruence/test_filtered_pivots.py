@@ -1,0 +1,74 @@
+"""Filtered searches of few codewords look as widely on every engine: MemoryIndex = OpenSearch = Elasticsearch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepterms as dt
+from deepterms import breadth
+from deepterms.encoders.pivot_permutation import PivotPermutation
+from deepterms.encoders.pivots import Pivots
+from deepterms.errors import RequestRefused
+
+DIMENSIONS = 32
+DOCUMENTS = 2_000
+RERANK = 250
+ROWS = np.random.default_rng(8).standard_normal((DOCUMENTS, DIMENSIONS)).astype(np.float32)
+QUERIES = np.random.default_rng(9).standard_normal((6, DIMENSIONS)).astype(np.float32)
+DRAWS = np.random.default_rng(10).permutation(DOCUMENTS) / DOCUMENTS
+ENCODER = PivotPermutation(Pivots(ROWS[:800]), top_k=3, query_top_k=8)
+
+
+def kept(share: float) -> dict[str, Any]:
+    return {"range": {"metadata.draw": {"lt": share}}}
+
+
+def candidates(share: float) -> int:
+    """The most that a widened query finds."""
+    chosen = share > DRAWS
+    breadth_ = breadth.breadth_of(ENCODER, kept=int(chosen.sum()), documents=DOCUMENTS, window=RERANK)
+    asked = breadth.query_terms(ENCODER, QUERIES, breadth_).matrix
+    scores = (ENCODER.encode(ROWS).matrix @ asked.T).toarray()
+    return int((scores[chosen] > 0).sum(axis=0).max())
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_filtered_searches_agree_with_the_reference(
+    cluster: Any, unique_name: str, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breadth, "COMPARED_AT_MOST", 100)
+    dt.deploy(cluster)
+    index = dt.SurrogateIndex.create(
+        cluster, unique_name, encoder=ENCODER, layout="codewords", shards=shards, replicas=0
+    )
+    reference = dt.MemoryIndex(ENCODER)
+    ids = [f"d{row:04}" for row in range(DOCUMENTS)]
+    for target in (index, reference):
+        report = target.add(ids, ROWS, metadata=[{"draw": float(draw)} for draw in DRAWS])
+        assert report == dt.IndexReport(DOCUMENTS)
+        target.refresh()
+    # All documents that are kept, a widened query, the usual one, and a filter that keeps nothing or all.
+    for share in (0.0, 0.04, 0.2, 0.6, 2.0):
+        options: dict[str, Any] = {"filter": kept(share), "rerank": RERANK, "k": 20}
+        assert share == 0.04 or candidates(share) <= RERANK  # so that no tie is cut at the window's edge
+        many = [target.search_many(QUERIES, **options) for target in (index, reference)]
+        for query, found, expected in zip(QUERIES, *many, strict=True):
+            assert found.error == expected.error == ""
+            assert [hit.id for hit in found] == [hit.id for hit in expected]
+            assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-6)
+            one = index.search(query, **options)
+            assert [hit.id for hit in one] == [hit.id for hit in found]
+            assert len(found) == (0 if share == 0.0 else 20)
+            assert all(hit.metadata["draw"] < share for hit in found)
+    # 80 documents are kept, and all were compared.
+    chosen = np.flatnonzero(DRAWS < 0.04)
+    cosines = ROWS[chosen] @ QUERIES[0] / np.linalg.norm(ROWS[chosen], axis=1)
+    exact = [ids[chosen[place]] for place in np.argsort(-cosines)[:20]]
+    assert [hit.id for hit in index.search(QUERIES[0], k=20, filter=kept(0.04))] == exact
+    by_id = [target.search_by_id("d0007", k=5, filter=kept(0.2), rerank=RERANK) for target in (index, reference)]
+    assert [hit.id for hit in by_id[0]] == [hit.id for hit in by_id[1]]
+    with pytest.raises(RequestRefused, match="no such query"):
+        index.search(QUERIES[0], filter={"no such query": {}})

@@ -1,0 +1,97 @@
+"""How widely a filtered search looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepterms as dt
+from deepterms import breadth
+from deepterms.breadth import USUAL, Breadth, breadth_of, query_terms, widens
+from deepterms.encoders.encoder import WideningEncoder
+from deepterms.encoders.pivot_permutation import PivotPermutation
+from deepterms.encoders.pivots import Pivots
+from deepterms.errors import InvalidInput
+
+DIMENSIONS = 16
+ROWS = np.random.default_rng(5).standard_normal((3_000, DIMENSIONS)).astype(np.float32)
+ENCODER = PivotPermutation(Pivots(ROWS[:1_000]), top_k=4, query_top_k=8)
+FILTER = {"term": {"metadata.kept": True}}
+
+
+def test_only_a_filtered_re_ranked_search_of_few_codewords_widens() -> None:
+    components = dt.DeepPermutation(DIMENSIONS, top_k=8)
+    assert isinstance(ENCODER, WideningEncoder)
+    assert not isinstance(components, WideningEncoder)
+    assert widens(ENCODER, filter=FILTER, window=200)
+    assert not widens(ENCODER, filter=None, window=200)
+    assert not widens(ENCODER, filter=FILTER, window=0)
+    assert not widens(components, filter=FILTER, window=200)
+    assert breadth_of(components, kept=10, documents=100_000, window=200) == USUAL
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (0, USUAL),
+        (1, Breadth(exact=True)),
+        (2_000, Breadth(exact=True)),
+        (2_001, Breadth(codewords=768)),  # 8 · 1,000,000 / 2,001 are too many
+        (500_000, Breadth(codewords=16)),
+        (999_999, Breadth(codewords=9)),
+        (1_000_000, USUAL),
+    ],
+)
+def test_codewords_grow_as_the_filter_narrows(kept: int, expected: Breadth) -> None:
+    assert breadth_of(ENCODER, kept=kept, documents=1_000_000, window=200) == expected
+
+
+def test_documents_are_compared_where_codewords_would_find_too_few() -> None:
+    many = PivotPermutation(Pivots(np.tile(ROWS, (10, 1))), top_k=1, query_top_k=8)
+    # 768 of 30,000 codewords find 2.6 % of 5,000.
+    assert breadth_of(many, kept=5_000, documents=1_000_000, window=200) == Breadth(exact=True)
+    assert breadth_of(many, kept=5_000, documents=1_000_000, window=100) == Breadth(codewords=768)
+    assert breadth_of(many, kept=5_000, documents=1_000_000, window=200, exact=False) == Breadth(codewords=768)
+    assert breadth_of(many, kept=10_001, documents=1_000_000, window=500) == Breadth(codewords=768)
+    assert breadth_of(many, kept=3_000, documents=1_000_000, window=3_000, exact=False) == Breadth(codewords=768)
+
+
+def test_a_wider_query_begins_with_the_usual_one() -> None:
+    usual = query_terms(ENCODER, ROWS[:5], USUAL)
+    wider = query_terms(ENCODER, ROWS[:5], Breadth(codewords=40))
+    for narrow, wide in zip(usual.to_terms(), wider.to_terms(), strict=True):
+        assert (len(narrow), len(wide)) == (8, 40)
+        assert narrow.items() <= wide.items()
+        assert min(narrow.values()) >= max(wide[name] for name in wide.keys() - narrow.keys())
+    for count in (0, 1_001):
+        with pytest.raises(InvalidInput, match="expected 1 to 1000"):
+            ENCODER.encode_wider_queries(ROWS[:1], query_top_k=count)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
+@pytest.mark.parametrize("compared", [0, 2_000])
+def test_recall_holds_behind_a_filter(share: float, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breadth, "COMPARED_AT_MOST", compared)
+    monkeypatch.setattr(breadth, "COMPARED_IF_FEW_FOUND", compared)
+    index = dt.MemoryIndex(ENCODER)
+    kept = np.random.default_rng(6).random(len(ROWS)) < share
+    index.add([str(row) for row in range(len(ROWS))], ROWS, [{"kept": bool(keep)} for keep in kept])
+    queries = ROWS[:20] + np.random.default_rng(7).normal(scale=0.5, size=(20, DIMENSIONS)).astype(np.float32)
+    normalised = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+
+    def recall(options: dict[str, Any], among: np.ndarray[Any, Any]) -> float:
+        found = 0
+        for query in queries:
+            (rows,) = np.nonzero(among)
+            best = rows[np.argsort(-(normalised[rows] @ query))[:10]]
+            found += len({str(row) for row in best} & set(index.search(query, rerank=100, **options).ids))
+        return found / (10 * len(queries))
+
+    everywhere = recall({}, np.ones(len(ROWS), dtype=bool))
+    assert 0.5 < everywhere < 1
+    assert recall({"filter": FILTER}, kept) >= (1.0 if kept.sum() <= compared else everywhere - 0.03)
+    # Without re-ranking the score is the plain dot product, and nothing is widened.
+    plain = index.search(queries[0], rerank=0, filter=FILTER, k=3_000)
+    assert plain.ids == [hit.id for hit in index.search(queries[0], rerank=0, k=3_000) if kept[int(hit.id)]]
