@@ -7,11 +7,16 @@ from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.clusters import ClusterUnavailable
 from tests.clusters.containers import ENGINES, Client, delete_indices, running_clusters
 
 pytest_plugins = ["pytester"]
+
+# No test fails for the time it takes: on a busy machine one slow example would be reported as a flaky one.
+settings.register_profile("deepterms", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("deepterms")
 
 _NO_CLUSTER = "no cluster: "
 _NO_BROWSER = "no browser: "
