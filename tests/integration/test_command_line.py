@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import deepterms as dt
-from deepterms.assets import assets_of
+from deepterms.assets import load_asset
 from deepterms.engines import Cluster
 from deepterms.features import FeatureStore
 from tests.features.odd_files import photograph, write_odd_but_good, write_odd_files
@@ -188,7 +188,7 @@ def test_deploy_and_check(cluster: Any, url: str, tmp_path: Path) -> None:
     assert deepterms("check", url=url, cwd=tmp_path).returncode == 0
 
     changed = Cluster(cluster).engine.default_layout
-    (template,) = [asset for asset in assets_of([changed]) if asset.kind == "index_templates"]
+    template = load_asset("index_templates", changed.resource)
     Cluster(cluster).request("PUT", template.endpoint, body={**template.body, "priority": 7, "version": 2})
     try:
         done = deepterms("check", url=url, cwd=tmp_path)
