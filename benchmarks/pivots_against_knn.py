@@ -73,7 +73,7 @@ class Benchmark:
         self.base: Real = real(folder)
         if kind is Kind.real:
             self.features: Features = self.base.features
-            self.queries: Features = self.base.queries
+            self.queries: Features = self.base.queries[:queries]
         else:
             self.features = mixed(self.base.features, documents, folder)
             self.queries = np.concatenate(list(mixtures(self.base.features, count=queries, seed=1)))
@@ -254,7 +254,8 @@ def quality(benchmark: Benchmark, chosen: Sequence[str]) -> None:
     """MAP of the first hundred hits, where it is known what is relevant, beside that of exact cosine."""
     if benchmark.kind is not Kind.real:
         return
-    qrels = benchmark.base.qrels
+    asked = len(benchmark.queries)
+    qrels = {query: relevant for query, relevant in benchmark.base.qrels.items() if int(query) < asked}
     best = exact(benchmark.features, benchmark.queries, k=DEEP, draws=benchmark.draws, below=[None])[None]
     ranked = {query: {str(row): float(DEEP - place) for place, row in enumerate(best[int(query)])} for query in qrels}
     benchmark.note("quality", "exact cosine", {"all": {"map": mean_average_precision(ranked, qrels)}})
