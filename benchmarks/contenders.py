@@ -243,13 +243,13 @@ class Surrogate:
         self.index = None
 
 
-def pivot_settings(query_top_k: int) -> dict[str, Options]:
+def pivot_settings(query_top_k: int, depths: Sequence[int] = (200, 500, 1_000, 2_000)) -> dict[str, Options]:
     """Query words and candidates to re-rank."""
     return {
         f"{words} words, {depth}": {"effort": words / query_top_k, "rerank": depth}
         for words in (16, 32, 64)
         if words <= query_top_k
-        for depth in (200, 500, 1_000, 2_000)
+        for depth in depths
     }
 
 

@@ -107,11 +107,16 @@ class Benchmark:
         with np.load(cached) as stored:
             return {limit: stored[f"arr_{place}"] for place, limit in enumerate(limits)}
 
-    def sampled(self, method: str) -> Pivots:
+    @cached_property
+    def others(self) -> Features:
+        """Descriptors of photographs that show no scene of the collection."""
+        return foreign(self.folder)
+
+    def sampled(self, method: str, count: int = 0) -> Pivots:
         """Pivots of the collection, or ``foreign`` ones: of photographs that show none of its scenes."""
         if method != "foreign":
-            return dt.sample_pivots(self.features, self.pivots, method=cast(SamplingMethod, method))
-        features = foreign(self.folder)
+            return dt.sample_pivots(self.features, count or self.pivots, method=cast(SamplingMethod, method))
+        features = self.others
         if self.kind is Kind.mixed:
             features = np.concatenate(list(mixtures(features, count=2 * self.pivots, seed=2)))
         return dt.sample_pivots(features, self.pivots)
@@ -129,6 +134,13 @@ class Benchmark:
             settings = pivot_settings(QUERY_WORDS)
             name = f"bench-{tag}-pivots-{vectors}-{method}"
             return Surrogate(self.client, name, encoder, vectors, settings, layout="codewords")
+
+        def fewer_pivots() -> Contender:
+            encoder = dt.PivotPermutation(
+                self.sampled("mixtures", self.pivots // 4), top_k=2 * DOCUMENT_WORDS, query_top_k=QUERY_WORDS
+            )
+            settings = pivot_settings(QUERY_WORDS, (500, 1_000, 2_000, 4_000))
+            return Surrogate(self.client, f"bench-{tag}-pivots-fewer", encoder, "int8", settings, layout="codewords")
 
         def pivot_pairs() -> Contender:
             encoder = dt.PivotPairs(self.sampled("mixtures"))
@@ -150,6 +162,7 @@ class Benchmark:
             "knn 7-bit": lambda: knn(7),
             "pivots int8": lambda: pivots("int8"),
             "pivots float32": lambda: pivots("float32"),
+            "pivots int8, a quarter of them, 8 words": fewer_pivots,
             "pivots int8, foreign": lambda: pivots("int8", "foreign"),
             "pivots int8, k-means": lambda: pivots("int8", "kmeans"),
             "pivot pairs": pivot_pairs,
@@ -204,6 +217,8 @@ def fill(benchmark: Benchmark, chosen: Sequence[str]) -> None:
     for name, make in benchmark.contenders().items():
         if name not in chosen:
             continue
+        if name.endswith("foreign"):
+            assert len(benchmark.others)  # they are read before the clock starts
         load = os.getloadavg()[0]
         spent = CoreSeconds(benchmark.pid)
         started = time.perf_counter()  # sampling pivots counts

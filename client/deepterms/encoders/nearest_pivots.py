@@ -112,7 +112,8 @@ def _compare_all(grid: PivotGrid, features: GridFeatures, count: int) -> tuple[N
     """A float32 product with a bound on its error rules most pivots out; the others are compared exactly."""
     scale = 1 / (features.lengths if grid.cosine else features.lengths + grid.longest)
     scaled = (features.numbers * (features.units * scale)[:, np.newaxis]).astype(np.float32)  # at most of length 1
-    look = scaled @ grid.numbers.T  # (n, P)
+    # A query alone not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2.
+    look = np.einsum("nd,pd->np", scaled, grid.numbers) if len(scaled) == 1 else scaled @ grid.numbers.T  # (n, P)
     look *= grid.scale
     if not grid.cosine:  # p·q − ‖p‖²/2 orders as the distance does
         look -= np.outer(grid.longest * scale, grid.halves).astype(np.float32)
