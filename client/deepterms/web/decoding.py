@@ -82,14 +82,15 @@ class Decoder:
             self._idle.put(child or _Child(self._limits.decoding_bytes))
 
     def close(self) -> None:
-        """End the processes that are idle; one that decodes ends by itself, as its input does."""
-        for _ in range(self._processes):
-            try:
-                child = self._idle.get_nowait()
-            except queue.Empty:
-                return
+        """End the processes that are idle; one that decodes ends by itself, as its input does. `start` begins anew."""
+        idle: list[_Child | None] = []
+        with suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for child in idle:
             if child is not None:
                 child.end()
+            self._idle.put(None)
 
     def _ask(self, content: bytes, **order: Any) -> tuple[dict[str, Any], bytes]:
         child = self._idle.get()
