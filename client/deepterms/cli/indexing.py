@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+import posixpath
 import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -253,7 +254,9 @@ def add_store(
     def batches() -> Iterator[DocumentBatch]:
         for batch in features.batches():
             metadata = [
-                {key: item[key] for key in item.keys() - left_out} | dict((about or {}).get(item_id, {}))
+                {key: item[key] for key in item.keys() - left_out}
+                | _folder(item_id, item)
+                | dict((about or {}).get(item_id, {}))
                 for item_id, item in zip(batch.ids, batch.items, strict=True)
             ]
             yield batch.ids, batch.features, metadata
@@ -274,6 +277,12 @@ def add_store(
             note(f"[yellow]beginning anew:[/yellow] {escape(str(error))}")
             checkpoint.unlink()
             return target.add_batches(batches(), on_progress=add, checkpoint=checkpoint)
+
+
+def _folder(id: str, item: Mapping[str, Any]) -> dict[str, str]:
+    """Where below the photographs' own folder one is, as something to filter by."""
+    parent = posixpath.dirname(id)
+    return {"folder": parent} if parent and not posixpath.isabs(id) and "path" in item else {}
 
 
 def _checkpoint(features: FeatureStore | EmbeddingFolder, name: str) -> Path | None:

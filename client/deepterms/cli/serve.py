@@ -9,6 +9,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -85,6 +86,8 @@ def serve(
     except (MissingExtra, InvalidInput) as error:
         note(f"[yellow]no search by picture:[/yellow] {escape(str(error))}")
         extractor = None
+    if not photos:
+        note("no photographs will be shown; name their folder with --photos")
     if access_log:
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         logging.getLogger("deepterms.web").setLevel(logging.INFO)
@@ -135,9 +138,15 @@ def run_server(
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, lifespan="on", timeout_graceful_shutdown=5
         )
-        if browser:
+        if browser and _has_screen():
             webbrowser.open(f"{address}/{begin}")  # its requests wait until the server takes them
-        uvicorn.Server(config).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # the way to end it
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have a window; one in the terminal would hide what stands there."""
+    return sys.platform in {"darwin", "win32"} or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _token(file: Path | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, Any
 
@@ -20,24 +19,18 @@ from deepterms.web.decoding import Decoder, Pixels
 from deepterms.web.facets import Facet, facets_of
 from deepterms.web.limits import Limits
 from deepterms.web.messages import (
-    AddAnswer,
-    AddRequest,
-    DeleteRequest,
     DocumentAnswer,
     ExplainAnswer,
     ExplainRequest,
     FacetAnswer,
     FacetsAnswer,
-    FailureAnswer,
     IdSearch,
     ImageSearch,
     MatchAnswer,
-    NewDocument,
     SearchAnswer,
     SearchOptions,
     SessionRequest,
     StatusAnswer,
-    StreamLine,
     VectorSearch,
     array_of,
     choices_of,
@@ -47,9 +40,10 @@ from deepterms.web.metrics import Metrics
 from deepterms.web.operations import Operations
 from deepterms.web.photographs import Photographs
 from deepterms.web.pool import Pool
-from deepterms.web.problems import PROBLEM_JSON, Problem, ProblemBody
+from deepterms.web.problems import Problem
+from deepterms.web.routing import json_only, problems
 from deepterms.web.service import Describer, Found, Service, search_answer, thumbnail_address
-from deepterms.web.stream import NDJSON, StreamAnswer, stream_answer
+from deepterms.web.writes import Writes
 
 __all__ = ["Api"]
 
@@ -75,33 +69,6 @@ _PICTURE = {
         },
     }
 }
-_LINES = {
-    "requestBody": {
-        "required": True,
-        "description": "A document a line.",
-        "content": {NDJSON: {"schema": NewDocument.model_json_schema()}},
-    }
-}
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route may be refused with, for the description; some hold for all routes."""
-    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
-    return {
-        status: {"content": content, "description": "see above", "model": ProblemBody}
-        for status in sorted({401, 403, 413, 421, 422, 429, 500, 502, 503, 504, *statuses})
-    }
-
-
-def json_only(request: Request) -> None:
-    """Refuse bodies that do not say that they are JSON: a form of another site's page can send those.
-
-    Raises:
-        Problem: 415.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Problem(415, "send JSON, with Content-Type: application/json")
 
 
 class Api:
@@ -134,14 +101,15 @@ class Api:
         self._decodings = pool("decodings", few)
         self._descriptions = pool("descriptions", 1)  # torch uses all cores by itself
         self._thumbnails = pool("thumbnails", few)
-        self._writes = pool("writes", few, seconds=4 * limits.seconds)
+        writes = pool("writes", few, seconds=4 * limits.seconds)
         self._others = pool("others", few)
         self._pools = (
-            self._searches, self._decodings, self._descriptions, self._thumbnails, self._writes, self._others,
+            self._searches, self._decodings, self._descriptions, self._thumbnails, writes, self._others,
         )  # fmt: skip
         for each in self._pools:
             metrics.watch(f"{each.name}_taken", f"{each.name} under way or waiting.", partial(_taken, each))
         metrics.watch("decoders_replaced", "Processes that died or were ended.", lambda: decoder.replaced)
+        self._writes = Writes(index, pool=writes, access=access, limits=limits, metrics=metrics)
         self._operations = Operations(
             index,
             pool=self._others,
@@ -182,18 +150,7 @@ class Api:
             self.explain
         )
         get("/v1/document", summary="One document", responses=problems(404))(self.document)
-        router.delete("/v1/document", summary="Delete one document", responses=problems())(self.delete_document)
-        post("/v1/documents", summary="Add documents", responses=problems(415), dependencies=json)(self.add)
-        post(
-            "/v1/documents/stream",
-            summary="Add documents, one a line",
-            responses={**problems(415), 200: {"content": {NDJSON: {"schema": StreamLine.model_json_schema()}}}},
-            openapi_extra=_LINES,
-            response_class=Response,
-        )(self.add_stream)
-        post("/v1/documents/delete", summary="Delete documents", responses=problems(415), dependencies=json)(
-            self.delete
-        )
+        self._writes.add_to(router)
         get(
             "/v1/thumbnail",
             summary="A document's photograph, small",
@@ -267,31 +224,6 @@ class Api:
             thumbnail=thumbnail_address(id) if self._photographs.roots else None,
         )
 
-    async def add(self, asked: AddRequest) -> AddAnswer:
-        """A document whose id is there already is replaced as a whole. One that cannot be indexed stops no other."""
-        return await self._add(list(asked.documents), refresh=asked.refresh)
-
-    async def add_stream(self, request: Request) -> Response:
-        """For any number of documents: batches are indexed, and answered, while the rest is still being sent.
-
-        The last line says `done`; without it the stream was cut, and it can be sent again.
-        """
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in {NDJSON, "application/ndjson", "application/jsonl"}:
-            raise Problem(415, f"send one JSON document a line, with Content-Type: {NDJSON}")
-        self._check_writable()
-        return StreamAnswer(stream_answer(request.stream(), self._add, longest=self._limits.line_bytes))
-
-    async def delete(self, asked: DeleteRequest) -> AddAnswer:
-        """One that is not there counts as deleted."""
-        return await self._delete(asked.ids, refresh=asked.refresh)
-
-    async def delete_document(
-        self, id: Annotated[str, Query(min_length=1, max_length=512)], refresh: bool = False
-    ) -> AddAnswer:
-        """One that is not there counts as deleted."""
-        return await self._delete([id], refresh=refresh)
-
     async def thumbnail(self, request: Request, id: Annotated[str, Query(min_length=1, max_length=512)]) -> Response:
         """Only of files below the folders that the server was started with."""
         made = await self._thumbnails.run(lambda: self._photographs.thumbnail(id, self._service.where(id)))
@@ -333,10 +265,6 @@ class Api:
         if options.rerank is not None and options.rerank > self._limits.candidates:
             raise Problem(422, f"rerank is {options.rerank:,}; at most {self._limits.candidates:,} are re-ranked")
 
-    def _check_writable(self) -> None:
-        if self._access.read_only:
-            raise Problem(403, "this server was started with --read-only")
-
     def _array(self, vector: list[float] | str) -> NDArray[np.float32]:
         return array_of(vector, dimensions=self._service.index.encoder.dimensions)
 
@@ -362,43 +290,6 @@ class Api:
             decoding=decoding,
             descriptor=descriptor,
         )
-
-    async def _add(self, documents: list[NewDocument], *, refresh: bool = False) -> AddAnswer:
-        self._check_writable()
-        usable, vectors, failed = [], [], []
-        for document in documents:
-            try:
-                vectors.append(self._array(document.vector))
-                usable.append(document)
-            except Problem as problem:
-                failed.append(FailureAnswer(id=document.id, reason=problem.detail))
-
-        def add() -> AddAnswer:
-            if not usable:
-                return AddAnswer(indexed=0, failed=failed)
-            index = self._service.index
-            report = index.add([one.id for one in usable], np.stack(vectors), [dict(one.metadata) for one in usable])
-            if refresh:
-                index.refresh()
-            refused = [FailureAnswer(id=failure.id, reason=failure.reason) for failure in report.failed]
-            return AddAnswer(indexed=report.indexed, failed=[*failed, *refused])
-
-        answer = await self._writes.run(add)
-        self._metrics.documents(indexed=answer.indexed, failed=len(answer.failed))
-        return answer
-
-    async def _delete(self, ids: Iterable[str], *, refresh: bool) -> AddAnswer:
-        self._check_writable()
-
-        def delete() -> AddAnswer:
-            index = self._service.index
-            report = index.delete(list(ids))
-            if refresh:
-                index.refresh()
-            failed = [FailureAnswer(id=failure.id, reason=failure.reason) for failure in report.failed]
-            return AddAnswer(indexed=report.indexed, failed=failed)
-
-        return await self._writes.run(delete)
 
 
 def _taken(pool: Pool) -> float:

@@ -81,7 +81,7 @@ def _counted_by_engine(index: Any, choices: Mapping[str, list[Any] | Between]) -
             numbers = found["range"]
             facets.append(Facet(field, least=numbers["min"] or 0, most=numbers["max"] or 0))
         else:
-            facets.append(_facet(field, counts, chosen=field in choices))
+            facets.append(_facet(field, counts, documents=found["doc_count"], chosen=field in choices))
     return [facet for facet in facets if facet is not None]
 
 
@@ -113,7 +113,7 @@ def _counted_here(index: Any, choices: Mapping[str, list[Any] | Between]) -> lis
             facets.append(Facet(field, least=min(counts, default=0), most=max(counts, default=0)))
         else:
             ordered = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
-            facets.append(_facet(field, ordered, chosen=field in choices))
+            facets.append(_facet(field, ordered, documents=len(held), chosen=field in choices))
     return [facet for facet in facets if facet is not None]
 
 
@@ -133,8 +133,9 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, set[Any]]]:
                 yield field, values
 
 
-def _facet(field: str, counts: list[tuple[Any, int]], *, chosen: bool) -> Facet | None:
-    """A facet of values; None for a field that tells no documents apart, or all of them."""
-    if not chosen and (len(counts) < 2 or counts[0][1] == 1):
+def _facet(field: str, counts: list[tuple[Any, int]], *, documents: int, chosen: bool) -> Facet | None:
+    """A facet of values; None for a field that tells no documents apart, or each from every other."""
+    same = not counts or counts[0][1] == documents
+    if not chosen and (same or counts[0][1] == 1):
         return None
     return Facet(field, tuple(counts[:VALUES]), more=len(counts) > VALUES)

@@ -1,0 +1,75 @@
+"""The search page in a browser without a window, into the pictures of the documentation.
+
+page_screenshots.py PHOTOS TARGET: the demo's index is there, made of PHOTOS.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+INDEX = "deepterms-demo"
+QUALITY = 88
+
+
+def main(photos: Path, target: Path) -> None:
+    """Search with the first photograph that has other views, and look at the page in several ways."""
+    query = sorted(photos.glob("*.jpg"))[0].name
+    with serving(photos) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        shoot(browser, address, target / "search.jpg", query=query, width=1180, height=780)
+        shoot(browser, address, target / "search-why.jpg", query=query, width=1180, height=780, dark=True, why=True)
+        shoot(browser, address, target / "search-phone.jpg", query=query, width=390, height=780)
+        browser.close()
+
+
+@contextmanager
+def serving(photos: Path) -> Iterator[str]:
+    """The address of the page."""
+    command = [sys.executable, "-m", "deepterms", "serve", INDEX, "--photos", str(photos), "--port", "0", "--read-only"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            yield next(found[1] for line in lines if (found := re.match(r"(http://[\d.:]+)/ ", line)))
+        finally:
+            process.terminate()
+
+
+def shoot(
+    browser: Browser,
+    address: str,
+    file: Path,
+    *,
+    query: str,
+    width: int,
+    height: int,
+    dark: bool = False,
+    why: bool = False,
+) -> None:
+    """Write one picture of the page, or of why its first hit is one."""
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light")
+    page = context.new_page()
+    page.goto(f"{address}/#id={query}")
+    page.wait_for_selector(".score")
+    page.reload()  # once more, warm: the times on the picture are those of a server in use
+    page.wait_for_selector(".score")
+    if why:
+        page.locator(".ask-why").first.click()
+        page.wait_for_selector(".chart")
+    page.wait_for_load_state("networkidle")
+    picture = Image.open(io.BytesIO(page.screenshot(animations="disabled")))
+    picture.convert("RGB").save(file, quality=QUALITY)
+    context.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
