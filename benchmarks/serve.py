@@ -1,0 +1,134 @@
+"""The HTTP API under 32 clients against the cluster itself: throughput, p50 and p99, in turns in one run.
+
+Direct means the bodies that `SurrogateIndex.search` would send, sent by urllib3 over kept connections. The server is a
+process of its own; the clients are threads of this one. Beside them one more client looks at the page all the while.
+Needs a cluster: `deepterms node start`, then
+
+python benchmarks/serve.py --url http://localhost:9200
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import typer
+import urllib3
+
+from corpus import Corpus, merge
+from deepterms.searches import Search, SearchOptions
+from deepterms.vectors import normalise_rows
+from deepterms.web.messages import text_of
+
+INDEX = "serve-benchmark"
+PAGE_PAUSE = 0.05  # seconds between two looks at the page
+
+
+@contextmanager
+def serving(url: str) -> Iterator[str]:
+    """The address of `deepterms serve`."""
+    command = [sys.executable, "-m", "deepterms", "serve", INDEX, "--port", "0"]
+    environment = {**os.environ, "DEEPTERMS_URL": url}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            yield next(found[1] for line in lines if (found := re.match(r"(http://[\d.:]+)/ ", line)))
+        finally:
+            process.terminate()
+
+
+def load(ask: Callable[[int], None], *, clients: int, seconds: float) -> list[float]:
+    """Milliseconds of each request that `clients` threads make one after the other for some seconds."""
+    end = time.perf_counter() + seconds
+
+    def client(number: int) -> list[float]:
+        times: list[float] = []
+        while (started := time.perf_counter()) < end:
+            ask(number + clients * len(times))
+            times.append((time.perf_counter() - started) * 1e3)
+        return times
+
+    with ThreadPoolExecutor(clients) as threads:
+        return [took for times in threads.map(client, range(clients)) for took in times]
+
+
+def main(
+    url: str = "http://localhost:9200",
+    documents: int = 20_000,
+    dimensions: int = 1_280,
+    top_k: int = 100,
+    clients: int = 32,
+    rounds: int = 3,
+    seconds: float = 5,
+) -> None:
+    """Fill an index, then load the server and the cluster in turns."""
+    corpus = Corpus(url, documents=documents, dimensions=dimensions, top_k=top_k, queries=200)
+    index = corpus.create(INDEX)
+    corpus.add_to(index)
+    merge(index)
+    options = SearchOptions(k=10)
+    bodies = [
+        json.dumps(
+            Search.build(
+                corpus.encoder.encode_queries(query), query, layout=index.layout, vectors=index.vectors, options=options
+            ).body
+        ).encode()
+        for query in normalise_rows(corpus.queries)
+    ]
+    asked = [json.dumps({"query": text_of(query), "k": 10}).encode() for query in corpus.queries]
+    http = urllib3.PoolManager(maxsize=clients + 1)
+    headers = {"Content-Type": "application/json"}
+
+    def post(address: str, body: bytes) -> None:
+        answer = http.request("POST", address, body=body, headers=headers)
+        assert answer.status == 200, answer.data[:200]
+        json.loads(answer.data)
+
+    try:
+        with serving(url) as address:
+            page: list[float] = []
+            done = threading.Event()
+
+            def look() -> None:
+                while not done.wait(PAGE_PAUSE):
+                    started = time.perf_counter()
+                    http.request("GET", f"{address}/")
+                    page.append((time.perf_counter() - started) * 1e3)
+
+            ways: dict[str, Callable[[int], None]] = {
+                "direct": lambda number: post(f"{url}/{INDEX}/_search", bodies[number % len(bodies)]),
+                "served": lambda number: post(f"{address}/v1/search/vector", asked[number % len(asked)]),
+            }
+            times: dict[str, list[float]] = {name: [] for name in ways}
+            with ThreadPoolExecutor(1) as looking:
+                for number in range(rounds + 1):
+                    for name in sorted(ways, reverse=bool(number % 2)):
+                        done.clear()
+                        looker = looking.submit(look) if name == "served" and number else None
+                        took = load(ways[name], clients=clients, seconds=seconds)
+                        done.set()
+                        if looker is not None:
+                            looker.result()
+                        times[name] += took if number else []  # the first round warms the engine and the server
+    finally:
+        index.drop()
+    print(f"{corpus}, {clients} clients, 200 re-ranked, {rounds} rounds of {seconds:g} s each, encoding included")
+    for name, took in times.items():
+        p50, p99 = np.quantile(took, [0.5, 0.99])
+        print(f"  {name}  {len(took) / (rounds * seconds):>7,.0f} searches/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms")
+    print(f"  served / direct  {len(times['served']) / len(times['direct']):.2f} searches/s")
+    print(f"  the page meanwhile  p50 {np.quantile(page, 0.5):.1f} ms   p99 {np.quantile(page, 0.99):.1f} ms")
+
+
+if __name__ == "__main__":
+    typer.run(main)
