@@ -8,17 +8,10 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from PIL import Image
-
 import deepterms as dt
-from deepterms.engines import Cluster
-from deepterms.errors import RequestRefused
-from tests.features.odd_files import photograph
 
 TOP = Path(__file__).parents[2]
 README = (TOP / "README.md").read_text()
@@ -29,31 +22,6 @@ def block(language: str, *, holding: str) -> str:
     """The one block of a language that holds a text."""
     (found,) = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in text]
     return str(found)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "photos").mkdir()
-    for number in range(8):
-        Image.fromarray(photograph(number)).save(tmp_path / "photos" / f"10000{number}.jpg")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def url(opensearch: Any) -> Iterator[str]:
-    """The address of an OpenSearch in which the README's names are free, before and afterwards."""
-
-    def free() -> None:
-        for name in ("holidays", "shop"):
-            with contextlib.suppress(RequestRefused):  # no such alias
-                for concrete in Cluster(opensearch).request("GET", f"/_alias/{name}"):
-                    Cluster(opensearch).request("DELETE", f"/{concrete}")
-
-    free()
-    (host,) = opensearch.transport.hosts
-    yield f"http://{host['host']}:{host['port']}"
-    free()
 
 
 def shell(commands: str, url: str, cwd: Path) -> subprocess.CompletedProcess[str]:

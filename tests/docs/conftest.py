@@ -1,0 +1,40 @@
+"""What the pages' commands need: a folder of photographs, and a cluster in which the pages' names are free."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deepterms.engines import Cluster
+from deepterms.errors import RequestRefused
+from tests.features.odd_files import photograph
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "photos").mkdir()
+    for number in range(8):
+        Image.fromarray(photograph(number)).save(tmp_path / "photos" / f"10000{number}.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def url(opensearch: Any) -> Iterator[str]:
+    """The address of an OpenSearch in which the README's names are free, before and afterwards."""
+
+    def free() -> None:
+        for name in ("holidays", "shop"):
+            with contextlib.suppress(RequestRefused):  # no such alias
+                for concrete in Cluster(opensearch).request("GET", f"/_alias/{name}"):
+                    Cluster(opensearch).request("DELETE", f"/{concrete}")
+
+    free()
+    (host,) = opensearch.transport.hosts
+    yield f"http://{host['host']}:{host['port']}"
+    free()
