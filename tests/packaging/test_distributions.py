@@ -52,6 +52,8 @@ def test_the_wheel(distributions: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     assert {f"deepterms/{asset.file}" for asset in assets_of(LAYOUTS)} <= names
     assert {"deepterms/py.typed", "deepterms/gallery.html.j2"} <= names
+    page = {f"deepterms/web/static/{name}" for name in ("index.html", "page.css", "page.js", "icon.svg")}
+    assert page <= names
     assert not any(name.startswith(("tests/", "client/", "benchmarks/")) for name in names)
     assert wheel.stat().st_size < 8e6
     use(tmp_path, tmp_path)
