@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 INDEX = "deepterms-demo"
 QUALITY = 88
+WARM_UP = 8
 
 
 def main(photos: Path, target: Path) -> None:
@@ -60,8 +61,9 @@ def shoot(
     page = context.new_page()
     page.goto(f"{address}/#id={query}")
     page.wait_for_selector(".score")
-    page.reload()  # once more, warm: the times on the picture are those of a server in use
-    page.wait_for_selector(".score")
+    for _ in range(WARM_UP):  # the times on the picture are those of a server in use
+        page.reload()
+        page.wait_for_selector(".score")
     if why:
         page.locator(".ask-why").first.click()
         page.wait_for_selector(".chart")

@@ -213,6 +213,8 @@ def test_what_a_screen_reader_says(opened: Opened, address: str) -> None:
     ):  # fmt: skip
         expect(page.get_by_role(role, name=name, exact=True)).to_be_visible()  # type: ignore[arg-type]
     expect(page.locator("#times")).to_have_attribute("aria-label", re.compile(r"search .* ms"))
+    widths = page.evaluate("[...document.querySelectorAll('#times span')].map((part) => part.offsetWidth)")
+    assert sum(widths) > 0.97 * page.evaluate("document.querySelector('#times').offsetWidth")
     unnamed = page.evaluate(
         "[...document.querySelectorAll('button, input, select, a')].filter((e) => e.checkVisibility() && "
         "!(e.innerText || e.ariaLabel || e.labels?.length)).map((e) => e.outerHTML)"

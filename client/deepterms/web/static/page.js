@@ -279,6 +279,7 @@ function show(answer) {
   el("times").hidden = el("legend").hidden = Boolean(answer.begin) || !count;
   showTimes(answer.times);
   el("state").replaceChildren(...(count ? [] : [nothing()]));
+  el("hits").classList.toggle("names", !status.photographs);
   el("hits").replaceChildren(...answer.hits.map((hit) => card(hit, answer)));
   el("live").textContent = answer.begin ? `${count} photographs to begin with.`
     : count ? `${count} results; the first is ${titleOf(answer.hits[0])}.` : "No results.";
@@ -311,9 +312,10 @@ const milliseconds = (value) => value < 0.05 ? "under 0.1 ms" : `${value < 10 ? 
 function showTimes(times) {
   const taken = STEPS.filter(([step]) => times[step] !== null);
   const bar = el("times");
+  const total = taken.reduce((sum, [step]) => sum + times[step], 0);
   bar.replaceChildren(...taken.map(([step]) => {
     const part = node("span", { class: step });
-    part.style.flexGrow = times[step];
+    part.style.flexGrow = (100 * times[step]) / (total || 1); // shares that add up to less than 1 would leave a gap
     return part;
   }));
   bar.setAttribute("aria-label", taken.map(([step, label]) => `${label} ${milliseconds(times[step])}`).join(", "));
@@ -333,11 +335,12 @@ function card(hit, answer) {
     class: "more", type: "button", onclick: () => searchLike(hit.id),
     "aria-label": answer.begin ? `Find photographs like ${title}` : `Rank ${hit.rank}, ${answer.score} ${scoreOf(hit.score, answer.score)}: ${title}. More like this`,
   }, picture, node("span", { class: "hint", "aria-hidden": "true" }, "More like this"));
-  const caption = answer.begin ? [node("span", { class: "title", title: hit.id }, title)] : [
+  const named = hit.thumbnail ? node("span", { class: "title", title: hit.id }, title) : null;
+  const caption = answer.begin ? [named] : [
     node("span", { class: "rank", title: "rank" }, String(hit.rank)),
     node("span", { class: "score", title: answer.score }, scoreOf(hit.score, answer.score)),
     node("button", { class: "ask-why", type: "button", "aria-label": `Why ${title}?`, onclick: () => why(hit) }, "why?"),
-    node("span", { class: "title", title: hit.id }, title),
+    named,
   ];
   return node("li", { "data-id": hit.id }, node("figure", {}, more, node("figcaption", {}, ...caption)));
 }
