@@ -51,6 +51,7 @@ class IndexMeta(BaseModel):
     encoder: dict[str, Any]
     vectors: str | None = None
     extractor: dict[str, Any] = Field(default_factory=dict)
+    rerank: int | None = Field(default=None, ge=0)
 
     def layout_in_use(self) -> Layout:
         """The layout, in the version with which the index was made."""
@@ -76,16 +77,25 @@ def read_meta(meta: Any, *, name: str) -> IndexMeta:
 
 
 def index_meta(
-    *, layout: Layout, encoder: Encoder, store_vectors: StoreVectors | None, extractor: Mapping[str, Any]
+    *,
+    layout: Layout,
+    encoder: Encoder,
+    store_vectors: StoreVectors | None,
+    extractor: Mapping[str, Any],
+    rerank: int | None = None,
 ) -> dict[str, Any]:
-    """What an index says of itself in its mapping, under ``_meta.deepterms``."""
-    return {
+    """What an index says of itself in its mapping, under ``_meta.deepterms``.
+
+    Without `rerank`, how many candidates its searches re-rank, the encoder says that.
+    """
+    meta: dict[str, Any] = {
         "layout": layout.name,
         "version": layout.version,
         "encoder": encoder.spec(),
         "vectors": vector_type(store_vectors),
         "extractor": dict(extractor),
     }
+    return meta if rerank is None else {**meta, "rerank": rerank}
 
 
 def create_concrete(

@@ -13,6 +13,7 @@ from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRefused
 from deepterms.layouts import Layout
 from deepterms.rebuilding import rebuild_encoder, remember_encoder
+from deepterms.rerank import usual_rerank
 from deepterms.vectors import VectorType, vector_type
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class IndexHandle:
         vectors: VectorType | None,
         extractor: Mapping[str, Any],
         concrete: Iterable[str] = (),
+        rerank: int | None = None,
     ) -> None:
         self.cluster = cluster
         self.name = name
@@ -43,6 +45,7 @@ class IndexHandle:
         self.layout = layout
         self.vectors = vectors
         self.extractor = extractor
+        self.rerank = usual_rerank(encoder) if rerank is None else rerank
         self._path = f"/{quote(name, safe='')}"
         self.concrete = frozenset(concrete)
 
@@ -112,13 +115,14 @@ class IndexHandle:
             vectors=vector_type(meta.vectors),
             extractor=meta.extractor,
             concrete=mappings,
+            rerank=meta.rerank,
         )
 
     def reopen(self) -> bool:
         """Go by what the index says of itself now; whether the name has moved to another concrete index."""
         before = self.concrete
         now = type(self).open(self.cluster.client, self.name)
-        self.encoder, self.layout, self.vectors = now.encoder, now.layout, now.vectors
+        self.encoder, self.layout, self.vectors, self.rerank = now.encoder, now.layout, now.vectors, now.rerank
         self.concrete = now.concrete
         moved = self.concrete != before
         if moved:

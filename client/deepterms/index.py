@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
+
+from numpy.typing import ArrayLike
 
 from deepterms.concrete import concretes_of, create_concrete, delete_concrete, index_meta
 from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.presets import PresetName, chosen_encoder
 from deepterms.engines import Cluster
 from deepterms.errors import IndexAlreadyExists
 from deepterms.ingest import DocumentBatch
 from deepterms.layouts import layout_named
 from deepterms.reader import IndexReader
 from deepterms.rebuilding import remember_encoder
+from deepterms.searches import SearchOptions
 from deepterms.vectors import StoreVectors, vector_type
 from deepterms.writer import IndexWriter
 
@@ -33,6 +37,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         layout: how codewords are stored.
         vectors: the type in which descriptors are kept, ``float32`` or ``int8``, so that hits can be re-ranked by
             exact cosine; None if they are not.
+        rerank: how many candidates of each shard its searches re-rank unless told otherwise.
         extractor: the spec of what made the descriptors, if it was given to `create`; ``{}`` otherwise.
         concrete: the indices behind the name, as far as is known.
     """
@@ -43,7 +48,11 @@ class SurrogateIndex(IndexReader, IndexWriter):
         client: Any,
         name: str,
         *,
-        encoder: Encoder,
+        encoder: Encoder | Literal["auto"],
+        features: ArrayLike | None = None,
+        documents: int | None = None,
+        preset: PresetName = "balanced",
+        rerank: int | None = None,
         layout: str | None = None,
         store_vectors: StoreVectors = True,
         shards: int = 1,
@@ -57,7 +66,14 @@ class SurrogateIndex(IndexReader, IndexWriter):
         Args:
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: the alias under which the index is known.
-            encoder: for documents and queries.
+            encoder: for documents and queries. ``auto``: a `PivotPermutation` with pivots from `features`.
+            features: for ``auto``: (n, D), the collection or a random sample of some thousands of it; two rows for
+                each pivot are enough.
+            documents: for ``auto``: how many the index will hold; default: n.
+            preset: for ``auto``: ``small``, ``balanced`` or ``accurate``, which set how many pivots there are, words
+                and candidates; see docs/choosing.md.
+            rerank: how many candidates of each shard a search re-ranks where it does not say itself; default: the
+                preset's or the encoder's (200; 500 with pivots).
             layout: ``frequencies``, ``words``, ``features`` or ``codewords``; default: ``codewords`` for an encoder
                 whose frequencies are all 1, else the first that the engine has.
             store_vectors: keep the descriptors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes a document),
@@ -69,13 +85,17 @@ class SurrogateIndex(IndexReader, IndexWriter):
                 that whoever searches it can describe a query alike.
 
         Raises:
-            InvalidInput: a name that the engine would not take, an unknown layout, one that cannot hold what the
-                encoder makes, or an unknown type of vectors.
+            InvalidInput: a name that the engine would not take, ``auto`` without features, an unknown layout, one that
+                cannot hold what the encoder makes, or an unknown type of vectors.
             UnsupportedEngine: the engine lacks the layout.
             IndexAlreadyExists: the name is taken.
             ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
         """
+        picked = chosen_encoder(encoder, features=features, documents=documents, preset=preset)
+        encoder = picked.encoder
+        SearchOptions(rerank=rerank)
+        rerank = picked.rerank if rerank is None else rerank
         cluster = Cluster(client)
         chosen = cluster.engine.layout_for(encoder) if layout is None else layout_named(layout)
         cluster.engine.require(chosen)
@@ -88,7 +108,9 @@ class SurrogateIndex(IndexReader, IndexWriter):
         settings: dict[str, Any] = {"number_of_shards": shards}
         if replicas is not None:
             settings["number_of_replicas"] = replicas
-        meta = index_meta(layout=chosen, encoder=encoder, store_vectors=store_vectors, extractor=extractor or {})
+        meta = index_meta(
+            layout=chosen, encoder=encoder, store_vectors=store_vectors, extractor=extractor or {}, rerank=rerank
+        )
         create_concrete(
             cluster,
             concrete,
@@ -107,6 +129,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             vectors=vector_type(store_vectors),
             extractor=meta["extractor"],
             concrete=[concrete],
+            rerank=rerank,
         )
 
     def drop(self) -> None:

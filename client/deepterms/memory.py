@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from deepterms.breadth import USUAL, breadth_of, query_terms, widens
 from deepterms.documents import Batch, check_batch, usable_documents
 from deepterms.encoders.encoder import Encoder, as_features
+from deepterms.encoders.presets import PresetName, chosen_encoder
 from deepterms.errors import InvalidInput
 from deepterms.explanation import Explanation, explain
 from deepterms.filters import compile_filter
 from deepterms.postings import SEGMENT_DOCUMENTS, OpenSegment, Segment
 from deepterms.queries import largest_components
 from deepterms.reconciliation import Reconciliation, reconcile_with
-from deepterms.rerank import FeatureSource
+from deepterms.rerank import FeatureSource, usual_rerank
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
 from deepterms.scan import accepted, best, by_cosine, every, in_order
 from deepterms.searches import SearchKeywords, SearchOptions, above, chosen_fields
@@ -39,13 +40,27 @@ class MemoryIndex:
     orders equal scores by its own document numbers, so ids may differ from an engine's only among equal scores.
 
     Args:
-        encoder: for documents and queries.
+        encoder: for documents and queries; ``auto``, `features`, `documents`, `preset` and `rerank` as in
+            `SurrogateIndex.create`.
         store_vectors: keep the descriptors (4·D bytes a document) for exact re-ranking; ``"int8"`` keeps what an
             int8 index has left of them, in float32.
     """
 
-    def __init__(self, encoder: Encoder, *, store_vectors: StoreVectors = True) -> None:
-        self.encoder = encoder
+    def __init__(
+        self,
+        encoder: Encoder | Literal["auto"],
+        *,
+        store_vectors: StoreVectors = True,
+        features: ArrayLike | None = None,
+        documents: int | None = None,
+        preset: PresetName = "balanced",
+        rerank: int | None = None,
+    ) -> None:
+        chosen = chosen_encoder(encoder, features=features, documents=documents, preset=preset)
+        SearchOptions(rerank=rerank)
+        rerank = chosen.rerank if rerank is None else rerank
+        self.encoder: Encoder = chosen.encoder
+        self.rerank = usual_rerank(self.encoder) if rerank is None else rerank
         self.vectors = vector_type(store_vectors)
         self._segments: list[Segment] = []
         self._open = OpenSegment(self.vectors)
@@ -272,7 +287,8 @@ class MemoryIndex:
     def _search(self, asked: NDArray[np.float32] | TermFrequencies, options: SearchOptions) -> Hits:
         """Search by a feature (1, D), or by terms alone, which leaves re-ranking out."""
         query = None if isinstance(asked, TermFrequencies) else asked
-        window = options.window(stores_vectors=self.stores_vectors) if query is not None else 0
+        stored = self.stores_vectors
+        window = options.window(stores_vectors=stored, usual=self.rerank) if query is not None else 0
         accepts = None if options.filter is None else compile_filter(options.filter)
         segments = [
             (segment, segment.live if accepts is None else accepted(segment, accepts))

@@ -58,7 +58,8 @@ class IndexReader(IndexHandle):
                 the query name more, and up to 2,000 documents that it keeps (10,000 where codewords would find too few)
                 are all compared exactly: it costs time, not recall, and one more request that counts.
             rerank: how many candidates of each shard are re-ranked by exact cosine inside the cluster. 0: none, the
-                score is the paper's dot product of term frequencies. Default: 200 if there are vectors, else 0.
+                score is the paper's dot product of term frequencies. Default: ``index.rerank``, chosen when it was made
+                (200; 500 with pivots), if there are vectors, else 0.
             rerank_from: re-rank on this side instead, by the descriptors that a `FeatureStore` (or anything with its
                 `features_of`) holds; ``rerank`` then counts the candidates of all shards together.
             effort: the share of the query's codewords that is asked for, the largest first: time against quality.
@@ -245,7 +246,7 @@ class IndexReader(IndexHandle):
 
     @property
     def _searcher(self) -> Searcher:
-        return Searcher(self.cluster, self.name, self.encoder, self.layout, self.vectors)
+        return Searcher(self.cluster, self.name, self.encoder, self.layout, self.vectors, self.rerank)
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""

@@ -20,9 +20,11 @@ __all__ = [
     "cosines",
     "rerank_window",
     "rescore",
+    "usual_rerank",
 ]
 
-DEFAULT_RERANK = 200  # candidates; for quality against time see the README's table
+# Candidates where neither the index nor its encoder says how many; for quality against time see the README's table.
+DEFAULT_RERANK = 200
 
 # The engines refuse negative scores; what the script returns is the cosine plus this.
 COSINE_OFFSET = 2.0
@@ -81,13 +83,19 @@ class FeatureSource(Protocol):
         ...
 
 
-def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool) -> int:
+def usual_rerank(encoder: object) -> int:
+    """How many candidates an encoder's hits are re-ranked from, unless the index or the search says otherwise."""
+    return int(getattr(encoder, "default_rerank", DEFAULT_RERANK))
+
+
+def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool, usual: int = DEFAULT_RERANK) -> int:
     """How many candidates to re-rank for k hits; 0 for none.
 
     Args:
         k: hits wanted.
-        rerank: as asked; None takes the default, 200 if there are vectors to re-rank by.
+        rerank: as asked; None takes the usual number if there are vectors to re-rank by.
         stores_vectors: whether the index keeps descriptors.
+        usual: how many candidates where none is asked for.
 
     Raises:
         InvalidInput: k or rerank is out of range, or there is nothing to re-rank by.
@@ -95,7 +103,7 @@ def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool) -> int:
     if k < 1:
         raise InvalidInput(f"k is {k}; expected at least 1")
     if rerank is None:
-        rerank = DEFAULT_RERANK if stores_vectors else 0
+        rerank = usual if stores_vectors else 0
     if rerank < 0:
         raise InvalidInput(f"rerank is {rerank}; expected 0 (none) or how many candidates to re-rank")
     if rerank and not stores_vectors:

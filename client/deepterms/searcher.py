@@ -18,6 +18,7 @@ from deepterms.engines import POINT_IN_TIME_KEPT, Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.layouts import Layout
 from deepterms.queries import search_body
+from deepterms.rerank import DEFAULT_RERANK
 from deepterms.results import Hit, Hits
 from deepterms.searches import Search, SearchOptions, indices_of, source_fields
 from deepterms.telemetry import span
@@ -59,6 +60,7 @@ class Searcher:
         encoder: for queries.
         layout: how codewords are stored.
         vectors: the type of the stored vectors; None if there are none.
+        usual_rerank: how many candidates are re-ranked where none is asked for.
     """
 
     cluster: Cluster
@@ -66,6 +68,7 @@ class Searcher:
     encoder: Encoder
     layout: Layout
     vectors: VectorType | None
+    usual_rerank: int = DEFAULT_RERANK
 
     def search(
         self, feature: NDArray[np.float32] | None, options: SearchOptions, *, terms: TermFrequencies | None = None
@@ -154,7 +157,7 @@ class Searcher:
 
     def _breadth(self, options: SearchOptions) -> Breadth:
         """How widely to look behind the filter; one request if that depends on how many documents it keeps."""
-        window = options.window(stores_vectors=self.vectors is not None)
+        window = options.window(stores_vectors=self.vectors is not None, usual=self.usual_rerank)
         if not widens(self.encoder, filter=options.filter, window=window):
             return USUAL
         # Counts beyond the first 10,000 are wanted too. Both come from the index's own statistics for common filters.
@@ -190,6 +193,7 @@ class Searcher:
             layout=self.layout,
             vectors=self.vectors,
             options=options,
+            usual_rerank=self.usual_rerank,
         )
 
     def _chunk(self, features: NDArray[np.float32], options: SearchOptions, breadth: Breadth) -> Found:

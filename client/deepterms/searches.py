@@ -14,7 +14,15 @@ from deepterms.answers import incomplete
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.layouts import Layout
 from deepterms.queries import clause_count, exact_body, largest_components, search_body
-from deepterms.rerank import COSINE_OFFSET, FeatureSource, compared, cosines, rerank_window, rescore
+from deepterms.rerank import (
+    COSINE_OFFSET,
+    DEFAULT_RERANK,
+    FeatureSource,
+    compared,
+    cosines,
+    rerank_window,
+    rescore,
+)
 from deepterms.results import Hit, Hits
 from deepterms.terms import TermFrequencies
 from deepterms.vectors import VectorType
@@ -41,7 +49,7 @@ class SearchOptions:
     Attributes:
         k: how many hits.
         filter: any query of the engine.
-        rerank: how many candidates; None for the default.
+        rerank: how many candidates; None for what the index re-ranks usually.
         rerank_from: descriptors on this side to re-rank by.
         effort: the share of the query's codewords that is asked for, the largest first.
         min_score: hits below it are left out.
@@ -70,10 +78,15 @@ class SearchOptions:
             raise InvalidInput(f"fields has {bad[0]!r}; expected names of metadata fields, such as 'year', no patterns")
         self.window(stores_vectors=True)
 
-    def window(self, *, stores_vectors: bool) -> int:
-        """How many candidates are re-ranked; 0 for none."""
+    def window(self, *, stores_vectors: bool, usual: int = DEFAULT_RERANK) -> int:
+        """How many candidates are re-ranked; 0 for none.
+
+        Args:
+            stores_vectors: whether the index keeps descriptors.
+            usual: how many the index re-ranks where none is asked for.
+        """
         usable = stores_vectors or self.rerank_from is not None
-        return rerank_window(k=self.k, rerank=self.rerank, stores_vectors=usable)
+        return rerank_window(k=self.k, rerank=self.rerank, stores_vectors=usable, usual=usual)
 
 
 def source_fields(fields: Sequence[str] | None) -> list[str] | bool:
@@ -132,6 +145,7 @@ class Search:
         layout: Layout,
         vectors: VectorType | None,
         options: SearchOptions,
+        usual_rerank: int = DEFAULT_RERANK,
     ) -> Search:
         """Write the body.
 
@@ -141,11 +155,12 @@ class Search:
             layout: of the index.
             vectors: the type that the index stores.
             options: as asked.
+            usual_rerank: how many candidates the index re-ranks where none is asked for.
 
         Raises:
             InvalidInput: re-ranking is asked of an index without vectors.
         """
-        window = options.window(stores_vectors=vectors is not None) if query is not None else 0
+        window = options.window(stores_vectors=vectors is not None, usual=usual_rerank) if query is not None else 0
         local = bool(window) and options.rerank_from is not None
         rescored = bool(window) and not local
         body = search_body(

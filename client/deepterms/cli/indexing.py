@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.encoders import EncoderName, EncoderOption, PresetChoice, PresetOption, encoder_for
 from deepterms.cli.photos import (
     BackboneOption,
     SizesOption,
@@ -28,7 +29,7 @@ from deepterms.cli.photos import (
 )
 from deepterms.cli.terminal import note, print_json, print_table, progress
 from deepterms.deployment import deploy
-from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation
+from deepterms.encoders.deep_permutation import DEFAULT_TOP_K
 from deepterms.errors import CheckpointMismatch, EncoderMismatch, IndexNotFound, InvalidInput
 from deepterms.index import DocumentBatch, SurrogateIndex
 from deepterms.results import Failure, Hits, IndexReport
@@ -79,7 +80,11 @@ def index(
         Path | None,
         typer.Option(help="For photographs: where descriptors go. Default: NAME-features.", show_default=False),
     ] = None,
-    top_k: Annotated[int, typer.Option(help="K, codewords a document. For a new index.")] = DEFAULT_TOP_K,
+    encoder: EncoderOption = EncoderName.components,
+    preset: PresetOption = PresetChoice.balanced,
+    top_k: Annotated[
+        int, typer.Option(help="For --encoder components: K, codewords a document. For a new index.")
+    ] = DEFAULT_TOP_K,
     layout: Annotated[
         str | None, typer.Option(help="frequencies or words. For a new index; default: the best.", show_default=False)
     ] = None,
@@ -132,10 +137,12 @@ def index(
         target = SurrogateIndex.open(client, name)
     except IndexNotFound:
         deploy(client)
+        chosen = encoder_for(features, name=encoder, preset=preset, top_k=top_k)
         target = SurrogateIndex.create(
             client,
             name,
-            encoder=DeepPermutation(features.dimensions, top_k=top_k),
+            encoder=chosen.encoder,
+            rerank=chosen.rerank,
             layout=layout,
             store_vectors=_STORE_VECTORS[vectors],
             shards=shards,
@@ -170,7 +177,9 @@ def search(
     k: Annotated[int, typer.Option("-k", help="How many hits.", min=1)] = 10,
     rerank: Annotated[
         int | None,
-        typer.Option(help="Candidates to re-rank by exact cosine; 0 for the paper's score.", min=0, show_default="200"),
+        typer.Option(
+            help="Candidates to re-rank by exact cosine; 0 for the paper's score.", min=0, show_default="the index's"
+        ),
     ] = None,
     filter: Annotated[
         str | None,

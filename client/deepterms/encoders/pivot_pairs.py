@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepterms.encoders.encoder import as_features, refuse_unusable
 from deepterms.encoders.nearest_pivots import NearestPivots, chosen_search
 from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
-from deepterms.encoders.pivot_weights import check_counts, closeness, scaled
+from deepterms.encoders.pivot_weights import DEFAULT_RERANK, check_counts, closeness, scaled
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
@@ -71,6 +71,11 @@ class PivotPairs:
     def vocabulary_size(self) -> int:
         """V, the number of pairs of pivots."""
         return pair_count(len(self.pivots))
+
+    @property
+    def default_rerank(self) -> int:
+        """How many candidates are worth re-ranking: short documents rank more coarsely than long ones."""
+        return DEFAULT_RERANK
 
     @property
     def largest_frequency(self) -> int:

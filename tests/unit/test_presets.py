@@ -1,0 +1,125 @@
+"""Presets: how many pivots for how many documents, and how many candidates an index re-ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS, PRESETS, PresetName, chosen_encoder, pivot_count
+from deepterms.errors import InvalidInput
+from deepterms.searches import SearchOptions
+
+
+def clustered(count: int, *, seed: int = 0, dimensions: int = 32) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((50, dimensions))
+    rows = centres[rng.integers(0, 50, count)] + 0.5 * rng.standard_normal((count, dimensions))
+    return rows.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("documents", "pivots"),
+    [
+        (1, 256),
+        (4_000, 1_024),
+        (20_000, 4_096),
+        (100_000, 8_192),
+        (200_000, 16_384),
+        (1_000_000, 65_536),
+        (10**9, 65_536),
+    ],
+)
+def test_about_one_pivot_for_sixteen_documents_and_more_for_few(documents: int, pivots: int) -> None:
+    assert pivot_count(documents, documents_a_pivot=16) == pivots
+
+
+def test_more_documents_never_get_fewer_pivots() -> None:
+    counts = [pivot_count(documents, documents_a_pivot=16) for documents in range(1, 2_000_000, 997)]
+    assert counts == sorted(counts)
+    assert counts[0] == FEWEST_PIVOTS
+    assert counts[-1] == MOST_PIVOTS
+
+
+def test_each_preset_takes_more_of_everything_than_the_one_before() -> None:
+    small, balanced, accurate = (PRESETS[name] for name in ("small", "balanced", "accurate"))
+    for fewer, more in ((small, balanced), (balanced, accurate)):
+        assert fewer.documents_a_pivot >= more.documents_a_pivot
+        assert fewer.top_k <= more.top_k
+        assert fewer.query_top_k <= more.query_top_k
+        assert fewer.rerank < more.rerank
+
+
+@pytest.mark.parametrize("preset", ["small", "balanced", "accurate"])
+def test_auto_is_the_preset_for_the_number_of_documents(preset: PresetName) -> None:
+    index = dt.MemoryIndex("auto", features=clustered(600), documents=20_000, preset=preset)
+    wanted = PRESETS[preset]
+    encoder = index.encoder
+    assert isinstance(encoder, dt.PivotPermutation)
+    assert len(encoder.pivots) == pivot_count(20_000, documents_a_pivot=wanted.documents_a_pivot)
+    assert (encoder.top_k, encoder.query_top_k, index.rerank) == (wanted.top_k, wanted.query_top_k, wanted.rerank)
+
+
+def test_the_features_are_the_collection_unless_told_otherwise() -> None:
+    sample = clustered(9_000)
+    chosen = chosen_encoder("auto", features=sample)
+    assert chosen.encoder.vocabulary_size == 2_048
+    assert chosen.encoder == chosen_encoder("auto", features=sample, documents=9_000).encoder
+
+
+def test_auto_finds_the_nearest() -> None:
+    rows, queries = clustered(3_000), clustered(20, seed=1)
+    index = dt.MemoryIndex("auto", features=rows)
+    index.add([str(row) for row in range(len(rows))], rows)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    found = 0
+    for query in queries:
+        true = {str(row) for row in np.argsort(-(unit @ query))[:10]}
+        found += len(true.intersection(index.search(query).ids))
+    assert found >= 0.9 * 10 * len(queries)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": "auto"}, "give it features="),
+        ({"encoder": "pivots"}, "encoder is 'pivots'; expected an encoder, or 'auto'"),
+        ({"encoder": "auto", "features": np.eye(4), "preset": "large"}, "preset is 'large'; expected one of small"),
+        ({"encoder": "auto", "features": np.eye(4), "documents": 0}, "documents is 0"),
+        ({"encoder": "auto", "features": np.eye(4)[:1]}, "need 2 features or more; got 1"),
+        ({"encoder": "auto", "features": [1.0, 2.0]}, r"features have shape \(2,\)"),
+        ({"encoder": dt.DeepPermutation(4, top_k=2), "features": np.eye(4)}, "is given, so leave them out"),
+        ({"encoder": dt.DeepPermutation(4, top_k=2), "rerank": -1}, "rerank is -1"),
+    ],
+)
+def test_what_cannot_be_chosen_by_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        dt.MemoryIndex(**options)
+
+
+def test_the_window_is_the_searchs_the_indexs_or_the_encoders() -> None:
+    pivots = dt.Pivots(np.eye(4, dtype=np.float32))
+    assert dt.MemoryIndex(dt.DeepPermutation(4, top_k=2)).rerank == 200
+    assert dt.MemoryIndex(dt.PivotPermutation(pivots, top_k=2, query_top_k=3)).rerank == 500
+    assert dt.MemoryIndex(dt.PivotPairs(pivots, top_k=2, query_top_k=3)).rerank == 500
+    assert dt.MemoryIndex(dt.DeepPermutation(4, top_k=2), rerank=30).rerank == 30
+    assert SearchOptions().window(stores_vectors=True, usual=30) == 30
+    assert SearchOptions(rerank=50).window(stores_vectors=True, usual=30) == 50
+    assert SearchOptions(k=40).window(stores_vectors=True, usual=30) == 40
+    assert SearchOptions().window(stores_vectors=False, usual=30) == 0
+    assert SearchOptions().window(stores_vectors=True, usual=0) == 0
+
+
+def test_a_search_re_ranks_as_many_as_the_index_says() -> None:
+    """With one candidate the nearest by pivots is the only hit that can be first; with all the nearest of all is."""
+    rows, query = clustered(400), clustered(1, seed=2)[0]
+    encoder = dt.PivotPermutation(dt.sample_pivots(rows, 16), top_k=2, query_top_k=16)
+    by_default, few = dt.MemoryIndex(encoder), dt.MemoryIndex(encoder, rerank=1)
+    for index in (by_default, few):
+        index.add([str(row) for row in range(len(rows))], rows)
+    assert few.search(query, k=1).ids == few.search(query, k=1, rerank=0).ids
+    assert by_default.search(query, k=1).ids == by_default.search(query, k=1, rerank=400).ids
+    assert by_default.search(query, k=1).ids != few.search(query, k=1).ids
