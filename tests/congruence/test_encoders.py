@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import deepterms as dt
+from deepterms.encoders.pivots import Metric
 from deepterms.engines import Cluster
 from deepterms.errors import RequestRefused
 from tests.congruence.test_scores import (
@@ -22,7 +24,19 @@ ROWS = collection(60, seed=11)
 QUERIES = [*collection(6, seed=12)[:2], ROWS[0], ROWS[3], -ROWS[7]]
 
 
+def pivots(metric: Metric) -> dt.Pivots:
+    """Some twice, so that their distances tie; ROWS has equal rows too."""
+    sampled = dt.sample_pivots(ROWS, 40, metric=metric).features
+    return dt.Pivots(np.concatenate([sampled, sampled[:9], ROWS[:5].astype("f2")]), metric=metric)
+
+
 ENCODERS: dict[str, dt.Encoder] = {
+    "binary-cosine": dt.PivotPermutation(pivots("cosine"), top_k=4, query_top_k=16),
+    "binary-l2": dt.PivotPermutation(pivots("l2"), top_k=4, query_top_k=16),
+    "ranks-cosine": dt.PivotPermutation(pivots("cosine"), top_k=8, query_top_k=24, weights="ranks"),
+    "ranks-l2": dt.PivotPermutation(pivots("l2"), top_k=8, query_top_k=24, weights="ranks"),
+    "graph": dt.PivotPermutation(pivots("cosine"), top_k=4, query_top_k=16, search="graph"),
+    "pivot-pairs": dt.PivotPairs(pivots("cosine")),
     "pair-codewords": dt.PairCodewords(DIMENSIONS, rank_sum=16, query_rank_sum=14),
     "binary-permutation": dt.DeepPermutation(DIMENSIONS, top_k=60, binary=True),
 }
@@ -53,7 +67,7 @@ def test_every_score_equals_the_reference(cluster: Any, unique_name: str, encode
 
 def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
-    encoder = ENCODERS["pair-codewords"]
+    encoder = ENCODERS["binary-cosine"]
     index = dt.SurrogateIndex.create(
         cluster, unique_name, encoder=encoder, layout="codewords", store_vectors="int8", shards=3, replicas=0
     )
@@ -70,6 +84,8 @@ def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: s
 
 def test_a_raw_vector_is_refused_where_the_engine_cannot_encode_it(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
-    dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODERS["pair-codewords"], layout="codewords", replicas=0)
-    with pytest.raises(RequestRefused, match=r"\[check-terms\] field \[terms\] is missing"):
-        Cluster(cluster).request("PUT", f"/{unique_name}/_doc/raw", body={"vector": [1.0] * DIMENSIONS})
+    for name in ("binary-cosine", "pair-codewords"):
+        index = f"{unique_name}-{name}"
+        dt.SurrogateIndex.create(cluster, index, encoder=ENCODERS[name], layout="codewords", replicas=0)
+        with pytest.raises(RequestRefused, match=r"\[check-terms\] field \[terms\] is missing"):
+            Cluster(cluster).request("PUT", f"/{index}/_doc/raw", body={"vector": [1.0] * DIMENSIONS})
