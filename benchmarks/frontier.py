@@ -41,7 +41,7 @@ def summary(results: Results) -> Iterator[Row]:
         row = [
             name,
             f"{filled['docs_per_second_merged']:,.0f}",
-            f"{results['about']['documents'] / filled['core_seconds']:,.0f}",
+            f"{results['about']['documents'] / filled['core_seconds']:,.0f}" if "core_seconds" in filled else "–",
             f"{filled['bytes'] / 1e9:.2f}",
         ]
         settings = results.get("search", {}).get(name, {})
@@ -146,7 +146,7 @@ def ratios(results: Results) -> Iterator[Row]:
         row = [
             name,
             f"{filled['docs_per_second_merged'] / base['docs_per_second_merged']:.1f} ×",
-            f"{base['core_seconds'] / filled['core_seconds']:.1f} ×",
+            f"{base['core_seconds'] / filled['core_seconds']:.1f} ×" if "core_seconds" in filled else "–",
             f"{base['bytes'] / filled['bytes']:.1f} ×",
         ]
         for level in LEVELS:
