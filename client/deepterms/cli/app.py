@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepterms.cli import demo, deployment, doctor, export, indexing, migrate, node, photos, serve
+from deepterms.cli import advise, demo, deployment, doctor, export, indexing, migrate, node, photos, serve
 from deepterms.cli.terminal import complain
 from deepterms.errors import DeepTermsError
 
@@ -51,6 +51,7 @@ app.command("search")(indexing.search)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
+app.command("advise")(advise.advise)
 app.add_typer(node.app, name="node")
 
 

@@ -1,0 +1,75 @@
+"""The curves of `deepterms.advice.recall` from R@10 as it was measured: fits them, and says how far they are off.
+
+Rows of benchmarks/results/recall-*.json: `mixed` and `real` are the descriptors of benchmarks/descriptors.py with
+pivots found exactly, without a cluster. `mixed-large` are earlier runs on a node with other mixtures; they weigh more,
+since they are few and nearer to what is asked.
+
+python benchmarks/recall_curve.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from deepterms.advice.recall import INT8_KEEPS, SKEW
+
+RESULTS = Path(__file__).parent / "results"
+CURVES = {"HARD": ("mixed", "mixed-large"), "PHOTOGRAPHS": ("real",)}
+WEIGHTS = {"mixed-large": 5.0}
+ANSWERS = 1_000  # ten of each of a hundred queries or more
+MODEL_VARIANCE = 0.01  # of log-odds: a curve is off by about as much, whatever the number of queries
+
+
+def main() -> None:
+    """Print each curve's weights, and what it is off."""
+    for name, files in CURVES.items():
+        rows = [row | {"weight": WEIGHTS.get(file, 1.0)} for file in files for row in _read(file)]
+        columns, recall = _columns(rows), np.array([_float32(row) for row in rows])
+        clipped = np.clip(recall, 0.3, 0.9995)
+        odds = np.log(clipped / (1 - clipped))
+        deviation = np.sqrt(1 / (ANSWERS * clipped * (1 - clipped)) + MODEL_VARIANCE)
+        scale = np.array([row["weight"] for row in rows]) / deviation
+        weights, *_ = np.linalg.lstsq(columns * scale[:, np.newaxis], odds * scale, rcond=None)
+        off = 1 / (1 + np.exp(-columns @ weights)) - recall
+        print(f"{name}: {len(rows)} settings; constant, candidates, pivots, documents, words: {np.round(weights, 3)}")
+        error = _root_mean_square(off[recall > 0.85])
+        print(f"  off by {error:.3f} where R@10 is above .85, at most {abs(off).max():.3f}")
+        for documents in sorted({row["documents"] for row in rows}):
+            some = np.array([row["documents"] == documents for row in rows]) & (recall > 0.85)
+            print(
+                f"  {documents:>9,} documents: {_root_mean_square(off[some]):.3f}, on average {off[some].mean():+.3f}"
+            )
+
+
+def _read(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((RESULTS / f"recall-{name}.json").read_text(encoding="utf-8"))
+    return rows
+
+
+def _float32(row: dict[str, Any]) -> float:
+    return float(row["recall"] / INT8_KEEPS if row.get("vectors") == "int8" else row["recall"])
+
+
+def _columns(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """(rows, 5): 1 and the logarithms of candidates, pivots, documents and words."""
+    columns = []
+    for row in rows:
+        N, P, words = row["documents"], row["pivots"], row["words"]
+        postings = N * row["postings"] if row["postings"] else SKEW * N * words * row["query_words"] / P
+        usable = 1 / (1 / row["depth"] + 1 / postings)
+        columns.append([1, *np.log([usable, P, N, words])])
+    return np.array(columns)
+
+
+def _root_mean_square(values: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+if __name__ == "__main__":
+    typer.run(main)

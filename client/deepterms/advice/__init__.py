@@ -1,0 +1,7 @@
+"""Advice: what an index of some size costs and finds, predicted from what a node was measured to take."""
+
+from deepterms.advice.figures import REFERENCE, Figures
+from deepterms.advice.model import Plan, Prediction, Workload, advise, predict
+from deepterms.advice.probe import probe
+
+__all__ = ["REFERENCE", "Figures", "Plan", "Prediction", "Workload", "advise", "predict", "probe"]
