@@ -72,6 +72,11 @@ _BASE = "deepterms-test-base:latest"
 _DEBIAN = "trixie"  # the first one with Java 21, which both engines need
 _PACKAGES = ("openjdk-21-jre-headless", "ca-certificates", "curl")
 
+# Vector functions, for the list of what a scoring script may call in the ported Painless. Its other modules stay as they
+# are, and all else is the server as published.
+_SCORE_FUNCTIONS = Path(__file__).with_name("score_functions.txt")
+_SCORE_FUNCTIONS_OF_PAINLESS = "org/elasticsearch/painless/org.elasticsearch.score.txt"
+
 _CONTEXT = Path(__file__).parent / "image"
 # As in the official images. Without it they listen inside the container only.
 _LISTEN = "network.host: 0.0.0.0\n"
@@ -179,7 +184,8 @@ def _recipe(image: str) -> Recipe | None:
     if image == _OFFICIAL_ELASTICSEARCH and modules:
         folder = Path(modules)
         contents = [f"{path.relative_to(folder)} {sha256_of(path)}" for path in sorted(folder.glob("*/*"))]
-        inputs = _hash(_ELASTICSEARCH_SHA256, *contents, *_shared_inputs())
+        functions = _SCORE_FUNCTIONS.read_text(encoding="utf-8")
+        inputs = _hash(_ELASTICSEARCH_SHA256, *contents, functions, *_shared_inputs())
         return Recipe("elasticsearch", inputs, lambda home: _unpack_elasticsearch(home, folder))
     return None
 
@@ -293,6 +299,19 @@ def _unpack_elasticsearch(home: Path, modules: Path) -> None:
         command.chmod(0o755)  # zipfile does not restore modes
     for descriptor in modules.glob("*/plugin-descriptor.properties"):
         shutil.copytree(descriptor.parent, home / "modules" / descriptor.parent.name)
+    for jar in (home / "modules" / "lang-painless").glob("lang-painless-*.jar"):
+        _allow_score_functions(jar)
+
+
+def _allow_score_functions(jar: Path) -> None:
+    """Append `_SCORE_FUNCTIONS` to the list in a module's jar, unless it has them."""
+    with zipfile.ZipFile(jar) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.infolist()}
+    added = _SCORE_FUNCTIONS.read_bytes()
+    with zipfile.ZipFile(jar, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, content in entries.items():
+            lacks = entry.filename == _SCORE_FUNCTIONS_OF_PAINLESS and b" dotProduct(" not in content
+            archive.writestr(entry, content + added if lacks else content)
 
 
 def _hash(*parts: str) -> str:
