@@ -45,14 +45,18 @@ field() { printf '%s' "$answer" | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/
 # only all together. Sets `pipeline`: the index's own, or the layout's, if the pinning by a migration was all that it had.
 put_pipeline() {
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.layout,*.mappings._meta.deepterms.version,\
-*.mappings._meta.deepterms.vectors"
-    layout="$(field layout)-v$(field version)" vectors="$(field vectors)"
+*.mappings._meta.deepterms.vectors,*.mappings._meta.deepterms.dense_vector"
+    layout="$(field layout)-v$(field version)" vectors="$(field vectors)" dense="$(field dense_vector)"
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.encoder"
-    pipeline="$1"
+    pipeline="$1" first='' last=''
+    case "$dense" in true)
+        last=",$(script decode-vector _DECODE_VECTOR "\"dimensions\":$(field dimensions)")"
+        ;;
+    esac
     case "$vectors:$(field type)" in
         int8:*)
             calls="deepterms-$layout"
-            first="{\"script\":{\"tag\":\"check-int8-vector\",$(int8_check "$(field dimensions)")}}"
+            first="$(script check-int8-vector _INT8_CHECK "$(int8_parameters "$(field dimensions)")"),"
             then=check-and-render
             ;;
         *:deep_permutation)
@@ -61,26 +65,35 @@ put_pipeline() {
             calls="deepterms-encode-$layout"
             first="{\"set\":{\"tag\":\"set-encoder\",\"field\":\"encoder\",\"value\":{\
 \"dimensions\":$(field dimensions),\"top_k\":$(field top_k),\"crelu\":$(field crelu),\
-\"binary\":${binary:-false},\"vectors\":$vectors}}}"
+\"binary\":${binary:-false},\"vectors\":$vectors}}},"
             then=encode
             ;;
         *)
-            pipeline="deepterms-$layout"
-            return
+            calls="deepterms-$layout"
+            then=check-and-render
+            [ -n "$last" ] || {
+                pipeline="$calls"
+                return
+            }
             ;;
     esac
     must PUT "/_ingest/pipeline/$1" "{\"description\":\"$calls for the documents of one index.\",\"processors\":[\
-$first,{\"pipeline\":{\"tag\":\"$then\",\"name\":\"$calls\"}}]}"
+$first{\"pipeline\":{\"tag\":\"$then\",\"name\":\"$calls\"}}$last]}"
 }
 
-# int8_check DIMENSIONS – parameters and source of the script that refuses vectors of another length, as Python has it.
-int8_check() {
+# script TAG NAME PARAMETERS – a processor: the script that Python has under that name, with parameters as JSON.
+script() {
     code="$top/client/deepterms/index_pipeline.py"
-    source="$(sed -n '/^_INT8_CHECK = """$/,/^"""/p' "$code" | sed '1d;$d')"
-    [ -n "$source" ] || die "$code does not hold the check of int8 vectors; restore with a whole checkout"
-    bytes=$((4 + ($1 + 3) / 4 * 4))
-    printf '"params":{"characters":%s,"bytes":%s,"dimensions":%s},"source":"%s"' $(((4 * bytes + 2) / 3)) "$bytes" "$1" \
+    source="$(sed -n "/^$2 = \"\"\"\$/,/^\"\"\"/p" "$code" | sed '1d;$d')"
+    [ -n "$source" ] || die "$code does not hold the script of the processor $1; restore with a whole checkout"
+    printf '{"script":{"tag":"%s","params":{%s},"source":"%s"}}' "$1" "$3" \
         "$(escaped "$source" | awk '{ printf "%s%s", separator, $0; separator = "\\n" }')"
+}
+
+# int8_parameters DIMENSIONS – of the script that refuses vectors of another length.
+int8_parameters() {
+    bytes=$((4 + ($1 + 3) / 4 * 4))
+    printf '"characters":%s,"bytes":%s,"dimensions":%s' $(((4 * bytes + 2) / 3)) "$bytes" "$1"
 }
 
 # Before the index: whatever is written to it goes through the pipelines.

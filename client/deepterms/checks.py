@@ -120,7 +120,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
     dimensions = searcher.encoder.dimensions
     held = [vector_of(hit, searcher.vectors, dimensions=dimensions) for hit in drawn]
     places = [row for row, vector in enumerate(held) if vector is not None]
-    if searcher.vectors is not None and places:
+    if searcher.compared_by is not None and places:
         stored = np.stack([vector for vector in held if vector is not None])  # (m, D)
         queries = normalise_rows(stored)
         exact = queries.astype(np.float64) @ stored.astype(np.float64).T  # (m, m)
@@ -131,7 +131,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
                 k=len(ids),
                 filter=among,
                 source=False,
-                rescore=rescore(query, window=len(ids), vectors=searcher.vectors),
+                rescore=rescore(query, window=len(ids), vectors=searcher.compared_by),
             )
             for row, query in zip(places, queries, strict=True)
         ]

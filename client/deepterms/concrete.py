@@ -14,12 +14,13 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.companion import delete_companions, owner_of, write_companion
+from deepterms.dense_vector import check_functions, with_dense_vector
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivots import Pivots, pivots_of
 from deepterms.encoders.reach import Reach
 from deepterms.encoders.spec import reasons_of
 from deepterms.engines import Cluster
-from deepterms.errors import ClusterError, InvalidInput, RequestRefused
+from deepterms.errors import ClusterError, InvalidInput, RequestRefused, UnsupportedEngine
 from deepterms.index_pipeline import index_pipeline
 from deepterms.layouts import Layout, layout_named
 from deepterms.vectors import StoreVectors, vector_type
@@ -50,6 +51,7 @@ class IndexMeta(BaseModel):
     version: int = Field(ge=1)
     encoder: dict[str, Any]
     vectors: str | None = None
+    dense_vector: bool = False
     extractor: dict[str, Any] = Field(default_factory=dict)
     rerank: int | None = Field(default=None, ge=0)
 
@@ -83,6 +85,7 @@ def index_meta(
     store_vectors: StoreVectors | None,
     extractor: Mapping[str, Any],
     rerank: int | None = None,
+    dense_vector: bool = False,
 ) -> dict[str, Any]:
     """What an index says of itself in its mapping, under ``_meta.deepterms``.
 
@@ -95,7 +98,11 @@ def index_meta(
         "vectors": vector_type(store_vectors),
         "extractor": dict(extractor),
     }
-    return meta if rerank is None else {**meta, "rerank": rerank}
+    if rerank is not None:
+        meta["rerank"] = rerank
+    if dense_vector:
+        meta["dense_vector"] = True
+    return meta
 
 
 def create_concrete(
@@ -123,11 +130,17 @@ def create_concrete(
 
     Raises:
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
+        UnsupportedEngine: a dense_vector is asked for, and the server's scripts cannot compare by it.
         RequestRefused: such an index exists already, or the engine refuses the body.
     """
-    _require_template(cluster, layout, concrete)
+    template = _require_template(cluster, layout, concrete)
     meta = mappings["_meta"]["deepterms"]
-    pipeline = index_pipeline(encoder, layout=layout, store_vectors=vector_type(meta["vectors"]))
+    dense_vector = bool(meta.get("dense_vector"))
+    if dense_vector:
+        mappings = with_dense_vector(mappings, template=template["mappings"], dimensions=encoder.dimensions)
+    pipeline = index_pipeline(
+        encoder, layout=layout, store_vectors=vector_type(meta["vectors"]), dense_vector=dense_vector
+    )
     own = dict(settings)
     if pipeline is not None:
         _require_pipeline(cluster, layout.encode_pipeline)
@@ -150,6 +163,12 @@ def create_concrete(
         try:
             cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=pipeline)
         except RequestRefused:
+            delete_concrete(cluster, concrete)
+            raise
+    if dense_vector:
+        try:
+            check_functions(cluster, concrete, dimensions=encoder.dimensions)
+        except UnsupportedEngine:
             delete_concrete(cluster, concrete)
             raise
 
@@ -200,8 +219,12 @@ def _needs(cluster: Cluster, concrete: str, pivots: Pivots) -> bool:
     return bool(meta.get("encoder", {}).get("pivots", {}).get("checksum") == pivots.checksum)
 
 
-def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> None:
-    """Refuse to create an index that would not get the layout's settings: it would index words nobody can find."""
+def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> dict[str, Any]:
+    """What an index gets from its template.
+
+    Raises:
+        ClusterError: it would not get the layout's settings, and index words that nobody can find.
+    """
     answer = cluster.request("POST", f"/_index_template/_simulate_index/{concrete}")
     pipeline = answer.get("template", {}).get("settings", {}).get("index", {}).get("default_pipeline")
     if pipeline is None:
@@ -211,6 +234,7 @@ def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> None:
             f"another index template overrides {layout.resource} for {concrete} (its pipeline is {pipeline!r}); "
             "lower that template's priority or narrow its patterns"
         )
+    return dict(answer["template"])
 
 
 def _require_pipeline(cluster: Cluster, name: str) -> None:

@@ -38,12 +38,14 @@ class IndexHandle:
         extractor: Mapping[str, Any],
         concrete: Iterable[str] = (),
         rerank: int | None = None,
+        dense_vector: bool = False,
     ) -> None:
         self.cluster = cluster
         self.name = name
         self.encoder = encoder
         self.layout = layout
         self.vectors = vectors
+        self.dense_vector = dense_vector
         self.extractor = extractor
         self.rerank = usual_rerank(encoder) if rerank is None else rerank
         self._path = f"/{quote(name, safe='')}"
@@ -116,6 +118,7 @@ class IndexHandle:
             extractor=meta.extractor,
             concrete=mappings,
             rerank=meta.rerank,
+            dense_vector=meta.dense_vector,
         )
 
     def reopen(self) -> bool:
@@ -123,6 +126,7 @@ class IndexHandle:
         before = self.concrete
         now = type(self).open(self.cluster.client, self.name)
         self.encoder, self.layout, self.vectors, self.rerank = now.encoder, now.layout, now.vectors, now.rerank
+        self.dense_vector = now.dense_vector
         self.concrete = now.concrete
         moved = self.concrete != before
         if moved:

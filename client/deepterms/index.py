@@ -9,6 +9,7 @@ from urllib.parse import quote
 from numpy.typing import ArrayLike
 
 from deepterms.concrete import concretes_of, create_concrete, delete_concrete, index_meta
+from deepterms.dense_vector import require_dense_vector
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.presets import PresetName, chosen_encoder
 from deepterms.engines import Cluster
@@ -37,6 +38,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         layout: how codewords are stored.
         vectors: the type in which descriptors are kept, ``float32`` or ``int8``, so that hits can be re-ranked by
             exact cosine; None if they are not.
+        dense_vector: whether they stand in Elasticsearch's own field as well, by which they are compared then.
         rerank: how many candidates of each shard its searches re-rank unless told otherwise.
         extractor: the spec of what made the descriptors, if it was given to `create`; ``{}`` otherwise.
         concrete: the indices behind the name, as far as is known.
@@ -55,6 +57,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         rerank: int | None = None,
         layout: str | None = None,
         store_vectors: StoreVectors = True,
+        dense_vector: bool = False,
         shards: int = 1,
         replicas: int | None = None,
         extractor: Mapping[str, Any] | None = None,
@@ -79,6 +82,10 @@ class SurrogateIndex(IndexReader, IndexWriter):
             store_vectors: keep the descriptors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes a document),
                 ``"int8"`` (D + 4 bytes; measured at D = 2,048, a cosine is off by 1e-4 on average and 6e-4 at most),
                 or ``False``. An int8 index takes documents from `add` only: its pipeline encodes no raw vectors.
+            dense_vector: on Elasticsearch, keep float32 vectors of up to 4,096 dimensions once more in its own field
+                for vectors, unindexed: re-ranking compares by it, with equal scores in less time, for 4·D bytes more a
+                document (and until the engine has merged its history away about 9·D more) and slower indexing
+                (README).
             shards: how many; scores do not depend on it.
             replicas: how many copies of each shard; default: the engine's.
             extractor: what makes the descriptors, as plain JSON (``RMACExtractor.spec()``): kept with the index, so
@@ -86,8 +93,8 @@ class SurrogateIndex(IndexReader, IndexWriter):
 
         Raises:
             InvalidInput: a name that the engine would not take, ``auto`` without features, an unknown layout, one that
-                cannot hold what the encoder makes, or an unknown type of vectors.
-            UnsupportedEngine: the engine lacks the layout.
+                cannot hold what the encoder makes, an unknown type of vectors, or one not for a dense_vector.
+            UnsupportedEngine: the engine lacks the layout or the dense_vector.
             IndexAlreadyExists: the name is taken.
             ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
@@ -100,6 +107,8 @@ class SurrogateIndex(IndexReader, IndexWriter):
         chosen = cluster.engine.layout_for(encoder) if layout is None else layout_named(layout)
         cluster.engine.require(chosen)
         chosen.check_encoder(encoder)
+        if dense_vector:
+            require_dense_vector(cluster.engine, dimensions=encoder.dimensions, vectors=vector_type(store_vectors))
         concrete = chosen.index_name(name)
         if cluster.request("HEAD", f"/{quote(name, safe='')}") or cluster.request("HEAD", f"/{concrete}"):
             raise IndexAlreadyExists(
@@ -109,7 +118,12 @@ class SurrogateIndex(IndexReader, IndexWriter):
         if replicas is not None:
             settings["number_of_replicas"] = replicas
         meta = index_meta(
-            layout=chosen, encoder=encoder, store_vectors=store_vectors, extractor=extractor or {}, rerank=rerank
+            layout=chosen,
+            encoder=encoder,
+            store_vectors=store_vectors,
+            extractor=extractor or {},
+            rerank=rerank,
+            dense_vector=dense_vector,
         )
         create_concrete(
             cluster,
@@ -130,6 +144,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             extractor=meta["extractor"],
             concrete=[concrete],
             rerank=rerank,
+            dense_vector=dense_vector,
         )
 
     def drop(self) -> None:

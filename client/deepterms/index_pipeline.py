@@ -24,8 +24,27 @@ if (vector != null && length != params.characters) {
 }
 """.strip()
 
+# After the other pipeline: by then every vector is base64 of finite float32 numbers. One of another length, or so large
+# that the engine would refuse its norm, is left out of the field; its cosine is then −1, as it is without the field.
+_DECODE_VECTOR = """
+def vector = ctx.vector; int dimensions = (int) params.dimensions; ctx.remove('dense_vector');
+if (vector == null) { return; }
+byte[] bytes = Base64.getDecoder().decode((String) vector);
+if (bytes.length != 4 * dimensions) { return; }
+List numbers = new ArrayList(); double squares = 0;
+for (int i = 0; i < dimensions; i++) {
+  int at = 4 * i;
+  float number = Float.intBitsToFloat((bytes[at] & 255) | ((bytes[at + 1] & 255) << 8) | ((bytes[at + 2] & 255) << 16)
+    | (bytes[at + 3] << 24));
+  squares += (double) number * number; numbers.add(number);
+}
+if (squares < 1.0e38) { ctx.dense_vector = numbers; }
+""".strip()
 
-def index_pipeline(encoder: Encoder, *, layout: Layout, store_vectors: StoreVectors | None) -> dict[str, Any] | None:
+
+def index_pipeline(
+    encoder: Encoder, *, layout: Layout, store_vectors: StoreVectors | None, dense_vector: bool = False
+) -> dict[str, Any] | None:
     """The body of the pipeline that is named like the concrete index and is its ``index.default_pipeline``.
 
     A pipeline cannot read the settings or mappings of an index. So each index has a small one, which writes the
@@ -36,6 +55,7 @@ def index_pipeline(encoder: Encoder, *, layout: Layout, store_vectors: StoreVect
         layout: of the index.
         store_vectors: whether the index keeps descriptors: a raw vector is then replaced by its normalised form, else
             removed. An int8 index takes terms only, and the vector as the client stores it.
+        dense_vector: whether the index has Elasticsearch's own field for the vectors, too.
 
     Returns:
         The body, or None if the engine cannot encode as this encoder does; the layout's own pipeline then stays the
@@ -45,7 +65,15 @@ def index_pipeline(encoder: Encoder, *, layout: Layout, store_vectors: StoreVect
     if vectors == "int8":
         return _int8_pipeline(encoder, layout)
     if not isinstance(encoder, DeepPermutation):
-        return None
+        if not dense_vector:
+            return None
+        return {
+            "description": f"{encoder}: {layout.resource} for the documents of one index with a dense_vector.",
+            "processors": [
+                {"pipeline": {"tag": "check-and-render", "name": layout.resource}},
+                _dense_vector(encoder),
+            ],
+        }
     parameters = {
         "dimensions": encoder.dimensions,
         "top_k": encoder.top_k,
@@ -58,8 +86,14 @@ def index_pipeline(encoder: Encoder, *, layout: Layout, store_vectors: StoreVect
         "processors": [
             {"set": {"tag": "set-encoder", "field": "encoder", "value": parameters}},
             {"pipeline": {"tag": "encode", "name": layout.encode_pipeline}},
+            *([_dense_vector(encoder)] if dense_vector else []),
         ],
     }
+
+
+def _dense_vector(encoder: Encoder) -> dict[str, Any]:
+    script = {"tag": "decode-vector", "params": {"dimensions": encoder.dimensions}, "source": _DECODE_VECTOR}
+    return {"script": script}
 
 
 def _int8_pipeline(encoder: Encoder, layout: Layout) -> dict[str, Any]:

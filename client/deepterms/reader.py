@@ -246,7 +246,15 @@ class IndexReader(IndexHandle):
 
     @property
     def _searcher(self) -> Searcher:
-        return Searcher(self.cluster, self.name, self.encoder, self.layout, self.vectors, self.rerank)
+        return Searcher(
+            self.cluster,
+            self.name,
+            self.encoder,
+            self.layout,
+            self.vectors,
+            self.rerank,
+            dense_vector=self.dense_vector,
+        )
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from deepterms.vectors import VectorType, normalise_rows, stored_bytes
 __all__ = [
     "COSINE_OFFSET",
     "DEFAULT_RERANK",
+    "DENSE_VECTOR",
     "NO_VECTOR",
+    "ComparedBy",
     "FeatureSource",
     "compared",
     "cosines",
@@ -30,9 +32,14 @@ DEFAULT_RERANK = 200
 COSINE_OFFSET = 2.0
 NO_VECTOR = -1.0  # the cosine that stands for a document that stores none
 
+# Elasticsearch's own field for vectors, where an index has it beside `vector`; and the way to compare by it.
+DENSE_VECTOR: Literal["dense_vector"] = "dense_vector"
+ComparedBy = VectorType | Literal["dense_vector"]
+
 # A component of the query travels as two characters of 15 bits, so that all stay far below the surrogates (55,296).
 CHARACTER_BITS = 15
 QUERY_LEVELS = 2 ** (2 * CHARACTER_BITS - 1) - 1
+LIST_DECIMALS = 9
 
 # One script a type, the same for both engines. A document without a vector comes last, with the cosine −1. So does one
 # whose vector has another length, or gives no cosine (NaN, or beyond ±1), as may stand in an index that was written to
@@ -41,8 +48,7 @@ QUERY_LEVELS = 2 ** (2 * CHARACTER_BITS - 1) - 1
 # the whole search half as fast. 30 bits leave only the rounding of the engine's float32 scores. Elasticsearch's own
 # field for this, an unindexed dense_vector, is faster: benchmarks/dense_vector.py measured 0.57 of the script's whole
 # search with float and 0.45 with byte at 500 candidates of 2,048-d, 0.69 and 0.68 at 1,280-d (medians, on a busy
-# machine, with another build of Painless than the vendor's). It is not used yet: it would be stored beside the bytes
-# that an export and a migration between the engines read, 4·D more a document, and it stops at 4,096 dimensions.
+# machine, with another build of Painless than the vendor's). An index has it if asked: deepterms/dense_vector.py.
 _SOURCE = """
 if (doc['vector'].size() == 0) {{ return 1.0; }}
 def stored = doc['vector'].value; byte[] bytes = stored.bytes; int at = stored.offset;
@@ -59,7 +65,7 @@ _FLOAT = (
     "Float.intBitsToFloat((bytes[at] & 255) | ((bytes[at + 1] & 255) << 8) | ((bytes[at + 2] & 255) << 16) | "
     "(bytes[at + 3] << 24))"
 )
-SOURCES: Mapping[VectorType, str] = {
+SOURCES: Mapping[ComparedBy, str] = {
     # Little-endian float32.
     "float32": _SOURCE.format(
         before="double sum = 0;",
@@ -72,6 +78,12 @@ SOURCES: Mapping[VectorType, str] = {
         add="int level = bytes[at]; at++; sum += (long) component * (level < 0 ? -128 - level : level);",
         cosine="sum * params.scale * unit",
     ),
+    # The engine's own sum, in float32. A document whose vector has another length has none in this field.
+    DENSE_VECTOR: """
+if (doc['dense_vector'].size() == 0) { return 1.0; }
+double score = dotProduct(params.query, 'dense_vector') + 2.0;
+return score > 0.99 && score < 3.01 ? score : 1.0;
+""".strip(),
 }
 
 
@@ -114,13 +126,13 @@ def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool, usual: in
     return max(rerank, k) if rerank else 0
 
 
-def rescore(query: NDArray[np.float32], *, window: int, vectors: VectorType = "float32") -> dict[str, Any]:
+def rescore(query: NDArray[np.float32], *, window: int, vectors: ComparedBy = "float32") -> dict[str, Any]:
     """The ``rescore`` part of a search body.
 
     Args:
         query: float32 (D,), L2-normalised.
         window: how many candidates of each shard are re-ranked; those beyond it keep score 0.
-        vectors: the type that the index stores.
+        vectors: the type that the index stores, or its dense_vector.
 
     Returns:
         A body under which a hit scores its cosine with the query plus `COSINE_OFFSET`.
@@ -135,21 +147,24 @@ def rescore(query: NDArray[np.float32], *, window: int, vectors: VectorType = "f
     }
 
 
-def compared(query: NDArray[np.float32], matching: Mapping[str, Any], *, vectors: VectorType) -> dict[str, Any]:
+def compared(query: NDArray[np.float32], matching: Mapping[str, Any], *, vectors: ComparedBy) -> dict[str, Any]:
     """A query under which each document that matches another scores its cosine plus `COSINE_OFFSET`.
 
     Args:
         query: float32 (D,), L2-normalised.
         matching: any query of the engine.
-        vectors: the type that the index stores.
+        vectors: the type that the index stores, or its dense_vector.
     """
-    text, scale = _as_text(query)
-    script = {
-        "lang": "painless",
-        "source": SOURCES[vectors],
-        "params": {"query": text, "scale": scale, "bytes": stored_bytes(vectors, len(query))},
-    }
+    script = {"lang": "painless", "source": SOURCES[vectors], "params": _parameters(query, vectors)}
     return {"script_score": {"query": matching, "script": script}}
+
+
+def _parameters(query: NDArray[np.float32], vectors: ComparedBy) -> dict[str, Any]:
+    if vectors == DENSE_VECTOR:
+        # The function takes nothing but a list. Nine decimals are as exact as float32 components of a unit vector.
+        return {"query": np.round(query.astype(np.float64), LIST_DECIMALS).tolist()}
+    text, scale = _as_text(query)
+    return {"query": text, "scale": scale, "bytes": stored_bytes(vectors, len(query))}
 
 
 def _as_text(query: NDArray[np.float32]) -> tuple[str, float]:

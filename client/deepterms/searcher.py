@@ -18,7 +18,7 @@ from deepterms.engines import POINT_IN_TIME_KEPT, Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.layouts import Layout
 from deepterms.queries import search_body
-from deepterms.rerank import DEFAULT_RERANK
+from deepterms.rerank import DEFAULT_RERANK, DENSE_VECTOR, ComparedBy
 from deepterms.results import Hit, Hits
 from deepterms.searches import Search, SearchOptions, indices_of, source_fields
 from deepterms.telemetry import span
@@ -61,6 +61,7 @@ class Searcher:
         layout: how codewords are stored.
         vectors: the type of the stored vectors; None if there are none.
         usual_rerank: how many candidates are re-ranked where none is asked for.
+        dense_vector: whether they stand in Elasticsearch's own field, too.
     """
 
     cluster: Cluster
@@ -69,6 +70,12 @@ class Searcher:
     layout: Layout
     vectors: VectorType | None
     usual_rerank: int = DEFAULT_RERANK
+    dense_vector: bool = False
+
+    @property
+    def compared_by(self) -> ComparedBy | None:
+        """What candidates are compared by in the cluster; None if there are no vectors."""
+        return DENSE_VECTOR if self.dense_vector else self.vectors
 
     def search(
         self, feature: NDArray[np.float32] | None, options: SearchOptions, *, terms: TermFrequencies | None = None
@@ -181,8 +188,8 @@ class Searcher:
         breadth: Breadth,
     ) -> Search:
         query = normalise_rows(feature)[0] if feature is not None else None
-        if breadth.exact and query is not None and self.vectors is not None:
-            return Search.exact(query, vectors=self.vectors, options=options)
+        if breadth.exact and query is not None and self.compared_by is not None:
+            return Search.exact(query, vectors=self.compared_by, options=options)
         if terms is None:
             if feature is None:
                 raise InvalidInput("a search needs a feature or terms; got neither")
@@ -191,7 +198,7 @@ class Searcher:
             terms,
             query,
             layout=self.layout,
-            vectors=self.vectors,
+            vectors=self.compared_by,
             options=options,
             usual_rerank=self.usual_rerank,
         )

@@ -17,6 +17,7 @@ from deepterms.queries import clause_count, exact_body, largest_components, sear
 from deepterms.rerank import (
     COSINE_OFFSET,
     DEFAULT_RERANK,
+    ComparedBy,
     FeatureSource,
     compared,
     cosines,
@@ -25,7 +26,6 @@ from deepterms.rerank import (
 )
 from deepterms.results import Hit, Hits
 from deepterms.terms import TermFrequencies
-from deepterms.vectors import VectorType
 
 __all__ = ["Search", "SearchKeywords", "SearchOptions", "above", "chosen_fields", "indices_of", "source_fields"]
 
@@ -143,7 +143,7 @@ class Search:
         query: NDArray[np.float32] | None,
         *,
         layout: Layout,
-        vectors: VectorType | None,
+        vectors: ComparedBy | None,
         options: SearchOptions,
         usual_rerank: int = DEFAULT_RERANK,
     ) -> Search:
@@ -153,7 +153,7 @@ class Search:
             terms: of the query, (1, V).
             query: float32 (D,), L2-normalised; without it there is no re-ranking.
             layout: of the index.
-            vectors: the type that the index stores.
+            vectors: the type that the index stores, or its dense_vector.
             options: as asked.
             usual_rerank: how many candidates the index re-ranks where none is asked for.
 
@@ -179,12 +179,12 @@ class Search:
         return cls(body, options, query, rescored=rescored, candidates=local)
 
     @classmethod
-    def exact(cls, query: NDArray[np.float32], *, vectors: VectorType, options: SearchOptions) -> Search:
+    def exact(cls, query: NDArray[np.float32], *, vectors: ComparedBy, options: SearchOptions) -> Search:
         """Compare every document that the filter keeps with the query.
 
         Args:
             query: float32 (D,), L2-normalised.
-            vectors: the type that the index stores.
+            vectors: the type that the index stores, or its dense_vector.
             options: as asked, with a filter.
         """
         matching = {"bool": {"filter": [options.filter]}}  # not scored

@@ -72,8 +72,8 @@ _BASE = "deepterms-test-base:latest"
 _DEBIAN = "trixie"  # the first one with Java 21, which both engines need
 _PACKAGES = ("openjdk-21-jre-headless", "ca-certificates", "curl")
 
-# Vector functions, for the list of what a scoring script may call in the ported Painless. Its other modules stay as they
-# are, and all else is the server as published.
+# Functions on vectors, for the ported Painless's list of what a scoring script may call. The other modules stay as they
+# are; all else is the server as published.
 _SCORE_FUNCTIONS = Path(__file__).with_name("score_functions.txt")
 _SCORE_FUNCTIONS_OF_PAINLESS = "org/elasticsearch/painless/org.elasticsearch.score.txt"
 

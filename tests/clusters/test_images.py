@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -39,3 +40,16 @@ def test_images_are_told_by_their_names() -> None:
     assert images._recipe("opensearchproject/opensearch:2.19.6") is not None
     assert images._recipe("opensearchproject/opensearch:1.0.0") is None
     assert images._recipe("mirror/opensearch:2.19.6") is None
+
+
+def test_functions_are_allowed_once_and_nothing_else_changes(tmp_path: Path) -> None:
+    jar, name = tmp_path / "lang-painless-9.2.0.jar", images._SCORE_FUNCTIONS_OF_PAINLESS
+    with zipfile.ZipFile(jar, "w") as archive:
+        archive.writestr("some.class", b"\0")
+        archive.writestr(name, "static_import {\n}\n")
+    for _ in range(2):
+        images._allow_score_functions(jar)
+        with zipfile.ZipFile(jar) as archive:
+            assert archive.namelist() == ["some.class", name]
+            assert archive.read("some.class") == b"\0"
+            assert archive.read(name).count(b" dotProduct(") == 1

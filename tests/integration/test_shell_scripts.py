@@ -160,7 +160,10 @@ def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository
     encoder = dt.DeepPermutation(16, top_k=6)
     features = np.random.default_rng(0).standard_normal((30, 16)).astype(np.float32)
     dt.deploy(cluster)
-    index = dt.SurrogateIndex.create(cluster, unique_name, encoder=encoder, store_vectors=store_vectors, replicas=0)
+    dense = store_vectors is True and Cluster(cluster).engine.name == "elasticsearch"
+    index = dt.SurrogateIndex.create(
+        cluster, unique_name, encoder=encoder, store_vectors=store_vectors, dense_vector=dense, replicas=0
+    )
     index.add([str(number) for number in range(30)], features)
     index.refresh()
     expected = [index.search(feature, k=5).hits for feature in features[:5]]
@@ -170,6 +173,7 @@ def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository
 
     def check_and_drop(name: str) -> None:
         found = dt.SurrogateIndex.open(cluster, name, encoder=encoder)
+        assert found.dense_vector == dense
         assert [found.search(feature, k=5).hits for feature in features[:5]] == expected
         pipeline = index.layout.index_name(name)
         (settings,) = Cluster(cluster).request("GET", f"/{name}/_settings").values()

@@ -29,19 +29,36 @@ def test_the_parameters_are_those_of_the_encoder() -> None:
     assert call["pipeline"]["name"] == "deepterms-encode-codewords-v1"
 
 
+class Other:
+    """An encoder that no pipeline can run."""
+
+    dimensions = vocabulary_size = largest_frequency = 4
+
+    def encode(self, features: Any) -> dt.TermFrequencies:
+        raise NotImplementedError
+
+    encode_queries = encode
+
+    def spec(self) -> dict[str, Any]:
+        return {"type": "other"}
+
+
 def test_another_encoder_has_no_raw_vectors() -> None:
-    class Other:
-        dimensions = vocabulary_size = largest_frequency = 4
-
-        def encode(self, features: Any) -> dt.TermFrequencies:
-            raise NotImplementedError
-
-        encode_queries = encode
-
-        def spec(self) -> dict[str, Any]:
-            return {"type": "other"}
-
     assert index_pipeline(Other(), layout=layout_named("words"), store_vectors=True) is None
+
+
+@pytest.mark.parametrize(
+    ("encoder", "before"),
+    [(dt.DeepPermutation(4, top_k=2), ["set-encoder", "encode"]), (Other(), ["check-and-render"])],
+)
+def test_a_dense_vector_is_filled_after_everything_else(encoder: Any, before: list[str]) -> None:
+    body = index_pipeline(encoder, layout=layout_named("words"), store_vectors=True, dense_vector=True)
+    assert body is not None
+    *others, last = body["processors"]
+    assert [next(iter(processor.values()))["tag"] for processor in others] == before
+    assert (last["script"]["tag"], last["script"]["params"]) == ("decode-vector", {"dimensions": 4})
+    plain = index_pipeline(encoder, layout=layout_named("words"), store_vectors=True)
+    assert (plain or {"processors": []})["processors"] == (others if plain else [])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

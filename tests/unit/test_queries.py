@@ -59,3 +59,13 @@ def test_the_query_text_reads_back_to_the_query(dimensions: int) -> None:
     assert characters.max() < 0xD800
     numbers = (characters[0::2] << CHARACTER_BITS) + characters[1::2] - (QUERY_LEVELS + 1)
     np.testing.assert_allclose(numbers * params["scale"], query, atol=2e-9)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 256, 4096])
+def test_a_dense_vector_is_asked_for_by_numbers(dimensions: int) -> None:
+    query = normalise_rows(np.random.default_rng(dimensions).standard_normal((1, dimensions)).astype(np.float32))[0]
+    body = rescore(query, window=50, vectors="dense_vector")
+    script = body["query"]["rescore_query"]["script_score"]["script"]
+    assert "dotProduct(params.query, 'dense_vector')" in script["source"]
+    numbers = np.array(json.loads(json.dumps(script["params"]["query"])), dtype=np.float32)
+    np.testing.assert_allclose(numbers, query, atol=1e-9)

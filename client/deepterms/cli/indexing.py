@@ -95,6 +95,14 @@ def index(
             "about 1e-4), or none. For a new index."
         ),
     ] = Vectors.float32,
+    dense_vector: Annotated[
+        bool,
+        typer.Option(
+            "--dense-vector",
+            help="Elasticsearch: float32 vectors once more in its own field, by which re-ranking is faster. For a new "
+            "index.",
+        ),
+    ] = False,
     shards: Annotated[int, typer.Option(help="For a new index.", min=1)] = 1,
     replicas: Annotated[
         int | None, typer.Option(help="For a new index; default: the engine's.", min=0, show_default=False)
@@ -145,6 +153,7 @@ def index(
             rerank=chosen.rerank,
             layout=layout,
             store_vectors=_STORE_VECTORS[vectors],
+            dense_vector=dense_vector,
             shards=shards,
             replicas=replicas,
             extractor=extractor,

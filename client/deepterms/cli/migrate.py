@@ -45,6 +45,13 @@ def migrate(
     shards: Annotated[
         int | None, typer.Option(help="Of the new index. Default: as now.", min=1, show_default=False)
     ] = None,
+    dense_vector: Annotated[
+        bool | None,
+        typer.Option(
+            help="With or without Elasticsearch's own field for vectors, by which re-ranking is faster.",
+            show_default=False,
+        ),
+    ] = None,
     drop_old: Annotated[
         bool, typer.Option("--drop-old/--keep", help="Delete what NAME does not point to any more; alone: only that.")
     ] = False,
@@ -60,12 +67,12 @@ def migrate(
     The old index stays for --back until --drop-old. A run that was cut is run again and goes on. While the last writes
     are copied, a second or so, writes are refused with the status 403; `deepterms index` waits and sends them again.
     """
-    changes = (to, top_k, binary, repivot, shards) != (None,) * 5
+    changes = (to, top_k, binary, repivot, shards, dense_vector) != (None,) * 6
     if (back and (changes or drop_old)) or (lose_writes and not back):
         raise typer.BadParameter("--back goes alone, or with --lose-writes")
     if not changes and not back and not drop_old:
         raise typer.BadParameter(
-            "say what to change: --to, --top-k, --binary, --repivot, --shards; or --back, or --drop-old"
+            "say what to change: --to, --top-k, --binary, --repivot, --shards, --dense-vector; or --back, or --drop-old"
         )
     client = connect(url)
     if back:
@@ -87,7 +94,14 @@ def migrate(
         encoder = _changed(SurrogateIndex.open(client, name).encoder, top_k=top_k, binary=binary)
     with progress("Copying") as report:
         done = migration.migrate(
-            client, name, to=layout, encoder=encoder, shards=shards, drop=drop_old, on_progress=report
+            client,
+            name,
+            to=layout,
+            encoder=encoder,
+            shards=shards,
+            dense_vector=dense_vector,
+            drop=drop_old,
+            on_progress=report,
         )
     _show(done, json=json)
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deepterms.concrete import index_meta
+from deepterms.dense_vector import require_dense_vector
 from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
 from deepterms.errors import InvalidInput, MigrationFailed
@@ -99,6 +100,7 @@ def migrate(
     to: Layout | None = None,
     encoder: Encoder | None = None,
     shards: int | None = None,
+    dense_vector: bool | None = None,
     drop: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     lease_seconds: float = LEASE_SECONDS,
@@ -114,12 +116,15 @@ def migrate(
         encoder: for a new one, terms are made anew from the stored vectors (normalised float32, or int8 with its
             loss); default: as now, and terms are copied.
         shards: of the new index; default: as now.
+        dense_vector: with or without Elasticsearch's own field for vectors, as `SurrogateIndex.create` says; default:
+            as now.
         drop: delete the old index at the end.
         on_progress: called with the documents done, and the documents in all.
         lease_seconds: how long a migration that does not show signs of life counts as living.
 
     Raises:
-        InvalidInput: the layout cannot hold what the encoder makes, or there are no vectors to encode anew.
+        InvalidInput: the layout cannot hold what the encoder makes, there are no vectors to encode anew, or none that
+            a dense_vector holds.
         IndexNotFound: no such name.
         MigrationFailed: another migration of the name runs, documents cannot be copied, or the copy is not equal. The
             name then still points to the old index.
@@ -144,12 +149,16 @@ def migrate(
     if chosen_encoder.dimensions != stored:
         raise InvalidInput(f"{name!r} stores vectors of {stored} dimensions; {chosen_encoder} takes another number")
     vectors = vector_type(meta["vectors"])
+    dense = bool(meta.get("dense_vector")) if dense_vector is None else dense_vector
+    if dense:
+        require_dense_vector(cluster.engine, dimensions=chosen_encoder.dimensions, vectors=vectors)
     wanted = index_meta(
         layout=layout,
         encoder=chosen_encoder,
         store_vectors=vectors,
         extractor=meta.get("extractor", {}),
         rerank=meta.get("rerank") if keep_terms else None,  # another encoder needs another depth
+        dense_vector=dense,
     )
     with Lease(cluster, name, seconds=lease_seconds) as lease:
         state = Generations.of(cluster, name)  # it may have changed while the lease was waited for
