@@ -33,10 +33,10 @@ def test_a_short_probe_measures_and_leaves_nothing(cluster: Any) -> None:
     assert figures.cores >= 1
     assert figures.fixed_ms + figures.clause_us + figures.posting_ns > 0
     assert min(figures.fixed_ms, figures.clause_us, figures.posting_ns, figures.float32_us, figures.int8_us) >= 0
-    assert figures.int8_docs_per_second > 100
+    assert figures.int8_docs_per_second > 0
     assert 0 < figures.posting_bytes < 50
     assert 0 <= figures.document_bytes < 2_000
-    assert "1,500 documents" in figures.machine
+    assert figures.machine.endswith((" 500 documents", " 1,000 documents", " 1,500 documents"))  # fewer if it is slow
     assert np.isfinite(advise(Workload(1_000_000, 64), figures).p50_ms)
 
 
