@@ -16,8 +16,8 @@ from deepterms.errors import MissingExtra
 __all__ = ["PivotGraph", "faiss"]
 
 # The graph is walked in this many principal components of the pivots; what it finds is compared in all dimensions. Of
-# 8,192 pivots 128 components and a breadth of 64 found .94 (crops) and .74 (mixtures of descriptors), these .99 and .94,
-# in 1.4 times the time of a query.
+# 8,192 pivots 128 components and a breadth of 64 found .94 (crops) and .74 (mixtures of descriptors); these find
+# .99 and .94, in 1.4 times the time of a query.
 COMPONENTS = 256
 # Rows from which the components are found.
 PRINCIPAL_ROWS = 8_192
