@@ -161,9 +161,9 @@ def test_damage_anywhere_gives_a_picture_or_unreadable_image(tmp_path: Path, suf
         path.write_bytes(content[: chance.choice([len(content), chance.randrange(len(content))])])
         try:
             outcomes.add(load_image(path, max_pixels=1_000_000).mode)
-        except UnreadableImage as error:
-            outcomes.add(type(error).__name__)
-    assert outcomes == {"RGB", "UnreadableImage"}
+        except UnreadableImage:  # or TooManyPixels, where a byte of the size was hit
+            outcomes.add("refused")
+    assert outcomes == {"RGB", "refused"}
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
