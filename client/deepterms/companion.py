@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deepterms.answers import meta_of
 from deepterms.assets import PIVOTS_TEMPLATE
 from deepterms.documents import BulkLine
 from deepterms.encoders.chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
@@ -164,7 +165,7 @@ def read_companion_meta(cluster: Cluster, concrete: str, described: Mapping[str,
         if error.status != 404:
             raise
         raise _unavailable(concrete, f"there is no index {companion}") from error
-    said = _meta_of(answer.get(companion, {}))
+    said = meta_of(answer.get(companion)) or {}
     try:
         meta = CompanionMeta.model_validate(said)
     except ValidationError as error:
@@ -217,7 +218,7 @@ def delete_companions(cluster: Cluster, concrete: str, *, checksum: str | None =
 def _make(cluster: Cluster, companion: str, meta: CompanionMeta) -> bool:
     """Create the index, unless it is there with the same pivots."""
     simulated = cluster.request("POST", f"/_index_template/_simulate_index/{companion}")
-    if _meta_of(simulated.get("template", {})).get("companion") != meta.companion:
+    if (meta_of(simulated.get("template")) or {}).get("companion") != meta.companion:
         raise ClusterError(
             f"the template {PIVOTS_TEMPLATE} is not in the cluster, or another one overrides it for {companion}; "
             "call deepterms.deploy(client) first, or narrow the other's patterns"
@@ -231,7 +232,7 @@ def _make(cluster: Cluster, companion: str, meta: CompanionMeta) -> bool:
         except RequestRefused as error:
             if "resource_already_exists" not in str(error):
                 raise
-        held = _meta_of(cluster.request("GET", f"/{companion}/_mapping")[companion])
+        held = meta_of(cluster.request("GET", f"/{companion}/_mapping")[companion]) or {}
         if all(held.get(key) == value for key, value in said.items() if key != "reach"):
             return False
         # A writer that was cut, and whose late request made the engine create the index again, leaves no description.
@@ -264,10 +265,6 @@ def _documents(
         if "error" in document:
             raise ClusterError(f"the cluster cannot say what chunk {document.get('_id')} of {companion} is; try again")
     return list(answer["docs"])
-
-
-def _meta_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(body.get("mappings", {}).get("_meta", {}).get("deepterms", {}))
 
 
 def _unavailable(concrete: str, why: str) -> PivotsUnavailable:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deepterms.answers import meta_of
 from deepterms.companion import delete_companions, owner_of, write_companion
 from deepterms.dense_vector import check_functions, with_dense_vector
 from deepterms.encoders.encoder import Encoder
@@ -159,18 +160,14 @@ def create_concrete(
         if stored and pivots is not None and not _needs(cluster, concrete, pivots):
             delete_companions(cluster, concrete, checksum=pivots.checksum)
         raise
-    if pipeline is not None:
-        try:
+    try:
+        if pipeline is not None:
             cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=pipeline)
-        except RequestRefused:
-            delete_concrete(cluster, concrete)
-            raise
-    if dense_vector:
-        try:
+        if dense_vector:
             check_functions(cluster, concrete, dimensions=encoder.dimensions)
-        except UnsupportedEngine:
-            delete_concrete(cluster, concrete)
-            raise
+    except (RequestRefused, UnsupportedEngine):
+        delete_concrete(cluster, concrete)
+        raise
 
 
 def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
@@ -215,7 +212,7 @@ def _needs(cluster: Cluster, concrete: str, pivots: Pivots) -> bool:
         if error.status == 404:
             return False
         raise
-    meta = answer[concrete].get("mappings", {}).get("_meta", {}).get("deepterms", {})
+    meta = meta_of(answer[concrete]) or {}
     return bool(meta.get("encoder", {}).get("pivots", {}).get("checksum") == pivots.checksum)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from deepterms.answers import meta_of
 from deepterms.concrete import index_path, read_meta
 from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
@@ -87,7 +88,7 @@ class IndexHandle:
             if error.status == 404:
                 raise IndexNotFound(f"no index {name!r} in the cluster; make one with SurrogateIndex.create") from error
             raise
-        found = [_meta_of(answer) for answer in mappings.values()]
+        found = [meta_of(answer) for answer in mappings.values()]
         meta = read_meta(found[0] if found else None, name=name)
         if any(other != found[0] for other in found):
             raise ClusterError(
@@ -132,10 +133,3 @@ class IndexHandle:
         if moved:
             logger.info("%s points to %s now, no longer to %s", self.name, sorted(self.concrete), sorted(before))
         return moved
-
-
-def _meta_of(answer: Any) -> Any:
-    """What stands under ``_meta.deepterms`` of one index's mapping, or None."""
-    for key in ("mappings", "_meta", "deepterms"):
-        answer = answer.get(key) if isinstance(answer, Mapping) else None
-    return answer

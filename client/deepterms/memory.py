@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepterms.breadth import USUAL, breadth_of, query_terms, widens
 from deepterms.documents import Batch, check_batch, usable_documents
-from deepterms.encoders.encoder import Encoder, as_features
+from deepterms.encoders.encoder import Encoder, as_features, one_feature
 from deepterms.encoders.presets import PresetName, chosen_encoder
 from deepterms.errors import InvalidInput
 from deepterms.explanation import Explanation, explain
@@ -273,10 +273,7 @@ class MemoryIndex:
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""
-        query = as_features(feature, dimensions=self.encoder.dimensions)
-        if len(query) != 1:
-            raise InvalidInput(f"one feature is expected here; got {len(query)}. search_many takes several")
-        return query
+        return one_feature(feature, dimensions=self.encoder.dimensions)
 
     def _known(self, id: str) -> tuple[Segment, int]:
         place = self._places.get(id)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepterms.answers import incomplete
 from deepterms.checks import Verification, verify
-from deepterms.encoders.encoder import as_features
+from deepterms.encoders.encoder import as_features, one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRefused
 from deepterms.explanation import Explanation, explain
 from deepterms.handle import IndexHandle
@@ -258,10 +258,7 @@ class IndexReader(IndexHandle):
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""
-        query = as_features(feature, dimensions=self.encoder.dimensions)
-        if len(query) != 1:
-            raise InvalidInput(f"one feature is expected here; got {len(query)}. search_many takes several")
-        return query
+        return one_feature(feature, dimensions=self.encoder.dimensions)
 
     def _known(self, id: str) -> StoredDocument:
         document = self.get(id)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deepterms.answers import meta_of
 from deepterms.companion import owner_of
 from deepterms.deployment import plan
 from deepterms.doctor.findings import (
@@ -121,7 +122,7 @@ class Examination:
         yield from orphans_among(answer, self.name)
         pattern = re.compile(r"deepterms-[a-z]+-v\d+-(.+)-\d{6}")
         for concrete, body in sorted(answer.items()):
-            meta = body["mappings"].get("_meta", {}).get("deepterms", {})
+            meta = meta_of(body) or {}
             match = pattern.fullmatch(concrete)
             if match and owner_of(concrete) is None and "encoder" in meta and self.name in (None, match[1]):
                 entry = found.setdefault(match[1], {"live": "", "metas": {}})

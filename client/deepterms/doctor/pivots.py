@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.answers import meta_of
 from deepterms.companion import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
 from deepterms.doctor.findings import Finding
 from deepterms.doctor.pivot_findings import (
@@ -43,8 +44,8 @@ def orphans_among(indices: Mapping[str, Any], name: str | None) -> Iterator[Find
     for companion in indices:
         owner = owner_of(companion)
         if owner is not None and (name is None or owner.rpartition("-")[0].endswith(f"-{name}")):
-            body = indices.get(owner, {}).get("mappings", {}).get("_meta", {}).get("deepterms", {})
-            needed = body.get("encoder", {}).get("pivots", {}).get("checksum")
+            meta = meta_of(indices.get(owner)) or {}
+            needed = meta.get("encoder", {}).get("pivots", {}).get("checksum")
             if needed is None or companion_name(owner, needed) != companion:
                 orphans.append(companion)
     if found := judge_orphans(orphans):

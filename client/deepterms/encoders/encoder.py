@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Encoder", "WideningEncoder", "as_features", "refuse_unusable", "unusable_rows"]
+__all__ = [
+    "Encoder",
+    "WideningEncoder",
+    "as_features",
+    "one_feature",
+    "refuse_unusable",
+    "unusable_rows",
+    "usable_features",
+]
 
 
 @runtime_checkable
@@ -105,3 +113,26 @@ def refuse_unusable(features: NDArray[np.float32]) -> None:
     if reasons:
         row, reason = min(reasons.items())
         raise InvalidInput(f"{len(reasons)} of {len(features)} features cannot be encoded; first, row {row}: {reason}")
+
+
+def usable_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
+    """`as_features` of which every row can be encoded.
+
+    Raises:
+        InvalidInput: as `as_features`, or a row that is not finite or all zero.
+    """
+    array = as_features(features, dimensions=dimensions)
+    refuse_unusable(array)
+    return array
+
+
+def one_feature(feature: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
+    """One feature as (1, D).
+
+    Raises:
+        InvalidInput: as `as_features`, or several rows.
+    """
+    query = as_features(feature, dimensions=dimensions)
+    if len(query) != 1:
+        raise InvalidInput(f"one feature is expected here; got {len(query)}. search_many takes several")
+    return query

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.encoders.encoder import as_features, refuse_unusable
+from deepterms.encoders.encoder import usable_features
 from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
@@ -133,8 +133,7 @@ class PairCodewords:
         return self._encoded(features, self._query_sum)
 
     def _encoded(self, features: ArrayLike, rank_sum: int) -> TermFrequencies:
-        array = as_features(features, dimensions=self.dimensions)
-        refuse_unusable(array)
+        array = usable_features(features, dimensions=self.dimensions)
         left, right = places_of_pairs(rank_sum - 1, rank_sum=rank_sum)
         signs = [self._signs(rotation) for rotation in range(self.rotations)]
 

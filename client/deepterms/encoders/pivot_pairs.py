@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.encoders.encoder import as_features, refuse_unusable
+from deepterms.encoders.encoder import usable_features
 from deepterms.encoders.nearest_pivots import NearestPivots, chosen_search
 from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
 from deepterms.encoders.pivot_weights import DEFAULT_RERANK, check_counts, closeness, scaled
@@ -119,8 +119,7 @@ class PivotPairs:
 
     def _pairs(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Pairs of the nearest pivots, the nearest two first, and the sums of how near they are: (N, pairs) each."""
-        array = as_features(features, dimensions=self.dimensions)
-        refuse_unusable(array)
+        array = usable_features(features, dimensions=self.dimensions)
         nearest, nearness = self._nearest.nearest(array, count)
         near, pivots = closeness(nearness, self.pivots.metric), nearest.astype(np.int64)
         first, second = places_of_pairs(count)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from deepterms.encoders.encoder import as_features, refuse_unusable
+from deepterms.encoders.encoder import usable_features
 from deepterms.encoders.nearest_pivots import NearestPivots, chosen_search
 from deepterms.encoders.pivot_weights import DEFAULT_RERANK, check_counts, closeness, scaled
 from deepterms.encoders.pivots import Pivots
@@ -116,7 +116,7 @@ class PivotPermutation:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
             MissingExtra: the pivots are found by a graph, and faiss is not installed.
         """
-        numbers, _ = self._nearest.nearest(self._usable(features), self.top_k)
+        numbers, _ = self._nearest.nearest(usable_features(features, dimensions=self.dimensions), self.top_k)
         weights = np.broadcast_to(_ranks(self.top_k) if self.weights == "ranks" else np.int32(1), numbers.shape)
         return self._terms(numbers, weights)
 
@@ -147,15 +147,10 @@ class PivotPermutation:
         """
         if not 1 <= query_top_k <= len(self.pivots):
             raise InvalidInput(f"query_top_k is {query_top_k}; expected 1 to {len(self.pivots)}, the number of pivots")
-        numbers, nearness = self._nearest.nearest(self._usable(features), query_top_k)
+        numbers, nearness = self._nearest.nearest(usable_features(features, dimensions=self.dimensions), query_top_k)
         if self.weights == "ranks":
             return self._terms(numbers, np.broadcast_to(_ranks(query_top_k), numbers.shape))
         return self._terms(numbers, scaled(closeness(nearness, self.pivots.metric)))
-
-    def _usable(self, features: ArrayLike) -> NDArray[np.float32]:
-        array = as_features(features, dimensions=self.dimensions)
-        refuse_unusable(array)
-        return array
 
     def _terms(self, numbers: NDArray[np.int32], weights: NDArray[np.int32]) -> TermFrequencies:
         """From pivots (N, k) and their weights (N, k)."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deepterms.answers import meta_of
 from deepterms.companion import read_companion_meta
 from deepterms.concrete import concretes_of, create_concrete, delete_concrete, index_path
 from deepterms.encoders.encoder import Encoder
@@ -57,7 +58,7 @@ class Generations:
             raise IndexNotFound(f"no index {name!r} in the cluster") from error
         if len(pointed) != 1:
             raise ClusterError(f"{name!r} points to {', '.join(sorted(pointed))}; expected one index")
-        metas = {concrete: _meta_of(answer) for concrete, answer in concretes_of(cluster, name).items()}
+        metas = {concrete: meta_of(answer) or {} for concrete, answer in concretes_of(cluster, name).items()}
         if "encoder" not in metas.get(pointed[0], {}):
             raise ClusterError(
                 f"{name!r} points to {pointed[0]}, which was not made by deepterms under that name, or which this user "
@@ -175,7 +176,7 @@ def document_count(cluster: Cluster, concrete: str) -> int:
 
 def write_origin(cluster: Cluster, concrete: str, origin: Mapping[str, Any]) -> None:
     """Say in an index's mapping what it was copied from."""
-    meta = _meta_of(cluster.request("GET", f"/{concrete}/_mapping")[concrete])
+    meta = meta_of(cluster.request("GET", f"/{concrete}/_mapping")[concrete]) or {}
     body = {"_meta": {"deepterms": {**meta, "migration": dict(origin)}}}
     cluster.request("PUT", f"/{concrete}/_mapping", body=body)
 
@@ -183,7 +184,3 @@ def write_origin(cluster: Cluster, concrete: str, origin: Mapping[str, Any]) -> 
 def without_origin(meta: Mapping[str, Any]) -> dict[str, Any]:
     """What an index says of itself, less what it was copied from."""
     return {key: value for key, value in meta.items() if key != "migration"}
-
-
-def _meta_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(mapping.get("mappings", {}).get("_meta", {}).get("deepterms", {}))
