@@ -50,13 +50,13 @@ put_pipeline() {
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.encoder"
     pipeline="$1" first='' last=''
     case "$dense" in true)
-        last=",$(script decode-vector _DECODE_VECTOR "\"dimensions\":$(field dimensions)")"
+        last=",$(processor decode-vector-v1 "\"dimensions\":$(field dimensions)")"
         ;;
     esac
     case "$vectors:$(field type)" in
         int8:*)
             calls="deepterms-$layout"
-            first="$(script check-int8-vector _INT8_CHECK "$(int8_parameters "$(field dimensions)")"),"
+            first="$(processor check-int8-vector-v1 "$(int8_parameters "$(field dimensions)")"),"
             then=check-and-render
             ;;
         *:deep_permutation)
@@ -81,13 +81,11 @@ put_pipeline() {
 $first{\"pipeline\":{\"tag\":\"$then\",\"name\":\"$calls\"}}$last]}"
 }
 
-# script TAG NAME PARAMETERS – a processor: the script that Python has under that name, with parameters as JSON.
-script() {
-    code="$top/client/deepterms/index_pipeline.py"
-    source="$(sed -n "/^$2 = \"\"\"\$/,/^\"\"\"/p" "$code" | sed '1d;$d')"
-    [ -n "$source" ] || die "$code does not hold the script of the processor $1; restore with a whole checkout"
-    printf '{"script":{"tag":"%s","params":{%s},"source":"%s"}}' "$1" "$3" \
-        "$(escaped "$source" | awk '{ printf "%s%s", separator, $0; separator = "\\n" }')"
+# processor NAME PARAMETERS – one of ingest_pipelines/processors, with an index's parameters, as JSON on one line.
+processor() {
+    file="$top/ingest_pipelines/processors/$1.json"
+    grep -q '^    "params": {},$' "$file" || die "$file is missing or damaged; restore with a whole checkout"
+    sed "s/^    \"params\": {},\$/\"params\": {$2},/" "$file" | tr -d '\n'
 }
 
 # int8_parameters DIMENSIONS – of the script that refuses vectors of another length.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from deepterms.errors import DeepTermsError
 from deepterms.layouts import Layout
 
-__all__ = ["PIVOTS_TEMPLATE", "Asset", "assets_of", "load_asset"]
+__all__ = ["PIVOTS_TEMPLATE", "Asset", "assets_of", "load_asset", "load_processor"]
 
 Kind = Literal["ingest_pipelines", "index_templates"]
 
@@ -51,11 +51,24 @@ def load_asset(kind: Kind, name: str) -> Asset:
     Raises:
         DeepTermsError: the file is in neither place: the installation is damaged.
     """
-    path = _folder(kind) / f"{name}.json"
-    try:
-        return Asset(kind, name, json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise DeepTermsError(f"{path} is missing; reinstall deepterms") from error
+    return Asset(kind, name, _read(_folder(kind) / f"{name}.json"))
+
+
+def load_processor(name: str, parameters: Mapping[str, object]) -> dict[str, Any]:
+    """Read a script for the pipelines of single indices, which scripts/restore.sh reads too.
+
+    Args:
+        name: of the file in ``ingest_pipelines/processors``.
+        parameters: what the script is told about the index; the file has none.
+
+    Returns:
+        The processor.
+
+    Raises:
+        DeepTermsError: as for an asset.
+    """
+    processor = _read(_folder("ingest_pipelines") / "processors" / f"{name}.json")
+    return {"script": {**processor["script"], "params": dict(parameters)}}
 
 
 def assets_of(layouts: Iterable[Layout]) -> list[Asset]:
@@ -70,6 +83,14 @@ def assets_of(layouts: Iterable[Layout]) -> list[Asset]:
         *(load_asset("index_templates", layout.resource) for layout in chosen),
         load_asset("index_templates", PIVOTS_TEMPLATE),
     ]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DeepTermsError(f"{path} is missing; reinstall deepterms") from error
+    return body
 
 
 def _folder(kind: Kind) -> Path:

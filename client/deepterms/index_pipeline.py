@@ -4,42 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from deepterms.assets import load_processor
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.layouts import Layout
 from deepterms.vectors import StoreVectors, stored_bytes, vector_type
 
 __all__ = ["index_pipeline"]
-
-_INT8_CHECK = """
-def vector = ctx.vector; int length = -1;
-if (vector instanceof String) {
-  length = vector.length();
-  while (length > 0 && vector.charAt(length - 1) == (char) '=') { length--; }
-}
-if (vector != null && length != params.characters) {
-  throw new IllegalArgumentException('[check-int8-vector] field [vector] is not an int8 vector; expected base64 of '
-    + params.bytes + ' bytes for ' + params.dimensions + ' dimensions: this index stores int8 vectors, which the '
-    + 'Python client makes (SurrogateIndex.add); raw vectors need an index that stores float32');
-}
-""".strip()
-
-# After the other pipeline: by then every vector is base64 of finite float32 numbers. One of another length, or so large
-# that the engine would refuse its norm, is left out of the field; its cosine is then −1, as it is without the field.
-_DECODE_VECTOR = """
-def vector = ctx.vector; int dimensions = (int) params.dimensions; ctx.remove('dense_vector');
-if (vector == null) { return; }
-byte[] bytes = Base64.getDecoder().decode((String) vector);
-if (bytes.length != 4 * dimensions) { return; }
-List numbers = new ArrayList(); double squares = 0;
-for (int i = 0; i < dimensions; i++) {
-  int at = 4 * i;
-  float number = Float.intBitsToFloat((bytes[at] & 255) | ((bytes[at + 1] & 255) << 8) | ((bytes[at + 2] & 255) << 16)
-    | (bytes[at + 3] << 24));
-  squares += (double) number * number; numbers.add(number);
-}
-if (squares < 1.0e38) { ctx.dense_vector = numbers; }
-""".strip()
 
 
 def index_pipeline(
@@ -92,23 +63,19 @@ def index_pipeline(
 
 
 def _dense_vector(encoder: Encoder) -> dict[str, Any]:
-    script = {"tag": "decode-vector", "params": {"dimensions": encoder.dimensions}, "source": _DECODE_VECTOR}
-    return {"script": script}
+    # Last, since then every vector is base64 of finite float32 numbers. Without the field, a document's cosine is −1.
+    return load_processor("decode-vector-v1", {"dimensions": encoder.dimensions})
 
 
 def _int8_pipeline(encoder: Encoder, layout: Layout) -> dict[str, Any]:
     # The layout's pipeline checks what every vector must be; the length is all that it cannot know. A vector of another
     # length would be read as other numbers by the re-ranking script.
     length = stored_bytes("int8", encoder.dimensions)
-    script = {
-        "tag": "check-int8-vector",
-        "params": {"characters": (4 * length + 2) // 3, "bytes": length, "dimensions": encoder.dimensions},
-        "source": _INT8_CHECK,
-    }
+    parameters = {"characters": (4 * length + 2) // 3, "bytes": length, "dimensions": encoder.dimensions}
     return {
         "description": f"{encoder}: {layout.resource} for the documents of one index that stores int8 vectors.",
         "processors": [
-            {"script": script},
+            load_processor("check-int8-vector-v1", parameters),
             {"pipeline": {"tag": "check-and-render", "name": layout.resource}},
         ],
     }

@@ -1,4 +1,4 @@
-"""Released templates and pipelines never change: indices made with them, and the clusters that hold them, rely on it.
+"""Released templates, pipelines and processors never change: indices made with them, and their clusters, rely on it.
 
 `released.sha256` beside this file locks each by its hash (`sha256sum --check tests/golden/released.sha256` reads it
 too). To add a file: finish it, run `pytest tests/golden/test_released.py --update-golden`, and commit the new line. A
@@ -26,7 +26,7 @@ def locked() -> dict[str, str]:
 def present(top: Path) -> dict[str, str]:
     return {
         f"{folder}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for folder in ("index_templates", "ingest_pipelines")
+        for folder in ("index_templates", "ingest_pipelines", "ingest_pipelines/processors")
         for path in (top / folder).glob("*.json")
     }
 

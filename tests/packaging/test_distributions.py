@@ -21,12 +21,13 @@ pytestmark = pytest.mark.slow
 USE = """
 import sys, pathlib
 import deepterms
-from deepterms.assets import assets_of
+from deepterms.assets import assets_of, load_processor
 from deepterms.layouts import LAYOUTS
 from deepterms.node.lock import load_lock
 from deepterms.node.distribution import VERSION
 assert pathlib.Path(deepterms.__file__).is_relative_to(sys.argv[1]), deepterms.__file__
 assert len(assets_of(LAYOUTS)) == 3 * len(LAYOUTS) + 1
+assert load_processor("decode-vector-v1", {})["script"]["source"]
 assert load_lock(VERSION).jars
 assert deepterms.RMACExtractor().dimensions == 1280  # with the whitening that ships
 """

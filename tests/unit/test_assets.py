@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deepterms.assets import PIVOTS_TEMPLATE, Asset, assets_of, load_asset
+from deepterms.assets import PIVOTS_TEMPLATE, Asset, assets_of, load_asset, load_processor
 from deepterms.deployment import difference, normalised
 from deepterms.errors import DeepTermsError
 from deepterms.layouts import LAYOUTS, Layout
@@ -38,6 +38,18 @@ def test_each_file_is_ready_for_curl(asset: Asset) -> None:
         assert asset.body["index_patterns"] == [f"{asset.name}-*"]
         pipeline = asset.body["template"]["settings"]["index"].get("default_pipeline")
         assert pipeline == (None if asset.name == PIVOTS_TEMPLATE else asset.name)
+
+
+def test_processors_have_a_line_for_their_parameters() -> None:
+    """scripts/restore.sh finds it by sed."""
+    names = sorted(path.stem for path in (TOP / "ingest_pipelines" / "processors").iterdir())
+    assert names == ["check-int8-vector-v1", "decode-vector-v1"]
+    for name in names:
+        text = (TOP / "ingest_pipelines" / "processors" / f"{name}.json").read_text()
+        processor = load_processor(name, {})
+        assert text == json.dumps(processor, indent=2) + "\n"
+        assert text.count('\n    "params": {},\n') == 1
+        assert load_processor(name, {"dimensions": 4})["script"] == {**processor["script"], "params": {"dimensions": 4}}
 
 
 def test_templates_differ_only_in_the_layout() -> None:
