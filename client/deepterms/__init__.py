@@ -20,6 +20,7 @@ from deepterms.explanation import Explanation, Match
 from deepterms.export import export_features
 from deepterms.index import SurrogateIndex
 from deepterms.memory import MemoryIndex
+from deepterms.permutations import inverted_permutations, kendall_tau, spearman_footrule, spearman_rho
 from deepterms.reconciliation import Reconciliation
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, PostingList, Revision, StoredDocument
 from deepterms.terms import TermFrequencies
@@ -61,7 +62,11 @@ __all__ = [
     "evaluation",
     "export_features",
     "features",
+    "inverted_permutations",
+    "kendall_tau",
     "sample_pivots",
+    "spearman_footrule",
+    "spearman_rho",
 ]
 
 getLogger(__name__).addHandler(NullHandler())  # what is logged shows only where the program asks for it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,6 @@ from deepterms.encoders.pivot_graph import PivotGraph
 from deepterms.encoders.pivot_permutation import PivotWeights
 from deepterms.encoders.pivots import Metric
 from deepterms.errors import InvalidInput, MissingExtra, MissingPivots
-from deepterms.permutations import spearman_rho
 
 AXES = dt.Pivots(np.eye(4, dtype=np.float32))
 
@@ -247,18 +247,36 @@ def test_memory_index_finds_what_is_near(metric: Metric, weights: PivotWeights) 
     assert stored.terms == document
 
 
-def test_dot_products_of_ranks_order_as_spearmans_rho() -> None:
-    rng = np.random.default_rng(6)
-    features = rng.standard_normal((50, 12)).astype(np.float32)
-    pivots, k = dt.Pivots(rng.standard_normal((30, 12))), 9
-    encoder = dt.PivotPermutation(pivots, top_k=k, query_top_k=k, weights="ranks")
-    terms, queries = encoder.encode(features).matrix, encoder.encode_queries(features).matrix
-    assert (terms != queries).nnz == 0
-    positions = np.minimum(k + 1 - terms.toarray(), k + 1)  # location parameter k + 1 for the other pivots
-    dots = (terms @ queries.T).toarray()
-    norms = k * (k + 1) * (2 * k + 1) / 6
-    for query in range(50):
-        np.testing.assert_allclose(spearman_rho(positions, positions[query]) ** 2, 2 * norms - 2 * dots[:, query])
+@given(
+    pivots=arrays(np.float16, st.tuples(st.integers(1, 10), st.just(3)), elements=small),
+    features=arrays(np.float32, st.tuples(st.integers(2, 6), st.just(3)), elements=small),
+    data=st.data(),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_mi_file_ranks_by_spearmans_rho(
+    pivots: NDArray[np.float16], features: NDArray[np.float32], data: st.DataObject
+) -> None:
+    """Ranks of the nearest pivots, truncated or full, of documents and queries alike or not, computed directly."""
+    features[~features.any(axis=1), 0] = 1
+    top_k, query_top_k = (data.draw(st.integers(1, len(pivots))) for _ in range(2))
+    encoder = dt.PivotPermutation(
+        dt.Pivots(pivots, metric="l2"), top_k=top_k, query_top_k=query_top_k, weights="ranks", search="exact"
+    )
+    nearest = [by_definition(encoder.pivots, row, len(pivots)) for row in features]  # all of them, the nearest first
+    places = [[row.index(pivot) + 1 for pivot in range(len(pivots))] for row in nearest]
+    index = dt.MemoryIndex(encoder, store_vectors=False)
+    index.add([str(row) for row in range(len(features))], features)
+    for query, place in enumerate(places):
+        squares = [
+            sum((min(a, query_top_k + 1) - min(b, top_k + 1)) ** 2 for a, b in zip(place, other, strict=True))
+            for other in places
+        ]
+        found = {int(hit.id): int(hit.score) for hit in index.search(features[query], k=len(features), rerank=0)}
+        for one, other in itertools.product(range(len(features)), repeat=2):
+            assert (found.get(one, 0) > found.get(other, 0)) == (squares[one] < squares[other])
+        if top_k == query_top_k:
+            norms = top_k * (top_k + 1) * (2 * top_k + 1) // 3
+            assert [norms - 2 * found.get(row, 0) for row in range(len(features))] == squares
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ class PivotPermutation:
     descriptors of any scale, and of the cosine's form, which is 1 − d²/2 on the unit sphere.
 
     With ``ranks`` the nearest of a document's pivots occurs K times, the next K − 1 times and so on, and a query's
-    alike: the dot product orders documents as Spearman's rho between truncated permutations does.
+    alike: the dot product orders documents as Spearman's rho between truncated permutations does (see
+    `deepterms.permutations`). With ``search="exact"`` and `top_k` = `query_top_k` these are the MI-File's permutations,
+    truncated, or whole where K is the number of pivots.
 
     Args:
         pivots: the reference descriptors; pivot p is codeword ``t{p}``.
