@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepterms.cli import advise, demo, deployment, doctor, export, indexing, migrate, node, photos, serve
+from deepterms.cli import advise, bench, demo, deployment, doctor, export, indexing, migrate, node, photos, serve
 from deepterms.cli.terminal import complain
 from deepterms.errors import DeepTermsError
 
@@ -52,6 +52,7 @@ app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("advise")(advise.advise)
+app.add_typer(bench.app, name="bench")
 app.add_typer(node.app, name="node")
 
 

@@ -1,0 +1,154 @@
+"""deepterms bench: the timings of the paper's tables, measured on this cluster."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.node import started_node
+from deepterms.cli.terminal import note, print_table, progress
+from deepterms.engines import Cluster
+from deepterms.errors import InvalidInput
+from deepterms.timings.collection import Collection
+from deepterms.timings.lists import layout_for_lists
+from deepterms.timings.machine import engine_of
+from deepterms.timings.report import cells, headers, report, write_report
+from deepterms.timings.table1 import PAPER_DOCUMENTS, Table1
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The timings of the paper's tables, measured again.", no_args_is_help=True)
+
+OutputOption = Annotated[
+    list[Path] | None,
+    typer.Option("--output", "-o", help="Write the report there: .json or .md; may be repeated.", show_default=False),
+]
+SeedOption = Annotated[int, typer.Option(help="Of the documents and queries.", min=0)]
+
+
+@app.command()
+def table1(
+    documents: Annotated[int, typer.Option(help="How many; the paper had a million.", min=1)] = 20_000,
+    top_k: Annotated[list[int] | None, typer.Option(help="K; may be repeated. Default: the paper's five.")] = None,
+    dimensions: Annotated[int, typer.Option(help="D of the descriptors; the codewords are twice as many.")] = 2_048,
+    queries: Annotated[int, typer.Option(help="How many are timed, of each K.", min=1)] = 100,
+    hits: Annotated[int, typer.Option(help="How many a search returns.", min=1)] = 100,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Default: frequencies where the engine has it, else features.", show_default=False),
+    ] = None,
+    seed: SeedOption = 0,
+    load_only: Annotated[
+        bool, typer.Option("--load-only", help="Fill the indices and stop; a second call measures them.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the indices; otherwise they are deleted.")] = False,
+    output: OutputOption = None,
+    heap: Annotated[str, typer.Option(help="Java heap, of a node that is started here.")] = "2g",
+    url: UrlOption = None,
+) -> None:
+    """Table 1: milliseconds a query by K, on one node, beside the limit of the processor.
+
+    Fills an index for each K with the same synthetic documents, searches all of them exhaustively and without
+    re-ranking, and adds up the same posting lists in compiled loops. The hits of both must be equal.
+
+    Without --url the node of `deepterms node` is used, or else started for the time being.
+    """
+    _check(output)
+    chosen = {} if top_k is None else {"top_ks": tuple(sorted(set(top_k)))}
+    collection = Collection(documents, dimensions, seed=seed, **chosen)
+    with _cluster(url, heap=heap, stays=keep or load_only) as cluster:
+        table = Table1(cluster, collection, layout_for_lists(cluster, layout))
+        with _steps() as on_progress:
+            loaded = table.load(on_progress=on_progress)
+        if loaded:
+            note(f"loaded {documents:,} documents for K = {', '.join(map(str, loaded))}")
+        if load_only:
+            return
+        with _steps() as on_progress:
+            rows = table.measure(queries=queries, hits=hits, on_progress=on_progress)
+        options = {"documents": documents, "dimensions": dimensions, "top-k": collection.top_ks, "queries": queries}
+        made = report(
+            "table1",
+            engine=engine_of(cluster),
+            command=_command("table1", options | {"hits": hits, "seed": seed, "layout": table.layout.name}),
+            rows=rows,
+            documents=documents,
+            dimensions=dimensions,
+            seed=seed,
+            queries=queries,
+            hits=hits,
+            layout=table.layout.name,
+            paper_documents=PAPER_DOCUMENTS,
+            notes=[
+                f"{documents:,} synthetic documents of {dimensions:,} dimensions, {queries} queries of each K in turn, "
+                f"{hits} hits, layout {table.layout.name}, one shard of one segment, exhaustive, no re-ranking. "
+                "Times are of the client, over HTTP. The limit: one core adds up the same posting lists in compiled "
+                "loops; both found the same.",
+                f"The paper's milliseconds are of {PAPER_DOCUMENTS:,} images in bare Lucene, on another machine.",
+            ],
+        )
+        if not keep:
+            table.drop()
+    _show(made, output)
+
+
+@contextmanager
+def _cluster(url: str | None, *, heap: str, stays: bool) -> Iterator[Cluster]:
+    """The cluster at an address, or the node of this machine; one that was started here is stopped again."""
+    from deepterms.node import Node
+
+    started = url is None and not Node().status().running
+    if started:
+        started_node(heap=heap)
+    try:
+        client = connect(url)
+        try:
+            yield Cluster(client)
+        finally:
+            client.close()
+    finally:
+        if started and not stays:
+            Node().stop()
+
+
+@contextmanager
+def _steps() -> Iterator[Any]:
+    with progress("Working") as shown:
+        yield lambda what, done, total: shown(done, total, what)
+
+
+def _command(name: str, options: Mapping[str, Any]) -> str:
+    """The command line that gives the same again; without addresses and paths."""
+    words = ["deepterms", "bench", name]
+    for option, value in options.items():
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [f"--{option}", str(one)]
+    return shlex.join(words)
+
+
+def _check(output: list[Path] | None) -> None:
+    """Refuse before an hour has gone by."""
+    for path in output or ():
+        if path.suffix not in {".json", ".md"}:
+            raise InvalidInput(f"--output {path}: expected a .json or a .md file")
+
+
+def _show(made: Mapping[str, Any], output: list[Path] | None) -> None:
+    table = Table(box=None)
+    for header in headers(made["kind"]):
+        table.add_column(header, justify="right")
+    for row in cells(made["kind"], made["rows"]):
+        table.add_row(*row)
+    print_table(table)
+    for sentence in made["notes"]:
+        note(sentence)
+    for path in output or ():
+        write_report(made, path)
+        note(f"written: {path}")

@@ -1,0 +1,6 @@
+"""The timings of the paper's tables, measured again: exhaustive searches, and the limit of the processor."""
+
+from deepterms.timings.collection import Collection
+from deepterms.timings.table1 import Table1
+
+__all__ = ["Collection", "Table1"]

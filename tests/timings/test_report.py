@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deepterms.cli.app import app
+from deepterms.cli.bench import _command
+from deepterms.errors import InvalidInput
+from deepterms.timings.report import cells, headers, report, write_report
+
+ROW = {
+    "top_k": 400, "mean_ms": 512.3, "p50_ms": 500.0, "p95_ms": 99.96, "p99_ms": 1234.5, "postings": 39_062_500.4,
+    "ns_per_posting": 13.1, "limit_ms": 33.0, "limit_ns_per_posting": 0.85, "ratio_to_limit": 15.52, "paper_ms": None,
+    "bytes": 826_000_000,
+}  # fmt: skip
+
+
+def test_json_holds_everything_and_markdown_shows_it(tmp_path: Path) -> None:
+    made = report(
+        "table1", engine="OpenSearch 3.8.0", command="deepterms bench table1", rows=[ROW], seed=3, notes=["So."]
+    )
+    assert made["machine"]["cores"] >= 1
+    write_report(made, tmp_path / "new" / "table1.json")
+    assert json.loads((tmp_path / "new" / "table1.json").read_text(encoding="utf-8")) == made
+    write_report(made, tmp_path / "table1.md")
+    text = (tmp_path / "table1.md").read_text(encoding="utf-8")
+    assert text.startswith("# Table 1 of the paper, measured\n\nSo.\n")
+    assert "| 400 | 512 | 500 | 100 | 1,234 | – | 39,062,500 | 13.1 | 33 | 0.85 | 15.5 | 826 |" in text
+    assert "    deepterms bench table1\n" in text
+    assert made["machine"]["processor"] in text
+    with pytest.raises(InvalidInput, match=r"neither a \.json nor a \.md"):
+        write_report(made, tmp_path / "table1.txt")
+
+
+def test_every_row_has_a_cell_for_every_header() -> None:
+    (row,) = cells("table1", [ROW])
+    assert len(row) == len(headers("table1"))
+
+
+def test_the_command_names_no_address_and_no_path() -> None:
+    assert _command("table1", {"documents": 20, "top-k": (1, 2)}) == (
+        "deepterms bench table1 --documents 20 --top-k 1 --top-k 2"
+    )
+
+
+def test_a_wrong_output_is_refused_before_anything_is_measured() -> None:
+    done = CliRunner().invoke(app, ["bench", "table1", "--output", "table.txt", "--url", "http://localhost:1"])
+    assert isinstance(done.exception, InvalidInput)
+    assert "expected a .json or a .md file" in str(done.exception)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from deepterms.errors import MissingExtra
+from deepterms.timings import collection as collections
+from deepterms.timings import scan as scans
+from deepterms.timings.collection import Collection
+from deepterms.timings.scan import scan
+
+
+def test_a_scan_gives_the_dot_products_of_all_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (collections, scans):
+        monkeypatch.setattr(module, "CHUNK", 32)
+    collection = Collection(70, 48, (3, 20), seed=5)
+    done: list[int] = []
+    scanned = scan(collection, queries=6, k=4, on_progress=done.append)
+    assert done == [32, 64, 70]
+    for top_k in collection.top_ks:
+        documents = np.concatenate([terms[top_k].matrix.toarray() for _, terms in collection.chunks()])
+        queries = collection.queries(6)[top_k].matrix.toarray()
+        scores = queries @ documents.T  # (Q, N)
+        found = scanned[top_k]
+        np.testing.assert_array_equal(found.best, -np.sort(-scores, axis=1)[:, :4])
+        np.testing.assert_array_equal(found.touched, (scores > 0).sum(axis=1))
+        np.testing.assert_array_equal(found.postings, (queries > 0).astype(int) @ (documents > 0).sum(axis=0))
+        assert (found.seconds > 0).all()
+    assert (scanned[3].touched < 70).any()  # else `touched` was not tested
+
+
+def test_without_numba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    scans._compiled.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(MissingExtra, match=r'pip install "deepterms\[evaluate\]"'):
+        scan(Collection(5, 8, (2,)), queries=1, k=1)
+    scans._compiled.cache_clear()
