@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, list[Column]] = {
     "table1": [
         ("K", "top_k", _whole),
         *_TIMES,
-        ("paper ms", "paper_ms", _ms),
+        ("paper ms (1M)", "paper_ms", _ms),
         ("postings", "postings", _whole),
         ("ns a posting", "ns_per_posting", _ms),
         ("limit ms", "limit_ms", _ms),
