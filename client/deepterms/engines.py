@@ -244,6 +244,11 @@ class Cluster:
                 return not_json(str(error))
             return error
         library = sys.modules[self._library]
+        # With tracing on, the library prints its own error into the span, and that fails on an answer whose `error`
+        # is not as engines give it; the error itself is then only the context of the failure.
+        inner = error.__context__
+        if isinstance(error, (TypeError, AttributeError)) and isinstance(inner, library.ApiError):
+            error = inner
         if isinstance(error, library.UnsupportedProductError):
             return UnsupportedEngine(f"{error}; for OpenSearch pass an opensearchpy.OpenSearch client")
         if isinstance(error, library.SerializationError):

@@ -25,8 +25,8 @@ def test_a_search_is_the_sum_of_its_parts() -> None:
     )
     found = predict(PLAN, WORKLOAD, figures)
     assert found.postings == pytest.approx(1.2 * 100_000 * 4 * 32 / 8_192)  # 1,875
-    assert found.find_ms == pytest.approx(0.4096)  # no more than 4,096 are compared
-    assert found.p50_ms == pytest.approx(0.4096 + 1 + 0.32 + 0.1875 + 1.0)
+    assert found.find_ms == pytest.approx(0.2048)  # as long as 1,024 compared exactly, and an eighth of all
+    assert found.p50_ms == pytest.approx(0.2048 + 1 + 0.32 + 0.1875 + 1.0)
     assert found.core_ms == pytest.approx(1 + 0.32 + 0.1875 + 1.0)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.encoders import nearest_pivots, pivot_grid
-from deepterms.encoders.nearest_pivots import NearestPivots
+from deepterms.encoders.nearest_pivots import NearestPivots, Search
 from deepterms.encoders.pivot_graph import PivotGraph
 from deepterms.encoders.pivot_permutation import PivotWeights
 from deepterms.encoders.pivots import Metric
@@ -164,18 +164,39 @@ def clustered(count: int, seed: int) -> NDArray[np.float32]:
     return rows
 
 
+@pytest.mark.parametrize("search", ["projected", "graph"])
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_a_graph_finds_nearly_the_same(metric: Metric) -> None:
+def test_most_of_the_nearest_are_found_without_comparing_all(metric: Metric, search: Search) -> None:
     pivots, features = dt.Pivots(clustered(3_000, 1), metric=metric), clustered(700, 2)
-    exact, graph = (NearestPivots(pivots, search) for search in ("exact", "graph"))
-    (numbers, nearness), (found, near) = (index.nearest(features, 8) for index in (exact, graph))
-    agreement = np.mean([len(np.intersect1d(a, b)) / 8 for a, b in zip(numbers, found, strict=True)])
-    assert agreement > 0.98
+    exact, some = (NearestPivots(pivots, kind) for kind in ("exact", search))
+    (numbers, nearness), (found, near) = (index.nearest(features, 8) for index in (exact, some))
+    assert agreement(numbers, found) > 0.98
     same = numbers == found
     np.testing.assert_array_equal(nearness[same], near[same])  # what is found is compared exactly
-    again, _ = NearestPivots(pivots, "graph").nearest(features, 8)
+    again, _ = NearestPivots(pivots, search).nearest(features, 8)
     np.testing.assert_array_equal(found, again)
-    np.testing.assert_array_equal(found[5], graph.nearest(features[5:6], 8)[0][0])
+    np.testing.assert_array_equal(found[5], some.nearest(features[5:6], 8)[0][0])
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_in_few_of_many_dimensions(metric: Metric, installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More dimensions than are compared first: many descriptors by a product, one alone with faiss and without."""
+    if not installed:
+        monkeypatch.setitem(sys.modules, "faiss", None)
+    rng = np.random.default_rng(11)
+    directions = np.linalg.qr(rng.standard_normal((500, 500)))[0] / np.arange(1, 501)[:, np.newaxis]
+    pivots = dt.Pivots((rng.standard_normal((2_000, 500)) @ directions).astype("f4"), metric=metric)
+    features = (rng.standard_normal((40, 500)) @ directions).astype("f4")
+    exact, projected = NearestPivots(pivots), NearestPivots(pivots, "projected")
+    numbers, _ = exact.nearest(features, 8)
+    assert agreement(numbers, projected.nearest(features, 8)[0]) > 0.98
+    alone = np.concatenate([projected.nearest(features[row : row + 1], 8)[0] for row in range(len(features))])
+    assert agreement(numbers, alone) > 0.98
+
+
+def agreement(numbers: NDArray[np.int32], found: NDArray[np.int32]) -> float:
+    return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(numbers, found, strict=True)]))
 
 
 def test_a_graph_that_leads_to_too_few_is_not_relied_on() -> None:
@@ -211,11 +232,12 @@ def test_without_faiss_a_graph_names_what_to_install(monkeypatch: pytest.MonkeyP
         encoder.encode([1, 2, 3, 4])
 
 
-def test_many_pivots_are_found_through_a_graph() -> None:
-    few, many = (dt.Pivots(np.eye(2)[np.arange(count) % 2]) for count in (4_096, 4_097))
-    assert [dt.PivotPermutation(pivots).search for pivots in (few, many)] == ["exact", "graph"]
-    assert dt.PivotPermutation(many, search="exact") != dt.PivotPermutation(many)
-    assert dt.PivotPermutation(few).spec()["search"] == "exact"
+def test_how_pivots_are_found_depends_on_how_many_there_are() -> None:
+    some = [dt.Pivots(np.eye(2)[np.arange(count) % 2]) for count in (1_024, 1_025, 32_768, 32_769)]
+    searches = [dt.PivotPermutation(pivots).search for pivots in some]
+    assert searches == ["exact", "projected", "projected", "graph"]
+    assert dt.PivotPermutation(some[1], search="exact") != dt.PivotPermutation(some[1])
+    assert dt.PivotPermutation(some[0]).spec()["search"] == "exact"
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1.0, 1e38])
@@ -306,7 +328,10 @@ def test_no_features_give_no_rows() -> None:
         ({"top_k": 0}, "top_k is 0; expected 1 to 4"),
         ({"top_k": 5}, "top_k is 5"),
         ({"top_k": 2, "query_top_k": 9}, "query_top_k is 9"),
-        ({"top_k": 2, "query_top_k": 2, "search": "tree"}, "search is 'tree'; expected one of auto, exact, graph"),
+        (
+            {"top_k": 2, "query_top_k": 2, "search": "tree"},
+            "search is 'tree'; expected one of auto, exact",
+        ),
         ({"top_k": 2, "query_top_k": 2, "weights": "values"}, "weights is 'values'; expected one of binary, ranks"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -132,3 +133,13 @@ def test_without_opentelemetry_all_works(
     assert index.search([1, 0, 0, 0], k=3, rerank=0).ids == ["a"]
     assert spans.get_finished_spans() == ()
     telemetry._tracer.cache_clear()
+
+
+@pytest.mark.parametrize("error", [{"root_cause": None}, {"root_cause": [{"reason": None}]}, {"type": 1}])
+def test_with_tracing_on_an_odd_refusal_is_still_a_refusal(error: Any, spans: InMemorySpanExporter) -> None:
+    """The Elasticsearch client prints its error into its span, and fails at that."""
+    refusing = Answer({"error": error, "status": 400}, 400, {"x-elastic-product": "Elasticsearch"})
+    with serving(lambda _: refusing) as url, closing(Elasticsearch(url, max_retries=0)) as client:
+        with pytest.raises(RequestRefused):
+            Cluster(client).request("GET", "/holidays")
+        assert spans.get_finished_spans()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deepterms.advice.figures import Figures
 from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallCurve
-from deepterms.encoders.nearest_pivots import LARGEST_EXACT
+from deepterms.encoders.nearest_pivots import LARGEST_EXACT, LARGEST_PROJECTED
 from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS
 from deepterms.errors import InvalidInput
 from deepterms.vectors import VectorType, stored_bytes
@@ -131,6 +131,15 @@ class Prediction:
         return sum(parts)
 
 
+def _compared_pivots(pivots: int) -> float:
+    """How many pivots could be compared exactly in the time that it takes to find a query's.
+
+    In a projection and its bytes 8 take the time of one, beside a fixed part; a graph over more takes about as long as
+    the largest projection (benchmarks/pivot_assignment.py).
+    """
+    return pivots if pivots <= LARGEST_EXACT else LARGEST_EXACT + min(pivots, LARGEST_PROJECTED) / 8
+
+
 def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
     """What a plan costs and finds: every cost is a sum of parts that were measured one by one."""
     N, D = workload.documents, workload.dimensions
@@ -154,8 +163,7 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
         + postings / plan.shards * figures.posting_ns / 1e6
         + depth * candidate_us / 1e3
     )
-    # Pivots are compared one by one up to a number; a graph over more of them takes about as long.
-    find_ms = min(plan.pivots, LARGEST_EXACT) * scale * figures.pivot_ns / 1e6
+    find_ms = _compared_pivots(plan.pivots) * scale * figures.pivot_ns / 1e6
     core_ms = figures.fixed_ms + plan.shards * shard_ms
     rate = figures.int8_docs_per_second if plan.vectors == "int8" else figures.float32_docs_per_second
     posting_bytes = N * plan.top_k * figures.posting_bytes

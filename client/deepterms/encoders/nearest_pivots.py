@@ -1,4 +1,4 @@
-"""The pivots nearest to descriptors: all compared by matrix products, or only those to which a graph leads."""
+"""The pivots nearest to descriptors: all compared, all compared in few dimensions, or those to which a graph leads."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ from numpy.typing import NDArray
 
 from deepterms.encoders.pivot_graph import PivotGraph, faiss
 from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
+from deepterms.encoders.pivot_projection import PivotProjection
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
 
 __all__ = ["NearestPivots", "Search", "chosen_search"]
 
-Search: TypeAlias = Literal["exact", "graph"]
-"""How pivots are found: ``exact`` compares with all of them, ``graph`` with those to which a graph leads."""
+Search: TypeAlias = Literal["exact", "projected", "graph"]
+"""How pivots are found: ``exact`` compares with all of them, ``projected`` too but most in few dimensions only, and
+``graph`` with those to which a graph leads."""
 
-# More pivots than this are found through a graph, unless told otherwise.
-LARGEST_EXACT = 4_096
+# Up to how many pivots each is chosen unless told otherwise: a query's pivots are then found within half a millisecond
+# (benchmarks/pivot_assignment.py).
+LARGEST_EXACT = 1_024
+LARGEST_PROJECTED = 32_768
 # Bytes of float32 similarities held at once.
 BLOCK_BYTES = 32 * 2**20
 # Descriptors that one thread takes to the graph at once.
 GRAPH_ROWS = 256
 
 
-def chosen_search(search: Literal["auto", "exact", "graph"], pivots: Pivots) -> Search:
-    """What ``auto`` stands for: ``exact`` up to 4,096 pivots, else ``graph``, whatever is installed.
+def chosen_search(search: Literal["auto", "exact", "projected", "graph"], pivots: Pivots) -> Search:
+    """What ``auto`` stands for, whatever is installed: ``exact`` up to 1,024 pivots, ``projected`` up to 32,768.
 
     Raises:
-        InvalidInput: it is none of the three.
+        InvalidInput: it is none of them.
     """
     if search == "auto":
-        return "exact" if len(pivots) <= LARGEST_EXACT else "graph"
+        if len(pivots) <= LARGEST_EXACT:
+            return "exact"
+        return "projected" if len(pivots) <= LARGEST_PROJECTED else "graph"
     if search not in get_args(Search):
         raise InvalidInput(f"search is {search!r}; expected one of auto, {', '.join(get_args(Search))}")
     return search
@@ -45,13 +51,13 @@ class NearestPivots:
     """Which pivots are nearest to a descriptor, the nearest first, equally near ones by number.
 
     Near means by cosine or by squared Euclidean distance, compared exactly (see `PivotGrid`). ``exact`` finds the same
-    pivots on every machine; ``graph`` may miss some, and what it finds is ordered exactly.
+    pivots on every machine; the others may miss some, and what they find is ordered exactly.
 
     What the search needs is made once, when it is first asked; threads may share it.
 
     Args:
         pivots: to choose from.
-        search: ``exact`` or ``graph``.
+        search: ``exact``, ``projected`` or ``graph``.
     """
 
     def __init__(self, pivots: Pivots, search: Search = "exact") -> None:
@@ -59,7 +65,7 @@ class NearestPivots:
         self.search = search
         self._lock = Lock()
         self._grid: PivotGrid | None = None
-        self._graph: PivotGraph | None = None
+        self._finder: PivotGraph | PivotProjection | None = None
 
     def __reduce__(self) -> tuple[type[NearestPivots], tuple[Pivots, Search]]:
         """A lock cannot be pickled, and the tables are quicker made than moved."""
@@ -79,33 +85,35 @@ class NearestPivots:
         Raises:
             MissingExtra: a graph is wanted and faiss is not installed.
         """
-        grid, graph = self._tables()
-        rows = GRAPH_ROWS if graph else max(1, BLOCK_BYTES // (4 * len(self.pivots)))
+        grid, finder = self._tables()
+        walks = self.search == "graph"
+        rows = GRAPH_ROWS if walks else max(1, BLOCK_BYTES // (4 * len(self.pivots)))
         blocks = [features[start : start + rows] for start in range(0, len(features), rows)]
         if not blocks:
             return np.empty((0, count), dtype=np.int32), np.empty((0, count))
 
         def found(block: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
             placed = grid.place(block)
-            return _compare_all(grid, placed, count) if graph is None else _by_graph(grid, graph, placed, count)
+            return _compare_all(grid, placed, count) if finder is None else _compare_some(grid, finder, placed, count)
 
         if len(blocks) == 1:
             return found(blocks[0])
-        if graph is None:  # BLAS has threads of its own
-            results = list(map(found, blocks))
-        else:
+        if walks:
             threads = min(len(blocks), os.cpu_count() or 1)
             with ThreadPoolExecutor(threads, initializer=faiss().omp_set_num_threads, initargs=(1,)) as pool:
                 results = list(pool.map(found, blocks))
+        else:  # BLAS has threads of its own
+            results = list(map(found, blocks))
         return np.concatenate([numbers for numbers, _ in results]), np.concatenate([near for _, near in results])
 
-    def _tables(self) -> tuple[PivotGrid, PivotGraph | None]:
+    def _tables(self) -> tuple[PivotGrid, PivotGraph | PivotProjection | None]:
         with self._lock:
             if self._grid is None:
                 grid = PivotGrid(self.pivots)
-                self._graph = PivotGraph(grid) if self.search == "graph" else None
+                if self.search != "exact":
+                    self._finder = PivotGraph(grid) if self.search == "graph" else PivotProjection(grid)
                 self._grid = grid
-            return self._grid, self._graph
+            return self._grid, self._finder
 
 
 def _compare_all(grid: PivotGrid, features: GridFeatures, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -135,10 +143,10 @@ def _error(dimensions: int) -> float:
     return 2.0 * (dimensions + 4) * 2.0**-24
 
 
-def _by_graph(
-    grid: PivotGrid, graph: PivotGraph, features: GridFeatures, count: int
+def _compare_some(
+    grid: PivotGrid, finder: PivotGraph | PivotProjection, features: GridFeatures, count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    candidates = graph.candidates(features, count)
+    candidates = finder.candidates(features, count)
     numbers, nearness = grid.order(features, candidates, count)
     (short,) = np.nonzero(np.isneginf(nearness[:, -1]))
     if len(short):  # the graph leads to fewer than are wanted

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
+from deepterms.encoders.principal_components import PrincipalComponents
 from deepterms.errors import MissingExtra
 
 __all__ = ["PivotGraph", "faiss"]
@@ -19,8 +20,6 @@ __all__ = ["PivotGraph", "faiss"]
 # 8,192 pivots 128 components and a breadth of 64 found .94 (crops) and .74 (mixtures of descriptors); these find
 # .99 and .94, in 1.4 times the time of a query.
 COMPONENTS = 256
-# Rows from which the components are found.
-PRINCIPAL_ROWS = 8_192
 # Edges of a node and breadth of the search that finds them (Malkov and Yashunin, 2018), as measured in
 # benchmarks/pivot_assignment.py.
 NEIGHBOURS = 32
@@ -33,8 +32,7 @@ LEAST_BREADTH = 128
 class PivotGraph:
     """A navigable small-world graph (faiss, HNSW) over the principal components of pivots.
 
-    It is built on one thread, so that equal pivots give an equal graph with one version of faiss and numpy on one kind
-    of processor. Elsewhere principal components may be rounded otherwise, and a few candidates differ.
+    It is built on one thread, so that equal pivots give an equal graph where they have equal components.
 
     Args:
         grid: the pivots.
@@ -44,10 +42,10 @@ class PivotGraph:
     """
 
     def __init__(self, grid: PivotGrid) -> None:
-        self._cosine, self._longest = grid.cosine, grid.longest
+        self._components = PrincipalComponents(grid, COMPONENTS)
         # In a thread of its own, since OpenMP's number of threads is set for the thread that sets it.
         with ThreadPoolExecutor(1, initializer=faiss().omp_set_num_threads, initargs=(1,)) as pool:
-            self._index, self._axes = pool.submit(_build, grid).result()
+            self._index = pool.submit(_build, self._components.pivots, cosine=grid.cosine).result()
 
     def candidates(self, features: GridFeatures, count: int) -> NDArray[np.int64]:
         """Among which pivots to look for the nearest.
@@ -60,9 +58,8 @@ class PivotGraph:
             Numbers of pivots, int64 (N, C), ascending; −1 where the graph leads to fewer.
         """
         breadth = max(LEAST_BREADTH, BREADTH_A_PIVOT * count)
-        scale = features.units / (features.lengths if self._cosine else self._longest)
-        projected = (features.numbers * scale[:, np.newaxis]).astype(np.float32) @ self._axes  # (N, d)
-        _, found = self._index.search(projected, min(breadth // 2, self._index.ntotal), params=_parameters(breadth))
+        most = min(breadth // 2, self._index.ntotal)
+        _, found = self._index.search(self._components.of(features), most, params=_parameters(breadth))
         numbers: NDArray[np.int64] = np.sort(found, axis=1)
         return numbers
 
@@ -73,24 +70,14 @@ def _parameters(breadth: int) -> Any:
     return faiss().SearchParametersHNSW(efSearch=breadth)
 
 
-def _build(grid: PivotGrid) -> tuple[Any, NDArray[np.float32]]:
-    """The graph, and the axes (D, d) of its space."""
+def _build(pivots: NDArray[np.float32], *, cosine: bool) -> Any:
     module = faiss()
-    P, D = grid.numbers.shape
-    d = min(COMPONENTS, D)
-    sample = np.unique(np.linspace(0, P - 1, min(P, PRINCIPAL_ROWS)).astype(np.int64))
-    rows = (grid.numbers[sample] * grid.scale[sample, np.newaxis]).astype(np.float64)
-    _, axes = np.linalg.eigh(rows.T @ rows)  # ascending
-    axes = axes[:, : D - d - 1 : -1].astype(np.float32) if d < D else np.eye(D, dtype=np.float32)
-    metric = module.METRIC_INNER_PRODUCT if grid.cosine else module.METRIC_L2
+    metric = module.METRIC_INNER_PRODUCT if cosine else module.METRIC_L2
     # Half precision finds the same candidates in two thirds of the time: the walk waits for memory.
-    index = module.IndexHNSWSQ(d, module.ScalarQuantizer.QT_fp16, NEIGHBOURS, metric)
+    index = module.IndexHNSWSQ(pivots.shape[1], module.ScalarQuantizer.QT_fp16, NEIGHBOURS, metric)
     index.hnsw.efConstruction = BUILD_BREADTH
-    step = 65_536
-    for start in range(0, P, step):
-        piece = slice(start, start + step)
-        index.add((grid.numbers[piece] @ axes) * grid.scale[piece, np.newaxis])
-    return index, axes
+    index.add(pivots)
+    return index
 
 
 def faiss() -> Any:

@@ -45,7 +45,7 @@ class PivotPairs:
     pivots: Pivots
     top_k: int = DEFAULT_TOP_K
     query_top_k: int = DEFAULT_QUERY_TOP_K
-    search: Literal["auto", "exact", "graph"] = "auto"
+    search: Literal["auto", "exact", "projected", "graph"] = "auto"
     _nearest: NearestPivots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

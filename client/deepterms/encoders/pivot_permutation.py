@@ -47,9 +47,10 @@ class PivotPermutation:
         top_k: K, how many pivots a document names.
         query_top_k: how many pivots a query names.
         weights: ``binary`` or ``ranks``.
-        search: how the nearest pivots are found. ``exact`` compares with all of them; ``graph`` (needs the extra
-            ``pivots``) misses few and is many times faster where there are many. ``auto`` is ``exact`` up to 4,096
-            pivots, else ``graph``; the attribute and the spec say which.
+        search: how the nearest pivots are found. ``exact`` compares with all of them; ``projected`` in few dimensions
+            first, which misses few and is faster (for one query alone with the extra ``pivots`` most of all);
+            ``graph`` (needs that extra) misses more and is faster still where there are very many. ``auto`` is
+            ``exact`` up to 1,024 pivots and ``projected`` up to 32,768; the attribute and the spec say which.
 
     Raises:
         InvalidInput: K is not from 1 to the number of pivots (at most 65,535), or weights or search are unknown.
@@ -59,7 +60,7 @@ class PivotPermutation:
     top_k: int = DEFAULT_TOP_K
     query_top_k: int = DEFAULT_QUERY_TOP_K
     weights: PivotWeights = "binary"
-    search: Literal["auto", "exact", "graph"] = "auto"
+    search: Literal["auto", "exact", "projected", "graph"] = "auto"
     _nearest: NearestPivots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

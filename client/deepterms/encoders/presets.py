@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.nearest_pivots import LARGEST_EXACT
 from deepterms.encoders.pivot_permutation import PivotPermutation
 from deepterms.encoders.pivot_sampling import sample_pivots
 from deepterms.errors import InvalidInput
@@ -23,6 +22,7 @@ PresetName: TypeAlias = Literal["small", "balanced", "accurate"]
 
 FEWEST_PIVOTS = 256
 SMALLEST_SHARE = 4  # documents a pivot, where pivots are compared one by one
+MOST_FOR_SMALL = 4_096
 MOST_PIVOTS = 65_536  # 168 MB of 1,280 dimensions, which each client holds
 
 
@@ -68,15 +68,15 @@ class Chosen:
 def pivot_count(documents: int, *, documents_a_pivot: int) -> int:
     """The power of two nearest to a pivot for so many documents, from 256 to 65,536.
 
-    A small collection gets one for four documents, up to 4,096, which are compared one by one: R@10 of 10,000 mixtures
-    was .904 with 512 and .954 with 2,048, which also read a quarter of the postings.
+    A small collection gets one for four documents, up to 4,096: R@10 of 10,000 mixtures was .904 with 512 and
+    .954 with 2,048, which also read a quarter of the postings.
 
     Raises:
         InvalidInput: no documents are expected.
     """
     if documents < 1:
         raise InvalidInput(f"documents is {documents}; expected how many the index will hold, at least 1")
-    least = min(documents / SMALLEST_SHARE, LARGEST_EXACT)
+    least = min(documents / SMALLEST_SHARE, MOST_FOR_SMALL)
     wanted = 2 ** round(np.log2(max(1.0, least, documents / documents_a_pivot)))
     return max(FEWEST_PIVOTS, min(int(wanted), MOST_PIVOTS))
 

@@ -1,0 +1,47 @@
+"""Principal components of pivots: the few directions in which candidates for the nearest of them are looked for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
+
+__all__ = ["PrincipalComponents"]
+
+# Rows from which the components are found.
+PRINCIPAL_ROWS = 8_192
+
+
+class PrincipalComponents:
+    """Pivots and descriptors in the directions in which pivots vary most.
+
+    On another kind of processor, or with another numpy, components may be rounded otherwise, and a few candidates
+    differ.
+
+    Args:
+        grid: the pivots.
+        most: components at most.
+
+    Attributes:
+        pivots: float32 (P, d), of vectors of length 1 (cosine) or of length at most 1 (l2).
+    """
+
+    def __init__(self, grid: PivotGrid, most: int) -> None:
+        self._cosine, self._longest = grid.cosine, grid.longest
+        P, D = grid.numbers.shape
+        d = min(most, D)
+        if d < D:
+            sample = np.unique(np.linspace(0, P - 1, min(P, PRINCIPAL_ROWS)).astype(np.int64))
+            rows = (grid.numbers[sample] * grid.scale[sample, np.newaxis]).astype(np.float64)
+            _, axes = np.linalg.eigh(rows.T @ rows)  # ascending
+            self._axes = np.ascontiguousarray(axes[:, : D - d - 1 : -1], dtype=np.float32)
+        else:
+            self._axes = np.eye(D, dtype=np.float32)
+        self.pivots: NDArray[np.float32] = (grid.numbers @ self._axes) * grid.scale[:, np.newaxis]
+
+    def of(self, features: GridFeatures) -> NDArray[np.float32]:
+        """Those of N descriptors, scaled as the pivots are: float32 (N, d)."""
+        scale = features.units / (features.lengths if self._cosine else self._longest)
+        projected: NDArray[np.float32] = (features.numbers * scale[:, np.newaxis]).astype(np.float32) @ self._axes
+        return projected
