@@ -5,7 +5,14 @@ import sys
 import pytest
 
 from deepterms.errors import InvalidInput, MissingExtra
-from deepterms.evaluation import average_precision, mean_average_precision, recall_at, without_self
+from deepterms.evaluation import (
+    average_precision,
+    mean_average_precision,
+    recall_at,
+    trapezoid_average_precision,
+    without_junk,
+    without_self,
+)
 
 # Ranking a b c d; relevant a and c: precision 1/1 at a and 2/3 at c.
 RANKING = {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}
@@ -67,3 +74,32 @@ def test_without_ir_measures_the_pip_line_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "ir_measures", None)
     with pytest.raises(MissingExtra, match=r'pip install "deepterms\[evaluate\]"'):
         mean_average_precision({"q": RANKING}, {"q": {"a": 1}})
+
+
+@pytest.mark.parametrize(
+    ("relevant", "expected"),
+    [
+        # As holidays_map.py counts: (precision before + precision at the rank) / 2; before rank 1 it is 1.
+        ({"a", "c"}, ((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2) / 2),
+        ({"d"}, (0 + 1 / 4) / 2),
+        ({"a", "elsewhere"}, ((1 + 1) / 2 + 0) / 2),
+        ({"a", "b", "c", "d"}, 1.0),
+        ({"elsewhere"}, 0.0),
+    ],
+)
+def test_trapezoids_by_hand(relevant: set[str], expected: float) -> None:
+    qrels = {"q": dict.fromkeys(relevant, 1)}
+    assert trapezoid_average_precision({"q": RANKING}, qrels) == {"q": pytest.approx(expected)}
+    # Never above the mean of precisions.
+    assert trapezoid_average_precision({"q": RANKING}, qrels)["q"] <= average_precision({"q": RANKING}, qrels)["q"]
+
+
+def test_trapezoids_refuse_what_average_precision_refuses() -> None:
+    with pytest.raises(InvalidInput, match="no relevant document for lonely"):
+        trapezoid_average_precision({}, {"lonely": {"b": 0}})
+    assert trapezoid_average_precision({}, {"q": {"a": 1}}) == {"q": 0.0}
+
+
+def test_junk_is_taken_out_of_its_own_query_only() -> None:
+    run = {"q": {"a": 2.0, "b": 1.0}, "r": {"a": 1.0}}
+    assert without_junk(run, {"q": frozenset("a")}) == {"q": {"b": 1.0}, "r": {"a": 1.0}}

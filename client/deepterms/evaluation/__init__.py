@@ -1,26 +1,63 @@
-"""How good a ranking is: collections with known answers, and the metrics of the field."""
+"""How good a ranking is: collections with known answers, the metrics of the field, and systems to compare."""
 
-from deepterms.evaluation.collections import Collection, read_holidays
+from deepterms.evaluation.collections import (
+    Collection,
+    Difficulty,
+    Judgements,
+    holidays_judgements,
+    read_holidays,
+    read_oxford,
+    read_qrels,
+    read_revisited,
+)
+from deepterms.evaluation.intervals import Interval, bootstrap_mean, paired_difference
+from deepterms.evaluation.judged_features import JudgedFeatures
 from deepterms.evaluation.metrics import (
     Qrels,
     Run,
     average_precision,
     mean_average_precision,
     recall_at,
+    trapezoid_average_precision,
+    without_junk,
     without_self,
 )
 from deepterms.evaluation.package_photos import OnProgress, build_photos, training_photos
+from deepterms.evaluation.selectivity import ListLengths, Selectivity
+from deepterms.evaluation.streams import ArrayFeatures, FeatureStream, MixedFeatures, StoredFeatures, sample_rows
+from deepterms.evaluation.systems import Measured, measure
 
 __all__ = [
+    "ArrayFeatures",
     "Collection",
+    "Difficulty",
+    "FeatureStream",
+    "Interval",
+    "JudgedFeatures",
+    "Judgements",
+    "ListLengths",
+    "Measured",
+    "MixedFeatures",
     "OnProgress",
     "Qrels",
     "Run",
+    "Selectivity",
+    "StoredFeatures",
     "average_precision",
+    "bootstrap_mean",
     "build_photos",
+    "holidays_judgements",
     "mean_average_precision",
+    "measure",
+    "paired_difference",
     "read_holidays",
+    "read_oxford",
+    "read_qrels",
+    "read_revisited",
     "recall_at",
+    "sample_rows",
     "training_photos",
+    "trapezoid_average_precision",
+    "without_junk",
     "without_self",
 ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deepterms.errors import InvalidInput
+from deepterms.evaluation.collections.judgements import Judgements
 
-__all__ = ["COLLECTION_FILE", "Collection", "read_holidays"]
+__all__ = ["COLLECTION_FILE", "Collection", "holidays_judgements", "read_holidays"]
 
 COLLECTION_FILE = "collection.json"
 """Beside the photographs of `build_photos`: which queries have natural views, and what the folder was made from."""
@@ -50,6 +51,11 @@ class Collection:
         return [self.path(image_id) for image_id in self.ids]
 
     @property
+    def judgements(self) -> Judgements:
+        """The protocol of INRIA Holidays: see `holidays_judgements`."""
+        return holidays_judgements(self.ids)
+
+    @property
     def natural_qrels(self) -> dict[str, Mapping[str, int]]:
         """`qrels` of the natural queries alone."""
         return {query: self.qrels[query] for query in self.natural_queries}
@@ -77,17 +83,12 @@ def read_holidays(folder: str | Path) -> Collection:
     ids = sorted(path.stem for path in folder.glob("*.jpg"))
     if not ids:
         raise InvalidInput(f"{folder} has no .jpg file; a collection is a folder of photographs named GGGGVV.jpg")
-    groups: defaultdict[str, list[str]] = defaultdict(list)
-    for image_id in ids:
-        name = _NAME.fullmatch(image_id)
-        if name is None:
-            raise InvalidInput(
-                f"{folder / image_id}.jpg is not named as in INRIA Holidays: expected six digits, "
-                "four of the group and two of the view, such as 100001.jpg"
-            )
-        groups[name["group"]].append(image_id)
+    try:
+        groups = _groups(ids)
+    except InvalidInput as error:
+        raise InvalidInput(f"{folder}: {error}") from error
     qrels = {
-        query: dict.fromkeys(others, 1) for query, *others in groups.values() if others
+        query: dict.fromkeys(others, 1) for query, *others in groups if others
     }  # ids are sorted, so the first one of a group is its lowest view
     notes = _read_notes(folder / COLLECTION_FILE)
     return Collection(
@@ -99,6 +100,40 @@ def read_holidays(folder: str | Path) -> Collection:
         left_out=tuple(notes.get("left_out", ())),
         titles=dict(notes.get("titles", {})),
     )
+
+
+def holidays_judgements(ids: Iterable[str]) -> Judgements:
+    """The protocol of INRIA Holidays from the names of its photographs alone.
+
+    The first view of a group is its query, the others are right, and the query itself is taken out of its ranking. AP
+    is taken by trapezoids, as the authors' holidays_map.py does.
+
+    Args:
+        ids: names GGGGVV, with or without the suffix .jpg.
+
+    Raises:
+        InvalidInput: an id is not such a name, or no group has two views.
+    """
+    groups = [group for group in _groups(ids) if len(group) > 1]
+    return Judgements(
+        relevant={query: frozenset(others) for query, *others in groups},
+        junk={query: frozenset([query]) for query, *_ in groups},
+        averaging="trapezoids",
+    )
+
+
+def _groups(ids: Iterable[str]) -> list[list[str]]:
+    """The ids of each group, ascending."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for image_id in sorted(ids):
+        name = _NAME.fullmatch(image_id.removesuffix(".jpg"))
+        if name is None:
+            raise InvalidInput(
+                f"{image_id} is not named as in INRIA Holidays: expected six digits, "
+                "four of the group and two of the view, such as 100001"
+            )
+        groups[name["group"]].append(image_id)
+    return list(groups.values())
 
 
 def _read_notes(path: Path) -> dict[str, Any]:
