@@ -15,6 +15,7 @@ from deepterms.encoders.pivot_pairs import PivotPairs
 from deepterms.encoders.pivot_permutation import PivotPermutation
 from deepterms.encoders.pivot_sampling import sample_pivots
 from deepterms.encoders.pivots import Pivots
+from deepterms.encoders.scalar_quantization import ScalarQuantization
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.explanation import Explanation, Match
 from deepterms.export import export_features
@@ -53,6 +54,7 @@ __all__ = [
     "RMACExtractor",
     "Reconciliation",
     "Revision",
+    "ScalarQuantization",
     "StoredDocument",
     "SurrogateIndex",
     "TermFrequencies",

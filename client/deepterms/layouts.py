@@ -31,6 +31,7 @@ class Layout:
         query: the kind of clause that scores one codeword.
         largest_frequency: the largest term frequency of a document that it holds exactly; its pipeline refuses more.
         holds: that limit in words.
+        most_words: how many words of surrogate text a document may have; None where none are written.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Layout:
     query: Literal["term", "rank_feature"] = "term"
     largest_frequency: int = MAX_TERM_FREQUENCY
     holds: str = f"term frequencies up to {MAX_TERM_FREQUENCY}"
+    most_words: int | None = None
 
     @property
     def resource(self) -> str:
@@ -58,15 +60,25 @@ class Layout:
         return {"term": {"codewords": {"value": codeword, "boost": weight}}}
 
     def check_encoder(self, encoder: Encoder) -> None:
-        """Raise InvalidInput if documents of the encoder can have larger frequencies than the layout holds."""
-        if encoder.largest_frequency <= self.largest_frequency:
+        """Raise InvalidInput if documents of the encoder can be more than the layout holds."""
+        if encoder.largest_frequency > self.largest_frequency:
+            largest = self.largest_frequency
+            holds, gives = self.holds, f"gives term frequencies up to {encoder.largest_frequency}"
+            smaller = "binary=True" if largest == 1 else f"a top_k or factor of at most {largest}"
+        elif self.most_words is not None and encoder.most_words > self.most_words:
+            holds, gives = f"documents of up to {self.most_words:,} words", f"can give {encoder.most_words:,}"
+            smaller = "a smaller top_k or factor"
+        else:
             return
-        smaller = "binary=True" if self.largest_frequency == 1 else f"top_k at most {self.largest_frequency}"
-        others = [layout.name for layout in LAYOUTS if layout.largest_frequency >= encoder.largest_frequency]
+        others = [layout.name for layout in LAYOUTS if layout._can_hold(encoder)]
         raise InvalidInput(
-            f"the layout {self.name!r} holds {self.holds}; {encoder} gives term frequencies up to "
-            f"{encoder.largest_frequency}. Take an encoder with {smaller}, or another layout: {', '.join(others)}"
+            f"the layout {self.name!r} holds {holds}; {encoder} {gives}. Take an encoder with {smaller}"
+            + (f", or another layout: {', '.join(others)}" if others else "")
         )
+
+    def _can_hold(self, encoder: Encoder) -> bool:
+        words = self.most_words is None or encoder.most_words <= self.most_words
+        return words and encoder.largest_frequency <= self.largest_frequency
 
     def index_name(self, name: str, *, generation: int = 1) -> str:
         """The concrete index behind the alias `name`: ``deepterms-words-v1-holidays-000001``.
@@ -95,7 +107,7 @@ _BOTH = MappingProxyType({"opensearch": (2, 0), "elasticsearch": (8, 0)})
 LAYOUTS: tuple[Layout, ...] = (
     # An index is created with the first that its engine has, so those that hold every encoder's documents come first.
     Layout("frequencies", engines=MappingProxyType({"opensearch": (2, 10)})),
-    Layout("words", engines=_BOTH),
+    Layout("words", engines=_BOTH, most_words=400_000),
     Layout(
         "features",
         engines=_BOTH,

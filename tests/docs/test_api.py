@@ -30,6 +30,7 @@ CLASSES: tuple[type, ...] = (
     dt.RMACExtractor,
     dt.features.FeatureStore,
     dt.DeepPermutation,
+    dt.ScalarQuantization,
     dt.Pivots,
     dt.PivotPermutation,
     dt.PivotPairs,

@@ -94,6 +94,10 @@ class SignEncoder:
     def largest_frequency(self) -> int:
         return 1
 
+    @property
+    def most_words(self) -> int:
+        return self.dimensions
+
     def encode(self, features: ArrayLike) -> dt.TermFrequencies:
         positive = (np.atleast_2d(np.asarray(features)) > 0).astype(np.int32)
         rows = [{f"t{component}": 1 for component in np.flatnonzero(row).tolist()} for row in positive]

@@ -32,7 +32,7 @@ def test_the_parameters_are_those_of_the_encoder() -> None:
 class Other:
     """An encoder that no pipeline can run."""
 
-    dimensions = vocabulary_size = largest_frequency = 4
+    dimensions = vocabulary_size = largest_frequency = most_words = 4
 
     def encode(self, features: Any) -> dt.TermFrequencies:
         raise NotImplementedError

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import deepterms as dt
 from deepterms.answers import reason
+from deepterms.assets import load_asset
 from deepterms.engines import Cluster, Engine
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.layouts import LAYOUTS, Layout, layout_named
@@ -56,8 +58,52 @@ def test_what_an_engine_lacks_is_said() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_each_layout_holds_frequencies_up_to_its_limit(layout: Layout) -> None:
-    layout.check_encoder(dt.DeepPermutation(70_000, top_k=layout.largest_frequency))
+    layout.check_encoder(dt.ScalarQuantization(70_000, top_k=10, factor=layout.largest_frequency))
     layout.check_encoder(dt.DeepPermutation(1_000, top_k=1_000, binary=True))
+
+
+def test_texts_are_as_long_as_the_released_pipeline_takes() -> None:
+    """So that an index is not created of which every document would be refused."""
+    pipeline = load_asset("ingest_pipelines", "deepterms-words-v1").body
+    (longest,) = [
+        processor["script"]["params"]["most_words"]
+        for processor in pipeline["processors"]
+        if processor["script"]["tag"] == "check-words"
+    ]
+    words = layout_named("words")
+    assert words.most_words == longest == 400_000
+    words.check_encoder(dt.DeepPermutation(2_048, top_k=893))
+    with pytest.raises(InvalidInput) as error:
+        words.check_encoder(dt.DeepPermutation(2_048, top_k=2_048))
+    assert str(error.value) == (
+        "the layout 'words' holds documents of up to 400,000 words; deep-permutation/d2048/crelu/k2048 can give "
+        "2,098,176. Take an encoder with a smaller top_k or factor, or another layout: frequencies"
+    )
+    words.check_encoder(dt.DeepPermutation(2_048, top_k=2_048, binary=True))
+    layout_named("frequencies").check_encoder(dt.DeepPermutation(2_048, top_k=2_048))
+    with pytest.raises(InvalidInput, match="can give 655,350"):
+        words.check_encoder(dt.ScalarQuantization(100, factor=65_535))
+
+
+PIVOTS = dt.Pivots(np.random.default_rng(0).standard_normal((40, 12)))
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        dt.DeepPermutation(12, top_k=5),
+        dt.DeepPermutation(12, top_k=5, binary=True),
+        dt.PivotPermutation(PIVOTS, top_k=5, query_top_k=7),
+        dt.PivotPermutation(PIVOTS, top_k=5, query_top_k=7, weights="ranks"),
+        dt.PivotPairs(PIVOTS, top_k=5),
+        dt.PairCodewords(12, rank_sum=9),
+    ],
+    ids=str,
+)
+def test_documents_are_as_large_as_their_encoder_says(encoder: dt.Encoder) -> None:
+    matrix = encoder.encode(np.random.default_rng(1).standard_normal((30, 12))).matrix
+    assert matrix.max() == encoder.largest_frequency
+    assert matrix.sum(axis=1).max() == encoder.most_words
 
 
 @pytest.mark.parametrize(
@@ -67,8 +113,8 @@ def test_each_layout_holds_frequencies_up_to_its_limit(layout: Layout) -> None:
             "features",
             513,
             "the layout 'features' holds term frequencies up to 512 exactly (rank_features keeps 9 significant bits); "
-            "deep-permutation/d600/crelu/k513 gives term frequencies up to 513. Take an encoder with top_k at most "
-            "512, or another layout: frequencies, words",
+            "deep-permutation/d600/crelu/k513 gives term frequencies up to 513. Take an encoder with a top_k or "
+            "factor of at most 512, or another layout: frequencies, words",
         ),
         (
             "codewords",

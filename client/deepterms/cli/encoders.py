@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.presets import PRESETS, Chosen, PresetName, chosen_encoder, pivot_count
+from deepterms.encoders.scalar_quantization import ScalarQuantization
 
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore
@@ -25,6 +26,7 @@ class EncoderName(str, Enum):
     """What `--encoder` takes."""
 
     components = "components"
+    quantized = "quantized"
     auto = "auto"
 
 
@@ -39,8 +41,8 @@ class PresetChoice(str, Enum):
 EncoderOption = Annotated[
     EncoderName,
     typer.Option(
-        help="components: the K largest components (the paper's). auto: the nearest of some pivots, which are taken "
-        "from the descriptors, so many as these need. For a new index."
+        help="components: the K largest components, ranked (the paper's). quantized: the K largest, with their values. "
+        "auto: the nearest of some pivots, taken from the descriptors, as many as these need. For a new index."
     ),
 ]
 PresetOption = Annotated[
@@ -58,6 +60,8 @@ def encoder_for(
     """
     if name is EncoderName.components:
         return Chosen(DeepPermutation(features.dimensions, top_k=top_k))
+    if name is EncoderName.quantized:
+        return Chosen(ScalarQuantization(features.dimensions, top_k=top_k))
     wanted: PresetName = preset.value
     pivots = pivot_count(max(1, len(features)), documents_a_pivot=PRESETS[wanted].documents_a_pivot)
     sample = sample_of(features, min(MOST_ROWS, 2 * pivots))

@@ -83,7 +83,7 @@ def index(
     encoder: EncoderOption = EncoderName.components,
     preset: PresetOption = PresetChoice.balanced,
     top_k: Annotated[
-        int, typer.Option(help="For --encoder components: K, codewords a document. For a new index.")
+        int, typer.Option(help="For --encoder components and quantized: K, codewords a document. For a new index.")
     ] = DEFAULT_TOP_K,
     layout: Annotated[
         str | None, typer.Option(help="frequencies or words. For a new index; default: the best.", show_default=False)

@@ -69,6 +69,11 @@ class DeepPermutation:
         """K; 1 if binary."""
         return 1 if self.binary else self.top_k
 
+    @property
+    def most_words(self) -> int:
+        """K + (K − 1) + … + 1; K if binary."""
+        return self.top_k if self.binary else self.top_k * (self.top_k + 1) // 2
+
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""
         return {

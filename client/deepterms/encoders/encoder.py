@@ -40,6 +40,11 @@ class Encoder(Protocol):
         """The largest term frequency that a document can have: 1 for binary encoders."""
         ...
 
+    @property
+    def most_words(self) -> int:
+        """How many words a document's surrogate text can have: the largest sum of its term frequencies."""
+        ...
+
     def encode(self, features: ArrayLike) -> TermFrequencies:
         """Term frequencies (N, V) of documents with features float32 (N, D)."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import usable_features
 from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
+from deepterms.encoders.rotation import LARGEST_SEED, random_signs, rotated, rotated_dimensions
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
@@ -20,7 +20,6 @@ __all__ = ["PairCodewords"]
 
 DEFAULT_ROTATIONS = 4
 DEFAULT_RANK_SUM = 28
-LARGEST_SEED = 2**63 - 1
 # Codewords are numbered within int32, the index type of the sparse matrices.
 LARGEST_VOCABULARY = 2**31 - 1
 # Bytes of rotated descriptors worked on at once: they stay in the cache through all steps of a rotation.
@@ -36,9 +35,8 @@ class PairCodewords:
     ranks (from 1) sum to at most `rank_sum` are its words: 182 for a sum of 28, of the 27 largest components. Every
     frequency is 1. Nothing is learned, and no pivots are needed.
 
-    A rotation multiplies the components by random signs, and by a Hadamard matrix of the next power of two D′ (Ailon
-    and Chazelle, 2009): float32 sums in a fixed order, so that all machines agree bit for bit. The pair of components
-    a < b < 2·D′ is the codeword b·(b − 1)/2 + a of its rotation: numbers are exact, nothing is hashed.
+    Rotations are those of `deepterms.encoders.rotation`, into D′ dimensions: all machines agree bit for bit. The pair
+    of components a < b < 2·D′ is the codeword b·(b − 1)/2 + a of its rotation: numbers are exact, nothing is hashed.
 
     Args:
         dimensions: D, the length of a descriptor.
@@ -91,7 +89,7 @@ class PairCodewords:
     @property
     def rotated_dimensions(self) -> int:
         """D′: the power of two that is not below D."""
-        return int(2 ** (self.dimensions - 1).bit_length())
+        return rotated_dimensions(self.dimensions)
 
     @property
     def vocabulary_size(self) -> int:
@@ -102,6 +100,11 @@ class PairCodewords:
     def largest_frequency(self) -> int:
         """1."""
         return 1
+
+    @property
+    def most_words(self) -> int:
+        """For each rotation, the pairs whose ranks sum to at most `rank_sum`."""
+        return self.rotations * len(places_of_pairs(self.rank_sum - 1, rank_sum=self.rank_sum)[0])
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""
@@ -140,7 +143,7 @@ class PairCodewords:
         def numbers_of(block: NDArray[np.float32]) -> NDArray[np.int64]:
             found = []
             for rotation in range(self.rotations):
-                ranked = _ranked(_hadamard(block, signs[rotation]), rank_sum - 1)
+                ranked = _ranked(rotated(block, signs[rotation]), rank_sum - 1)
                 first, second = ranked[:, left], ranked[:, right]  # (n, pairs)
                 numbers = pair_numbers(first, second) + rotation * pair_count(2 * self.rotated_dimensions)
                 numbers[np.minimum(first, second) < 0] = -1
@@ -153,27 +156,8 @@ class PairCodewords:
         return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
 
     def _signs(self, rotation: int) -> NDArray[np.float32]:
-        """The random signs of a rotation, float32 (D,): bits of SHAKE-256, which is the same everywhere and always."""
-        stream = hashlib.shake_256(f"deepterms pair codewords {self.seed} {rotation}".encode())
-        bits = np.unpackbits(np.frombuffer(stream.digest(-(-self.dimensions // 8)), dtype=np.uint8))
-        signs: NDArray[np.float32] = (1 - 2 * bits[: self.dimensions].astype(np.float32)).astype(np.float32)
-        return signs
-
-
-def _hadamard(block: NDArray[np.float32], signs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Signs, then the Walsh–Hadamard transform in the order of Sylvester, without a factor: (n, D) to (n, D′)."""
-    n, D = block.shape
-    size = 2 ** (D - 1).bit_length()
-    # A power of two brings the largest component near 1: ranks stay, and no sum overflows.
-    scale = np.ldexp(1.0, -np.frexp(np.abs(block).max(axis=1, keepdims=True))[1])
-    rotated = np.zeros((n, size), dtype=np.float32)
-    rotated[:, :D] = block * scale * signs
-    half = 1
-    while half < size:
-        pairs = rotated.reshape(n, size // (2 * half), 2, half)
-        rotated = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2)
-        half *= 2
-    return rotated.reshape(n, size)
+        """The random signs of a rotation, float32 (D,)."""
+        return random_signs(f"deepterms pair codewords {self.seed} {rotation}", self.dimensions)
 
 
 def _ranked(block: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -82,6 +82,11 @@ class PivotPairs:
         """1."""
         return 1
 
+    @property
+    def most_words(self) -> int:
+        """The pairs of K pivots."""
+        return pair_count(self.top_k)
+
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
         return {

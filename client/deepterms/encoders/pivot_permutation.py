@@ -95,6 +95,11 @@ class PivotPermutation:
         """1; K with ranks."""
         return self.top_k if self.weights == "ranks" else 1
 
+    @property
+    def most_words(self) -> int:
+        """K; with ranks K + (K − 1) + … + 1."""
+        return self.top_k * (self.top_k + 1) // 2 if self.weights == "ranks" else self.top_k
+
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
         return {

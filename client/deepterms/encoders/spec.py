@@ -14,6 +14,7 @@ from deepterms.encoders.pair_codewords import PairCodewords
 from deepterms.encoders.pivot_pairs import PivotPairs
 from deepterms.encoders.pivot_permutation import PivotPermutation, PivotWeights
 from deepterms.encoders.pivots import Metric, Pivots
+from deepterms.encoders.scalar_quantization import ScalarQuantization
 from deepterms.errors import InvalidInput, MissingPivots
 
 __all__ = ["encoder_from_spec", "reasons_of"]
@@ -120,7 +121,30 @@ class PairCodewordsSpec(Spec):
         )
 
 
-AnySpec: TypeAlias = DeepPermutationSpec | PivotPermutationSpec | PivotPairsSpec | PairCodewordsSpec
+class ScalarQuantizationSpec(Spec):
+    """The spec of `ScalarQuantization`."""
+
+    type: Literal["scalar_quantization"]
+    dimensions: Size
+    factor: Size
+    top_k: Size | None
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    rotation_seed: Annotated[int, Field(ge=0)] | None
+
+    def encoder(self, pivots: Pivots | None) -> Encoder:
+        """The encoder that this spec describes."""
+        return ScalarQuantization(
+            self.dimensions,
+            factor=self.factor,
+            top_k=self.top_k,
+            threshold=self.threshold,
+            rotation_seed=self.rotation_seed,
+        )
+
+
+AnySpec: TypeAlias = (
+    DeepPermutationSpec | PivotPermutationSpec | PivotPairsSpec | PairCodewordsSpec | ScalarQuantizationSpec
+)
 
 _SPECS: TypeAdapter[AnySpec] = TypeAdapter(Annotated[AnySpec, Field(discriminator="type")])
 
