@@ -18,7 +18,7 @@ from testcontainers.core.container import DockerContainer
 
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError
-from deepterms.node.distribution import VERSION
+from deepterms.node.distribution import TRANSPORT_POLICY, VERSION
 from tests.clusters import ClusterUnavailable, images, open_files
 from tests.clusters.containers import Client
 
@@ -85,12 +85,7 @@ KINDS: Mapping[str, Kind] = {
             "DISABLE_INSTALL_DEMO_CONFIG": "true",
         },
         lambda urls: OpenSearch(urls, timeout=10, max_retries=5, retry_on_timeout=True),
-        {
-            # In the official archive, but in no jar: without it a node assembled from jars may not call the others.
-            f"{_OPENSEARCH_HOME}/modules/transport-netty4/plugin-security.policy": (
-                b'grant { permission java.net.SocketPermission "*", "accept,connect,resolve"; };'
-            )
-        },
+        {f"{_OPENSEARCH_HOME}/{path}": text.encode() for path, text in TRANSPORT_POLICY.items()},
     ),
 }
 

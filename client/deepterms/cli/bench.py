@@ -19,8 +19,10 @@ from deepterms.errors import InvalidInput
 from deepterms.timings.collection import Collection
 from deepterms.timings.lists import layout_for_lists
 from deepterms.timings.machine import engine_of
+from deepterms.timings.nodes import Nodes, cores
 from deepterms.timings.report import cells, headers, report, write_report
 from deepterms.timings.table1 import PAPER_DOCUMENTS, Table1
+from deepterms.timings.table2 import Table2
 
 __all__ = ["app"]
 
@@ -99,6 +101,58 @@ def table1(
     _show(made, output)
 
 
+@app.command()
+def table2(
+    documents: Annotated[int, typer.Option(help="Of each share; the paper had a million.", min=1)] = 50_000,
+    nodes: Annotated[int, typer.Option(help="How many in the end.", min=1)] = 4,
+    shares: Annotated[int, typer.Option(help="Of the documents.", min=1)] = 4,
+    top_k: Annotated[int, typer.Option(help="K.", min=1)] = 100,
+    dimensions: Annotated[int, typer.Option(help="D of the descriptors; the codewords are twice as many.")] = 2_048,
+    queries: Annotated[int, typer.Option(help="How many are timed, of each row.", min=1)] = 50,
+    hits: Annotated[int, typer.Option(help="How many a search returns.", min=1)] = 100,
+    seed: SeedOption = 0,
+    output: OutputOption = None,
+    heap: Annotated[str, typer.Option(help="Java heap of each node.")] = "1g",
+) -> None:
+    """Table 2: milliseconds a query by nodes and shares of the documents; and a model of machines and a billion images.
+
+    Starts that many nodes of its own on this machine, one after the other, each held to one core; they are gone in the
+    end. The model is fitted to the searches of one node, so the other rows show how far it is off.
+    """
+    _check(output)
+    collection = Collection(shares * documents, dimensions, (top_k,), seed=seed)
+    table = Table2(collection, shares=shares, nodes=nodes)
+    here = len(cores())
+    with _steps() as on_progress, Nodes(heap=heap) as running:
+        result = table.run(running, connect, queries=queries, hits=hits, on_progress=on_progress)
+    options = {"documents": documents, "nodes": nodes, "shares": shares, "top-k": top_k, "dimensions": dimensions}
+    notes = [
+        f"{shares} shares of {documents:,} synthetic documents of {dimensions:,} dimensions, K = {top_k}, {queries} "
+        f"queries of each row, {hits} hits, exhaustive, no re-ranking. Every node is a process of its own, held to one "
+        f"core, with a heap of {heap}; the first one answers. Times are of the client, over HTTP, on the same machine.",
+    ]
+    if nodes > here:
+        notes.append(
+            f"This machine has {here} cores, so from {here + 1} nodes on some share one: what is added there is no "
+            "computer, and a search gets no faster by it. Read those rows as the price of more nodes, not as their use."
+        )
+    notes.append(_said_of(result["model"], predicted=bool(result["predictions"])))
+    made = report(
+        "table2",
+        engine=result.pop("engine"),
+        command=_command("table2", options | {"queries": queries, "hits": hits, "seed": seed, "heap": heap}),
+        documents=documents,
+        dimensions=dimensions,
+        top_k=top_k,
+        seed=seed,
+        queries=queries,
+        hits=hits,
+        notes=notes,
+        **result,
+    )
+    _show(made, output)
+
+
 @contextmanager
 def _cluster(url: str | None, *, heap: str, stays: bool) -> Iterator[Cluster]:
     """The cluster at an address, or the node of this machine; one that was started here is stopped again."""
@@ -133,6 +187,20 @@ def _command(name: str, options: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
+def _said_of(model: Mapping[str, float], *, predicted: bool) -> str:
+    said = (
+        f"The model: {model['fixed_ms']:.2f} ms a search, {model['clause_us']:.2f} µs a codeword and "
+        f"{model['posting_ns']:.1f} ns a posting of each shard; cores work at once, the shards of one core in turn. "
+        f"Fitted to the p50 of one node, of which it is off by {100 * model['error']:.0f} % at most. "
+    )
+    if not predicted:
+        return said + "There are too few documents to tell the price of a posting, so nothing is predicted; give more."
+    return said + (
+        "Beyond what was measured it is a calculation: it leaves out the network between machines, the merging of many "
+        "shards' hits, and cores that wait for the same memory."
+    )
+
+
 def _check(output: list[Path] | None) -> None:
     """Refuse before an hour has gone by."""
     for path in output or ():
@@ -141,12 +209,14 @@ def _check(output: list[Path] | None) -> None:
 
 
 def _show(made: Mapping[str, Any], output: list[Path] | None) -> None:
-    table = Table(box=None)
-    for header in headers(made["kind"]):
-        table.add_column(header, justify="right")
-    for row in cells(made["kind"], made["rows"]):
-        table.add_row(*row)
-    print_table(table)
+    for kind, rows in ((made["kind"], made["rows"]), ("predictions", made.get("predictions", ()))):
+        if rows:
+            table = Table(box=None)
+            for header in headers(kind):
+                table.add_column(header, justify="right")
+            for row in cells(kind, rows):
+                table.add_row(*row)
+            print_table(table)
     for sentence in made["notes"]:
         note(sentence)
     for path in output or ():

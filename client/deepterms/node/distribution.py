@@ -12,6 +12,7 @@ __all__ = [
     "CONFIG",
     "LOCALE",
     "MODULES",
+    "TRANSPORT_POLICY",
     "VERSION",
     "Module",
     "agent_roots",
@@ -134,6 +135,13 @@ MODULES = (
         "HTTP and transport over Netty",
     ),
 )
+
+# In the official archive, but in no jar: without it a node assembled from jars may not call others, nor be called.
+TRANSPORT_POLICY = {
+    "modules/transport-netty4/plugin-security.policy": (
+        'grant { permission java.net.SocketPermission "*", "accept,connect,resolve"; };\n'
+    )
+}
 
 # The official image's pattern, less the name of the node: there is one.
 _LOG_LAYOUT = "[%d{ISO8601}][%-5p][%-25c{1.}]%marker %m%n"

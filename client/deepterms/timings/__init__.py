@@ -2,5 +2,6 @@
 
 from deepterms.timings.collection import Collection
 from deepterms.timings.table1 import Table1
+from deepterms.timings.table2 import Table2
 
-__all__ = ["Collection", "Table1"]
+__all__ = ["Collection", "Table1", "Table2"]

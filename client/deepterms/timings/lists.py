@@ -136,6 +136,10 @@ class Lists:
             time.sleep(POLL_SECONDS)
         self.cluster.request("POST", f"/{self.index}/_refresh")
 
+    def require_node(self, name: str) -> None:
+        """Have its shards move to the node of that name."""
+        self.cluster.request("PUT", f"/{self.index}/_settings", body={"index.routing.allocation.require._name": name})
+
     def size(self) -> int:
         """Bytes on the disk."""
         stats = self.cluster.request("GET", f"/{self.index}/_stats/store")

@@ -37,6 +37,24 @@ COLUMNS: Mapping[str, list[Column]] = {
         ("times the limit", "ratio_to_limit", lambda value: f"{value:.1f}"),
         ("MB", "bytes", lambda value: f"{value / 1e6:,.0f}"),
     ],
+    "table2": [
+        ("nodes", "nodes", _whole),
+        ("shares", "shares", _whole),
+        ("documents", "documents", _whole),
+        ("nodes a core", "nodes_per_core", _whole),
+        *_TIMES,
+        ("paper ms (1M a share)", "paper_ms", _ms),
+        ("model, here", "model_ms", _ms),
+        ("model, own machines", "machines_ms", _ms),
+    ],
+    "predictions": [
+        ("documents", "documents", _whole),
+        ("machines", "machines", _whole),
+        ("cores each", "cores_per_machine", _whole),
+        ("shards", "shards", _whole),
+        ("ms", "ms", _ms),
+        ("GB each", "bytes_per_machine", lambda value: f"{value / 1e9:,.1f}"),
+    ],
 }
 
 
@@ -76,6 +94,8 @@ def markdown(made: Mapping[str, Any]) -> str:
     kind = made["kind"]
     lines = [f"# Table {kind[-1]} of the paper, measured", "", *(f"{sentence}\n" for sentence in made["notes"])]
     lines += _table(headers(kind), cells(kind, made["rows"]))
+    if made.get("predictions"):
+        lines += ["", "## Predicted", "", *_table(headers("predictions"), cells("predictions", made["predictions"]))]
     on = made["machine"]
     memory = f", {on['memory_bytes'] / 2**30:.0f} GiB of memory" if on["memory_bytes"] else ""
     lines += [
