@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from deepterms.cli import advise, bench, demo, deployment, doctor, export, indexing, migrate, node, photos, serve
+from deepterms.cli import (
+    advise,
+    bench,
+    demo,
+    deployment,
+    doctor,
+    evaluate,
+    export,
+    indexing,
+    migrate,
+    node,
+    photos,
+    serve,
+)
 from deepterms.cli.terminal import complain
 from deepterms.errors import DeepTermsError
 
@@ -53,6 +66,7 @@ app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("advise")(advise.advise)
 app.add_typer(bench.app, name="bench")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(node.app, name="node")
 
 

@@ -21,6 +21,7 @@ __all__ = ["BLOCK", "ArrayFeatures", "FeatureStream", "MixedFeatures", "StoredFe
 BLOCK = 4_096  # rows at once: 21 MB of 1,280 dimensions
 PARTS = 3  # of a mixture
 MIXED_SEED = 2018
+MIXED_ROWS = 8_192  # made at once by one generator
 
 
 class FeatureStream(Protocol):
@@ -116,11 +117,11 @@ class MixedFeatures:
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """As of every stream."""
-        for chunk, start in enumerate(range(0, self.count, BLOCK)):
+        for chunk, start in enumerate(range(0, self.count, MIXED_ROWS)):
             rng = np.random.default_rng([MIXED_SEED, self.seed, chunk])
-            picked = rng.integers(0, len(self.base), (BLOCK, PARTS))
-            weights = rng.exponential(size=(BLOCK, PARTS)).astype(np.float32)
-            rows = min(BLOCK, self.count - start)
+            picked = rng.integers(0, len(self.base), (MIXED_ROWS, PARTS))
+            weights = rng.exponential(size=(MIXED_ROWS, PARTS)).astype(np.float32)
+            rows = min(MIXED_ROWS, self.count - start)
             mixed = np.zeros((rows, self.dimensions), dtype=np.float32)
             for part in range(PARTS):
                 mixed += weights[:rows, part, np.newaxis] * self.base[picked[:rows, part]]
