@@ -37,7 +37,7 @@ TABLE2 = {
     "machine": MACHINE,
     "command": "deepterms bench table2",
     "rows": [{"nodes": 1, "shares": 1, "documents": 250_000, "mean_ms": 31.25, "paper_ms": None}],
-    "predictions": [{"documents": 10**9, "model_ms": 1234.5}],
+    "predictions": [{"documents": 10**9, "machines": 128, "cores_per_machine": 8, "shards": 128, "ms": 1234.5}],
 }
 
 

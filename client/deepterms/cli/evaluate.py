@@ -102,11 +102,12 @@ def figure(
     ] = None,
     graph: Annotated[bool, typer.Option(help="With HNSW, which holds all descriptors in memory.")] = True,
     seed: Annotated[int, typer.Option(help="Of samples and intervals.", min=0)] = 0,
+    name: Annotated[str, typer.Option(help="Of the files.")] = "figure1",
     output: OutputOption = FOLDER,
 ) -> None:
     """Figure 1: mAP against the part of the collection that a query reads, for every curve of the paper.
 
-    Writes figure1.json, .csv, .svg and .png. `deepterms evaluate report` makes a page of them.
+    Writes figure1.json, figure1.csv, figure1.svg and figure1.png. `deepterms evaluate report` makes a page of them.
     """
     from deepterms.paper import Settings, figure1, figure1_result, write_figure1
 
@@ -137,7 +138,7 @@ def figure(
         measured = figure1(collection, foreign=unrelated, settings=Settings(**chosen), on_progress=report)
     command = _command("figure1", source, options) + ("" if graph else " --no-graph")
     result = figure1_result(measured, command=command)
-    written = write_figure1(result, output)
+    written = write_figure1(result, output, name=name)
     print_table(_points(result))
     for claim in result["claims"]:
         for_it = (

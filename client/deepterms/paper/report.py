@@ -13,7 +13,7 @@ from deepterms.errors import MissingExtra
 from deepterms.paper.drawing import figure1_svg
 from deepterms.paper.figure1 import EXACT
 from deepterms.paper.results import read_results
-from deepterms.timings.report import COLUMNS, cells, headers
+from deepterms.timings.report import cells, headers
 
 __all__ = ["Section", "TextTable", "sections", "write_report"]
 
@@ -203,23 +203,10 @@ def _table(title: str, kind: str, result: Mapping[str, Any]) -> Section:
     said = [str(note) for note in result.get("notes", ())]
     where = [result.get("engine", ""), f"{result['documents']:,} documents" if "documents" in result else ""]
     said.append("; ".join([*filter(None, where), _machine(result)]) + ".")
-    rows = result["rows"]
-    if kind in COLUMNS:
-        tables = [TextTable(tuple(headers(kind)), tuple(map(tuple, cells(kind, rows))))]
-    else:
-        tables = [_plain(rows)]
+    tables = [TextTable(tuple(headers(kind)), tuple(map(tuple, cells(kind, result["rows"]))))]
     if predicted := result.get("predictions"):
-        tables.append(_plain(predicted))
+        tables.append(TextTable(tuple(headers("predictions")), tuple(map(tuple, cells("predictions", predicted)))))
     return Section(title, tuple(said), tuple(tables), command=result.get("command", ""))
-
-
-def _plain(rows: Sequence[Mapping[str, Any]]) -> TextTable:
-    """Rows with whatever they hold, the names of their keys above."""
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    return TextTable(
-        tuple(name.replace("_", " ") for name in names),
-        tuple(tuple(_number(row.get(name)) for name in names) for row in rows),
-    )
 
 
 def _machine(result: Mapping[str, Any]) -> str:
@@ -237,12 +224,8 @@ def _with_interval(point: Mapping[str, Any], name: str) -> str:
     return f"{point[name]:.3f} [{point[f'{name}_low']:.3f}, {point[f'{name}_high']:.3f}]"
 
 
-def _number(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1_000 else f"{value:.3g}"
-    return str(value)
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _markdown(parts: Sequence[Section]) -> str:
