@@ -71,9 +71,9 @@ def breadth_of(encoder: Encoder, *, kept: int, documents: int, window: int, exac
         return Breadth(exact=True)
     # Codewords in proportion to documents / kept leave as many candidates as without a filter, and recall follows the
     # number of candidates: with the square root of that it fell from .96 to .90 where 3 % of 60,000 were kept.
-    usual, most = encoder.query_top_k, min(NAMED_AT_MOST, encoder.vocabulary_size)
+    usual, most = encoder.query_words, min(NAMED_AT_MOST, encoder.vocabulary_size)
     codewords = max(usual, min(math.ceil(usual * documents / kept), most))
-    found = kept * codewords * encoder.top_k / encoder.vocabulary_size
+    found = kept * codewords * encoder.document_words / encoder.vocabulary_size
     if exact and found < window and kept <= COMPARED_IF_FEW_FOUND:
         return Breadth(exact=True)
     return Breadth(codewords=codewords)
@@ -86,5 +86,5 @@ def query_terms(encoder: Encoder, features: ArrayLike, breadth: Breadth) -> Term
         InvalidInput: as `Encoder.encode_queries`.
     """
     if breadth.codewords is not None and isinstance(encoder, WideningEncoder):
-        return encoder.encode_wider_queries(features, query_top_k=breadth.codewords)
+        return encoder.encode_wider_queries(features, query_words=breadth.codewords)
     return encoder.encode_queries(features)

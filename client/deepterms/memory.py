@@ -23,7 +23,7 @@ from deepterms.rerank import FeatureSource, usual_rerank
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
 from deepterms.scan import accepted, best, by_cosine, every, in_order
 from deepterms.searches import SearchKeywords, SearchOptions, above, chosen_fields
-from deepterms.statistics import counts_of, stats_of_counts
+from deepterms.statistics import QUERIES, counts_of, stats_of_counts
 from deepterms.terms import TermFrequencies
 from deepterms.vectors import StoreVectors, normalise_rows, round_trip, vector_type
 
@@ -226,12 +226,13 @@ class MemoryIndex:
         lengths = np.concatenate([np.empty(0, np.int64), *(segment.list_lengths() for segment in segments)])
         return stats_of_counts(
             *counts_of(codewords, lengths),
-            vocabulary_size=self.encoder.vocabulary_size,
+            encoder=self.encoder,
             sampled=len(self._places),
             documents=len(self._places),
             size=sum(segment.nbytes for segment in segments),
             segments=len(segments),
             engine="memory",
+            vectors=self._some_vectors(QUERIES),
         )
 
     def refresh(self) -> None:
@@ -274,6 +275,14 @@ class MemoryIndex:
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""
         return one_feature(feature, dimensions=self.encoder.dimensions)
+
+    def _some_vectors(self, count: int) -> NDArray[np.float32]:
+        """Vectors of random documents, at most (count, D); the same each time while nothing is written."""
+        places = list(self._places.values())
+        drawn = np.random.default_rng(0).permutation(len(places))[:count]
+        vectors = [segment.vector_of(row) for segment, row in (self._at(places[number]) for number in drawn)]
+        kept = [vector for vector in vectors if vector is not None]
+        return np.array(kept, dtype=np.float32).reshape(-1, self.encoder.dimensions)
 
     def _known(self, id: str) -> tuple[Segment, int]:
         place = self._places.get(id)

@@ -54,7 +54,7 @@ class IndexReader(IndexHandle):
             feature: float32 (D,).
             k: how many hits, at most 10,000; for more see `search_all`.
             filter: any query of the engine's language, such as ``{"term": {"metadata.year": 2018}}``. Where an
-                encoder's queries name few codewords (`PivotPermutation`) and hits are re-ranked, a narrow filter makes
+                encoder's queries name few codewords (pivots, their pairs) and hits are re-ranked, a narrow filter makes
                 the query name more, and up to 2,000 documents that it keeps (10,000 where codewords would find too few)
                 are all compared exactly: it costs time, not recall, and one more request that counts.
             rerank: how many candidates of each shard are re-ranked by exact cosine inside the cluster. 0: none, the
@@ -242,7 +242,14 @@ class IndexReader(IndexHandle):
         """
         if not 1 <= sample <= LARGEST_SAMPLE:
             raise InvalidInput(f"sample is {sample}; expected 1 to {LARGEST_SAMPLE:,} documents")
-        return cluster_stats(self.cluster, self.name, encoder=self.encoder, documents=self.count(), sample=sample)
+        return cluster_stats(
+            self.cluster,
+            self.name,
+            encoder=self.encoder,
+            documents=self.count(),
+            sample=sample,
+            vectors=self.vectors,
+        )
 
     @property
     def _searcher(self) -> Searcher:

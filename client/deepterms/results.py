@@ -156,7 +156,9 @@ class IndexStats:
         terms_per_document: the mean.
         longest_lists: at most ten, longest first.
         list_variation: standard deviation of all V posting lists' lengths, divided by their mean; 0 if all are equal.
-        postings_per_query: how many a query reads that is drawn like the documents, without what the engine skips.
+        postings_per_query: how many a query reads that is drawn like the documents, without what the engine skips. Of
+            an encoder whose queries name other codewords than documents it is measured with stored vectors; where none
+            are stored, lists are taken to be as long there, which is up to three times too much.
         query_ms: the engine's mean time for one shard and query so far, in milliseconds; None before any.
     """
 

@@ -9,6 +9,8 @@ import pytest
 
 import deepterms as dt
 from deepterms import breadth
+from deepterms.encoders.encoder import WideningEncoder
+from deepterms.encoders.pivot_pairs import PivotPairs
 from deepterms.encoders.pivot_permutation import PivotPermutation
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import RequestRefused
@@ -19,32 +21,39 @@ RERANK = 250
 ROWS = np.random.default_rng(8).standard_normal((DOCUMENTS, DIMENSIONS)).astype(np.float32)
 QUERIES = np.random.default_rng(9).standard_normal((6, DIMENSIONS)).astype(np.float32)
 DRAWS = np.random.default_rng(10).permutation(DOCUMENTS) / DOCUMENTS
-ENCODER = PivotPermutation(Pivots(ROWS[:800]), top_k=3, query_top_k=8)
+# Encoder, and how many documents are compared one by one where a query would find too few.
+ENCODERS: dict[str, tuple[WideningEncoder, int]] = {
+    "pivots": (PivotPermutation(Pivots(ROWS[:800]), top_k=3, query_top_k=8), 10_000),
+    "pairs": (PivotPairs(Pivots(ROWS[:40]), top_k=4, query_top_k=5), 0),
+}
 
 
 def kept(share: float) -> dict[str, Any]:
     return {"range": {"metadata.draw": {"lt": share}}}
 
 
-def candidates(share: float) -> int:
+def candidates(encoder: WideningEncoder, share: float) -> int:
     """The most that a widened query finds."""
     chosen = share > DRAWS
-    breadth_ = breadth.breadth_of(ENCODER, kept=int(chosen.sum()), documents=DOCUMENTS, window=RERANK)
-    asked = breadth.query_terms(ENCODER, QUERIES, breadth_).matrix
-    scores = (ENCODER.encode(ROWS).matrix @ asked.T).toarray()
+    breadth_ = breadth.breadth_of(encoder, kept=int(chosen.sum()), documents=DOCUMENTS, window=RERANK)
+    asked = breadth.query_terms(encoder, QUERIES, breadth_).matrix
+    scores = (encoder.encode(ROWS).matrix @ asked.T).toarray()
     return int((scores[chosen] > 0).sum(axis=0).max())
 
 
+@pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("shards", [1, 3])
 def test_filtered_searches_agree_with_the_reference(
-    cluster: Any, unique_name: str, shards: int, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, unique_name: str, name: str, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    encoder, few = ENCODERS[name]
     monkeypatch.setattr(breadth, "COMPARED_AT_MOST", 100)
+    monkeypatch.setattr(breadth, "COMPARED_IF_FEW_FOUND", few)
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(
-        cluster, unique_name, encoder=ENCODER, layout="codewords", shards=shards, replicas=0
+        cluster, unique_name, encoder=encoder, layout="codewords", shards=shards, replicas=0
     )
-    reference = dt.MemoryIndex(ENCODER)
+    reference = dt.MemoryIndex(encoder)
     ids = [f"d{row:04}" for row in range(DOCUMENTS)]
     for target in (index, reference):
         report = target.add(ids, ROWS, metadata=[{"draw": float(draw)} for draw in DRAWS])
@@ -53,7 +62,7 @@ def test_filtered_searches_agree_with_the_reference(
     # All documents that are kept, a widened query, the usual one, and a filter that keeps nothing or all.
     for share in (0.0, 0.04, 0.2, 0.6, 2.0):
         options: dict[str, Any] = {"filter": kept(share), "rerank": RERANK, "k": 20}
-        assert share == 0.04 or candidates(share) <= RERANK  # so that no tie is cut at the window's edge
+        assert share == 0.04 or candidates(encoder, share) <= RERANK  # so that no tie is cut at the window's edge
         many = [target.search_many(QUERIES, **options) for target in (index, reference)]
         for query, found, expected in zip(QUERIES, *many, strict=True):
             assert found.error == expected.error == ""

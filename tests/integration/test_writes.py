@@ -168,6 +168,20 @@ def test_statistics_of_a_sample_estimate_those_of_all(index: dt.SurrogateIndex) 
         index.stats(sample=0)
 
 
+def test_statistics_know_how_many_codewords_a_query_names(cluster: Any, unique_name: str) -> None:
+    """Measured by encoding stored vectors as queries, of a sample too."""
+    dt.deploy(cluster)
+    rows = np.random.default_rng(5).standard_normal((500, 32)).astype(np.float32)
+    encoder = dt.PivotPermutation(dt.Pivots(rows[:100]), top_k=4, query_top_k=32)
+    index = dt.SurrogateIndex.create(cluster, unique_name, encoder=encoder, store_vectors="int8", replicas=0)
+    index.add([f"d{n}" for n in range(500)], rows)
+    index.refresh()
+    lists = np.bincount(encoder.encode(rows).matrix.indices, minlength=100)
+    exact = lists[encoder.encode_queries(rows).matrix.indices].sum() / 500
+    assert index.stats().postings_per_query == pytest.approx(exact, rel=0.05)
+    assert index.stats(sample=150).postings_per_query == pytest.approx(exact, rel=0.15)
+
+
 def test_deletion_by_filter_in_memory_leaves_the_same_documents(filled: dt.SurrogateIndex) -> None:
     memory = dt.MemoryIndex(ENCODER)
     memory.add([f"d{n}" for n in range(9)], features(9), metadata=[{"year": 2000 + n % 3, "n": n} for n in range(9)])

@@ -10,7 +10,8 @@ import pytest
 import deepterms as dt
 from deepterms import breadth
 from deepterms.breadth import USUAL, Breadth, breadth_of, query_terms, widens
-from deepterms.encoders.encoder import WideningEncoder
+from deepterms.encoders.encoder import AsymmetricEncoder, WideningEncoder
+from deepterms.encoders.pivot_pairs import PivotPairs
 from deepterms.encoders.pivot_permutation import PivotPermutation
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
@@ -18,12 +19,16 @@ from deepterms.errors import InvalidInput
 DIMENSIONS = 16
 ROWS = np.random.default_rng(5).standard_normal((3_000, DIMENSIONS)).astype(np.float32)
 ENCODER = PivotPermutation(Pivots(ROWS[:1_000]), top_k=4, query_top_k=8)
+PAIRS = PivotPairs(Pivots(ROWS[:150]), top_k=4, query_top_k=6)
 FILTER = {"term": {"metadata.kept": True}}
 
 
 def test_only_a_filtered_re_ranked_search_of_few_codewords_widens() -> None:
     components = dt.DeepPermutation(DIMENSIONS, top_k=8)
     assert isinstance(ENCODER, WideningEncoder)
+    assert isinstance(PAIRS, WideningEncoder)
+    assert not isinstance(dt.PairCodewords(DIMENSIONS, rank_sum=9), WideningEncoder)
+    assert isinstance(dt.PairCodewords(DIMENSIONS, rank_sum=9), AsymmetricEncoder)
     assert not isinstance(components, WideningEncoder)
     assert widens(ENCODER, filter=FILTER, window=200)
     assert not widens(ENCODER, filter=None, window=200)
@@ -67,15 +72,34 @@ def test_a_wider_query_begins_with_the_usual_one() -> None:
         assert min(narrow.values()) >= max(wide[name] for name in wide.keys() - narrow.keys())
     for count in (0, 1_001):
         with pytest.raises(InvalidInput, match="expected 1 to 1000"):
-            ENCODER.encode_wider_queries(ROWS[:1], query_top_k=count)
+            ENCODER.encode_wider_queries(ROWS[:1], query_words=count)
 
 
+def test_pairs_widen_by_whole_pivots() -> None:
+    assert (PAIRS.document_words, PAIRS.query_words) == (6, 15)
+    assert breadth_of(PAIRS, kept=20_000, documents=40_000, window=200) == Breadth(codewords=30)
+    assert breadth_of(PAIRS, kept=20_000, documents=10**6, window=200) == Breadth(codewords=750)
+    assert breadth_of(PAIRS, kept=20_000, documents=10**8, window=200) == Breadth(codewords=768)
+    usual = query_terms(PAIRS, ROWS[:5], USUAL).to_terms()
+    for codewords, named in ((1, 1), (2, 1), (15, 15), (20, 15), (21, 21), (768, 741), (PAIRS.vocabulary_size, 11_175)):
+        wider = query_terms(PAIRS, ROWS[:5], Breadth(codewords=codewords)).to_terms()
+        for narrow, wide in zip(usual, wider, strict=True):
+            assert len(wide) == named
+            assert narrow.items() <= wide.items() or named < len(narrow)
+    for count in (0, PAIRS.vocabulary_size + 1):
+        with pytest.raises(InvalidInput, match="expected 1 to 11175"):
+            PAIRS.encode_wider_queries(ROWS[:1], query_words=count)
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, PAIRS], ids=["pivots", "pairs"])
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
 @pytest.mark.parametrize("compared", [0, 2_000])
-def test_recall_holds_behind_a_filter(share: float, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recall_holds_behind_a_filter(
+    encoder: dt.Encoder, share: float, compared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(breadth, "COMPARED_AT_MOST", compared)
     monkeypatch.setattr(breadth, "COMPARED_IF_FEW_FOUND", compared)
-    index = dt.MemoryIndex(ENCODER)
+    index = dt.MemoryIndex(encoder)
     kept = np.random.default_rng(6).random(len(ROWS)) < share
     index.add([str(row) for row in range(len(ROWS))], ROWS, [{"kept": bool(keep)} for keep in kept])
     queries = ROWS[:20] + np.random.default_rng(7).normal(scale=0.5, size=(20, DIMENSIONS)).astype(np.float32)

@@ -12,6 +12,8 @@ from deepterms.results import IndexStats
 from deepterms.statistics import stats_of_counts
 
 PIVOTS = 1_000
+# How many pivots a query names is no matter of how even the lists are.
+ENCODER = dt.PivotPermutation(dt.Pivots(np.eye(PIVOTS, 4) + 1), top_k=4, query_top_k=32)
 DESCRIBED = {"count": PIVOTS, "dimensions": 1_280}
 
 
@@ -19,7 +21,7 @@ def stats(counts: np.ndarray[Any, np.dtype[np.int64]], *, documents: int, sample
     return stats_of_counts(
         np.arange(PIVOTS, dtype=np.int32),
         counts,
-        vocabulary_size=PIVOTS,
+        encoder=ENCODER,
         sampled=sampled or documents,
         documents=documents,
         size=1,

@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.statistics import stats_of_counts
+from deepterms import memory
+from deepterms.encoders.encoder import AsymmetricEncoder
+from deepterms.statistics import counts_of, stats_of_counts
 
 ENCODER = dt.DeepPermutation(16, top_k=4)
 
 
 def test_statistics_in_memory_are_those_of_the_term_matrix() -> None:
-    memory = dt.MemoryIndex(ENCODER)
+    index = dt.MemoryIndex(ENCODER)
     rows = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
-    memory.add([f"d{n}" for n in range(300)], rows)
-    memory.delete([f"d{n}" for n in range(100)])
+    index.add([f"d{n}" for n in range(300)], rows)
+    index.delete([f"d{n}" for n in range(100)])
     present = ENCODER.encode(rows[100:]).matrix.toarray() > 0  # (N, V)
     lists = present.sum(axis=0)
-    stats = memory.stats()
+    stats = index.stats()
     assert (stats.documents, stats.sampled, stats.segments, stats.engine) == (200, 200, 1, "memory")
     assert stats.terms_per_document == 4
     assert stats.list_variation == pytest.approx(lists.std() / lists.mean())
@@ -44,7 +49,7 @@ def test_a_small_sample_estimates_without_bias() -> None:
         stats = stats_of_counts(
             np.arange(64, dtype=np.int32),
             drawn.sum(axis=0),
-            vocabulary_size=64,
+            encoder=dt.DeepPermutation(32, top_k=4),
             sampled=20,
             documents=5_000,
             size=0,
@@ -53,3 +58,74 @@ def test_a_small_sample_estimates_without_bias() -> None:
         )
         estimates.append(stats.postings_per_query)
     assert np.mean(estimates) == pytest.approx(exact, rel=0.02)
+
+
+def clustered(seed: int) -> NDArray[np.float32]:
+    """2,000 descriptors in a few groups of different size: neighbours' lists are long, those farther off are short."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((30, 24))
+    groups = (30 * rng.random(2_000) ** 2).astype(int)
+    rows: NDArray[np.float32] = (centres[groups] + 0.6 * rng.standard_normal((2_000, 24))).astype(np.float32)
+    return rows
+
+
+def postings_read(encoder: dt.Encoder, rows: NDArray[np.float32]) -> float:
+    """The lists of each query, counted."""
+    lengths = np.bincount(encoder.encode(rows).matrix.indices, minlength=encoder.vocabulary_size)
+    return float(lengths[encoder.encode_queries(rows).matrix.indices].sum()) / len(rows)
+
+
+PIVOTS = dt.sample_pivots(clustered(5), 300)
+ASYMMETRIC = [
+    dt.PivotPermutation(PIVOTS, top_k=4, query_top_k=32),
+    dt.PivotPermutation(PIVOTS, top_k=8, query_top_k=3, weights="ranks"),
+    dt.PivotPairs(PIVOTS),
+    dt.PairCodewords(24, rotations=2, rank_sum=14, query_rank_sum=9),
+]
+
+
+@pytest.mark.parametrize("encoder", ASYMMETRIC, ids=str)
+def test_queries_that_name_other_codewords_than_documents(encoder: dt.Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = clustered(6)
+    assert isinstance(encoder, AsymmetricEncoder)
+    exact = postings_read(encoder, rows)
+    unlike = encoder.query_words / encoder.document_words
+
+    def found(**options: Any) -> dt.IndexStats:
+        index = dt.MemoryIndex(encoder, **options)
+        index.add([str(row) for row in range(len(rows))], rows)
+        return index.stats()
+
+    assert found().postings_per_query == pytest.approx(exact, rel=0.1)
+    assert found(store_vectors="int8").postings_per_query == pytest.approx(exact, rel=0.1)
+    # Without vectors only how many codewords there are is known: nearer than if queries were taken for documents.
+    guessed = found(store_vectors=False).postings_per_query
+    as_documents = guessed / unlike
+    assert 1 / 3 < guessed / exact < 3
+    assert abs(np.log(guessed / exact)) < abs(np.log(as_documents / exact))
+    monkeypatch.setattr(memory, "QUERIES", len(rows))
+    assert found().postings_per_query == pytest.approx(exact)
+
+
+@pytest.mark.parametrize("encoder", ASYMMETRIC[:1] + ASYMMETRIC[2:], ids=str)
+def test_a_sample_of_the_documents_says_what_queries_read(encoder: dt.Encoder) -> None:
+    rows = clustered(7)
+    exact = postings_read(encoder, rows)
+    estimates = []
+    for start in range(0, 2_000, 250):
+        drawn = rows[start : start + 250]
+        terms = encoder.encode(drawn).matrix
+        codewords, counts = counts_of(terms.indices, np.ones(terms.nnz, dtype=np.int64))
+        stats = stats_of_counts(
+            codewords,
+            counts,
+            encoder=encoder,
+            sampled=250,
+            documents=2_000,
+            size=0,
+            segments=1,
+            engine="x",
+            vectors=drawn[:100],
+        )
+        estimates.append(stats.postings_per_query)
+    assert np.mean(estimates) == pytest.approx(exact, rel=0.1)

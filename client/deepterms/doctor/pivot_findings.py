@@ -74,7 +74,8 @@ def unevenness(stats: IndexStats, *, pivots: int) -> float | None:
     sampled_pairs = stats.sampled * (stats.sampled - 1) * words**2 / pivots if pivots else 0.0
     if others < 1 or sampled_pairs < 2 * FEWEST_PAIRS:
         return None
-    return (stats.postings_per_query - words) / others * pivots / words**2
+    # Of two different documents: each also shares its own words with itself.
+    return ((1 + stats.list_variation**2) * stats.documents - pivots / words) / others
 
 
 def judge_reach(name: str, *, far: float, bound: float, pivots: int) -> Finding:

@@ -85,7 +85,7 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, A
     words = max(1, int(meta["encoder"].get("top_k", 1)))
     # So many that enough pairs of them share a word in even lists.
     sample = int(np.clip((2 * FEWEST_PAIRS * len(pivots)) ** 0.5 / words + 2, LEAST_SAMPLE, LARGEST_SAMPLE))
-    stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample)
+    stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vectors=None)
     yield judge_lists(name, stats, pivots=len(pivots), single=single)
     vectors = vector_type(meta.get("vectors"))
     if vectors is not None and (found := _reach(cluster, name, live, pivots, vectors)):

@@ -11,6 +11,7 @@ from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
 __all__ = [
+    "AsymmetricEncoder",
     "Encoder",
     "WideningEncoder",
     "as_features",
@@ -59,21 +60,26 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
-class WideningEncoder(Encoder, Protocol):
-    """An encoder whose queries can name more codewords than usual."""
+class AsymmetricEncoder(Encoder, Protocol):
+    """An encoder whose queries name another number of codewords than documents."""
 
     @property
-    def top_k(self) -> int:
+    def document_words(self) -> int:
         """How many codewords a document has."""
         ...
 
     @property
-    def query_top_k(self) -> int:
+    def query_words(self) -> int:
         """How many codewords a query names."""
         ...
 
-    def encode_wider_queries(self, features: ArrayLike, *, query_top_k: int) -> TermFrequencies:
-        """Term frequencies (N, V) of queries that name another number of codewords, up to V."""
+
+@runtime_checkable
+class WideningEncoder(AsymmetricEncoder, Protocol):
+    """An encoder whose queries can name more codewords than usual."""
+
+    def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
+        """Term frequencies (N, V) of queries that name another number of codewords, or a few less, up to V."""
         ...
 
 

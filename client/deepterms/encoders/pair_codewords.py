@@ -103,8 +103,18 @@ class PairCodewords:
 
     @property
     def most_words(self) -> int:
+        """Each of `document_words` once."""
+        return self.document_words
+
+    @property
+    def document_words(self) -> int:
         """For each rotation, the pairs whose ranks sum to at most `rank_sum`."""
         return self.rotations * len(places_of_pairs(self.rank_sum - 1, rank_sum=self.rank_sum)[0])
+
+    @property
+    def query_words(self) -> int:
+        """The same for `query_rank_sum`."""
+        return self.rotations * len(places_of_pairs(self._query_sum - 1, rank_sum=self._query_sum)[0])
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.nearest_pivots import NearestPivots, chosen_search
 from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
-from deepterms.encoders.pivot_weights import DEFAULT_RERANK, check_counts, closeness, scaled
-from deepterms.encoders.pivots import Pivots
+from deepterms.encoders.pivot_encoder import PivotEncoder
+from deepterms.encoders.pivot_weights import closeness, scaled
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
@@ -24,7 +23,7 @@ LARGEST_COUNT = 65_536  # pivots whose pairs can be numbered within int32
 
 
 @dataclass(frozen=True)
-class PivotPairs:
+class PivotPairs(PivotEncoder):
     """Every unordered pair of a descriptor's nearest pivots is one word.
 
     P pivots give P·(P − 1)/2 codewords: lists are as short as those of many more pivots, which need not be compared
@@ -42,11 +41,10 @@ class PivotPairs:
         InvalidInput: too many or too few pivots, or a K that is not from 2 to their number.
     """
 
-    pivots: Pivots
     top_k: int = DEFAULT_TOP_K
     query_top_k: int = DEFAULT_QUERY_TOP_K
-    search: Literal["auto", "exact", "projected", "graph"] = "auto"
-    _nearest: NearestPivots = field(init=False, repr=False, compare=False)
+
+    _fewest: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.pivots) <= LARGEST_COUNT:
@@ -54,18 +52,10 @@ class PivotPairs:
                 f"pairs are made of 2 to {LARGEST_COUNT:,} pivots; got {len(self.pivots):,}. So many pivots need no "
                 "pairs: take PivotPermutation"
             )
-        check_counts(self.pivots, least=2, top_k=self.top_k, query_top_k=self.query_top_k)
-        search = chosen_search(self.search, self.pivots)
-        object.__setattr__(self, "search", search)
-        object.__setattr__(self, "_nearest", NearestPivots(self.pivots, search))
+        super().__post_init__()
 
     def __str__(self) -> str:
         return f"pivot-pairs/{self.pivots.label}/k{self.top_k}/q{self.query_top_k}/{self.search}"
-
-    @property
-    def dimensions(self) -> int:
-        """D, the length of a descriptor."""
-        return self.pivots.dimensions
 
     @property
     def vocabulary_size(self) -> int:
@@ -73,9 +63,14 @@ class PivotPairs:
         return pair_count(len(self.pivots))
 
     @property
-    def default_rerank(self) -> int:
-        """How many candidates are worth re-ranking: short documents rank more coarsely than long ones."""
-        return DEFAULT_RERANK
+    def document_words(self) -> int:
+        """The pairs of K pivots."""
+        return pair_count(self.top_k)
+
+    @property
+    def query_words(self) -> int:
+        """The pairs of a query's pivots."""
+        return pair_count(self.query_top_k)
 
     @property
     def largest_frequency(self) -> int:
@@ -84,18 +79,12 @@ class PivotPairs:
 
     @property
     def most_words(self) -> int:
-        """The pairs of K pivots."""
-        return pair_count(self.top_k)
+        """Each of `document_words` once."""
+        return self.document_words
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
-        return {
-            "type": "pivot_pairs",
-            "pivots": self.pivots.spec(),
-            "top_k": self.top_k,
-            "query_top_k": self.query_top_k,
-            "search": self.search,
-        }
+        return self._spec("pivot_pairs")
 
     def encode(self, features: ArrayLike) -> TermFrequencies:
         """Name the pairs of documents' nearest pivots.
@@ -113,19 +102,24 @@ class PivotPairs:
         numbers, _ = self._pairs(features, self.top_k)
         return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
 
-    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
-        """Name and weigh the pairs of queries' nearest pivots; arguments and errors as `encode`.
+    def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
+        """`encode_queries` with the pairs of more or fewer pivots, as a search behind a narrow filter needs.
 
-        Returns:
-            Term frequencies (N, V), from 1 to 1,000.
+        Args:
+            features: float32 (N, D).
+            query_words: how many pairs these queries name at most, 1 to V: those of as many pivots as have no more.
+
+        Raises:
+            InvalidInput: as `encode_queries`, or a number out of range.
         """
-        numbers, sums = self._pairs(features, self.query_top_k)
+        if not 1 <= query_words <= self.vocabulary_size:
+            raise InvalidInput(f"query_words is {query_words}; expected 1 to {self.vocabulary_size}, the pairs of all")
+        numbers, sums = self._pairs(features, (1 + math.isqrt(1 + 8 * query_words)) // 2)
         return pair_terms(numbers, scaled(sums), vocabulary_size=self.vocabulary_size)
 
     def _pairs(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Pairs of the nearest pivots, the nearest two first, and the sums of how near they are: (N, pairs) each."""
-        array = usable_features(features, dimensions=self.dimensions)
-        nearest, nearness = self._nearest.nearest(array, count)
+        nearest, nearness = self._near(features, count)
         near, pivots = closeness(nearness, self.pivots.metric), nearest.astype(np.int64)
         first, second = places_of_pairs(count)
         return pair_numbers(pivots[:, first], pivots[:, second]), near[:, first] + near[:, second]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.nearest_pivots import NearestPivots, chosen_search
-from deepterms.encoders.pivot_weights import DEFAULT_RERANK, check_counts, closeness, scaled
-from deepterms.encoders.pivots import Pivots
+from deepterms.encoders.pivot_encoder import PivotEncoder
+from deepterms.encoders.pivot_weights import closeness, scaled
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
@@ -26,7 +24,7 @@ PivotWeights: TypeAlias = Literal["binary", "ranks"]
 
 
 @dataclass(frozen=True)
-class PivotPermutation:
+class PivotPermutation(PivotEncoder):
     """The pivots nearest to a descriptor, by name: few words a document, more a query.
 
     References [3] and [7] of the paper (Amato, Gennaro, Savino, "MI-File", 2014): what is near to the same pivots is
@@ -56,29 +54,18 @@ class PivotPermutation:
         InvalidInput: K is not from 1 to the number of pivots (at most 65,535), or weights or search are unknown.
     """
 
-    pivots: Pivots
     top_k: int = DEFAULT_TOP_K
     query_top_k: int = DEFAULT_QUERY_TOP_K
     weights: PivotWeights = "binary"
-    search: Literal["auto", "exact", "projected", "graph"] = "auto"
-    _nearest: NearestPivots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_counts(self.pivots, top_k=self.top_k, query_top_k=self.query_top_k)
+        super().__post_init__()
         if self.weights not in get_args(PivotWeights):
             raise InvalidInput(f"weights is {self.weights!r}; expected one of {', '.join(get_args(PivotWeights))}")
-        search = chosen_search(self.search, self.pivots)
-        object.__setattr__(self, "search", search)
-        object.__setattr__(self, "_nearest", NearestPivots(self.pivots, search))
 
     def __str__(self) -> str:
         counts = f"k{self.top_k}/q{self.query_top_k}"
         return f"pivot-permutation/{self.pivots.label}/{counts}/{self.weights}/{self.search}"
-
-    @property
-    def dimensions(self) -> int:
-        """D, the length of a descriptor."""
-        return self.pivots.dimensions
 
     @property
     def vocabulary_size(self) -> int:
@@ -86,9 +73,14 @@ class PivotPermutation:
         return len(self.pivots)
 
     @property
-    def default_rerank(self) -> int:
-        """How many candidates are worth re-ranking: short documents rank more coarsely than long ones."""
-        return DEFAULT_RERANK
+    def document_words(self) -> int:
+        """K."""
+        return self.top_k
+
+    @property
+    def query_words(self) -> int:
+        """As many as pivots."""
+        return self.query_top_k
 
     @property
     def largest_frequency(self) -> int:
@@ -102,14 +94,7 @@ class PivotPermutation:
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
-        return {
-            "type": "pivot_permutation",
-            "pivots": self.pivots.spec(),
-            "top_k": self.top_k,
-            "query_top_k": self.query_top_k,
-            "weights": self.weights,
-            "search": self.search,
-        }
+        return self._spec("pivot_permutation") | {"weights": self.weights}
 
     def encode(self, features: ArrayLike) -> TermFrequencies:
         """Name the nearest pivots of documents.
@@ -124,40 +109,25 @@ class PivotPermutation:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
             MissingExtra: the pivots are found by a graph, and faiss is not installed.
         """
-        numbers, _ = self._nearest.nearest(usable_features(features, dimensions=self.dimensions), self.top_k)
+        numbers, _ = self._near(features, self.top_k)
         weights = np.broadcast_to(_ranks(self.top_k) if self.weights == "ranks" else np.int32(1), numbers.shape)
         return self._terms(numbers, weights)
 
-    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
-        """Name and weigh the nearest pivots of queries.
-
-        Args:
-            features: float32 (N, D); other numbers are converted to float32 first.
-
-        Returns:
-            Term frequencies (N, V), `query_top_k` a row; binary weights are from 1 to 1,000.
-
-        Raises:
-            InvalidInput: wrong shape, or a row that is not finite or all zero.
-            MissingExtra: the pivots are found by a graph, and faiss is not installed.
-        """
-        return self.encode_wider_queries(features, query_top_k=self.query_top_k)
-
-    def encode_wider_queries(self, features: ArrayLike, *, query_top_k: int) -> TermFrequencies:
+    def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
         """`encode_queries` with another number of pivots, as a search behind a narrow filter needs.
 
         Args:
             features: float32 (N, D).
-            query_top_k: how many pivots these queries name, 1 to P.
+            query_words: how many pivots these queries name, 1 to P.
 
         Raises:
             InvalidInput: as `encode_queries`, or a number out of range.
         """
-        if not 1 <= query_top_k <= len(self.pivots):
-            raise InvalidInput(f"query_top_k is {query_top_k}; expected 1 to {len(self.pivots)}, the number of pivots")
-        numbers, nearness = self._nearest.nearest(usable_features(features, dimensions=self.dimensions), query_top_k)
+        if not 1 <= query_words <= len(self.pivots):
+            raise InvalidInput(f"query_words is {query_words}; expected 1 to {len(self.pivots)}, the number of pivots")
+        numbers, nearness = self._near(features, query_words)
         if self.weights == "ranks":
-            return self._terms(numbers, np.broadcast_to(_ranks(query_top_k), numbers.shape))
+            return self._terms(numbers, np.broadcast_to(_ranks(query_words), numbers.shape))
         return self._terms(numbers, scaled(closeness(nearness, self.pivots.metric)))
 
     def _terms(self, numbers: NDArray[np.int32], weights: NDArray[np.int32]) -> TermFrequencies:
