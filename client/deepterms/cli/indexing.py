@@ -19,6 +19,7 @@ from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.encoders import EncoderName, EncoderOption, PresetChoice, PresetOption, encoder_for
 from deepterms.cli.photos import (
     BackboneOption,
+    LongestSideOption,
     SizesOption,
     WeightsOption,
     WhiteningOption,
@@ -109,6 +110,7 @@ def index(
     ] = None,
     backbone: BackboneOption = "efficientnet_lite0",
     sizes: SizesOption = None,
+    longest_side: LongestSideOption = False,
     weights: WeightsOption = "imagenet",
     whitening: WhiteningOption = "default",
     checkpoint: Annotated[
@@ -135,9 +137,8 @@ def index(
     elif EmbeddingFolder.found_in(source):
         features = EmbeddingFolder.open(source)
     else:
-        report = extract_folder(
-            extractor_of(backbone, sizes, weights, whitening), source.resolve(), store or Path(f"{name}-features")
-        )
+        described = extractor_of(backbone, sizes, weights, whitening, longest_side=longest_side)
+        report = extract_folder(described, source.resolve(), store or Path(f"{name}-features"))
         name_failures(report.failures)
         unreadable, features = len(report.failures), report.store
     extractor = features.spec or {}

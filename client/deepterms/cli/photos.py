@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackboneOption",
+    "LongestSideOption",
     "SizesOption",
     "WeightsOption",
     "WhiteningOption",
@@ -35,7 +36,10 @@ SizesOption = Annotated[
         help="Lengths of the shorter side in pixels, such as 550,800,1050. Default: the backbone's.", show_default=False
     ),
 ]
-WeightsOption = Annotated[str, typer.Option(help="imagenet, random, or the path of a state dict.")]
+LongestSideOption = Annotated[bool, typer.Option("--longest-side", help="--sizes speak of the longer side.")]
+WeightsOption = Annotated[
+    str, typer.Option(help="imagenet, random, or a file: torchvision's state dict, a checkpoint of Gordo et al.")
+]
 WhiteningOption = Annotated[
     str, typer.Option(help="default (shipped with the backbone), none, or a file of `deepterms fit-whitening`.")
 ]
@@ -43,7 +47,9 @@ WhiteningOption = Annotated[
 _FAILURES_SHOWN = 20
 
 
-def extractor_of(backbone: str, sizes: str | None, weights: str, whitening: str) -> RMACExtractor:
+def extractor_of(
+    backbone: str, sizes: str | None, weights: str, whitening: str, *, longest_side: bool = False
+) -> RMACExtractor:
     """The extractor that these options describe."""
     from deepterms.features import RMACExtractor
 
@@ -54,6 +60,7 @@ def extractor_of(backbone: str, sizes: str | None, weights: str, whitening: str)
     return RMACExtractor(
         backbone,
         sizes=lengths,
+        side="max" if longest_side else "min",
         weights=weights,
         whitening=whitening_of(whitening),
     )
@@ -89,6 +96,7 @@ def extract(
     store: Annotated[Path, typer.Argument(help="The feature store to write; an existing one is added to.")],
     backbone: BackboneOption = "efficientnet_lite0",
     sizes: SizesOption = None,
+    longest_side: LongestSideOption = False,
     weights: WeightsOption = "imagenet",
     whitening: WhiteningOption = "default",
 ) -> None:
@@ -96,7 +104,9 @@ def extract(
 
     Exit status 1 if some could not be read; they are named here and in STORE/failures.jsonl.
     """
-    report = extract_folder(extractor_of(backbone, sizes, weights, whitening), photos.resolve(), store)
+    report = extract_folder(
+        extractor_of(backbone, sizes, weights, whitening, longest_side=longest_side), photos.resolve(), store
+    )
     name_failures(report.failures)
     note(
         f"{report.added} described, {report.skipped} were there already, {len(report.failures)} unreadable; "
@@ -118,13 +128,14 @@ def fit_whitening(
     ] = None,
     backbone: BackboneOption = "efficientnet_lite0",
     sizes: SizesOption = None,
+    longest_side: LongestSideOption = False,
     weights: WeightsOption = "imagenet",
 ) -> None:
     """Learn a PCA whitening from photographs unlike those that will be searched."""
     from deepterms.errors import UnreadableImages
     from deepterms.features import find_images
 
-    extractor = extractor_of(backbone, sizes, weights, "none")
+    extractor = extractor_of(backbone, sizes, weights, "none", longest_side=longest_side)
     paths = find_images(photos)
     try:
         whitening = extractor.fit_whitening(paths, dimensions=dimensions)

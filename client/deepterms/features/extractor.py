@@ -1,14 +1,12 @@
-"""Photographs into R-MAC descriptors: decoded in threads, described in batches, in the order given."""
+"""Photographs into R-MAC descriptors: decoded ahead, described in batches of equal shape, in the order given."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput, MissingExtra, UnreadableImage, UnreadableImages
 from deepterms.features.backbones import Backbone, backbone_named
-from deepterms.features.images import DEFAULT_MAX_PIXELS, Pixels, load_image, resized_pixels, upright_rgb
+from deepterms.features.decoding import Decoded, Decoder, Workers, decoded_chunks
+from deepterms.features.images import DEFAULT_MAX_PIXELS, Pixels, resized_pixels, upright_rgb
 from deepterms.features.regions import DEFAULT_LEVELS
 from deepterms.features.rmac import combine_regions, combine_sizes, region_vectors
 from deepterms.features.whitening import PCAWhitening
@@ -74,6 +73,7 @@ class RMACExtractor:
         device: str | torch.device | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         workers: int | None = None,
+        decode_in: Workers = "threads",
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
         """Loads the network.
@@ -89,7 +89,10 @@ class RMACExtractor:
             seed: of random weights.
             device: of the network; a GPU where there is one.
             batch_size: pictures of equal shape described together at most; fewer on a CPU, where that is faster.
-            workers: threads that decode; by default one a core, at most 8.
+            workers: files decoded at once; by default one a core, at most 8.
+            decode_in: "threads", or "processes": slower to start, but a file that kills its decoder is reported like
+                any other, and nothing of Python's waits for the network. A script then has its calls under
+                ``if __name__ == "__main__"``.
             max_pixels: larger pictures are refused.
         """
         self.backbone = backbone_named(backbone) if isinstance(backbone, str) else backbone
@@ -100,6 +103,9 @@ class RMACExtractor:
             raise InvalidInput(f"side is {side!r}; expected 'min' or 'max'")
         if min(levels, batch_size, 1 if workers is None else workers) < 1:
             raise InvalidInput(f"levels={levels}, batch_size={batch_size}, workers={workers}: expected 1 or more")
+        if decode_in not in {"threads", "processes"}:
+            raise InvalidInput(f"decode_in is {decode_in!r}; expected 'threads' or 'processes'")
+        self.decode_in = decode_in
         self.side = side
         self.levels = levels
         self.batch_size = batch_size
@@ -257,31 +263,15 @@ class RMACExtractor:
                     regions = region_vectors(maps, levels=self.levels)
                 yield batch, regions
 
-    def _decoded_chunks(
-        self, paths: Iterable[str | Path]
-    ) -> Iterator[list[tuple[Path, tuple[Pixels, ...] | UnreadableImage]]]:
-        """Decodes in threads, one chunk ahead of the one that is being described."""
-        remaining = iter(paths)
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="deepterms-decode")
-
-        def submit() -> list[tuple[Path, Future[tuple[Pixels, ...] | UnreadableImage]]]:
-            chunk = islice(remaining, self.batch_size * CHUNK_BATCHES)
-            return [(Path(path), pool.submit(self._decoded, Path(path))) for path in chunk]
-
-        try:
-            current = submit()
-            while current:
-                following = submit()
-                yield [(path, future.result()) for path, future in current]
-                current = following
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _decoded(self, path: Path) -> tuple[Pixels, ...] | UnreadableImage:
-        try:
-            return self._resized(load_image(path, max_pixels=self.max_pixels, min_side=max(self.sizes)))
-        except UnreadableImage as error:
-            return error
+    def _decoded_chunks(self, paths: Iterable[str | Path]) -> Iterator[list[tuple[Path, Decoded]]]:
+        """Decodes one chunk ahead of the one that is being described."""
+        return decoded_chunks(
+            paths,
+            Decoder(self.sizes, self.side, self.max_pixels),
+            size=self.batch_size * CHUNK_BATCHES,
+            workers=self.workers,
+            kind=self.decode_in,
+        )
 
     def _resized(self, picture: Image.Image) -> tuple[Pixels, ...]:
         return resized_pixels(picture, self.sizes, side=self.side)

@@ -1,0 +1,75 @@
+"""Photographs described a second: one by one in a plain loop, against batches of equal shape that are decoded ahead.
+
+python benchmarks/extract.py [--backbone resnet101 --weights random]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+
+from deepterms.features import PCAWhitening, RMACExtractor, load_image
+from deepterms.features.decoding import Workers
+
+KINDS: tuple[Workers, ...] = ("threads", "processes")
+SHAPES = ((1600, 1200), (1200, 1600), (1600, 1067))  # what cameras and phones make, reduced for the web
+
+
+def write_photographs(folder: Path, count: int) -> list[Path]:
+    """JPEGs of smooth noise, in three shapes."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        small = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        path = folder / f"{number:05}.jpg"
+        Image.fromarray(small).resize(SHAPES[number % len(SHAPES)], Image.Resampling.BICUBIC).save(path, quality=90)
+        paths.append(path)
+    return paths
+
+
+def main(
+    photos: Annotated[Path | None, typer.Argument(help="A folder; default: made for the time being.")] = None,
+    backbone: str = "efficientnet_lite0",
+    weights: str = "imagenet",
+    count: int = 60,
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+) -> None:
+    """Describe the same photographs in each way, and compare what comes out."""
+    torch.set_num_threads(threads)
+    shipped = (backbone, weights) == ("efficientnet_lite0", "imagenet")
+    whitening: PCAWhitening | Literal["default"] | None = "default" if shipped else None
+    ways = {kind: RMACExtractor(backbone, weights=weights, whitening=whitening, decode_in=kind) for kind in KINDS}
+    extractor = ways["threads"]
+
+    def plain(paths: list[Path]) -> NDArray[np.float32]:
+        return np.stack([extractor.extract_image(load_image(path)) for path in paths])
+
+    with TemporaryDirectory() as folder:
+        paths = write_photographs(Path(folder), count) if photos is None else sorted(photos.glob("*.jpg"))[:count]
+        contenders: dict[str, Callable[[list[Path]], NDArray[np.float32]]] = {
+            "a plain loop": plain,
+            **{f"batches, decoded in {kind}": one.extract for kind, one in ways.items()},
+        }
+        print(f"{len(paths)} photographs, {backbone} at {extractor.sizes}, on {extractor.device}, {threads} threads")
+        plain(paths[:3])  # the first pass of a network takes longer
+        expected = None
+        for name, describe in contenders.items():
+            started = time.perf_counter()
+            features = describe(paths)
+            rate = len(paths) / (time.perf_counter() - started)
+            expected = features if expected is None else expected
+            nearest = float(np.einsum("nd,nd->n", features, expected).min())
+            print(f"  {name:30} {rate:7.1f} photographs/s, cosine with the first {nearest:.4f} or more")
+
+
+if __name__ == "__main__":
+    typer.run(main)
