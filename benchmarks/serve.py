@@ -10,15 +10,10 @@ python benchmarks/serve.py --url http://localhost:9200
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import typer
@@ -28,23 +23,10 @@ from corpus import Corpus, merge
 from deepterms.searches import Search, SearchOptions
 from deepterms.vectors import normalise_rows
 from deepterms.web.messages import text_of
+from serving import serving
 
 INDEX = "serve-benchmark"
 PAGE_PAUSE = 0.05  # seconds between two looks at the page
-
-
-@contextmanager
-def serving(url: str) -> Iterator[str]:
-    """The address of `deepterms serve`."""
-    command = [sys.executable, "-m", "deepterms", "serve", INDEX, "--port", "0"]
-    environment = {**os.environ, "DEEPTERMS_URL": url}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stderr is not None
-            lines = iter(process.stderr.readline, "")
-            yield next(found[1] for line in lines if (found := re.match(r"(http://[\d.:]+)/ ", line)))
-        finally:
-            process.terminate()
 
 
 def load(ask: Callable[[int], None], *, clients: int, seconds: float) -> list[float]:
@@ -95,7 +77,7 @@ def main(
         json.loads(answer.data)
 
     try:
-        with serving(url) as address:
+        with serving(INDEX, url=url) as address:
             page: list[float] = []
             done = threading.Event()
 

@@ -6,15 +6,13 @@ page_screenshots.py PHOTOS TARGET: the demo's index is there, made of PHOTOS.
 from __future__ import annotations
 
 import io
-import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
+
+from serving import serving  # of benchmarks, which the script that runs this puts on the path
 
 INDEX = "deepterms-demo"
 QUALITY = 88
@@ -24,25 +22,12 @@ WARM_UP = 8
 def main(photos: Path, target: Path) -> None:
     """Search with the first photograph that has other views, and look at the page in several ways."""
     query = sorted(photos.glob("*.jpg"))[0].name
-    with serving(photos) as address, sync_playwright() as playwright:
+    with serving(INDEX, "--photos", str(photos), "--read-only") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         shoot(browser, address, target / "search.jpg", query=query, width=1180, height=780)
         shoot(browser, address, target / "search-why.jpg", query=query, width=1180, height=780, dark=True, why=True)
         shoot(browser, address, target / "search-phone.jpg", query=query, width=390, height=780)
         browser.close()
-
-
-@contextmanager
-def serving(photos: Path) -> Iterator[str]:
-    """The address of the page."""
-    command = [sys.executable, "-m", "deepterms", "serve", INDEX, "--photos", str(photos), "--port", "0", "--read-only"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            lines = iter(process.stderr.readline, "")
-            yield next(found[1] for line in lines if (found := re.match(r"(http://[\d.:]+)/ ", line)))
-        finally:
-            process.terminate()
 
 
 def shoot(

@@ -128,7 +128,7 @@ def run_server(
     except ModuleNotFoundError as error:
         raise MissingExtra("uvicorn", "serve") from error
     app = create_app(index, describer=extractor, photographs=photographs, access=access)
-    with _listening(host, port) as listening:
+    with _listening(host, port) as listening, suppress(KeyboardInterrupt):  # the way to end it, from its first word on
         address = _address(host, listening)
         begin = "" if query is None else f"#id={quote(query, safe='')}"
         if access is not None and access.token is not None:
@@ -140,8 +140,7 @@ def run_server(
         )
         if browser and _has_screen():
             webbrowser.open(f"{address}/{begin}")  # its requests wait until the server takes them
-        with suppress(KeyboardInterrupt):  # the way to end it
-            uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _has_screen() -> bool:

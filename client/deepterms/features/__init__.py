@@ -5,8 +5,9 @@ Importing this package imports neither torch nor Pillow nor pyarrow; the first u
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from deepterms.lazy import lazy_names
 
 if TYPE_CHECKING:
     from deepterms.features.backbones import BACKBONES, Backbone
@@ -51,14 +52,4 @@ __all__ = [
     "write_store",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
