@@ -238,6 +238,32 @@ def test_broken_and_mended(opened: Opened, address: str, index: Fragile, chromiu
         context.close()
 
 
+def test_a_photograph_that_is_gone(
+    features: NDArray[np.float32], photos: Path, tmp_path: Path, chromium: Browser
+) -> None:
+    """The index knows it still, so it is a query and a hit; where it would be shown, words stand, or nothing."""
+    memory = dt.MemoryIndex(dt.DeepPermutation(features.shape[1], top_k=20))
+    memory.add(
+        ["here", "gone"], features[:2], [{"path": str(photos / name_of(0))}, {"path": str(tmp_path / "gone.jpg")}]
+    )
+    context = chromium.new_context()  # its console may complain of the 404
+    with running(create_app(memory, photographs=[photos, tmp_path])) as address:
+        page = context.new_page()
+        page.goto(f"{address}/#id=gone")
+        headline(page, "1 result in")
+        expect(page.locator("#preview")).not_to_be_visible(timeout=PATIENCE)
+        expect(page.locator("#query-name")).to_have_text("More like gone")
+        page.goto(f"{address}/#id=here")
+        expect(page.locator("#hits li")).to_contain_text("not readable", timeout=PATIENCE)
+        expect(page.locator("#preview")).to_be_visible()
+        page.locator(".ask-why").click()
+        expect(page.locator(".chart")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("#why .gone")).to_have_text("gone", timeout=PATIENCE)
+        broken = "[...document.images].filter((i) => i.checkVisibility() && i.complete && !i.naturalWidth).length"
+        assert page.evaluate(broken) == 0
+        context.close()
+
+
 def test_no_picture(opened: Opened, address: str, tmp_path: Path) -> None:
     page = opened(address)
     headline(page, "begin")

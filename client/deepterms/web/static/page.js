@@ -249,15 +249,19 @@ function pictureOf(asked) {
   return asked?.picture ?? (asked?.vector && previews.get(shortened(asked.vector))) ?? null;
 }
 
+function showPreview(shown) {
+  el("preview").hidden = !shown;
+  el("drop").classList.toggle("filled", shown);
+}
+
 function showQuery() {
   const image = el("preview");
   const shown = pictureOf(query);
-  image.hidden = !shown;
   if (shown) {
     image.src = shown;
     image.alt = query.id ? `The query: ${query.id}` : "The query: your photograph";
   }
-  el("drop").classList.toggle("filled", Boolean(shown));
+  showPreview(Boolean(shown));
   el("query-name").hidden = !query;
   el("query-name").textContent = !query ? ""
     : query.id ? `More like ${query.id}`
@@ -366,7 +370,9 @@ async function why(hit) {
 function chart(hit, answer) {
   const shown = answer.matches.slice(0, BARS);
   const most = shown[0]?.product ?? 1;
-  const small = (source, text) => (source ? node("img", { src: source, alt: text }) : node("span", { class: "gone" }, text));
+  const words = (text) => node("span", { class: "gone" }, text);
+  const small = (source, text) => (source
+    ? node("img", { src: source, alt: text, onerror: (event) => event.target.replaceWith(words(text)) }) : words(text));
   const mine = pictureOf(query);
   const rows = shown.map((match) => {
     const fill = node("div", { class: "fill" });
@@ -469,6 +475,7 @@ function listen() {
     if (event.target.files[0]) searchFile(event.target.files[0]);
     event.target.value = "";
   });
+  el("preview").addEventListener("error", () => showPreview(false)); // its file may be gone
   el("random").addEventListener("click", () => {
     query = null;
     search();
