@@ -31,6 +31,7 @@ def test_shards_of_a_core_follow_one_another_and_cores_work_at_once() -> None:
     predicted = predictions(model, clauses=100, postings_per_document=2.5, bytes_per_document=200)
     largest = [row for row in predicted if row["documents"] == 1_000_000_000]
     assert [row["machines"] for row in largest] == [1, 4, 16, 64]
+    assert [row["machines"] for row in predicted if row["documents"] == 1_000_000] == [1]
     assert largest[0]["ms"] == pytest.approx(2 + 2.5e9 / 16 * 20e-6)
     assert largest[3]["ms"] == pytest.approx(2 + 2.5e9 / 1024 * 20e-6, rel=1e-6)
     assert largest[1]["bytes_per_machine"] == 50e9

@@ -15,6 +15,7 @@ __all__ = ["LatencyModel", "fitted_model", "predictions"]
 DOCUMENTS = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 MACHINES = (1, 4, 16, 64)
 CORES = 16  # of each machine of the predictions
+SMALLEST_SHARD = 50_000  # documents; smaller ones would cost more to put together than they save
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def fitted_model(observations: Sequence[Observation]) -> LatencyModel:
 def predictions(
     model: LatencyModel, *, clauses: float, postings_per_document: float, bytes_per_document: float
 ) -> list[dict[str, Any]]:
-    """What machines of `CORES` cores like the one measured would take, with a shard for each of their cores.
+    """What machines of `CORES` cores like the one measured would take, with a shard for each of their cores, if it is not too small.
 
     Args:
         model: of one core.
@@ -91,4 +92,5 @@ def predictions(
             "bytes_per_machine": bytes_per_document * documents / machines,
         }
         for documents, machines in product(DOCUMENTS, MACHINES)
+        if documents >= SMALLEST_SHARD * machines * CORES
     ]
