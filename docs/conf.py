@@ -6,14 +6,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sphinx.ext.autodoc.mock import mock  # type: ignore[attr-defined]  # its own documentation names it
-
-with mock(["torch", "torchvision"]):  # signatures and docstrings need neither, and to import them takes seconds
-    from deepterms import features
-
-    for name in features.__all__:
-        getattr(features, name)
-
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
