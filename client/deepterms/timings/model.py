@@ -66,7 +66,7 @@ def fitted_model(observations: Sequence[Observation]) -> LatencyModel:
 def predictions(
     model: LatencyModel, *, clauses: float, postings_per_document: float, bytes_per_document: float
 ) -> list[dict[str, Any]]:
-    """What machines of `CORES` cores like the one measured would take, with a shard for each core, if none is too small.
+    """What machines of `CORES` cores like the one measured take, with a shard for each core, if none is too small.
 
     Args:
         model: of one core.
