@@ -26,9 +26,10 @@ def measured() -> Figure1:
 
 
 def test_the_papers_ordering_on_real_photographs(measured: Figure1) -> None:
-    crelu, foreign, exact = measured.claims
+    crelu, at_equal_postings, foreign, exact = measured.claims
     assert crelu.holds
     assert crelu.in_favour == len(crelu.differences) == 4  # at every K beyond chance
+    assert at_equal_postings.against == 0
     assert foreign.holds
     assert foreign.in_favour == len(foreign.differences) == 2
     assert exact.holds

@@ -1,0 +1,47 @@
+"""docs/paper.md: its numbers are those of the committed results, and its commands have the options that it names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deepterms.cli.app import app
+from deepterms.paper import read_results
+from deepterms.paper.report import Section, sections
+
+TOP = Path(__file__).parents[2]
+PAGE = (TOP / "docs" / "paper.md").read_text(encoding="utf-8")
+RESULTS = TOP / "benchmarks" / "results" / "paper"
+
+
+def _figure() -> Section:
+    (figure,) = [part for part in sections(read_results(RESULTS)) if part.picture == "figure1.svg"]
+    return figure
+
+
+def test_every_row_beside_the_paper_is_on_the_page() -> None:
+    pytest.importorskip("matplotlib")
+    claims, beside, _ = _figure().tables
+    for table in (claims, beside):
+        for row in table.rows:
+            assert f"| {' | '.join(row)} |" in PAGE
+
+
+def test_the_papers_ordering_holds_in_the_results() -> None:
+    figure = read_results(RESULTS)["figure1"]["figure1"]
+    assert all(claim["holds"] for claim in figure["claims"])
+    assert figure["collection"]["documents"] == 16_992
+    assert "16,992 crops of 354 photographs" in PAGE
+
+
+def test_commands_have_the_options_that_the_page_names() -> None:
+    commands = re.findall(r"^deepterms (evaluate \w+|extract) (.*(?:\\\n.*)*)", PAGE, re.MULTILINE)
+    assert len(commands) >= 5
+    for command, rest in commands:
+        usage = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+        assert usage.exit_code == 0
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in usage.output, (command, option)
