@@ -91,3 +91,13 @@ def test_mixtures_need_something_to_mix(stores: Path) -> None:
     outcome = CliRunner().invoke(app, ["evaluate", "figure1", str(stores / "holidays"), "--mixtures", "5"])
     assert outcome.exit_code == 1
     assert "name some with --foreign" in str(outcome.exception)
+
+
+def test_descriptors_of_another_extractor_are_refused(stores: Path) -> None:
+    for name in ("one", "other"):
+        rows = np.random.default_rng(1).normal(size=(100, D)).astype(np.float32)
+        write_store([(ids, rows, ids)], stores / name, dimensions=D, spec={"extractor": name})
+    arguments = ["evaluate", "figure1", str(stores / "one"), "--distractors", str(stores / "other")]
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 1
+    assert "other holds descriptors of another extractor than" in str(outcome.exception)

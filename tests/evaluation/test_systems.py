@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import InvalidInput, MissingExtra
-from deepterms.evaluation import measure
+from deepterms.evaluation import JudgedFeatures, MixedFeatures, measure
 from deepterms.evaluation.systems import (
     HNSW,
     IVFPQ,
@@ -22,8 +25,8 @@ from deepterms.permutations import inverted_permutations, spearman_rho
 from tests.evaluation.judged import D, clusters
 
 
-def _documents(collection: object) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    return np.concatenate([block for _, block in collection.blocks()])  # type: ignore[attr-defined]
+def _documents(collection: JudgedFeatures) -> NDArray[np.float32]:
+    return np.concatenate([block for _, block in collection.blocks()])
 
 
 def test_permutations_rank_as_the_index_does() -> None:
@@ -132,3 +135,22 @@ def test_codebooks_that_cannot_be_trained_are_refused(monkeypatch: pytest.Monkey
     ):
         with pytest.raises(MissingExtra, match=r'pip install "deepterms\[evaluate\]"'):
             make()
+
+
+def _peak(distractors: int) -> int:
+    """Bytes that were allocated at once, at most, while a collection streams by."""
+    collection = clusters(groups=5, distractors=0)
+    base = np.concatenate(list(collection.judged.blocks()))
+    streamed = replace(collection, distractors=(MixedFeatures(base, distractors),))
+    systems = [InvertedPermutations(DeepPermutation(D, top_k=4))]
+    tracemalloc.start()
+    try:
+        measure(streamed, systems)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_distractors() -> None:
+    _peak(100)  # what is imported and cached only once
+    assert _peak(80_000) < 1.1 * _peak(20_000)

@@ -14,7 +14,7 @@ from rich.table import Table
 from deepterms.cache import cache_folder
 from deepterms.cli.photos import extract_folder, extractor_of, name_failures
 from deepterms.cli.terminal import note, print_table, progress
-from deepterms.errors import InvalidInput
+from deepterms.errors import EncoderMismatch, InvalidInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -233,14 +233,14 @@ def _own(
             if (image := judgements.images.get(query, query)) in vectors
         }
     else:
-        given = _descriptors(queries, output)
+        given = _alike(store, queries, output)
         asked = _vectors(given, [id.removesuffix(".jpg") for batch in given.batches() for id in batch.ids], None)
-    added: list[FeatureStream] = [StoredFeatures(_descriptors(path, output)) for path in distractors]
+    added: list[FeatureStream] = [StoredFeatures(_alike(store, path, output)) for path in distractors]
     unrelated = None
     if foreign is not None:
         from deepterms.paper.figure1 import MOST_TRAINING_ROWS
 
-        unrelated = sample_rows((StoredFeatures(_descriptors(foreign, output)),), MOST_TRAINING_ROWS, seed=seed)
+        unrelated = sample_rows((StoredFeatures(_alike(store, foreign, output)),), MOST_TRAINING_ROWS, seed=seed)
     if mixtures and unrelated is not None:
         half = len(unrelated) // 2
         added.append(MixedFeatures(unrelated[half:], mixtures))
@@ -269,6 +269,17 @@ def _descriptors(source: Path, output: Path) -> FeatureStore | EmbeddingFolder:
     described = extract_folder(extractor, source.resolve(), output / f"{source.resolve().name}-features")
     name_failures(described.failures)
     return described.store
+
+
+def _alike(store: FeatureStore | EmbeddingFolder, source: Path, output: Path) -> FeatureStore | EmbeddingFolder:
+    """The descriptors of a folder, which the same extractor must have made, as far as both say."""
+    other = _descriptors(source, output)
+    if store.spec and other.spec and dict(store.spec) != dict(other.spec):
+        raise EncoderMismatch(
+            f"{source} holds descriptors of another extractor than {store.folder}, which cannot be compared; describe "
+            "both with the same options of `deepterms extract`"
+        )
+    return other
 
 
 def _vectors(
