@@ -54,11 +54,14 @@ def test_nothing_is_made_where_auto_cannot_choose(opensearch: Any, unique_name: 
     assert not opensearch.indices.exists(index=unique_name)
 
 
-def test_the_command_line_samples_the_file(url: str, unique_name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", ["auto --preset accurate", "quantized --top-k 20"])
+def test_the_command_line_makes_the_encoder_for_the_file(
+    url: str, unique_name: str, tmp_path: Path, encoder: str
+) -> None:
     rows = clustered(DOCUMENTS)
     np.save(tmp_path / "rows.npy", rows)
     (tmp_path / "ids.txt").write_text("".join(f"{row}\n" for row in range(DOCUMENTS)))
-    options = ("--encoder", "auto", "--preset", "accurate", "--replicas", "0")
+    options = ("--encoder", *encoder.split(), "--replicas", "0")
     done = deepterms("index", unique_name, "rows.npy", "--ids", "ids.txt", *options, url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = deepterms("search", unique_name, "--id", "7", "--json", url=url, cwd=tmp_path)

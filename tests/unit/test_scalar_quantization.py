@@ -166,7 +166,7 @@ def test_blocks_and_lengths_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     for encoder in (dt.ScalarQuantization(24, top_k=9), dt.ScalarQuantization(24, rotation_seed=0)):
         whole = encoder.encode(rows)
         with monkeypatch.context() as patched:
-            patched.setattr(scalar_quantization, "BLOCK_BYTES", 8 * 48 * 7)
+            patched.setattr(scalar_quantization, "BLOCK_BYTES", 8 * 32 * 7)
             assert (encoder.encode(rows).matrix != whole.matrix).nnz == 0
         for scale in (2.0**-100, 2.0**120):
             assert (encoder.encode(rows * np.float32(scale)).matrix != whole.matrix).nnz == 0

@@ -41,7 +41,8 @@ class PresetChoice(str, Enum):
 EncoderOption = Annotated[
     EncoderName,
     typer.Option(
-        help="components: the K largest components, ranked (the paper's). quantized: the K largest, with their values. "
+        help="components: the K largest components, ranked (the paper's). quantized: the K largest after a random "
+        "rotation, with their values. "
         "auto: the nearest of some pivots, taken from the descriptors, as many as these need. For a new index."
     ),
 ]
@@ -61,7 +62,7 @@ def encoder_for(
     if name is EncoderName.components:
         return Chosen(DeepPermutation(features.dimensions, top_k=top_k))
     if name is EncoderName.quantized:
-        return Chosen(ScalarQuantization(features.dimensions, top_k=top_k))
+        return Chosen(ScalarQuantization(features.dimensions, top_k=top_k, rotation_seed=0))
     wanted: PresetName = preset.value
     pivots = pivot_count(max(1, len(features)), documents_a_pivot=PRESETS[wanted].documents_a_pivot)
     sample = sample_of(features, min(MOST_ROWS, 2 * pivots))
