@@ -49,7 +49,7 @@ def test_figure_and_report_of_own_descriptors(stores: Path) -> None:
         "averaging": "trapezoids",
     }  # fmt: skip
     assert result["command"] == (
-        "deepterms evaluate figure1 holidays --seed 0 --top-k 4 --top-k 8 --mixtures 0 --qrels holidays "
+        "deepterms evaluate figure1 holidays --seed 0 --top-k 4 --top-k 8 --qrels holidays "
         "--distractors distractors --foreign foreign --no-graph"
     )
     curves = {point["curve"] for point in result["points"]}
@@ -101,3 +101,11 @@ def test_descriptors_of_another_extractor_are_refused(stores: Path) -> None:
     outcome = CliRunner().invoke(app, arguments)
     assert outcome.exit_code == 1
     assert "other holds descriptors of another extractor than" in str(outcome.exception)
+
+
+def test_a_small_collection_goes_without_ivfpq(stores: Path) -> None:
+    arguments = ["figure1", stores / "holidays", "--top-k", 4, "--output", stores / "out"]
+    outcome = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    assert "100 rows cannot train" in str(outcome.exception)
+    assert "HNSW" in _run(*arguments, "--no-ivfpq")
+    assert json.loads((stores / "out" / "figure1.json").read_text())["command"].endswith("--no-ivfpq")

@@ -37,6 +37,16 @@ def test_the_papers_ordering_holds_in_the_results() -> None:
     assert "16,992 crops of 354 photographs" in PAGE
 
 
+def test_the_numbers_of_holidays_are_those_of_the_results() -> None:
+    result = read_results(RESULTS)["figure1"]["holidays"]
+    found = {f"{point['curve']} {point['setting']}".strip(): f"{point['map']:.3f}"[1:] for point in result["points"]}
+    crelu = " / ".join(found[f"deep permutations, CReLU K={top_k}"] for top_k in (42, 100, 400))
+    assert f"exact cosine {found['exact cosine']}, CReLU {crelu} at K = 42 / 100 / 400" in PAGE
+    at_equal_mean, at_equal_postings, _ = result["claims"]
+    assert (at_equal_mean["holds"], at_equal_mean["in_favour"]) == (True, 2)
+    assert not at_equal_postings["holds"]
+
+
 def test_commands_have_the_options_that_the_page_names() -> None:
     commands = re.findall(r"^deepterms (evaluate \w+|extract) (.*(?:\\\n.*)*)", PAGE, re.MULTILINE)
     assert len(commands) >= 5

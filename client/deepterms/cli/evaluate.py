@@ -101,6 +101,7 @@ def figure(
         ),
     ] = None,
     graph: Annotated[bool, typer.Option(help="With HNSW, which holds all descriptors in memory.")] = True,
+    ivfpq: Annotated[bool, typer.Option(help="With IVFPQ, whose codebooks need 256 descriptors at least.")] = True,
     seed: Annotated[int, typer.Option(help="Of samples and intervals.", min=0)] = 0,
     name: Annotated[str, typer.Option(help="Of the files.")] = "figure1",
     output: OutputOption = FOLDER,
@@ -116,8 +117,10 @@ def figure(
         chosen |= {"top_ks": tuple(sorted(set(top_k))), "plain_top_ks": _halves(top_k)}
     if not graph:
         chosen["breadths"] = ()
+    if not ivfpq:
+        chosen["probes"] = ()
     unrelated: NDArray[np.float32] | None
-    options: dict[str, Any] = {"seed": seed, "top-k": tuple(top_k or ()), "mixtures": mixtures}
+    options: dict[str, Any] = {"seed": seed, "top-k": tuple(top_k or ()), "mixtures": mixtures or None}
     if source is None:
         collection, unrelated = _package_crops(crops, mixtures=mixtures)
         options["crops"] = crops
@@ -136,7 +139,7 @@ def figure(
         options |= {"foreign": foreign.name if foreign else None, "queries": queries.name if queries else None}
     with progress("Measuring") as report:
         measured = figure1(collection, foreign=unrelated, settings=Settings(**chosen), on_progress=report)
-    command = _command("figure1", source, options) + ("" if graph else " --no-graph")
+    command = _command("figure1", source, options) + ("" if graph else " --no-graph") + ("" if ivfpq else " --no-ivfpq")
     result = figure1_result(measured, command=command)
     written = write_figure1(result, output, name=name)
     print_table(_points(result))

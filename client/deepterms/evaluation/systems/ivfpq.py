@@ -68,7 +68,7 @@ class IVFPQ:
         if rows < max(cells, CENTROIDS):
             raise InvalidInput(
                 f"{rows} rows cannot train {cells} cells and {CENTROIDS} centroids of codes; "
-                f"expected at least {max(cells, CENTROIDS)} rows"
+                f"expected at least {max(cells, CENTROIDS)} rows; add distractors, or leave IVFPQ out"
             )
         if D % code_bytes:
             raise InvalidInput(f"code_bytes is {code_bytes}; expected a divisor of the {D} dimensions")
