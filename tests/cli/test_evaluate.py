@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepterms.cli.app import app
+from deepterms.evaluation.metrics import trapezoids_of_ranks
 from deepterms.features import write_store
 from tests.evaluation.judged import D, clusters
 
@@ -109,3 +111,31 @@ def test_a_small_collection_goes_without_ivfpq(stores: Path) -> None:
     assert "100 rows cannot train" in str(outcome.exception)
     assert "HNSW" in _run(*arguments, "--no-ivfpq")
     assert json.loads((stores / "out" / "figure1.json").read_text())["command"].endswith("--no-ivfpq")
+
+
+def test_options_of_an_own_collection_need_one(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, ["evaluate", "figure1", "--distractors", str(tmp_path)])
+    assert outcome.exit_code == 2
+    assert "go with a collection of your own" in re.sub(r"[│\s]+", " ", outcome.output)  # the message is framed
+
+
+@pytest.mark.parametrize(("difficulty", "relevant"), [("easy", 1), ("hard", 2)])
+def test_the_revisited_protocol(difficulty: str, relevant: int, stores: Path) -> None:
+    names = [id.removesuffix(".jpg") for id in ids]
+    judged = {"easy": [1], "hard": [2, 3], "junk": [0], "bbx": [0, 0, 1, 1]}
+    truth = stores / "gnd.json"
+    truth.write_text(json.dumps({"imlist": names, "qimlist": ["000000"], "gnd": [judged]}))
+    out = stores / "out"
+    _run("figure1", stores / "holidays", "--qrels", truth, "--difficulty", difficulty, "--top-k", 4, "--no-graph",
+         "--no-ivfpq", "--output", out)  # fmt: skip
+    result = json.loads((out / "figure1.json").read_text())
+    assert f"--difficulty {difficulty}" in result["command"]
+    assert result["collection"]["averaging"] == "trapezoids"
+    collection = clusters(distractors=0)
+    features = next(collection.judged.blocks())
+    near = np.argsort(-(features @ features[0]), kind="stable")
+    kept = [row for row in near if row not in ({0, 2, 3} if difficulty == "easy" else {0, 1})]
+    right = {1} if difficulty == "easy" else {2, 3}
+    ranks = [rank for rank, row in enumerate(kept, start=1) if row in right]
+    assert len(ranks) == relevant
+    assert result["points"][0]["map"] == pytest.approx(trapezoids_of_ranks(ranks, relevant=relevant))
