@@ -85,7 +85,7 @@ class EngineKnn:
     dimensions: int
     bits: int | None = None
     settings: Mapping[str, Options] = field(
-        default_factory=lambda: {f"ef {ef}": {"ef": ef} for ef in (50, 100, 200, 400, 700, 1_000, 2_000, 3_000)}
+        default_factory=lambda: {f"ef {ef}": {"ef": ef} for ef in (50, 100, 200, 400, 700, 1_000, 2_000, 4_000, 8_000)}
     )
 
     def create(self) -> None:
@@ -175,6 +175,7 @@ class Surrogate:
     vectors: VectorType
     settings: Mapping[str, Options]
     layout: str | None = None
+    sketch: bool | None = None
     index: dt.SurrogateIndex | None = None
 
     def create(self) -> None:
@@ -186,6 +187,7 @@ class Surrogate:
             encoder=self.encoder,
             layout=self.layout,
             store_vectors=self.vectors,
+            sketch=self.sketch,
             replicas=0,
         )
 
@@ -243,7 +245,7 @@ class Surrogate:
         self.index = None
 
 
-def pivot_settings(query_top_k: int, depths: Sequence[int] = (200, 500, 1_000, 2_000)) -> dict[str, Options]:
+def pivot_settings(query_top_k: int, depths: Sequence[int] = (200, 500, 1_000, 2_000, 4_000)) -> dict[str, Options]:
     """Query words and candidates to re-rank."""
     return {
         f"{words} words, {depth}": {"effort": words / query_top_k, "rerank": depth}

@@ -31,6 +31,7 @@ from contenders import DRAWS, Contender, EngineKnn, Features, Surrogate, depth_s
 from deepterms.cli.connection import connect
 from deepterms.encoders.pivot_sampling import SamplingMethod
 from deepterms.encoders.pivots import Pivots
+from deepterms.encoders.presets import PRESETS, pivot_count
 from deepterms.evaluation import mean_average_precision
 from deepterms.vectors import VectorType
 from descriptors import DEFAULT_FOLDER, Real, foreign, mixed, mixtures, real
@@ -79,7 +80,8 @@ class Benchmark:
             self.queries = np.concatenate(list(mixtures(self.base.features, count=queries, seed=1)))
         self.documents = len(self.features)
         self.draws: NDArray[np.int64] = np.random.default_rng(7).integers(0, DRAWS, self.documents)
-        self.pivots = pivots or 2 ** round(np.log2(self.documents / 16))
+        balanced = PRESETS["balanced"].documents_a_pivot
+        self.pivots = pivots or pivot_count(self.documents, documents_a_pivot=balanced)
         self.node = knn_node(data)
         self.heap = heap
         self.path = RESULTS / f"{kind.value}-{self.documents}.json"
@@ -129,18 +131,11 @@ class Benchmark:
         def knn(bits: int | None) -> Contender:
             return EngineKnn(self.client, f"bench-{tag}-knn{bits or ''}", D, bits)
 
-        def pivots(vectors: VectorType, method: str = "mixtures") -> Contender:
-            encoder = dt.PivotPermutation(self.sampled(method), top_k=DOCUMENT_WORDS, query_top_k=QUERY_WORDS)
+        def pivots(vectors: VectorType, method: str = "mixtures", *, count: int = 0, sketch: bool = True) -> Contender:
+            encoder = dt.PivotPermutation(self.sampled(method, count), top_k=DOCUMENT_WORDS, query_top_k=QUERY_WORDS)
+            name = f"bench-{tag}-pivots-{vectors}-{method}-{count or self.pivots}{'' if sketch else '-plain'}"
             settings = pivot_settings(QUERY_WORDS)
-            name = f"bench-{tag}-pivots-{vectors}-{method}"
-            return Surrogate(self.client, name, encoder, vectors, settings, layout="codewords")
-
-        def fewer_pivots() -> Contender:
-            encoder = dt.PivotPermutation(
-                self.sampled("mixtures", self.pivots // 4), top_k=2 * DOCUMENT_WORDS, query_top_k=QUERY_WORDS
-            )
-            settings = pivot_settings(QUERY_WORDS, (500, 1_000, 2_000, 4_000))
-            return Surrogate(self.client, f"bench-{tag}-pivots-fewer", encoder, "int8", settings, layout="codewords")
+            return Surrogate(self.client, name, encoder, vectors, settings, layout="codewords", sketch=sketch)
 
         def pivot_pairs() -> Contender:
             encoder = dt.PivotPairs(self.sampled("mixtures"))
@@ -162,7 +157,8 @@ class Benchmark:
             "knn 7-bit": lambda: knn(7),
             "pivots int8": lambda: pivots("int8"),
             "pivots float32": lambda: pivots("float32"),
-            "pivots int8, a quarter of them, 8 words": fewer_pivots,
+            "pivots int8, half of them": lambda: pivots("int8", count=self.pivots // 2),
+            "pivots int8, no sketches": lambda: pivots("int8", sketch=False),
             "pivots int8, foreign": lambda: pivots("int8", "foreign"),
             "pivots int8, k-means": lambda: pivots("int8", "kmeans"),
             "pivot pairs": pivot_pairs,
@@ -433,7 +429,7 @@ def main(
     part: list[str] = typer.Option([], help=f"one of {', '.join(PARTS)}; all by default"),  # noqa: B008
     only: list[str] = typer.Option([], help="a contender; all by default"),  # noqa: B008
     queries: int = 200,
-    pivots: int = typer.Option(0, help="how many; by default the power of two nearest to one for 16 documents"),
+    pivots: int = typer.Option(0, help="how many; by default the balanced preset's"),
     folder: Path = typer.Option(DEFAULT_FOLDER, help="for descriptors"),  # noqa: B008
     data: Path = typer.Option(Path(tempfile.gettempdir()) / "deepterms-benchmark", help="for the node"),  # noqa: B008
     heap: str = "4g",

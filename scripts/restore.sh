@@ -45,12 +45,17 @@ field() { printf '%s' "$answer" | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/
 # only all together. Sets `pipeline`: the index's own, or the layout's, if the pinning by a migration was all that it had.
 put_pipeline() {
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.layout,*.mappings._meta.deepterms.version,\
-*.mappings._meta.deepterms.vectors,*.mappings._meta.deepterms.dense_vector"
+*.mappings._meta.deepterms.vectors,*.mappings._meta.deepterms.dense_vector,*.mappings._meta.deepterms.sketch"
     layout="$(field layout)-v$(field version)" vectors="$(field vectors)" dense="$(field dense_vector)"
+    sketch="$(field sketch)"
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.encoder"
     pipeline="$1" first='' last=''
     case "$dense" in true)
         last=",$(processor decode-vector-v1 "\"dimensions\":$(field dimensions)")"
+        ;;
+    esac
+    case "$sketch" in true)
+        last="$last,$(processor sketch-vector-v1 "$(sketch_parameters "$vectors" "$(field dimensions)")")"
         ;;
     esac
     case "$vectors:$(field type)" in
@@ -88,9 +93,20 @@ processor() {
     sed "s/^    \"params\": {},\$/\"params\": {$2},/" "$file" | tr -d '\n'
 }
 
+# int8_bytes DIMENSIONS – the length of a stored vector.
+int8_bytes() { echo $((4 + ($1 + 3) / 4 * 4)); }
+
+# sketch_parameters TYPE DIMENSIONS – of the script that takes the signs of vectors.
+sketch_parameters() {
+    case "$1" in
+        int8) printf '"dimensions":%s,"bytes":%s,"first":4,"step":1' "$2" "$(int8_bytes "$2")" ;;
+        *) printf '"dimensions":%s,"bytes":%s,"first":3,"step":4' "$2" $((4 * $2)) ;;
+    esac
+}
+
 # int8_parameters DIMENSIONS – of the script that refuses vectors of another length.
 int8_parameters() {
-    bytes=$((4 + ($1 + 3) / 4 * 4))
+    bytes="$(int8_bytes "$1")"
     printf '"characters":%s,"bytes":%s,"dimensions":%s' $(((4 * bytes + 2) / 3)) "$bytes" "$1"
 }
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.answers import meta_of
 from deepterms.companion import delete_companions, owner_of, write_companion
-from deepterms.dense_vector import check_functions, with_dense_vector
+from deepterms.dense_vector import check_functions, dense_vector_field
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivots import Pivots, pivots_of
 from deepterms.encoders.reach import Reach
@@ -24,9 +24,20 @@ from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput, RequestRefused, UnsupportedEngine
 from deepterms.index_pipeline import index_pipeline
 from deepterms.layouts import Layout, layout_named
+from deepterms.rerank import DENSE_VECTOR
+from deepterms.sketches import SKETCH
 from deepterms.vectors import StoreVectors, vector_type
 
-__all__ = ["IndexMeta", "concretes_of", "create_concrete", "delete_concrete", "index_meta", "index_path", "read_meta"]
+__all__ = [
+    "IndexMeta",
+    "concretes_of",
+    "create_concrete",
+    "delete_concrete",
+    "index_meta",
+    "index_path",
+    "read_meta",
+    "with_derived",
+]
 
 # By these a URL or an engine would take a name for several, or for something else than an index.
 _NOT_IN_A_NAME = frozenset('*,/\\?#"<>| :%')
@@ -53,6 +64,7 @@ class IndexMeta(BaseModel):
     encoder: dict[str, Any]
     vectors: str | None = None
     dense_vector: bool = False
+    sketch: bool = False
     extractor: dict[str, Any] = Field(default_factory=dict)
     rerank: int | None = Field(default=None, ge=0)
 
@@ -87,6 +99,7 @@ def index_meta(
     extractor: Mapping[str, Any],
     rerank: int | None = None,
     dense_vector: bool = False,
+    sketch: bool = False,
 ) -> dict[str, Any]:
     """What an index says of itself in its mapping, under ``_meta.deepterms``.
 
@@ -103,6 +116,8 @@ def index_meta(
         meta["rerank"] = rerank
     if dense_vector:
         meta["dense_vector"] = True
+    if sketch:
+        meta["sketch"] = True
     return meta
 
 
@@ -136,17 +151,23 @@ def create_concrete(
     """
     template = _require_template(cluster, layout, concrete)
     meta = mappings["_meta"]["deepterms"]
-    dense_vector = bool(meta.get("dense_vector"))
-    if dense_vector:
-        mappings = with_dense_vector(mappings, template=template["mappings"], dimensions=encoder.dimensions)
+    derived: dict[str, Any] = {}
+    if dense_vector := bool(meta.get("dense_vector")):
+        derived[DENSE_VECTOR] = dense_vector_field(encoder.dimensions)
+    if sketch := bool(meta.get("sketch")):
+        derived[SKETCH] = {"type": "binary", "doc_values": True}
     pipeline = index_pipeline(
-        encoder, layout=layout, store_vectors=vector_type(meta["vectors"]), dense_vector=dense_vector
+        encoder,
+        layout=layout,
+        store_vectors=vector_type(meta["vectors"]),
+        dense_vector=dense_vector,
+        sketch=sketch,
     )
     own = dict(settings)
     if pipeline is not None:
         _require_pipeline(cluster, layout.encode_pipeline)
         own["default_pipeline"] = concrete
-    body: dict[str, Any] = {"settings": own, "mappings": mappings}
+    body: dict[str, Any] = {"settings": own, "mappings": with_derived(mappings, template["mappings"], derived)}
     if alias is not None:
         body["aliases"] = {alias: {}}
     # The pivots before the index: whoever finds that can encode. Two creators' do not get into each other's way.
@@ -168,6 +189,22 @@ def create_concrete(
     except (RequestRefused, UnsupportedEngine):
         delete_concrete(cluster, concrete)
         raise
+
+
+def with_derived(
+    mappings: Mapping[str, Any], template: Mapping[str, Any], derived: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The mappings of one index with fields that its pipeline fills, which stay out of ``_source``.
+
+    So does what its template keeps out: the engine takes the one list or the other.
+    """
+    if not derived:
+        return mappings
+    return {
+        **mappings,
+        "_source": {"excludes": [*template.get("_source", {}).get("excludes", []), *derived]},
+        "properties": {**mappings.get("properties", {}), **derived},
+    }
 
 
 def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,6 @@ and `get` read. The index's own pipeline fills it from that, whoever sends the d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from deepterms.errors import InvalidInput, RequestRefused, UnsupportedEngine
 from deepterms.rerank import DENSE_VECTOR, compared
 from deepterms.vectors import VectorType
 
-__all__ = ["check_functions", "require_dense_vector", "with_dense_vector"]
+__all__ = ["check_functions", "dense_vector_field", "require_dense_vector"]
 
 # Of any dense_vector; 2,048 before Elasticsearch 8.11.
 MOST_DIMENSIONS = 4_096
@@ -49,21 +48,9 @@ def require_dense_vector(engine: Engine, *, dimensions: int, vectors: VectorType
         )
 
 
-def with_dense_vector(mappings: Mapping[str, Any], *, template: Mapping[str, Any], dimensions: int) -> dict[str, Any]:
-    """The mappings of one index with the field.
-
-    Args:
-        mappings: of the index itself.
-        template: the mappings that the index gets from its template; what it keeps out of ``_source`` stays out.
-        dimensions: D.
-    """
-    field = {"type": "dense_vector", "element_type": "float", "dims": dimensions, "index": False}
-    left_out = [*template.get("_source", {}).get("excludes", []), DENSE_VECTOR]
-    return {
-        **mappings,
-        "_source": {"excludes": left_out},
-        "properties": {**mappings.get("properties", {}), DENSE_VECTOR: field},
-    }
+def dense_vector_field(dimensions: int) -> dict[str, Any]:
+    """The field's mapping, for vectors (D,)."""
+    return {"type": "dense_vector", "element_type": "float", "dims": dimensions, "index": False}
 
 
 def check_functions(cluster: Cluster, concrete: str, *, dimensions: int) -> None:

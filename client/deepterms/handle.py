@@ -40,6 +40,7 @@ class IndexHandle:
         concrete: Iterable[str] = (),
         rerank: int | None = None,
         dense_vector: bool = False,
+        sketch: bool = False,
     ) -> None:
         self.cluster = cluster
         self.name = name
@@ -47,6 +48,7 @@ class IndexHandle:
         self.layout = layout
         self.vectors = vectors
         self.dense_vector = dense_vector
+        self.sketch = sketch
         self.extractor = extractor
         self.rerank = usual_rerank(encoder) if rerank is None else rerank
         self._path = f"/{quote(name, safe='')}"
@@ -120,6 +122,7 @@ class IndexHandle:
             concrete=mappings,
             rerank=meta.rerank,
             dense_vector=meta.dense_vector,
+            sketch=meta.sketch,
         )
 
     def reopen(self) -> bool:
@@ -127,7 +130,7 @@ class IndexHandle:
         before = self.concrete
         now = type(self).open(self.cluster.client, self.name)
         self.encoder, self.layout, self.vectors, self.rerank = now.encoder, now.layout, now.vectors, now.rerank
-        self.dense_vector = now.dense_vector
+        self.dense_vector, self.sketch = now.dense_vector, now.sketch
         self.concrete = now.concrete
         moved = self.concrete != before
         if moved:

@@ -18,7 +18,9 @@ from deepterms.ingest import DocumentBatch
 from deepterms.layouts import layout_named
 from deepterms.reader import IndexReader
 from deepterms.rebuilding import remember_encoder
+from deepterms.rerank import usual_rerank
 from deepterms.searches import SearchOptions
+from deepterms.sketches import sketch_wanted
 from deepterms.vectors import StoreVectors, vector_type
 from deepterms.writer import IndexWriter
 
@@ -39,6 +41,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         vectors: the type in which descriptors are kept, ``float32`` or ``int8``, so that hits can be re-ranked by
             exact cosine; None if they are not.
         dense_vector: whether they stand in Elasticsearch's own field as well, by which they are compared then.
+        sketch: whether their signs stand in a field of their own, by which most candidates are compared then.
         rerank: how many candidates of each shard its searches re-rank unless told otherwise.
         extractor: the spec of what made the descriptors, if it was given to `create`; ``{}`` otherwise.
         concrete: the indices behind the name, as far as is known.
@@ -58,6 +61,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         layout: str | None = None,
         store_vectors: StoreVectors = True,
         dense_vector: bool = False,
+        sketch: bool | None = None,
         shards: int = 1,
         replicas: int | None = None,
         extractor: Mapping[str, Any] | None = None,
@@ -86,6 +90,10 @@ class SurrogateIndex(IndexReader, IndexWriter):
                 for vectors, unindexed: re-ranking compares by it, with equal scores in less time, for 4·D bytes more a
                 document (and until the engine has merged its history away about 9·D more) and slower indexing
                 (README).
+            sketch: keep the signs of the vectors too, D / 8 bytes a document. Candidates are then compared by them, and
+                only the best of these (100, or 4·k if that is more) exactly, which takes a fraction of the time where
+                there are many; that may lose a hit whose signs mislead. Default: with vectors of 1,024 dimensions or
+                more, where searches re-rank 500 candidates or more.
             shards: how many; scores do not depend on it.
             replicas: how many copies of each shard; default: the engine's.
             extractor: what makes the descriptors, as plain JSON (``RMACExtractor.spec()``): kept with the index, so
@@ -93,7 +101,8 @@ class SurrogateIndex(IndexReader, IndexWriter):
 
         Raises:
             InvalidInput: a name that the engine would not take, ``auto`` without features, an unknown layout, one that
-                cannot hold what the encoder makes, an unknown type of vectors, or one not for a dense_vector.
+                cannot hold what the encoder makes, an unknown type of vectors, or one not for a dense_vector or
+                a sketch.
             UnsupportedEngine: the engine lacks the layout or the dense_vector.
             IndexAlreadyExists: the name is taken.
             ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
@@ -107,8 +116,15 @@ class SurrogateIndex(IndexReader, IndexWriter):
         chosen = cluster.engine.layout_for(encoder) if layout is None else layout_named(layout)
         cluster.engine.require(chosen)
         chosen.check_encoder(encoder)
+        vectors = vector_type(store_vectors)
         if dense_vector:
-            require_dense_vector(cluster.engine, dimensions=encoder.dimensions, vectors=vector_type(store_vectors))
+            require_dense_vector(cluster.engine, dimensions=encoder.dimensions, vectors=vectors)
+        sketch = sketch_wanted(
+            sketch,
+            dimensions=encoder.dimensions,
+            stores_vectors=vectors is not None,
+            rerank=usual_rerank(encoder) if rerank is None else rerank,
+        )
         concrete = chosen.index_name(name)
         if cluster.request("HEAD", f"/{quote(name, safe='')}") or cluster.request("HEAD", f"/{concrete}"):
             raise IndexAlreadyExists(
@@ -124,6 +140,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             extractor=extractor or {},
             rerank=rerank,
             dense_vector=dense_vector,
+            sketch=sketch,
         )
         create_concrete(
             cluster,
@@ -140,11 +157,12 @@ class SurrogateIndex(IndexReader, IndexWriter):
             name,
             encoder=encoder,
             layout=chosen,
-            vectors=vector_type(store_vectors),
+            vectors=vectors,
             extractor=meta["extractor"],
             concrete=[concrete],
             rerank=rerank,
             dense_vector=dense_vector,
+            sketch=sketch,
         )
 
     def drop(self) -> None:

@@ -8,13 +8,18 @@ from deepterms.assets import load_processor
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.layouts import Layout
-from deepterms.vectors import StoreVectors, stored_bytes, vector_type
+from deepterms.vectors import StoreVectors, VectorType, stored_bytes, vector_type
 
 __all__ = ["index_pipeline"]
 
 
 def index_pipeline(
-    encoder: Encoder, *, layout: Layout, store_vectors: StoreVectors | None, dense_vector: bool = False
+    encoder: Encoder,
+    *,
+    layout: Layout,
+    store_vectors: StoreVectors | None,
+    dense_vector: bool = False,
+    sketch: bool = False,
 ) -> dict[str, Any] | None:
     """The body of the pipeline that is named like the concrete index and is its ``index.default_pipeline``.
 
@@ -27,24 +32,42 @@ def index_pipeline(
         store_vectors: whether the index keeps descriptors: a raw vector is then replaced by its normalised form, else
             removed. An int8 index takes terms only, and the vector as the client stores it.
         dense_vector: whether the index has Elasticsearch's own field for the vectors, too.
+        sketch: whether it has their signs.
 
     Returns:
-        The body, or None if the engine cannot encode as this encoder does; the layout's own pipeline then stays the
-        index's, and takes terms only.
+        The body, or None if the engine cannot encode as this encoder does and nothing else is to be done; the layout's
+        own pipeline then stays the index's, and takes terms only.
     """
     vectors = vector_type(store_vectors)
+    first, then = _encoding(encoder, layout, vectors)
+    # Last, since then every vector is base64 of finite float32 numbers, or of int8 of the right length.
+    last = []
+    if dense_vector:
+        # Without the field, a document's cosine is −1.
+        last.append(load_processor("decode-vector-v1", {"dimensions": encoder.dimensions}))
+    if sketch and vectors is not None:
+        last.append(load_processor("sketch-vector-v1", _signs(vectors, encoder.dimensions)))
+    if not first and not last and then["pipeline"]["name"] == layout.resource:
+        return None
+    return {
+        "description": f"{encoder}: {then['pipeline']['name']} for the documents of one index.",
+        "processors": [*first, then, *last],
+    }
+
+
+def _encoding(
+    encoder: Encoder, layout: Layout, vectors: VectorType | None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What comes before a call of one of the layout's pipelines, and the call."""
+    checked = {"pipeline": {"tag": "check-and-render", "name": layout.resource}}
     if vectors == "int8":
-        return _int8_pipeline(encoder, layout)
+        # The layout's pipeline checks what every vector must be; the length is all that it cannot know. A vector of
+        # another length would be read as other numbers by the re-ranking script.
+        length = stored_bytes("int8", encoder.dimensions)
+        parameters = {"characters": (4 * length + 2) // 3, "bytes": length, "dimensions": encoder.dimensions}
+        return [load_processor("check-int8-vector-v1", parameters)], checked
     if not isinstance(encoder, DeepPermutation):
-        if not dense_vector:
-            return None
-        return {
-            "description": f"{encoder}: {layout.resource} for the documents of one index with a dense_vector.",
-            "processors": [
-                {"pipeline": {"tag": "check-and-render", "name": layout.resource}},
-                _dense_vector(encoder),
-            ],
-        }
+        return [], checked
     parameters = {
         "dimensions": encoder.dimensions,
         "top_k": encoder.top_k,
@@ -52,30 +75,13 @@ def index_pipeline(
         "binary": encoder.binary,
         "vectors": vectors is not None,
     }
-    return {
-        "description": f"{encoder}: {layout.encode_pipeline} for the documents of one index.",
-        "processors": [
-            {"set": {"tag": "set-encoder", "field": "encoder", "value": parameters}},
-            {"pipeline": {"tag": "encode", "name": layout.encode_pipeline}},
-            *([_dense_vector(encoder)] if dense_vector else []),
-        ],
-    }
+    return (
+        [{"set": {"tag": "set-encoder", "field": "encoder", "value": parameters}}],
+        {"pipeline": {"tag": "encode", "name": layout.encode_pipeline}},
+    )
 
 
-def _dense_vector(encoder: Encoder) -> dict[str, Any]:
-    # Last, since then every vector is base64 of finite float32 numbers. Without the field, a document's cosine is −1.
-    return load_processor("decode-vector-v1", {"dimensions": encoder.dimensions})
-
-
-def _int8_pipeline(encoder: Encoder, layout: Layout) -> dict[str, Any]:
-    # The layout's pipeline checks what every vector must be; the length is all that it cannot know. A vector of another
-    # length would be read as other numbers by the re-ranking script.
-    length = stored_bytes("int8", encoder.dimensions)
-    parameters = {"characters": (4 * length + 2) // 3, "bytes": length, "dimensions": encoder.dimensions}
-    return {
-        "description": f"{encoder}: {layout.resource} for the documents of one index that stores int8 vectors.",
-        "processors": [
-            load_processor("check-int8-vector-v1", parameters),
-            {"pipeline": {"tag": "check-and-render", "name": layout.resource}},
-        ],
-    }
+def _signs(vectors: VectorType, dimensions: int) -> dict[str, int]:
+    """Where the signs of a stored vector are: in the last byte of four, or in each after the scale (see vectors.py)."""
+    first, step = (3, 4) if vectors == "float32" else (4, 1)
+    return {"dimensions": dimensions, "bytes": stored_bytes(vectors, dimensions), "first": first, "step": step}

@@ -21,8 +21,9 @@ from deepterms.queries import largest_components
 from deepterms.reconciliation import Reconciliation, reconcile_with
 from deepterms.rerank import FeatureSource, usual_rerank
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
-from deepterms.scan import accepted, best, by_cosine, every, in_order
+from deepterms.scan import accepted, best, by_agreement, by_cosine, every, in_order
 from deepterms.searches import SearchKeywords, SearchOptions, above, chosen_fields
+from deepterms.sketches import sketch_wanted, survivors
 from deepterms.statistics import QUERIES, counts_of, stats_of_counts
 from deepterms.terms import TermFrequencies
 from deepterms.vectors import StoreVectors, normalise_rows, round_trip, vector_type
@@ -44,6 +45,7 @@ class MemoryIndex:
             `SurrogateIndex.create`.
         store_vectors: keep the descriptors (4·D bytes a document) for exact re-ranking; ``"int8"`` keeps what an
             int8 index has left of them, in float32.
+        sketch: compare most candidates by the signs of their vectors only, as in `SurrogateIndex.create`.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class MemoryIndex:
         documents: int | None = None,
         preset: PresetName = "balanced",
         rerank: int | None = None,
+        sketch: bool | None = None,
     ) -> None:
         chosen = chosen_encoder(encoder, features=features, documents=documents, preset=preset)
         SearchOptions(rerank=rerank)
@@ -62,6 +65,12 @@ class MemoryIndex:
         self.encoder: Encoder = chosen.encoder
         self.rerank = usual_rerank(self.encoder) if rerank is None else rerank
         self.vectors = vector_type(store_vectors)
+        self.sketch = sketch_wanted(
+            sketch,
+            dimensions=self.encoder.dimensions,
+            stores_vectors=self.vectors is not None,
+            rerank=self.rerank,
+        )
         self._segments: list[Segment] = []
         self._open = OpenSegment(self.vectors)
         self._places: dict[str, int] = {}  # id → segment number · SEGMENT_DOCUMENTS + row
@@ -308,6 +317,7 @@ class MemoryIndex:
                 documents=self.count(),
                 window=window,
                 exact=self.stores_vectors and options.rerank_from is None,
+                sketch=self.sketch,
             )
         if breadth.exact:
             candidates = [candidate for segment, kept in segments for candidate in every(segment, kept)]
@@ -321,7 +331,10 @@ class MemoryIndex:
                 candidates += best(segment, scores, window or options.k)
             candidates = in_order(candidates)[: window or options.k]
         if window and query is not None:
-            candidates = by_cosine(candidates, normalise_rows(query)[0], options.rerank_from)
+            unit = normalise_rows(query)[0]
+            if self.sketch and options.rerank_from is None:
+                candidates = by_agreement(candidates, unit, survivors(options.k))
+            candidates = by_cosine(candidates, unit, options.rerank_from)
         hits = (
             Hit(identifier, -score, chosen_fields(segment.metadata[row], options.fields))
             for score, identifier, segment, row in candidates[: options.k]

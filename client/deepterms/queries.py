@@ -21,7 +21,7 @@ def search_body(
     layout: Layout,
     k: int,
     filter: Mapping[str, Any] | None = None,
-    rescore: Mapping[str, Any] | None = None,
+    rescore: Sequence[Mapping[str, Any]] | None = None,
     source: Sequence[str] | bool = ("metadata",),
 ) -> dict[str, Any]:
     """The body of a search for one query.
@@ -53,24 +53,32 @@ def search_body(
         "track_total_hits": False,  # a count of all matches would switch the engine's pruning off
     }
     if rescore is not None:
-        body["rescore"] = rescore
+        body["rescore"] = list(rescore)
     return body
 
 
-def exact_body(scored: Mapping[str, Any], *, k: int, source: Sequence[str] | bool = ("metadata",)) -> dict[str, Any]:
-    """The body of a search that scores every document of a filter by its vector.
+def exact_body(
+    scored: Mapping[str, Any],
+    *,
+    k: int,
+    rescore: Sequence[Mapping[str, Any]] | None = None,
+    source: Sequence[str] | bool = ("metadata",),
+) -> dict[str, Any]:
+    """The body of a search that scores every document of a filter by its vector or its sketch.
 
     Args:
-        scored: from `deepterms.rerank.compared`.
+        scored: from `deepterms.rerank.compared` or `deepterms.sketches.by_sketch`.
         k: how many hits to return.
+        rescore: the re-ranking, as in `search_body`.
         source: which stored fields come back.
     """
-    return {
+    body = {
         "size": k,
         "query": scored,
         "_source": list(source) if not isinstance(source, bool) else source,
         "track_total_hits": False,
     }
+    return body if rescore is None else {**body, "rescore": list(rescore)}
 
 
 def largest_components(terms: TermFrequencies, effort: float) -> TermFrequencies:

@@ -261,6 +261,7 @@ class IndexReader(IndexHandle):
             self.vectors,
             self.rerank,
             dense_vector=self.dense_vector,
+            sketch=self.sketch,
         )
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:

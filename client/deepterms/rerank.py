@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
+from deepterms.sketches import by_sketch
 from deepterms.vectors import VectorType, normalise_rows, stored_bytes
 
 __all__ = [
@@ -87,6 +88,9 @@ return score > 0.99 && score < 3.01 ? score : 1.0;
 }
 
 
+_ALL: Mapping[str, Any] = {"match_all": {}}
+
+
 class FeatureSource(Protocol):
     """Whatever holds descriptors by id on this side, such as a `FeatureStore`."""
 
@@ -126,24 +130,30 @@ def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool, usual: in
     return max(rerank, k) if rerank else 0
 
 
-def rescore(query: NDArray[np.float32], *, window: int, vectors: ComparedBy = "float32") -> dict[str, Any]:
+def rescore(
+    query: NDArray[np.float32], *, window: int, vectors: ComparedBy = "float32", kept: int | None = None
+) -> list[dict[str, Any]]:
     """The ``rescore`` part of a search body.
 
     Args:
         query: float32 (D,), L2-normalised.
         window: how many candidates of each shard are re-ranked; those beyond it keep score 0.
         vectors: the type that the index stores, or its dense_vector.
+        kept: how many of them are compared exactly, the others by their sketches only; None for all.
 
     Returns:
         A body under which a hit scores its cosine with the query plus `COSINE_OFFSET`.
     """
+    exactly = compared(query, _ALL, vectors=vectors)
+    if kept is None or kept >= window:
+        return [_step(window, exactly)]
+    return [_step(window, by_sketch(query, _ALL)), _step(kept, exactly)]
+
+
+def _step(window: int, scored: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "window_size": window,
-        "query": {
-            "query_weight": 0,
-            "rescore_query_weight": 1,
-            "rescore_query": compared(query, {"match_all": {}}, vectors=vectors),
-        },
+        "query": {"query_weight": 0, "rescore_query_weight": 1, "rescore_query": scored},
     }
 
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from deepterms.filters import Predicate
 from deepterms.postings import Segment
 from deepterms.rerank import NO_VECTOR, FeatureSource, cosines
+from deepterms.sketches import agreement
 
-__all__ = ["Candidate", "accepted", "best", "by_cosine", "every", "in_order"]
+__all__ = ["Candidate", "accepted", "best", "by_agreement", "by_cosine", "every", "in_order"]
 
 Candidate = tuple[float, str, Segment, int]  # (minus the score, id, segment, row): sorts best first, equal scores by id
 
@@ -38,6 +39,17 @@ def best(segment: Segment, scores: NDArray[np.int64], count: int) -> list[Candid
 def every(segment: Segment, kept: NDArray[np.bool_]) -> list[Candidate]:
     """All documents that are kept, bool (n,), without a score yet."""
     return [(0.0, segment.ids[row], segment, row) for row in np.flatnonzero(kept).tolist()]
+
+
+def by_agreement(candidates: list[Candidate], query: NDArray[np.float32], count: int) -> list[Candidate]:
+    """The best `count` candidates by the signs in which their vectors agree with a query (D,); all if not more."""
+    if len(candidates) <= count:
+        return candidates
+    sketched = [
+        (-float(agreement(query, segment.vector_of(row))), identifier, segment, row)
+        for _, identifier, segment, row in candidates
+    ]
+    return in_order(sketched)[:count]
 
 
 def by_cosine(candidates: list[Candidate], query: NDArray[np.float32], source: FeatureSource | None) -> list[Candidate]:

@@ -62,6 +62,7 @@ class Searcher:
         vectors: the type of the stored vectors; None if there are none.
         usual_rerank: how many candidates are re-ranked where none is asked for.
         dense_vector: whether they stand in Elasticsearch's own field, too.
+        sketch: whether their signs stand in a field of their own, too.
     """
 
     cluster: Cluster
@@ -71,6 +72,7 @@ class Searcher:
     vectors: VectorType | None
     usual_rerank: int = DEFAULT_RERANK
     dense_vector: bool = False
+    sketch: bool = False
 
     @property
     def compared_by(self) -> ComparedBy | None:
@@ -178,7 +180,14 @@ class Searcher:
                 return USUAL  # the search itself will say so
             counts.append(int(answer["hits"]["total"]["value"]))
         exact = self.vectors is not None and options.rerank_from is None
-        return breadth_of(self.encoder, kept=counts[0], documents=counts[1], window=window, exact=exact)
+        return breadth_of(
+            self.encoder,
+            kept=counts[0],
+            documents=counts[1],
+            window=window,
+            exact=exact,
+            sketch=self.sketch,
+        )
 
     def _search(
         self,
@@ -189,7 +198,7 @@ class Searcher:
     ) -> Search:
         query = normalise_rows(feature)[0] if feature is not None else None
         if breadth.exact and query is not None and self.compared_by is not None:
-            return Search.exact(query, vectors=self.compared_by, options=options)
+            return Search.exact(query, vectors=self.compared_by, options=options, sketch=self.sketch)
         if terms is None:
             if feature is None:
                 raise InvalidInput("a search needs a feature or terms; got neither")
@@ -201,6 +210,7 @@ class Searcher:
             vectors=self.compared_by,
             options=options,
             usual_rerank=self.usual_rerank,
+            sketch=self.sketch,
         )
 
     def _chunk(self, features: NDArray[np.float32], options: SearchOptions, breadth: Breadth) -> Found:

@@ -25,6 +25,7 @@ from deepterms.rerank import (
     rescore,
 )
 from deepterms.results import Hit, Hits
+from deepterms.sketches import by_sketch, survivors
 from deepterms.terms import TermFrequencies
 
 __all__ = ["Search", "SearchKeywords", "SearchOptions", "above", "chosen_fields", "indices_of", "source_fields"]
@@ -146,6 +147,7 @@ class Search:
         vectors: ComparedBy | None,
         options: SearchOptions,
         usual_rerank: int = DEFAULT_RERANK,
+        sketch: bool = False,
     ) -> Search:
         """Write the body.
 
@@ -156,6 +158,7 @@ class Search:
             vectors: the type that the index stores, or its dense_vector.
             options: as asked.
             usual_rerank: how many candidates the index re-ranks where none is asked for.
+            sketch: compare most of them by their sketches only, which the index has.
 
         Raises:
             InvalidInput: re-ranking is asked of an index without vectors.
@@ -168,7 +171,7 @@ class Search:
             layout=layout,
             k=window if local else options.k,
             filter=options.filter,
-            rescore=rescore(query, window=window, vectors=vectors)
+            rescore=rescore(query, window=window, vectors=vectors, kept=survivors(options.k) if sketch else None)
             if rescored and query is not None and vectors is not None
             else None,
             source=False if local else source_fields(options.fields),
@@ -179,16 +182,24 @@ class Search:
         return cls(body, options, query, rescored=rescored, candidates=local)
 
     @classmethod
-    def exact(cls, query: NDArray[np.float32], *, vectors: ComparedBy, options: SearchOptions) -> Search:
+    def exact(
+        cls, query: NDArray[np.float32], *, vectors: ComparedBy, options: SearchOptions, sketch: bool = False
+    ) -> Search:
         """Compare every document that the filter keeps with the query.
 
         Args:
             query: float32 (D,), L2-normalised.
             vectors: the type that the index stores, or its dense_vector.
             options: as asked, with a filter.
+            sketch: compare them by their sketches, and the best of them by their vectors.
         """
         matching = {"bool": {"filter": [options.filter]}}  # not scored
-        body = exact_body(compared(query, matching, vectors=vectors), k=options.k, source=source_fields(options.fields))
+        body = exact_body(
+            by_sketch(query, matching) if sketch else compared(query, matching, vectors=vectors),
+            k=options.k,
+            rescore=rescore(query, window=survivors(options.k), vectors=vectors) if sketch else None,
+            source=source_fields(options.fields),
+        )
         return cls(body, options, query, rescored=True)
 
     @property

@@ -161,8 +161,15 @@ def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository
     features = np.random.default_rng(0).standard_normal((30, 16)).astype(np.float32)
     dt.deploy(cluster)
     dense = store_vectors is True and Cluster(cluster).engine.name == "elasticsearch"
+    sketch = store_vectors is not False
     index = dt.SurrogateIndex.create(
-        cluster, unique_name, encoder=encoder, store_vectors=store_vectors, dense_vector=dense, replicas=0
+        cluster,
+        unique_name,
+        encoder=encoder,
+        store_vectors=store_vectors,
+        dense_vector=dense,
+        sketch=sketch,
+        replicas=0,
     )
     index.add([str(number) for number in range(30)], features)
     index.refresh()
@@ -173,7 +180,7 @@ def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository
 
     def check_and_drop(name: str) -> None:
         found = dt.SurrogateIndex.open(cluster, name, encoder=encoder)
-        assert found.dense_vector == dense
+        assert (found.dense_vector, found.sketch) == (dense, sketch)
         assert [found.search(feature, k=5).hits for feature in features[:5]] == expected
         pipeline = index.layout.index_name(name)
         (settings,) = Cluster(cluster).request("GET", f"/{name}/_settings").values()

@@ -21,24 +21,35 @@ WORKLOAD = Workload(100_000, 1_280)
 def test_a_search_is_the_sum_of_its_parts() -> None:
     """Worked by hand with figures that are easy to add."""
     figures = replace(
-        REFERENCE, dimensions=1_280, cores=1, fixed_ms=1, clause_us=10, posting_ns=100, float32_us=2, pivot_ns=100
+        REFERENCE,
+        dimensions=1_280,
+        cores=1,
+        fixed_ms=1,
+        clause_us=10,
+        posting_ns=100,
+        float32_us=2,
+        sketch_us=0.5,
+        pivot_ns=100,
     )
     found = predict(PLAN, WORKLOAD, figures)
     assert found.postings == pytest.approx(1.2 * 100_000 * 4 * 32 / 8_192)  # 1,875
     assert found.find_ms == pytest.approx(0.2048)  # as long as 1,024 compared exactly, and an eighth of all
-    assert found.p50_ms == pytest.approx(0.2048 + 1 + 0.32 + 0.1875 + 1.0)
-    assert found.core_ms == pytest.approx(1 + 0.32 + 0.1875 + 1.0)
+    # 500 candidates by their sketches, 100 of them by their vectors.
+    assert found.p50_ms == pytest.approx(0.2048 + 1 + 0.32 + 0.1875 + 0.25 + 0.2)
+    assert found.core_ms == pytest.approx(1 + 0.32 + 0.1875 + 0.25 + 0.2)
+    few = predict(replace(PLAN, rerank=200), WORKLOAD, figures)  # so few are all compared by their vectors
+    assert few.core_ms == pytest.approx(1 + 0.32 + 0.1875 + 0.4)
 
 
 def test_bytes_are_the_sum_of_their_parts() -> None:
     figures = replace(REFERENCE, posting_bytes=2, document_bytes=50)
     found = predict(replace(PLAN, vectors="int8"), WORKLOAD, figures)
-    assert found.vector_bytes == 100_000 * 1_284
+    assert found.vector_bytes == 100_000 * (1_284 + 160)
     assert found.posting_bytes == 100_000 * 4 * 2
     assert found.other_bytes == 100_000 * 50
     assert found.pivot_bytes == 8_192 * 1_280 * 2
     assert found.dictionary_bytes == 12 * 8_192
-    assert found.total_bytes == 128_400_000 + 800_000 + 5_000_000 + 20_971_520 + 98_304
+    assert found.total_bytes == 144_400_000 + 800_000 + 5_000_000 + 20_971_520 + 98_304
 
 
 @pytest.mark.parametrize("name", ["postings", "total_bytes", "p50_ms", "core_ms", "heap_bytes", "ingest_seconds"])
@@ -138,22 +149,23 @@ def test_a_workload_out_of_range_is_refused(options: dict[str, float], message: 
 
 
 def test_costs_are_found_again_from_the_times_they_give() -> None:
-    kinds = [(8, 900, 0, 0), (64, 7_000, 0, 0), (64, 60_000, 0, 0), (16, 2_000, 0, 200), (16, 2_000, 0, 1_000)]
-    kinds += [(16, 2_000, 200, 0), (16, 2_000, 1_000, 0)]
-    costs = (0.7, 0.015, 2e-5, 0.0025, 0.0009)
+    kinds = [(8, 900, 0, 0, 0), (64, 7_000, 0, 0, 0), (64, 60_000, 0, 0, 0), (16, 2_000, 0, 100, 0)]
+    kinds += [(16, 2_000, 0, 100, 1_000), (16, 2_000, 200, 0, 0), (16, 2_000, 1_000, 0, 0)]
+    costs = (0.7, 0.015, 2e-5, 0.0025, 0.0009, 0.0003)
     seen = [Observation(*kind, ms=float(np.dot(costs, (1, *kind)))) for kind in kinds]
     assert fitted_costs(seen) == pytest.approx(
-        {"fixed_ms": 0.7, "clause_us": 15, "posting_ns": 20, "float32_us": 2.5, "int8_us": 0.9}
+        {"fixed_ms": 0.7, "clause_us": 15, "posting_ns": 20, "float32_us": 2.5, "int8_us": 0.9, "sketch_us": 0.3}
     )
 
 
 def test_no_cost_is_negative_whatever_the_noise() -> None:
     rng = np.random.default_rng(1)
-    kinds = [(8, 900, 0, 0), (64, 7_000, 0, 0), (64, 60_000, 0, 0), (16, 2_000, 0, 200), (16, 2_000, 200, 0)]
+    kinds = [(8, 900, 0, 0, 0), (64, 7_000, 0, 0, 0), (64, 60_000, 0, 0, 0), (16, 2_000, 0, 200, 0)]
+    kinds += [(16, 2_000, 200, 0, 0), (16, 2_000, 0, 100, 900)]
     for _ in range(50):
         assert min(fitted_costs([Observation(*kind, ms=float(rng.exponential())) for kind in kinds]).values()) >= 0
-    with pytest.raises(InvalidInput, match="4 kinds of search say too little"):
-        fitted_costs([Observation(*kind, ms=1.0) for kind in kinds[:4]])
+    with pytest.raises(InvalidInput, match="5 kinds of search say too little"):
+        fitted_costs([Observation(*kind, ms=1.0) for kind in kinds[:5]])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deepterms.dense_vector import require_dense_vector, with_dense_vector
+from deepterms.concrete import with_derived
+from deepterms.dense_vector import dense_vector_field, require_dense_vector
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.versions import Engine
 
@@ -24,7 +25,8 @@ def test_engines_and_their_limits() -> None:
 
 def test_what_the_template_and_the_index_have_stays() -> None:
     own = {"_meta": {"deepterms": {}}, "properties": {"metadata": {"type": "object"}}}
-    made = with_dense_vector(own, template={"_source": {"excludes": ["vector", "id"]}}, dimensions=64)
+    derived = {"dense_vector": dense_vector_field(64)}
+    made = with_derived(own, {"_source": {"excludes": ["vector", "id"]}}, derived)
     assert made == {
         "_meta": {"deepterms": {}},
         "_source": {"excludes": ["vector", "id", "dense_vector"]},
@@ -34,3 +36,4 @@ def test_what_the_template_and_the_index_have_stays() -> None:
         },
     }
     assert own["properties"] == {"metadata": {"type": "object"}}
+    assert with_derived(own, {}, {}) == own

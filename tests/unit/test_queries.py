@@ -48,7 +48,7 @@ def test_features_are_asked_for_with_the_clause_that_both_engines_have() -> None
 def test_the_query_text_reads_back_to_the_query(dimensions: int) -> None:
     rng = np.random.default_rng(dimensions)
     query = normalise_rows(rng.standard_normal((1, dimensions)).astype(np.float32))[0]
-    body = rescore(query, window=50)
+    (body,) = rescore(query, window=50)
     assert body["window_size"] == 50
     params = body["query"]["rescore_query"]["script_score"]["script"]["params"]
     # As it travels: JSON, and Java's chars are UTF-16.
@@ -64,7 +64,7 @@ def test_the_query_text_reads_back_to_the_query(dimensions: int) -> None:
 @pytest.mark.parametrize("dimensions", [1, 2, 256, 4096])
 def test_a_dense_vector_is_asked_for_by_numbers(dimensions: int) -> None:
     query = normalise_rows(np.random.default_rng(dimensions).standard_normal((1, dimensions)).astype(np.float32))[0]
-    body = rescore(query, window=50, vectors="dense_vector")
+    (body,) = rescore(query, window=50, vectors="dense_vector")
     script = body["query"]["rescore_query"]["script_score"]["script"]
     assert "dotProduct(params.query, 'dense_vector')" in script["source"]
     numbers = np.array(json.loads(json.dumps(script["params"]["query"])), dtype=np.float32)

@@ -26,6 +26,7 @@ class Figures:
         posting_ns: one more posting of the query's codewords.
         float32_us: one more candidate re-ranked by a float32 vector.
         int8_us: one by an int8 vector.
+        sketch_us: one by its sketch.
         pivot_ns: one more pivot with which a query is compared, here.
         float32_docs_per_second: added, finding of pivots included, merged and visible.
         int8_docs_per_second: with int8 vectors.
@@ -41,6 +42,7 @@ class Figures:
     posting_ns: float
     float32_us: float
     int8_us: float
+    sketch_us: float
     pivot_ns: float
     float32_docs_per_second: float
     int8_docs_per_second: float
@@ -61,6 +63,7 @@ REFERENCE = Figures(
     posting_ns=144.0,
     float32_us=3.03,
     int8_us=1.65,
+    sketch_us=0.62,
     pivot_ns=153.0,
     float32_docs_per_second=2_090,
     int8_docs_per_second=2_510,
@@ -78,6 +81,7 @@ class Observation:
         postings: that they have.
         float32: candidates re-ranked by float32 vectors.
         int8: candidates re-ranked by int8 vectors.
+        sketch: candidates compared by their sketches.
         ms: on this side of the wire, without the time to find pivots.
     """
 
@@ -85,6 +89,7 @@ class Observation:
     postings: float
     float32: float
     int8: float
+    sketch: float
     ms: float
 
 
@@ -92,22 +97,25 @@ def fitted_costs(observations: Sequence[Observation]) -> dict[str, float]:
     """The costs that explain the times best, none of them negative (Lawson and Hanson, 1974), errors relative.
 
     Returns:
-        ``fixed_ms``, ``clause_us``, ``posting_ns``, ``float32_us`` and ``int8_us`` of `Figures`.
+        ``fixed_ms``, ``clause_us``, ``posting_ns``, ``float32_us``, ``int8_us`` and ``sketch_us`` of `Figures`.
 
     Raises:
         InvalidInput: fewer observations than costs.
     """
-    if len(observations) < 5:
-        raise InvalidInput(f"{len(observations)} kinds of search say too little; expected 5 or more")
-    rows = np.array([[1, seen.clauses, seen.postings, seen.float32, seen.int8] for seen in observations], dtype=float)
+    if len(observations) < 6:
+        raise InvalidInput(f"{len(observations)} kinds of search say too little; expected 6 or more")
+    rows = np.array(
+        [[1, seen.clauses, seen.postings, seen.float32, seen.int8, seen.sketch] for seen in observations], dtype=float
+    )
     times = np.array([seen.ms for seen in observations])
     scales = np.maximum(rows.max(axis=0), 1)  # columns of like size
     found, _ = nnls(rows / scales / times[:, np.newaxis], np.ones(len(times)))
-    fixed, clause, posting, float32, int8 = (found / scales).tolist()
+    fixed, clause, posting, float32, int8, sketch = (found / scales).tolist()
     return {
         "fixed_ms": fixed,
         "clause_us": 1e3 * clause,
         "posting_ns": 1e6 * posting,
         "float32_us": 1e3 * float32,
         "int8_us": 1e3 * int8,
+        "sketch_us": 1e3 * sketch,
     }

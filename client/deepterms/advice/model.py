@@ -11,6 +11,7 @@ from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallC
 from deepterms.encoders.nearest_pivots import LARGEST_EXACT, LARGEST_PROJECTED
 from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS
 from deepterms.errors import InvalidInput
+from deepterms.sketches import LEAST_SURVIVORS, sketch_bytes, sketch_wanted
 from deepterms.vectors import VectorType, stored_bytes
 
 __all__ = ["Plan", "Prediction", "Workload", "advise", "plans", "predict"]
@@ -94,7 +95,7 @@ class Prediction:
         postings: that a query reads, of all shards.
         posting_bytes: on the disk.
         dictionary_bytes: likewise.
-        vector_bytes: likewise.
+        vector_bytes: likewise, with their sketches.
         other_bytes: ids, stored terms and the rest of a document.
         pivot_bytes: of the pivots, in the cluster and in each client.
         heap_bytes: of all data nodes together.
@@ -158,16 +159,19 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
         )
 
     candidate_us = scale * (figures.int8_us if plan.vectors == "int8" else figures.float32_us)
+    sketch = sketch_wanted(None, dimensions=D, stores_vectors=True, rerank=plan.rerank)
+    compared = min(depth, LEAST_SURVIVORS) if sketch else depth  # exactly
     shard_ms = (
         plan.query_top_k * figures.clause_us / 1e3
         + postings / plan.shards * figures.posting_ns / 1e6
-        + depth * candidate_us / 1e3
+        + compared * candidate_us / 1e3
+        + (depth * scale * figures.sketch_us / 1e3 if depth > compared else 0.0)
     )
     find_ms = _compared_pivots(plan.pivots) * scale * figures.pivot_ns / 1e6
     core_ms = figures.fixed_ms + plan.shards * shard_ms
     rate = figures.int8_docs_per_second if plan.vectors == "int8" else figures.float32_docs_per_second
     posting_bytes = N * plan.top_k * figures.posting_bytes
-    vector_bytes = float(N * stored_bytes(plan.vectors, D))
+    vector_bytes = float(N * (stored_bytes(plan.vectors, D) + (sketch_bytes(D) if sketch else 0)))
     dictionary_bytes = float(TERM_BYTES * plan.pivots * plan.shards)
     queries = workload.queries_per_second
     return Prediction(
@@ -198,8 +202,9 @@ def plans(workload: Workload) -> Iterator[Plan]:
     usable = [count for count in pivots if count <= max(FEWEST_PIVOTS, workload.documents / 4)]
     kinds: tuple[VectorType, ...] = ("int8", "float32")
     for vectors in kinds:
+        document_bytes = stored_bytes(vectors, workload.dimensions) + sketch_bytes(workload.dimensions)
         needed = max(
-            workload.documents * stored_bytes(vectors, workload.dimensions) / LARGEST_SHARD_BYTES,
+            workload.documents * document_bytes / LARGEST_SHARD_BYTES,
             workload.documents / LARGEST_SHARD,
         )
         fewest = max(1, math.ceil(needed))

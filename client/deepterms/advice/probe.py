@@ -20,6 +20,7 @@ from deepterms.encoders.pivot_sampling import sample_pivots
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index import SurrogateIndex
+from deepterms.sketches import sketch_bytes, survivors
 from deepterms.vectors import StoreVectors, stored_bytes
 
 __all__ = ["PREFIX", "Spent", "probe", "synthetic"]
@@ -29,13 +30,14 @@ FORGOTTEN_SECONDS = 600  # a probe takes two minutes, so an older index of one w
 PIVOTS = 1_024
 WORDS, MANY_WORDS = 4, 32
 QUERY_WORDS = 64
+HITS = 10
 BATCH = 500
 # Vectors left out of _source are kept for recovery, and go with a merge once the shard's copies have agreed on how far
 # they are, which they do each half minute.
 SETTLED_SECONDS = 35
 WARM_UP, LEAST_QUERIES, MOST_QUERIES = 5, 5, 60
 # (query words, candidates): what is searched, of the indices with vectors and of the one without.
-RERANKED = ((8, 0), (64, 0), (16, 200), (16, 1_000))
+RERANKED = ((8, 0), (64, 0), (16, 100), (16, 1_000))
 WITHOUT = ((1, 0), (8, 0), (64, 0))
 
 
@@ -102,7 +104,8 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
     with ExitStack() as stack:
         filled = []
         for place, (kind, encoder, vectors) in enumerate(kinds):
-            index = stack.enter_context(_temporary(client, kind, encoder, vectors))
+            # Of the two with vectors one has sketches, so that the price of comparing by each can be told.
+            index = stack.enter_context(_temporary(client, kind, encoder, vectors, sketch=kind == "int8"))
             share = (spent.left() - 0.5 * seconds) / (len(kinds) - place)  # half is left to merge and search
             filled.append(_fill(index, rows, seconds=max(share, 0.0)))
         if spent.left() > SETTLED_SECONDS:
@@ -177,10 +180,12 @@ def _forget(cluster: Cluster) -> None:
 
 
 @contextmanager
-def _temporary(client: Any, kind: str, encoder: PivotPermutation, vectors: StoreVectors) -> Iterator[SurrogateIndex]:
+def _temporary(
+    client: Any, kind: str, encoder: PivotPermutation, vectors: StoreVectors, *, sketch: bool
+) -> Iterator[SurrogateIndex]:
     name = f"{PREFIX}-{kind}-{token_hex(4)}"
     try:
-        yield SurrogateIndex.create(client, name, encoder=encoder, store_vectors=vectors, replicas=0)
+        yield SurrogateIndex.create(client, name, encoder=encoder, store_vectors=vectors, sketch=sketch, replicas=0)
     finally:
         # Also what was half made: the pivots come before the index.
         cluster = Cluster(client)
@@ -227,22 +232,28 @@ def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Sp
             terms = encoder.encode_queries(query)
             found = time.perf_counter()
             effort = min(1.0, words / terms.matrix.nnz)
-            one.index.search(query, rerank=depth, effort=effort, fields=[])
+            one.index.search(query, k=HITS, rerank=depth, effort=effort, fields=[])
             ended = time.perf_counter()
             if number >= WARM_UP:
                 times[place].append(1e3 * max(ended - found - (found - started), 1e-6))
                 order = np.argsort(-terms.matrix.data, kind="stable")[:words]
                 postings[place].append(float(one.lengths[terms.matrix.indices[order]].sum()))
-    return [
-        Observation(
-            clauses=words,
-            postings=float(np.mean(postings[place])),
-            float32=min(depth, one.documents) if one.index.vectors == "float32" else 0,
-            int8=min(depth, one.documents) if one.index.vectors == "int8" else 0,
-            ms=median(times[place]),
+    seen = []
+    for place, (one, words, depth) in enumerate(kinds):
+        candidates = min(depth, one.documents)
+        sketched = candidates if one.index.sketch and candidates > survivors(HITS) else 0
+        compared = min(candidates, survivors(HITS)) if sketched else candidates
+        seen.append(
+            Observation(
+                clauses=words,
+                postings=float(np.mean(postings[place])),
+                float32=compared if one.index.vectors == "float32" else 0,
+                int8=compared if one.index.vectors == "int8" else 0,
+                sketch=sketched,
+                ms=median(times[place]),
+            )
         )
-        for place, (one, words, depth) in enumerate(kinds)
-    ]
+    return seen
 
 
 def _bytes(int8: _Filled, without: _Filled, dimensions: int) -> tuple[float, float]:
@@ -253,7 +264,7 @@ def _bytes(int8: _Filled, without: _Filled, dimensions: int) -> tuple[float, flo
     if not (int8.bytes and without.bytes):
         return REFERENCE.posting_bytes, REFERENCE.document_bytes
     few, many = (float(one.lengths.sum()) / one.documents for one in (int8, without))
-    bare = int8.bytes / int8.documents - stored_bytes("int8", dimensions)
+    bare = int8.bytes / int8.documents - stored_bytes("int8", dimensions) - sketch_bytes(dimensions)
     posting = (without.bytes / without.documents - bare) / (many - few) if many > few else 0.0
     posting = posting if posting > 0 else REFERENCE.posting_bytes
     return posting, max(bare - posting * few, 0.0)

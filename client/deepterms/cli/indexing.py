@@ -104,6 +104,14 @@ def index(
             "index.",
         ),
     ] = False,
+    sketch: Annotated[
+        bool | None,
+        typer.Option(
+            help="The signs of the vectors too, by which many candidates are compared in little time. For a new index; "
+            "default: where that pays.",
+            show_default=False,
+        ),
+    ] = None,
     shards: Annotated[int, typer.Option(help="For a new index.", min=1)] = 1,
     replicas: Annotated[
         int | None, typer.Option(help="For a new index; default: the engine's.", min=0, show_default=False)
@@ -155,6 +163,7 @@ def index(
             layout=layout,
             store_vectors=_STORE_VECTORS[vectors],
             dense_vector=dense_vector,
+            sketch=sketch,
             shards=shards,
             replicas=replicas,
             extractor=extractor,

@@ -52,6 +52,13 @@ def migrate(
             show_default=False,
         ),
     ] = None,
+    sketch: Annotated[
+        bool | None,
+        typer.Option(
+            help="With or without the signs of the vectors, by which many candidates are compared in little time.",
+            show_default=False,
+        ),
+    ] = None,
     drop_old: Annotated[
         bool, typer.Option("--drop-old/--keep", help="Delete what NAME does not point to any more; alone: only that.")
     ] = False,
@@ -67,12 +74,13 @@ def migrate(
     The old index stays for --back until --drop-old. A run that was cut is run again and goes on. While the last writes
     are copied, a second or so, writes are refused with the status 403; `deepterms index` waits and sends them again.
     """
-    changes = (to, top_k, binary, repivot, shards, dense_vector) != (None,) * 6
+    changes = (to, top_k, binary, repivot, shards, dense_vector, sketch) != (None,) * 7
     if (back and (changes or drop_old)) or (lose_writes and not back):
         raise typer.BadParameter("--back goes alone, or with --lose-writes")
     if not changes and not back and not drop_old:
         raise typer.BadParameter(
-            "say what to change: --to, --top-k, --binary, --repivot, --shards, --dense-vector; or --back, or --drop-old"
+            "say what to change: --to, --top-k, --binary, --repivot, --shards, --dense-vector, --sketch; or --back, or "
+            "--drop-old"
         )
     client = connect(url)
     if back:
@@ -100,6 +108,7 @@ def migrate(
             encoder=encoder,
             shards=shards,
             dense_vector=dense_vector,
+            sketch=sketch,
             drop=drop_old,
             on_progress=report,
         )

@@ -45,9 +45,9 @@ class Preset:
 
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
-        "small": Preset(documents_a_pivot=32, top_k=4, query_top_k=16, rerank=200),
-        "balanced": Preset(documents_a_pivot=16, top_k=4, query_top_k=32, rerank=500),
-        "accurate": Preset(documents_a_pivot=8, top_k=8, query_top_k=64, rerank=2_000),
+        "small": Preset(documents_a_pivot=32, top_k=4, query_top_k=16, rerank=500),
+        "balanced": Preset(documents_a_pivot=32, top_k=4, query_top_k=32, rerank=1_000),
+        "accurate": Preset(documents_a_pivot=16, top_k=8, query_top_k=64, rerank=4_000),
     }
 )
 

@@ -46,6 +46,7 @@ from deepterms.migration.lease import LEASE_SECONDS, Lease
 from deepterms.migration.pinning import await_requests, pinned, unpin
 from deepterms.migration.verification import verify_copy
 from deepterms.rebuilding import rebuild_encoder
+from deepterms.sketches import sketch_wanted
 from deepterms.vectors import vector_type
 
 __all__ = ["MigrationReport", "drop_old", "layout_called", "migrate", "roll_back"]
@@ -101,6 +102,7 @@ def migrate(
     encoder: Encoder | None = None,
     shards: int | None = None,
     dense_vector: bool | None = None,
+    sketch: bool | None = None,
     drop: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     lease_seconds: float = LEASE_SECONDS,
@@ -118,13 +120,14 @@ def migrate(
         shards: of the new index; default: as now.
         dense_vector: with or without Elasticsearch's own field for vectors, as `SurrogateIndex.create` says; default:
             as now.
+        sketch: with or without the signs of the vectors, likewise.
         drop: delete the old index at the end.
         on_progress: called with the documents done, and the documents in all.
         lease_seconds: how long a migration that does not show signs of life counts as living.
 
     Raises:
-        InvalidInput: the layout cannot hold what the encoder makes, there are no vectors to encode anew, or none that
-            a dense_vector holds.
+        InvalidInput: the layout cannot hold what the encoder makes, there are no vectors to encode anew or to sketch,
+            or none that a dense_vector holds.
         IndexNotFound: no such name.
         MigrationFailed: another migration of the name runs, documents cannot be copied, or the copy is not equal. The
             name then still points to the old index.
@@ -152,6 +155,8 @@ def migrate(
     dense = bool(meta.get("dense_vector")) if dense_vector is None else dense_vector
     if dense:
         require_dense_vector(cluster.engine, dimensions=chosen_encoder.dimensions, vectors=vectors)
+    signs = bool(meta.get("sketch")) if sketch is None else sketch
+    sketch_wanted(signs, dimensions=chosen_encoder.dimensions, stores_vectors=vectors is not None, rerank=0)
     wanted = index_meta(
         layout=layout,
         encoder=chosen_encoder,
@@ -159,6 +164,7 @@ def migrate(
         extractor=meta.get("extractor", {}),
         rerank=meta.get("rerank") if keep_terms else None,  # another encoder needs another depth
         dense_vector=dense,
+        sketch=signs,
     )
     with Lease(cluster, name, seconds=lease_seconds) as lease:
         state = Generations.of(cluster, name)  # it may have changed while the lease was waited for

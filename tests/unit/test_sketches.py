@@ -1,0 +1,89 @@
+"""Sketches: signs as the script and the pipeline read them, where indices have them, and what they keep and lose."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import deepterms as dt
+from deepterms.errors import InvalidInput
+from deepterms.index_pipeline import index_pipeline
+from deepterms.layouts import layout_named
+from deepterms.rerank import rescore
+from deepterms.sketches import agreement, by_sketch, sketch_bytes, sketch_wanted, survivors
+from deepterms.vectors import VectorType, encode_vectors, round_trip
+
+
+def scored(text: str, query: NDArray[np.float32], parameters: dict[str, Any]) -> int:
+    """What the pipeline's script and the search's script make of a stored vector, byte by byte."""
+    stored = base64.b64decode(text)
+    assert len(stored) == parameters["bytes"]
+    sketch = bytearray((parameters["dimensions"] + 31) // 32 * 4)
+    for i in range(parameters["dimensions"]):
+        if stored[parameters["first"] + i * parameters["step"]] > 127:
+            sketch[i >> 3] |= 1 << (i & 7)
+    asked = by_sketch(query, {"match_all": {}})["script_score"]["script"]["params"]["query"]
+    travelled = json.loads(json.dumps(asked))
+    assert len(travelled) == len(sketch) == sketch_bytes(parameters["dimensions"])
+    return 8 * len(sketch) - sum((a ^ ord(b)).bit_count() for a, b in zip(sketch, travelled, strict=True))
+
+
+@given(dimensions=st.integers(1, 70), seed=st.integers(0, 99), vectors=st.sampled_from(get_args(VectorType)))
+def test_the_reference_counts_what_the_scripts_count(dimensions: int, seed: int, vectors: VectorType) -> None:
+    rng = np.random.default_rng(seed)
+    query, row = rng.integers(-2, 3, (2, 1, dimensions)).astype(np.float32)
+    row[0, 0] = 1
+    body = index_pipeline(
+        dt.DeepPermutation(dimensions, top_k=1), layout=layout_named("words"), store_vectors=vectors, sketch=True
+    )
+    assert body is not None
+    last = body["processors"][-1]["script"]
+    assert last["tag"] == "sketch-vector"
+    (text,) = encode_vectors(row, vectors)
+    assert agreement(query[0], round_trip(row, vectors)[0]) == scored(text, query[0], last["params"])
+
+
+def test_without_a_vector_nothing_agrees() -> None:
+    assert agreement(np.ones(8, dtype=np.float32), None) == 0
+    assert agreement(np.ones(8, dtype=np.float32), -np.ones(8, dtype=np.float32)) == 24  # of 32 bits, 24 are padding
+
+
+def test_where_an_index_has_sketches() -> None:
+    assert sketch_wanted(None, stores_vectors=True, dimensions=1_024, rerank=500)
+    assert not sketch_wanted(None, stores_vectors=False, dimensions=1_024, rerank=500)
+    assert not sketch_wanted(None, stores_vectors=True, dimensions=1_023, rerank=500)
+    assert not sketch_wanted(None, stores_vectors=True, dimensions=1_024, rerank=499)
+    assert sketch_wanted(True, stores_vectors=True, dimensions=8, rerank=0)
+    assert not sketch_wanted(False, stores_vectors=True, dimensions=1_024, rerank=500)
+    with pytest.raises(InvalidInput, match="the index stores none"):
+        dt.MemoryIndex(dt.DeepPermutation(4, top_k=2), store_vectors=False, sketch=True)
+
+
+def test_candidates_are_compared_in_two_steps() -> None:
+    query = np.eye(1, 64, dtype=np.float32)[0]
+    first, then = rescore(query, window=4_000, kept=survivors(10))
+    assert (first["window_size"], then["window_size"]) == (4_000, 100)
+    assert "doc['sketch']" in first["query"]["rescore_query"]["script_score"]["script"]["source"]
+    assert "doc['vector']" in then["query"]["rescore_query"]["script_score"]["script"]["source"]
+    assert survivors(100) == 400
+    assert len(rescore(query, window=100, kept=survivors(10))) == 1  # nothing to leave out
+
+
+def test_the_nearest_of_many_candidates_are_kept() -> None:
+    rng = np.random.default_rng(4)
+    rows = rng.standard_normal((1_500, 1_024)).astype(np.float32)
+    queries = rows[:20] + 2 * rng.standard_normal((20, 1_024)).astype(np.float32)
+    encoder = dt.DeepPermutation(1_024, top_k=400)
+    plain, sketched = (dt.MemoryIndex(encoder, sketch=sketch) for sketch in (False, True))
+    for index in (plain, sketched):
+        index.add([f"d{row}" for row in range(len(rows))], rows)
+    for number, query in enumerate(queries):
+        best = sketched.search(query, k=1, rerank=1_500)
+        assert best.ids == plain.search(query, k=1, rerank=1_500).ids == [f"d{number}"]
