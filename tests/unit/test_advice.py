@@ -152,7 +152,7 @@ def test_costs_are_found_again_from_the_times_they_give() -> None:
     kinds = [(8, 900, 0, 0, 0), (64, 7_000, 0, 0, 0), (64, 60_000, 0, 0, 0), (16, 2_000, 0, 100, 0)]
     kinds += [(16, 2_000, 0, 100, 1_000), (16, 2_000, 200, 0, 0), (16, 2_000, 1_000, 0, 0)]
     costs = (0.7, 0.015, 2e-5, 0.0025, 0.0009, 0.0003)
-    seen = [Observation(*kind, ms=float(np.dot(costs, (1, *kind)))) for kind in kinds]
+    seen = [Observation(*kind[:4], ms=float(np.dot(costs, (1, *kind))), sketch=kind[4]) for kind in kinds]
     assert fitted_costs(seen) == pytest.approx(
         {"fixed_ms": 0.7, "clause_us": 15, "posting_ns": 20, "float32_us": 2.5, "int8_us": 0.9, "sketch_us": 0.3}
     )
@@ -163,9 +163,12 @@ def test_no_cost_is_negative_whatever_the_noise() -> None:
     kinds = [(8, 900, 0, 0, 0), (64, 7_000, 0, 0, 0), (64, 60_000, 0, 0, 0), (16, 2_000, 0, 200, 0)]
     kinds += [(16, 2_000, 200, 0, 0), (16, 2_000, 0, 100, 900)]
     for _ in range(50):
-        assert min(fitted_costs([Observation(*kind, ms=float(rng.exponential())) for kind in kinds]).values()) >= 0
-    with pytest.raises(InvalidInput, match="5 kinds of search say too little"):
-        fitted_costs([Observation(*kind, ms=1.0) for kind in kinds[:5]])
+        assert (
+            min(fitted_costs([Observation(*kind[:4], float(rng.exponential()), kind[4]) for kind in kinds]).values())
+            >= 0
+        )
+    with pytest.raises(InvalidInput, match="3 kinds of search say too little; expected 6"):
+        fitted_costs([Observation(*kind[:4], 1.0, kind[4]) for kind in kinds[3:]])
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_the_body_asks_for_what_is_wanted_and_no_more() -> None:
         ).body
 
     assert len(body(effort=0.5)["query"]["bool"]["should"]) == 2
-    assert body()["rescore"]["window_size"] == 200
+    assert [step["window_size"] for step in body()["rescore"]] == [200]
     assert "rescore" not in body(rerank=0)
     assert "min_score" not in body(min_score=3, rerank=0)  # it would switch the engine's pruning off
     assert body(fields=["year", "place.city"])["_source"] == ["metadata.year", "metadata.place.city"]

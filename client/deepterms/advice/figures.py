@@ -81,16 +81,16 @@ class Observation:
         postings: that they have.
         float32: candidates re-ranked by float32 vectors.
         int8: candidates re-ranked by int8 vectors.
-        sketch: candidates compared by their sketches.
         ms: on this side of the wire, without the time to find pivots.
+        sketch: candidates compared by their sketches.
     """
 
     clauses: float
     postings: float
     float32: float
     int8: float
-    sketch: float
     ms: float
+    sketch: float = 0.0
 
 
 def fitted_costs(observations: Sequence[Observation]) -> dict[str, float]:
@@ -100,13 +100,13 @@ def fitted_costs(observations: Sequence[Observation]) -> dict[str, float]:
         ``fixed_ms``, ``clause_us``, ``posting_ns``, ``float32_us``, ``int8_us`` and ``sketch_us`` of `Figures`.
 
     Raises:
-        InvalidInput: fewer observations than costs.
+        InvalidInput: fewer observations than costs that occur in them.
     """
-    if len(observations) < 6:
-        raise InvalidInput(f"{len(observations)} kinds of search say too little; expected 6 or more")
     rows = np.array(
         [[1, seen.clauses, seen.postings, seen.float32, seen.int8, seen.sketch] for seen in observations], dtype=float
     )
+    if len(observations) < (unknown := int(rows.any(axis=0).sum())):
+        raise InvalidInput(f"{len(observations)} kinds of search say too little; expected {unknown} or more")
     times = np.array([seen.ms for seen in observations])
     scales = np.maximum(rows.max(axis=0), 1)  # columns of like size
     found, _ = nnls(rows / scales / times[:, np.newaxis], np.ones(len(times)))

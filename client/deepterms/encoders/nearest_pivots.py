@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.encoders.pivot_graph import PivotGraph, faiss
+from deepterms.encoders.pivot_graph import PivotGraph
 from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
 from deepterms.encoders.pivot_projection import PivotProjection
 from deepterms.encoders.pivots import Pivots
@@ -100,7 +100,7 @@ class NearestPivots:
             return found(blocks[0])
         if walks:
             threads = min(len(blocks), os.cpu_count() or 1)
-            with ThreadPoolExecutor(threads, initializer=faiss().omp_set_num_threads, initargs=(1,)) as pool:
+            with ThreadPoolExecutor(threads) as pool:
                 results = list(pool.map(found, blocks))
         else:  # BLAS has threads of its own
             results = list(map(found, blocks))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -14,7 +15,7 @@ from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
 from deepterms.encoders.principal_components import PrincipalComponents
 from deepterms.errors import MissingExtra
 
-__all__ = ["PivotGraph", "faiss"]
+__all__ = ["PivotGraph", "faiss", "one_thread"]
 
 # The graph is walked in this many principal components of the pivots; what it finds is compared in all dimensions. Of
 # 8,192 pivots 128 components and a breadth of 64 found .94 (crops) and .74 (mixtures of descriptors); these find
@@ -43,9 +44,8 @@ class PivotGraph:
 
     def __init__(self, grid: PivotGrid) -> None:
         self._components = PrincipalComponents(grid, COMPONENTS)
-        # In a thread of its own, since OpenMP's number of threads is set for the thread that sets it.
-        with ThreadPoolExecutor(1, initializer=faiss().omp_set_num_threads, initargs=(1,)) as pool:
-            self._index = pool.submit(_build, self._components.pivots, cosine=grid.cosine).result()
+        with one_thread():
+            self._index = _build(self._components.pivots, cosine=grid.cosine)
 
     def candidates(self, features: GridFeatures, count: int) -> NDArray[np.int64]:
         """Among which pivots to look for the nearest.
@@ -59,7 +59,8 @@ class PivotGraph:
         """
         breadth = max(LEAST_BREADTH, BREADTH_A_PIVOT * count)
         most = min(breadth // 2, self._index.ntotal)
-        _, found = self._index.search(self._components.of(features), most, params=_parameters(breadth))
+        with one_thread():
+            _, found = self._index.search(self._components.of(features), most, params=_parameters(breadth))
         numbers: NDArray[np.int64] = np.sort(found, axis=1)
         return numbers
 
@@ -78,6 +79,22 @@ def _build(pivots: NDArray[np.float32], *, cosine: bool) -> Any:
     index.hnsw.efConstruction = BUILD_BREADTH
     index.add(pivots)
     return index
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let faiss work in the calling thread alone: threads for one descriptor cost 10 ms where others use the cores.
+
+    Raises:
+        MissingExtra: faiss is not installed.
+    """
+    module = faiss()
+    before = module.omp_get_max_threads()  # of this thread
+    module.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        module.omp_set_num_threads(before)
 
 
 def faiss() -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.encoders.pivot_graph import faiss
+from deepterms.encoders.pivot_graph import faiss, one_thread
 from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
 from deepterms.encoders.principal_components import PrincipalComponents
 from deepterms.errors import MissingExtra
@@ -37,10 +36,9 @@ class PivotProjection:
         pivots = self._components.pivots
         # p·q − ‖p‖²/2 orders as the distance does, and p·q as the cosine does.
         self._halves = None if grid.cosine else np.einsum("pd,pd->p", pivots, pivots) / 2
-        # In a thread of its own, since OpenMP's number of threads is set for the thread that sets it.
         try:
-            with ThreadPoolExecutor(1, initializer=faiss().omp_set_num_threads, initargs=(1,)) as pool:
-                self._bytes = pool.submit(_in_bytes, pivots, cosine=grid.cosine).result()
+            with one_thread():
+                self._bytes = _in_bytes(pivots, cosine=grid.cosine)
         except MissingExtra:
             self._bytes = None
 
@@ -57,7 +55,8 @@ class PivotProjection:
         projected, pivots = self._components.of(features), self._components.pivots
         most = min(max(LEAST_CANDIDATES, CANDIDATES_A_PIVOT * count), len(pivots))
         if len(projected) == 1 and self._bytes is not None:
-            _, found = self._bytes.search(projected, most)
+            with one_thread():
+                _, found = self._bytes.search(projected, most)
             alone: NDArray[np.int64] = np.sort(found, axis=1)
             return alone
         # One alone not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2.

@@ -43,5 +43,9 @@ class PrincipalComponents:
     def of(self, features: GridFeatures) -> NDArray[np.float32]:
         """Those of N descriptors, scaled as the pivots are: float32 (N, d)."""
         scale = features.units / (features.lengths if self._cosine else self._longest)
-        projected: NDArray[np.float32] = (features.numbers * scale[:, np.newaxis]).astype(np.float32) @ self._axes
+        scaled = (features.numbers * scale[:, np.newaxis]).astype(np.float32)
+        # One alone not by BLAS, whose threads go on waiting for work for milliseconds, on cores that others need.
+        projected: NDArray[np.float32] = (
+            np.einsum("nD,Dd->nd", scaled, self._axes) if len(scaled) == 1 else scaled @ self._axes
+        )
         return projected
