@@ -24,7 +24,10 @@ COMPARED_AT_MOST = 2_000
 # So many of them where even the widest query would find fewer candidates than are to be re-ranked.
 COMPARED_IF_FEW_FOUND = 10_000
 # And so many times as many where they have sketches, which take a third of a microsecond each.
-SKETCHED = 10
+SKETCHED = 30
+# But so few are compared by their vectors all the same: the nearest of few are not near, and signs tell them badly. Of
+# 500 of 500,000 mixtures, the best hundred by their sketches lacked .02 of the ten nearest; of 5,000, .002.
+COMPARED_BY_VECTOR = 1_000
 # Codewords that a widened query names at most: OpenSearch allows 1,024 clauses, and the filter has some too.
 NAMED_AT_MOST = 768
 
@@ -36,10 +39,12 @@ class Breadth:
     Attributes:
         codewords: how many a query names; None for the encoder's own number.
         exact: compare every document that the filter keeps, by its stored vector.
+        sketched: all of them by their sketches first.
     """
 
     codewords: int | None = None
     exact: bool = False
+    sketched: bool = False
 
 
 USUAL = Breadth()
@@ -74,14 +79,14 @@ def breadth_of(
         return USUAL
     times = SKETCHED if sketch else 1
     if exact and kept <= max(window, times * COMPARED_AT_MOST):
-        return Breadth(exact=True)
+        return Breadth(exact=True, sketched=sketch and kept > COMPARED_BY_VECTOR)
     # Codewords in proportion to documents / kept leave as many candidates as without a filter, and recall follows the
     # number of candidates: with the square root of that it fell from .96 to .90 where 3 % of 60,000 were kept.
     usual, most = encoder.query_words, min(NAMED_AT_MOST, encoder.vocabulary_size)
     codewords = max(usual, min(math.ceil(usual * documents / kept), most))
     found = kept * codewords * encoder.document_words / encoder.vocabulary_size
     if exact and found < window and kept <= times * COMPARED_IF_FEW_FOUND:
-        return Breadth(exact=True)
+        return Breadth(exact=True, sketched=sketch and kept > COMPARED_BY_VECTOR)
     return Breadth(codewords=codewords)
 
 

@@ -332,8 +332,8 @@ class MemoryIndex:
             candidates = in_order(candidates)[: window or options.k]
         if window and query is not None:
             unit = normalise_rows(query)[0]
-            if self.sketch and options.rerank_from is None:
-                candidates = by_agreement(candidates, unit, survivors(options.k))
+            if self.sketch and options.rerank_from is None and (breadth.sketched or not breadth.exact):
+                candidates = by_agreement(candidates, unit, survivors(options.k, far=breadth.exact))
             candidates = by_cosine(candidates, unit, options.rerank_from)
         hits = (
             Hit(identifier, -score, chosen_fields(segment.metadata[row], options.fields))

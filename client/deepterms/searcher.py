@@ -198,7 +198,7 @@ class Searcher:
     ) -> Search:
         query = normalise_rows(feature)[0] if feature is not None else None
         if breadth.exact and query is not None and self.compared_by is not None:
-            return Search.exact(query, vectors=self.compared_by, options=options, sketch=self.sketch)
+            return Search.exact(query, vectors=self.compared_by, options=options, sketch=breadth.sketched)
         if terms is None:
             if feature is None:
                 raise InvalidInput("a search needs a feature or terms; got neither")

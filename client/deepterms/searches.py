@@ -197,7 +197,7 @@ class Search:
         body = exact_body(
             by_sketch(query, matching) if sketch else compared(query, matching, vectors=vectors),
             k=options.k,
-            rescore=rescore(query, window=survivors(options.k), vectors=vectors) if sketch else None,
+            rescore=rescore(query, window=survivors(options.k, far=True), vectors=vectors) if sketch else None,
             source=source_fields(options.fields),
         )
         return cls(body, options, query, rescored=True)

@@ -25,6 +25,7 @@ SKETCH = "sketch"  # the field
 # How many are compared exactly after their sketches. Of 4,000 candidates among 100,000 mixtures of 1,280 dimensions
 # the best 30 by their sketches held all that the 4,000 held of the ten nearest.
 LEAST_SURVIVORS = 100
+LEAST_FAR_SURVIVORS = 400
 SURVIVORS_A_HIT = 4
 # Where indices have sketches unless told otherwise: with fewer candidates, or short vectors, they save nothing, and
 # fewer bits tell less.
@@ -68,9 +69,14 @@ def sketch_wanted(sketch: bool | None, *, dimensions: int, stores_vectors: bool,
     return sketch
 
 
-def survivors(k: int) -> int:
-    """How many candidates are compared exactly after their sketches, for k hits."""
-    return max(LEAST_SURVIVORS, SURVIVORS_A_HIT * k)
+def survivors(k: int, *, far: bool = False) -> int:
+    """How many candidates are compared exactly after their sketches, for k hits.
+
+    Args:
+        k: hits.
+        far: the candidates are all that a filter keeps, so the nearest of them may not be near.
+    """
+    return max(LEAST_FAR_SURVIVORS if far else LEAST_SURVIVORS, SURVIVORS_A_HIT * k)
 
 
 def sketch_bytes(dimensions: int) -> int:

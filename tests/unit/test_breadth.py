@@ -63,6 +63,15 @@ def test_documents_are_compared_where_codewords_would_find_too_few() -> None:
     assert breadth_of(many, kept=3_000, documents=1_000_000, window=3_000, exact=False) == Breadth(codewords=768)
 
 
+def test_many_more_are_compared_by_their_sketches() -> None:
+    found = [
+        breadth_of(ENCODER, kept=kept, documents=1_000_000, window=200, sketch=True)
+        for kept in (1_000, 1_001, 60_000, 60_001)
+    ]
+    whole, sketched = Breadth(exact=True), Breadth(exact=True, sketched=True)
+    assert found == [whole, sketched, sketched, Breadth(codewords=134)]
+
+
 def test_a_wider_query_begins_with_the_usual_one() -> None:
     usual = query_terms(ENCODER, ROWS[:5], USUAL)
     wider = query_terms(ENCODER, ROWS[:5], Breadth(codewords=40))

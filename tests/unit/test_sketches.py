@@ -76,6 +76,22 @@ def test_candidates_are_compared_in_two_steps() -> None:
     assert len(rescore(query, window=100, kept=survivors(10))) == 1  # nothing to leave out
 
 
+def test_a_filter_that_keeps_few_is_compared_by_vectors_and_one_that_keeps_more_by_sketches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one document that is nearest but for its signs is the last to survive."""
+    monkeypatch.setattr("deepterms.breadth.COMPARED_BY_VECTOR", 450)
+    rng = np.random.default_rng(6)
+    query = rng.standard_normal(64).astype(np.float32)
+    rows = rng.standard_normal((900, 64)).astype(np.float32)
+    rows[0] = np.where(np.abs(query) > np.sort(np.abs(query))[-15], 40 * query, -query)
+    index = dt.MemoryIndex(dt.PivotPermutation(dt.Pivots(rows[:64]), top_k=4, query_top_k=8), sketch=True)
+    index.add([str(row) for row in range(900)], rows, [{"row": row} for row in range(900)])
+    for kept, first in ((450, True), (800, False)):
+        options: dict[str, Any] = {"filter": {"range": {"metadata.row": {"lt": kept}}}, "rerank": 500}
+        assert (index.search(query, k=1, **options).ids == ["0"]) is first
+
+
 def test_the_nearest_of_many_candidates_are_kept() -> None:
     rng = np.random.default_rng(4)
     rows = rng.standard_normal((1_500, 1_024)).astype(np.float32)
