@@ -59,6 +59,17 @@ def test_ids_become_rows() -> None:
     np.testing.assert_allclose(collection.queries, np.full((1, 3), 3**-0.5), rtol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [[], [1, 0], [1, 1], [-1], [2]])
+def test_rows_that_would_be_ranked_wrongly_are_refused(rows: list[int]) -> None:
+    features, none = np.ones((2, 3), np.float32), np.empty(0, np.int64)
+    wrong = np.array(rows, dtype=np.int64)
+    with pytest.raises(InvalidInput, match=r"the relevant rows of query 0 begin with .*1 or more of the 2 judged"):
+        JudgedFeatures("two", features[:1], ArrayFeatures(features), (wrong,), (none,))
+    if rows:
+        with pytest.raises(InvalidInput, match=r"the junk rows of query 0 begin with .*ascending"):
+            JudgedFeatures("two", features[:1], ArrayFeatures(features), (np.array([0]),), (wrong,))
+
+
 def test_missing_descriptors_are_named() -> None:
     features = ArrayFeatures(np.ones((2, 3), np.float32))
     query = np.ones(3, np.float32)

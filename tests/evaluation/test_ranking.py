@@ -37,14 +37,27 @@ def test_streamed_ranks_equal_whole_rankings(block: int, seed: int) -> None:
         }
         for query in range(Q)
     }
-    np.testing.assert_allclose(ranking.average_precisions(), list(average_precision(run, qrels).values()), atol=1e-9)
     np.testing.assert_allclose(
-        ranking.trapezoid_average_precisions(), list(trapezoid_average_precision(run, qrels).values()), atol=1e-9
+        ranking.average_precisions("precisions"), list(average_precision(run, qrels).values()), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        ranking.average_precisions("trapezoids"), list(trapezoid_average_precision(run, qrels).values()), atol=1e-9
     )
     for query in range(Q):
         best = sorted(run[str(query)].items(), key=lambda hit: (-hit[1], -int(hit[0])))[:10]
         assert [names[number] for number in ranking.hits()[query]] == [name for name, _ in best]
     assert ranking.touched_fraction() == pytest.approx((scores > NOT_FOUND).mean())
+
+
+def test_a_relevant_document_is_not_ahead_of_itself() -> None:
+    """Whatever a second computation of the same scores rounds to."""
+    collection = clusters(distractors=0)
+    scores = collection.queries @ np.concatenate([block for _, block in collection.blocks()]).T
+    steady, shaken = Ranking(collection, hits=3), Ranking(collection, hits=3)
+    for ranking, again in ((steady, scores), (shaken, np.nextafter(scores, np.float32(2)))):
+        ranking.note(0, scores)
+        ranking.count(0, again)
+    np.testing.assert_array_equal(shaken.average_precisions("precisions"), steady.average_precisions("precisions"))
 
 
 def test_recalls_by_hand() -> None:

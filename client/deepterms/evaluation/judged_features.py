@@ -23,10 +23,13 @@ class JudgedFeatures:
         name: what to call the collection.
         queries: float32 (Q, D), rows L2-normalised.
         judged: the documents among which relevant and junk ones are.
-        relevant: for each query, int64 rows of `judged`.
-        junk: for each query, int64 rows of `judged` that do not count.
+        relevant: for each query, int64 (R,), rows of `judged`, ascending, one at least.
+        junk: for each query, int64 (J,), rows of `judged` that do not count, ascending.
         distractors: documents that are right for no query.
         averaging: how the collection's protocol takes AP.
+
+    Raises:
+        InvalidInput: not as many of each as queries, descriptors of several lengths, or rows of another form.
     """
 
     name: str
@@ -49,6 +52,15 @@ class JudgedFeatures:
                     f"queries have {self.dimensions} dimensions and documents {stream.dimensions}; "
                     "expected descriptors of one extractor"
                 )
+        for kind, fewest, of_queries in (("relevant", 1, self.relevant), ("junk", 0, self.junk)):
+            for query, rows in enumerate(of_queries):
+                # Ranks are counted by bisection: rows in another order would give a wrong AP without a word.
+                inside = len(rows) >= fewest and np.all((rows >= 0) & (rows < len(self.judged)))
+                if not inside or np.any(np.diff(rows) <= 0):
+                    raise InvalidInput(
+                        f"the {kind} rows of query {query} begin with {rows[:5].tolist()}; expected {fewest} or more "
+                        f"of the {len(self.judged)} judged documents, ascending"
+                    )
 
     @classmethod
     def from_ids(

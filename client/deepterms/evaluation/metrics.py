@@ -48,6 +48,10 @@ def average_precision(run: Run, qrels: Qrels) -> dict[str, float]:
 
     Returns:
         query id → AP in 0…1, in the order of the qrels.
+
+    Raises:
+        InvalidInput: no queries, or one without a relevant document.
+        MissingExtra: ir-measures is not installed.
     """
     return _per_query(_measures().AP, run, qrels)
 
@@ -62,6 +66,9 @@ def trapezoid_average_precision(run: Run, qrels: Qrels) -> dict[str, float]:
 
     Returns:
         query id → AP in 0…1, in the order of the qrels.
+
+    Raises:
+        InvalidInput: no queries, or one without a relevant document.
     """
     _refuse_unjudged(qrels)
     values = {}
@@ -79,7 +86,10 @@ def precisions_of_ranks(ranks: ArrayLike, *, relevant: int) -> float:
 
     Args:
         ranks: int (R,), ascending, from 1.
-        relevant: how many relevant documents there are, found or not.
+        relevant: how many relevant documents there are, found or not; 1 at least.
+
+    Returns:
+        0…1.
     """
     found = np.asarray(ranks, dtype=np.float64)
     return float((np.arange(1, len(found) + 1) / found).sum() / relevant)
@@ -94,7 +104,7 @@ def trapezoids_of_ranks(ranks: ArrayLike, *, relevant: int) -> float:
 
 
 def mean_average_precision(run: Run, qrels: Qrels) -> float:
-    """Mean of `average_precision` over the queries of the qrels."""
+    """Mean of `average_precision` over the queries of the qrels, 0…1; raises what it raises."""
     return _mean(average_precision(run, qrels))
 
 
@@ -105,6 +115,13 @@ def recall_at(run: Run, qrels: Qrels, k: int) -> float:
         run: scores, higher is better.
         qrels: judgements, with at least one relevant document a query.
         k: how many hits to look at, at least 1.
+
+    Returns:
+        0…1.
+
+    Raises:
+        InvalidInput: k is less than 1, no queries, or one without a relevant document.
+        MissingExtra: ir-measures is not installed.
     """
     if k < 1:
         raise InvalidInput(f"k is {k}; expected at least 1")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.evaluation.collections.judgements import Averaging
 from deepterms.evaluation.judged_features import JudgedFeatures
 from deepterms.evaluation.metrics import precisions_of_ranks, trapezoids_of_ranks
 
-__all__ = ["NOT_FOUND", "Ranking", "recalls"]
+__all__ = ["AVERAGES", "NOT_FOUND", "Ranking", "recalls"]
 
 NOT_FOUND = -np.inf
 """The score of a document that a system does not return for a query."""
+
+AVERAGES: Mapping[Averaging, Callable[..., float]] = {
+    "precisions": precisions_of_ranks,
+    "trapezoids": trapezoids_of_ranks,
+}
+"""How AP is taken from the ranks of relevant documents."""
 
 
 class Ranking:
@@ -60,18 +67,23 @@ class Ranking:
             low, high = np.searchsorted(junk, [start, start + n])
             ranked[query, junk[low:high] - start] = NOT_FOUND
         for query, rows in enumerate(self._relevant):
+            low, high = np.searchsorted(rows, [start, start + n])
+            # As it was noted: no library promises to round the same product alike twice, and a relevant document must
+            # not come out ahead of itself.
+            ranked[query, rows[low:high] - start] = self._scores[query][low:high]
             theirs = self._scores[query][:, np.newaxis]  # (R, 1)
             ahead = (ranked[query] > theirs) | ((ranked[query] == theirs) & (numbers < rows[:, np.newaxis]))
             self._ahead[query] += ahead.sum(axis=1)
         self._keep(ranked, numbers)
 
-    def average_precisions(self) -> NDArray[np.float64]:
-        """AP as of trec_eval: (Q,)."""
-        return np.array([precisions_of_ranks(ranks, relevant=n) for ranks, n in self._ranks()])
-
-    def trapezoid_average_precisions(self) -> NDArray[np.float64]:
-        """AP as of INRIA Holidays: (Q,)."""
-        return np.array([trapezoids_of_ranks(ranks, relevant=n) for ranks, n in self._ranks()])
+    def average_precisions(self, averaging: Averaging) -> NDArray[np.float64]:
+        """AP, taken so: (Q,)."""
+        ranks = (
+            np.sort(ahead[scores > NOT_FOUND]) + 1 for ahead, scores in zip(self._ahead, self._scores, strict=True)
+        )
+        return np.array(
+            [AVERAGES[averaging](found, relevant=len(rows)) for found, rows in zip(ranks, self._relevant, strict=True)]
+        )
 
     def hits(self) -> NDArray[np.int64]:
         """Numbers of the first documents: (Q, hits), −1 where fewer are returned."""
@@ -80,12 +92,6 @@ class Ranking:
     def touched_fraction(self) -> float:
         """Share of the documents that get a score, mean over the queries."""
         return float(self._touched.mean() / self._documents)
-
-    def _ranks(self) -> list[tuple[NDArray[np.int64], int]]:
-        return [
-            (np.sort(ahead[scores > NOT_FOUND]) + 1, len(scores))
-            for ahead, scores in zip(self._ahead, self._scores, strict=True)
-        ]
 
     def _keep(self, ranked: NDArray[np.float64], numbers: NDArray[np.int64]) -> None:
         values, rows = self._best

@@ -178,7 +178,7 @@ def figure1(
     systems: list[tuple[str, ScoringSystem]] = []
     for curve, crelu, top_ks in ((CRELU, True, settings.top_ks), (PLAIN, False, settings.plain_top_ks)):
         systems += [
-            (curve, _Named(DeepPermutation(D, top_k=top_k, crelu=crelu), f"K={top_k}"))
+            (curve, InvertedPermutations(DeepPermutation(D, top_k=top_k, crelu=crelu), setting=f"K={top_k}"))
             for top_k in sorted(set(top_ks))
             if top_k <= D
         ]
@@ -204,14 +204,6 @@ def figure1(
     for graph in graphs:
         curves[GRAPH] = [next(found) for _ in graph.settings]
     return Figure1(collection, settings, curves, codebooks, _claims(curves, seed=settings.seed))
-
-
-class _Named(InvertedPermutations):
-    """Permutations of one K, which is the setting of their point on the curve."""
-
-    def __init__(self, encoder: DeepPermutation, setting: str) -> None:
-        super().__init__(encoder)
-        self.settings = (setting,)
 
 
 def _quantizers(

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
-from deepterms.evaluation.metrics import precisions_of_ranks, trapezoids_of_ranks
-from deepterms.evaluation.ranking import Ranking, recalls
+from deepterms.evaluation.ranking import AVERAGES, Ranking, recalls
 from deepterms.evaluation.systems.exact import ExactCosine
 
 if TYPE_CHECKING:
@@ -110,9 +109,7 @@ def _scored(
         Measured(
             system=system.name,
             setting=setting,
-            average_precisions=ranking.trapezoid_average_precisions()
-            if collection.averaging == "trapezoids"
-            else ranking.average_precisions(),
+            average_precisions=ranking.average_precisions(collection.averaging),
             recalls=recalls(ranking.hits(), truth),
             touched_fraction=ranking.touched_fraction(),
             postings_per_query=selectivity.postings_per_query if selectivity else ranking.touched_fraction() * N,
@@ -125,7 +122,7 @@ def _scored(
 
 
 def _searched(graph: GraphSystem, collection: JudgedFeatures, truth: NDArray[np.int64]) -> list[Measured]:
-    average = trapezoids_of_ranks if collection.averaging == "trapezoids" else precisions_of_ranks
+    average = AVERAGES[collection.averaging]
     N = len(collection)
     measured = []
     for setting, answers in zip(graph.settings, graph.search(collection.queries), strict=True):

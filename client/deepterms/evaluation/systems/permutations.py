@@ -26,13 +26,13 @@ class InvertedPermutations:
     Args:
         encoder: of documents and queries.
         name: what to call it; the encoder's own name where not given.
+        setting: where on a curve it stands, if on one.
     """
 
-    settings: tuple[str, ...] = ("",)
-
-    def __init__(self, encoder: Encoder, *, name: str | None = None) -> None:
+    def __init__(self, encoder: Encoder, *, name: str | None = None, setting: str = "") -> None:
         self.encoder = encoder
         self.name = str(encoder) if name is None else name
+        self.settings = (setting,)
         self._lists = ListLengths(encoder.vocabulary_size)
 
     def start(self, queries: NDArray[np.float32]) -> None:
