@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from deepterms.cli.app import app
-from deepterms.paper import read_results
+from deepterms.paper import read_results, write_report
 from deepterms.paper.report import Section, sections
+from deepterms.timings.report import cells, headers
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "paper.md").read_text(encoding="utf-8")
+README = (TOP / "README.md").read_text(encoding="utf-8")
 RESULTS = TOP / "benchmarks" / "results" / "paper"
 
 
@@ -28,6 +31,45 @@ def test_every_row_beside_the_paper_is_on_the_page() -> None:
     for table in (claims, beside):
         for row in table.rows:
             assert f"| {' | '.join(row)} |" in PAGE
+
+
+def test_the_readme_says_the_same_of_figure_1() -> None:
+    result = read_results(RESULTS)["figure1"]["figure1"]
+    found = {f"{point['curve']} {point['setting']}".strip(): point["map"] for point in result["points"]}
+    crelu = [found[f"deep permutations, CReLU K={top_k}"] for top_k in (42, 100, 200, 400)]
+    leads = [difference["mean"] for difference in result["claims"][0]["differences"]]
+    plain = [of_crelu - leads[place] for of_crelu, place in zip(crelu, (0, 3, 4, 5), strict=True)]
+    for label, numbers in (
+        ("exact cosine", [found["exact cosine"]]),
+        ("deep permutations with CReLU, K = 42 / 100 / 200 / 400", crelu),
+        ("the same without CReLU, where as much is read (`afda_mean`)", plain),
+        (
+            "IVFPQ, own / foreign codebooks, 1 of 128 cells",
+            [found[f"IVFPQ, {kind} codebooks 1 of 128 cells"] for kind in ("own", "foreign")],
+        ),
+    ):
+        (row,) = (line for line in README.splitlines() if line.startswith(f"| {label} |"))
+        shown = row.split("|")[-2].split()
+        assert [f"{number:.3f}"[1:] for number in numbers] == [one for one in shown if one != "/"]
+
+
+def test_table_1_is_that_of_the_results() -> None:
+    rows = read_results(RESULTS)["table1"]["table1"]["rows"]
+    table = [dict(zip(headers("table1"), row, strict=True)) for row in cells("table1", rows)]
+    for row in table:
+        assert f"| {' | '.join(row.values())} |" in PAGE
+    for label, name in (("K", "K"), ("the paper", "paper ms (1M)"), ("here", "mean ms"), ("times the limit",) * 2):
+        assert f"\n| {label} | {' | '.join(row[name] for row in table)} |\n" in README
+
+
+def test_the_report_is_of_the_results_beside_it(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    for path in RESULTS.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    _, written = write_report(tmp_path)
+    made, committed = (path.read_text(encoding="utf-8") for path in (written, RESULTS / "report.md"))
+    assert made.partition("## Table 2")[0] == committed.partition("## Table 2")[0]
 
 
 def test_the_papers_ordering_holds_in_the_results() -> None:
