@@ -1,0 +1,131 @@
+"""What options of the engine are worth to searches of pivots, each switched alone, the searches in turn.
+
+Needs an OpenSearch: `deepterms node start`, then
+
+python benchmarks/engine_options.py --url http://localhost:9200
+
+Segments as they come from adding and one; every segment in turn and several at once; hits counted; ids from the stored
+field `_id` and from the doc value `id`; and an index that keeps no copy of what `_source` leaves out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import typer
+
+import deepterms as dt
+from contenders import DRAWS, Features, Surrogate
+from deepterms.cli.connection import connect
+from deepterms.layouts import layout_named
+from deepterms.searches import Search, SearchOptions
+from deepterms.vectors import normalise_rows
+from descriptors import DEFAULT_FOLDER, mixed, mixtures, real
+
+WARM_UP = 30
+DEPTH = 1_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Searches of one index, with something switched."""
+
+    client: Any
+    index: dt.SurrogateIndex
+    changed: Mapping[str, Any]
+
+    def __call__(self, query: Features) -> None:
+        """One search; only the request is made here, so that finding pivots is in all of the times."""
+        index = self.index
+        search = Search.build(
+            index.encoder.encode_queries(query[np.newaxis]),
+            normalise_rows(query[np.newaxis])[0],
+            layout=index.layout,
+            vectors=index.vectors,
+            options=SearchOptions(k=10, rerank=DEPTH, fields=[]),
+            sketch=index.sketch,
+        )
+        self.client.transport.perform_request("POST", f"/{index.name}/_search", body={**search.body, **self.changed})
+
+
+def in_turn(asked: Mapping[str, Callable[[Features], None]], queries: Features) -> None:
+    """Print the milliseconds of each kind of search."""
+    times: dict[str, list[float]] = {name: [] for name in asked}
+    for number, query in enumerate(np.concatenate([queries[:WARM_UP], queries])):
+        for name in list(asked)[:: 1 if number % 2 else -1]:
+            started = time.perf_counter()
+            asked[name](query)
+            if number >= WARM_UP:
+                times[name].append(1e3 * (time.perf_counter() - started))
+    for name, taken in times.items():
+        p50, p95 = np.quantile(taken, (0.5, 0.95))
+        print(f"  {name}: {p50:.2f} ms (p95 {p95:.2f})", flush=True)
+
+
+def _made_anew(client: Any, index: dt.SurrogateIndex) -> None:
+    """The same index, empty, that keeps nothing for recovery of what it leaves out of `_source`."""
+    (concrete,) = index.concrete
+    mappings = client.indices.get_mapping(index=concrete)[concrete]["mappings"]
+    mappings["_source"]["recovery_source_enabled"] = False
+    settings = {"index": {"number_of_shards": 1, "number_of_replicas": 0, "default_pipeline": concrete}}
+    client.indices.delete(index=concrete)
+    client.indices.create(
+        index=concrete, body={"settings": settings, "mappings": mappings, "aliases": {index.name: {}}}
+    )
+
+
+def _bytes(client: Any, name: str) -> float:
+    stats = client.indices.stats(index=name, metric="store")
+    return float(stats["_all"]["primaries"]["store"]["size_in_bytes"]) / 1e6
+
+
+def main(url: str = "http://localhost:9200", documents: int = 100_000, queries: int = 150) -> None:
+    """Fill two indices; search one of them in every way."""
+    client = connect(url)
+    base = real(DEFAULT_FOLDER)
+    features = mixed(base.features, documents)
+    asked = np.concatenate(list(mixtures(base.features, count=queries, seed=1)))
+    draws = np.random.default_rng(7).integers(0, DRAWS, documents)
+    encoder = dt.PivotPermutation(dt.sample_pivots(features, max(256, documents // 32)), top_k=4, query_top_k=32)
+    contenders = {
+        name: Surrogate(client, f"options-{name}", encoder, "int8", {}, layout=layout_named("codewords").name)
+        for name in ("kept", "left")
+    }
+    for name, contender in contenders.items():
+        contender.drop()
+        contender.create()
+        if name == "left":
+            _made_anew(client, contender.opened())
+        started = time.perf_counter()
+        contender.fill(features, draws)
+        contender.refresh()
+        taken = time.perf_counter() - started
+        client.indices.flush(index=contender.name)
+        said = "kept for recovery" if name == "kept" else "recovery_source_enabled: false"
+        size = _bytes(client, contender.name)
+        print(f"what _source leaves out, {said}: {documents / taken:,.0f} docs/s, {size:,.0f} MB")
+    index = contenders["kept"].opened()
+    ways = {
+        "as it is": Asked(client, index, {}),
+        "track_total_hits: true": Asked(client, index, {"track_total_hits": True}),
+        "ids from the doc value": Asked(client, index, {"stored_fields": "_none_", "docvalue_fields": ["id"]}),
+    }
+    setting = "index.search.concurrent_segment_search.mode"
+    for segments in ("as added", "one"):
+        if segments == "one":
+            contenders["kept"].merge()
+        count = len(client.cat.segments(index=index.name, format="json"))
+        for mode in ("none", "all"):
+            client.indices.put_settings(index=index.name, body={setting: mode})
+            print(f"{count} segments ({segments}), concurrent segment search: {mode}")
+            in_turn(ways, asked)
+    for contender in contenders.values():
+        contender.drop()
+
+
+if __name__ == "__main__":
+    typer.run(main)
