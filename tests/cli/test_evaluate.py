@@ -89,6 +89,18 @@ def test_queries_may_have_descriptors_of_their_own(stores: Path) -> None:
     assert points[0]["map"] == 1.0
 
 
+def test_queries_may_be_named_as_their_files_are(stores: Path) -> None:
+    """Of Holidays, a query is judged by the name of its file, suffix and all."""
+    firsts = list(range(0, 100, 5))
+    rows, names = np.concatenate(list(clusters().judged.blocks()))[firsts], [ids[row] for row in firsts]
+    write_store([(names, rows, names)], stores / "queries", dimensions=D, spec={})
+    out, found = stores / "out", []
+    for more in ((), ("--queries", stores / "queries")):
+        _run("figure1", stores / "holidays", *more, "--top-k", 4, "--no-graph", "--no-ivfpq", "--output", out)
+        found.append(json.loads((out / "figure1.json").read_text())["points"])
+    assert found[0] == found[1]
+
+
 def test_mixtures_need_something_to_mix(stores: Path) -> None:
     outcome = CliRunner().invoke(app, ["evaluate", "figure1", str(stores / "holidays"), "--mixtures", "5"])
     assert outcome.exit_code == 1

@@ -108,7 +108,9 @@ def own_collection(
         }
     else:
         given = _alike(store, queries, output)
-        asked = _vectors(given, [id.removesuffix(".jpg") for batch in given.batches() for id in batch.ids], None)
+        theirs = (id for batch in given.batches() for id in batch.ids)
+        known = judgements.relevant.keys()
+        asked = _vectors(given, [id if id in known else id.removesuffix(".jpg") for id in theirs], None)
     added: list[FeatureStream] = [StoredFeatures(_alike(store, path, output)) for path in distractors]
     unrelated = None
     if foreign is not None:
