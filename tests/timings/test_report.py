@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepterms.cli.app import app
-from deepterms.cli.bench import _command
+from deepterms.cli.terminal import command_line
 from deepterms.errors import InvalidInput
 from deepterms.timings.report import cells, headers, report, write_report
 
@@ -40,8 +40,9 @@ def test_every_row_has_a_cell_for_every_header() -> None:
     assert len(row) == len(headers("table1"))
 
 
-def test_the_command_names_no_address_and_no_path() -> None:
-    assert _command("table1", {"documents": 20, "top-k": (1, 2)}) == (
+def test_the_command_has_every_option_that_is_given() -> None:
+    options = {"documents": 20, "top-k": (1, 2), "layout": None}
+    assert command_line("bench", "table1", options=options) == (
         "deepterms bench table1 --documents 20 --top-k 1 --top-k 2"
     )
 

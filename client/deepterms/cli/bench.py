@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.node import started_node
-from deepterms.cli.terminal import note, print_table, progress
+from deepterms.cli.terminal import command_line, note, print_table, progress
 from deepterms.engines import Cluster
 from deepterms.errors import InvalidInput
 from deepterms.timings.collection import Collection
@@ -79,7 +78,9 @@ def table1(
         made = report(
             "table1",
             engine=engine_of(cluster),
-            command=_command("table1", options | {"hits": hits, "seed": seed, "layout": table.layout.name}),
+            command=command_line(
+                "bench", "table1", options=options | {"hits": hits, "seed": seed, "layout": table.layout.name}
+            ),
             rows=rows,
             documents=documents,
             dimensions=dimensions,
@@ -140,7 +141,9 @@ def table2(
     made = report(
         "table2",
         engine=result.pop("engine"),
-        command=_command("table2", options | {"queries": queries, "hits": hits, "seed": seed, "heap": heap}),
+        command=command_line(
+            "bench", "table2", options=options | {"queries": queries, "hits": hits, "seed": seed, "heap": heap}
+        ),
         documents=collection.documents,
         documents_per_share=documents,
         dimensions=dimensions,
@@ -177,15 +180,6 @@ def _cluster(url: str | None, *, heap: str, stays: bool) -> Iterator[Cluster]:
 def _steps() -> Iterator[Any]:
     with progress("Working") as shown:
         yield lambda what, done, total: shown(done, total, what)
-
-
-def _command(name: str, options: Mapping[str, Any]) -> str:
-    """The command line that gives the same again; without addresses and paths."""
-    words = ["deepterms", "bench", name]
-    for option, value in options.items():
-        for one in value if isinstance(value, tuple) else (value,):
-            words += [f"--{option}", str(one)]
-    return shlex.join(words)
 
 
 def _said_of(model: Mapping[str, float], *, predicted: bool) -> str:

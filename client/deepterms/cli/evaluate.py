@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 from rich.table import Table
 
 from deepterms.cli.judged import DifficultyChoice, Judged, own_collection, package_crops
-from deepterms.cli.terminal import note, print_table, progress
+from deepterms.cli.terminal import command_line, note, print_table, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,8 +130,9 @@ def figure(
             options["difficulty"] = difficulty.value
     with progress("Measuring") as shown:
         measured = figure1(collection, foreign=unrelated, settings=Settings(**chosen), on_progress=shown)
-    command = _command("figure1", source, options) + ("" if graph else " --no-graph") + ("" if ivfpq else " --no-ivfpq")
-    result = figure1_result(measured, command=command)
+    words = ["evaluate", "figure1", *([source.name] if source else [])]  # of paths the last part
+    flags = ("" if graph else " --no-graph") + ("" if ivfpq else " --no-ivfpq")
+    result = figure1_result(measured, command=command_line(*words, options=options) + flags)
     written = write_figure1(result, output, name=name)
     print_table(_points(result))
     for claim in result["claims"]:
@@ -160,16 +160,6 @@ def report(
 def _halves(top_ks: Sequence[int]) -> tuple[int, ...]:
     """K without CReLU that read as much: half as many of half as many codewords; and the same K."""
     return tuple(sorted({max(1, top_k // 2) for top_k in top_ks} | set(top_ks)))
-
-
-def _command(name: str, source: Path | None, options: Mapping[str, Any]) -> str:
-    """The command line that gives the same again; of paths the last part."""
-    words = ["deepterms", "evaluate", name, *([source.name] if source else [])]
-    for option, value in options.items():
-        for one in value if isinstance(value, tuple) else (value,):
-            if one is not None:
-                words += [f"--{option}", str(one)]
-    return shlex.join(words)
 
 
 def _points(result: Mapping[str, Any]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["complain", "note", "print_json", "print_table", "progress"]
+__all__ = ["command_line", "complain", "note", "print_json", "print_table", "progress"]
 
 # In a pipe nothing is folded: a path must stay one word for the next program.
 _results = Console(width=None if sys.stdout.isatty() else 1_000)
@@ -35,6 +36,16 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f}/s" if speed and speed >= 10 else f"{speed:.1f}/s" if speed else "", style="dim")
+
+
+def command_line(*words: str, options: Mapping[str, Any]) -> str:
+    """A command that gives a result again: without None, an option as often as its tuple has values."""
+    given = ["deepterms", *words]
+    for name, value in options.items():
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None:
+                given += [f"--{name}", str(one)]
+    return shlex.join(given)
 
 
 def note(text: str) -> None:

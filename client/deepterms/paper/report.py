@@ -14,6 +14,7 @@ from deepterms.errors import MissingExtra
 from deepterms.paper.drawing import figure1_svg
 from deepterms.paper.figure1 import EXACT
 from deepterms.paper.results import read_results
+from deepterms.timings.machine import measured_on
 from deepterms.timings.report import cells, headers
 
 __all__ = ["Section", "TextTable", "sections", "write_report"]
@@ -127,7 +128,7 @@ def _figure(name: str, result: Mapping[str, Any]) -> Section:
             f"{books['training_rows']:,} descriptors. Cells are the power of two nearest to the root of the number of "
             "documents, as far as there are 39 descriptors to train each; a byte of a code stands for ten dimensions."
         )
-    said.append(f"{_machine(result)}.")
+    said.append(f"{measured_on(result)}.")
     return Section(
         f"Figure 1: {collection['name']}",
         tuple(said),
@@ -206,22 +207,11 @@ def _points(points: Sequence[Mapping[str, Any]]) -> TextTable:
 def _table(title: str, kind: str, result: Mapping[str, Any]) -> Section:
     said = [str(note) for note in result.get("notes", ())]
     where = [result.get("engine", ""), f"{result['documents']:,} documents" if "documents" in result else ""]
-    said.append("; ".join([*filter(None, where), _machine(result)]) + ".")
+    said.append("; ".join([*filter(None, where), measured_on(result)]) + ".")
     tables = [TextTable(tuple(headers(kind)), tuple(map(tuple, cells(kind, result["rows"]))))]
     if predicted := result.get("predictions"):
         tables.append(TextTable(tuple(headers("predictions")), tuple(map(tuple, cells("predictions", predicted)))))
     return Section(title, tuple(said), tuple(tables), command=result.get("command", ""))
-
-
-def _machine(result: Mapping[str, Any]) -> str:
-    """What a result was measured on and with, in a line."""
-    on = result["machine"]
-    memory = f", {on['memory_bytes'] / 2**30:.0f} GiB of memory" if on.get("memory_bytes") else ""
-    libraries = "".join(f", {name} {number}" for name, number in result.get("versions", {}).items())
-    return (
-        f"{on['cores']} cores of {on['processor']}{memory}, {on['system']}; "
-        f"deepterms {result['deepterms']}, Python {on['python']}{libraries}"
-    )
 
 
 def _with_interval(point: Mapping[str, Any], name: str) -> str:

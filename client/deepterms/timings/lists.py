@@ -127,13 +127,20 @@ class Lists:
                 raise ClusterError(f"document {identifier} of {self.index} was refused: {why}")
 
     def merge(self) -> None:
-        """Make one segment of each shard, visible to search; returns when it is done, however long that takes."""
+        """Make one segment of each shard, visible to search; returns when it is done, however long that takes.
+
+        Raises:
+            ClusterError: it failed.
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
         self.cluster.request("POST", f"/{self.index}/_flush")
         answer = self.cluster.request(
             "POST", f"/{self.index}/_forcemerge", params={"max_num_segments": 1, "wait_for_completion": False}
         )
-        while not self.cluster.request("GET", f"/_tasks/{answer['task']}")["completed"]:
+        while not (merging := self.cluster.request("GET", f"/_tasks/{answer['task']}"))["completed"]:
             time.sleep(POLL_SECONDS)
+        if why := merging.get("error") or merging.get("response", {}).get("_shards", {}).get("failures"):
+            raise ClusterError(f"{self.index} was not merged to one segment: {why}; nothing was measured")
         self.cluster.request("POST", f"/{self.index}/_refresh")
 
     def require_node(self, name: str) -> None:

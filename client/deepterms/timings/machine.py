@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deepterms.engines import Cluster
 
-__all__ = ["engine_of", "machine"]
+__all__ = ["engine_of", "machine", "measured_on"]
 
 
 def machine() -> dict[str, Any]:
@@ -21,6 +22,21 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def measured_on(result: Mapping[str, Any]) -> str:
+    """What a result was measured on and with, in a line.
+
+    Args:
+        result: with ``machine`` as above, ``deepterms``, and ``versions`` of libraries if they matter.
+    """
+    on = result["machine"]
+    memory = f", {on['memory_bytes'] / 2**30:.0f} GiB of memory" if on["memory_bytes"] else ""
+    libraries = "".join(f", {name} {number}" for name, number in result.get("versions", {}).items())
+    return (
+        f"{on['cores']} cores of {on['processor']}{memory}, {on['system']}; "
+        f"deepterms {result['deepterms']}, Python {on['python']}{libraries}"
+    )
 
 
 def engine_of(cluster: Cluster) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepterms.errors import InvalidInput
-from deepterms.timings.machine import machine
+from deepterms.timings.machine import machine, measured_on
 
 __all__ = ["cells", "headers", "markdown", "report", "write_report"]
 
@@ -96,16 +96,7 @@ def markdown(made: Mapping[str, Any]) -> str:
     lines += _table(headers(kind), cells(kind, made["rows"]))
     if made.get("predictions"):
         lines += ["", "## Predicted", "", *_table(headers("predictions"), cells("predictions", made["predictions"]))]
-    on = made["machine"]
-    memory = f", {on['memory_bytes'] / 2**30:.0f} GiB of memory" if on["memory_bytes"] else ""
-    lines += [
-        "",
-        f"{made['engine']}; {on['cores']} cores of {on['processor']}{memory}, {on['system']}; "
-        f"deepterms {made['deepterms']}, Python {on['python']}.",
-        "",
-        f"    {made['command']}",
-        "",
-    ]
+    lines += ["", f"{made['engine']}; {measured_on(made)}.", "", f"    {made['command']}", ""]
     return "\n".join(lines)
 
 
