@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,6 +13,7 @@ from deepterms.advice import REFERENCE, Workload, probe
 from deepterms.advice import advise as advice_on
 from deepterms.advice.sentences import sentences
 from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.interruption import terminated_as_interrupted
 from deepterms.cli.terminal import note, print_json, print_table
 
 __all__ = ["advise"]
@@ -46,7 +43,7 @@ def advise(
     figures = REFERENCE
     if measured:
         note(f"measuring the cluster, up to {seconds:g} seconds; --no-probe takes stored figures")
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             figures = probe(connect(url), dimensions=dimensions, seconds=seconds)
     prediction = advice_on(workload, figures)
     if json:
@@ -58,17 +55,3 @@ def advise(
     for subject, said in sentences(prediction, workload, figures):
         table.add_row(Text(subject, style="bold"), Text(said))
     print_table(table)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, so that what is temporary is deleted."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.interruption import terminated_as_interrupted
 from deepterms.cli.node import started_node
 from deepterms.cli.terminal import command_line, note, print_table, progress
 from deepterms.engines import Cluster
@@ -64,7 +65,7 @@ def table1(
     _check(output)
     chosen = {} if top_k is None else {"top_ks": tuple(sorted(set(top_k)))}
     collection = Collection(documents, dimensions, seed=seed, **chosen)
-    with _cluster(url, heap=heap, stays=keep or load_only) as cluster:
+    with terminated_as_interrupted(), _cluster(url, heap=heap, stays=keep or load_only) as cluster:
         table = Table1(cluster, collection, layout_for_lists(cluster, layout))
         with _steps() as on_progress:
             loaded = table.load(on_progress=on_progress)
@@ -124,7 +125,7 @@ def table2(
     collection = Collection(shares * documents, dimensions, (top_k,), seed=seed)
     table = Table2(collection, shares=shares, nodes=nodes)
     here = len(cores())
-    with _steps() as on_progress, Nodes(heap=heap) as running:
+    with terminated_as_interrupted(), _steps() as on_progress, Nodes(heap=heap) as running:
         result = table.run(running, connect, queries=queries, hits=hits, on_progress=on_progress)
     options = {"documents": documents, "nodes": nodes, "shares": shares, "top-k": top_k, "dimensions": dimensions}
     notes = [
