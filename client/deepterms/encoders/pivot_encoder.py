@@ -71,7 +71,18 @@ class PivotEncoder(ABC):
 
     @abstractmethod
     def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
-        """Term frequencies (N, V) of queries that name up to so many codewords, as a narrow filter needs."""
+        """Name more codewords, or fewer, than queries usually do, as a narrow filter needs.
+
+        Args:
+            features: float32 (N, D).
+            query_words: how many at most.
+
+        Returns:
+            Term frequencies (N, V).
+
+        Raises:
+            InvalidInput, MissingExtra: as `encode_queries`.
+        """
 
     def encode_queries(self, features: ArrayLike) -> TermFrequencies:
         """Name and weigh the nearest pivots of queries.

@@ -117,6 +117,7 @@ def describe_crops(
     Raises:
         InvalidInput: not 1 to 48 crops.
         MissingExtra: torch or the network is not installed.
+        PackageUnavailable: none of the packages with photographs can be had.
     """
     if not 1 <= crops <= MOST_CROPS:
         raise InvalidInput(f"crops is {crops}; expected 1 to {MOST_CROPS}")

@@ -129,7 +129,19 @@ class MixedFeatures:
 
 
 def sample_rows(streams: tuple[FeatureStream, ...], count: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Random rows of several streams together, in their order: float32 (n, D), all rows if there are no more."""
+    """Random rows of several streams together, in their order.
+
+    Args:
+        streams: of N descriptors in all, which stream by once.
+        count: how many rows.
+        seed: the same streams and seed give the same rows.
+
+    Returns:
+        float32 (n, D), L2-normalised: `count` rows, or all N if there are no more.
+
+    Raises:
+        InvalidInput: there are no descriptors, or one is not finite or all zero.
+    """
     rows = sum(map(len, streams))
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:count])
     kept, start = [], 0

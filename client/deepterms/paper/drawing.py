@@ -46,7 +46,11 @@ def draw_figure1(result: Mapping[str, Any], file: Path) -> None:
 
 
 def figure1_svg(result: Mapping[str, Any]) -> str:
-    """The picture as an SVG element, to stand inside a page."""
+    """The picture as an SVG element, to stand inside a page.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     text = _drawn(result, "svg").decode("utf-8")
     return text[text.index("<svg") :]
 

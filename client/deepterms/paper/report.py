@@ -98,6 +98,9 @@ def sections(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator
 
     Args:
         results: of `read_results`.
+
+    Raises:
+        MissingExtra: matplotlib is not installed, and there is a figure.
     """
     for kind, (title, command) in COMMANDS.items():
         found = results.get(kind, {})
