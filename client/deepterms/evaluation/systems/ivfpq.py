@@ -103,7 +103,7 @@ class IVFPQ:
         return self.scores(block)
 
     def selectivity(self) -> None:
-        """It reads a code for each document that it scores."""
+        """It reads a code for each document that it scores; the cells' centroids are not counted."""
 
     def stored_bytes(self, documents: int) -> int:
         """Of the codes and the codebooks."""
