@@ -54,8 +54,21 @@ ROUNDED = {"full-permutation", "full-crelu"}
 BINARY_LAYOUTS = {"codewords", "features"}
 
 
-@pytest.mark.parametrize("shards", [1, 3])
-@pytest.mark.parametrize("encoder_name", ENCODERS)
+# More shards change the order of equal scores and no score: one encoder of each kind is enough.
+SPREAD = (
+    "binary-cosine",
+    "ranks-l2",
+    "graph",
+    "pivot-pairs",
+    "pair-codewords",
+    "binary-permutation",
+    "quantized-rotated",
+)
+
+
+@pytest.mark.parametrize(
+    ("encoder_name", "shards"), [*((name, 1) for name in ENCODERS), *((name, 3) for name in SPREAD)]
+)
 def test_every_score_equals_the_reference(cluster: Any, unique_name: str, encoder_name: str, shards: int) -> None:
     dt.deploy(cluster)
     encoder = ENCODERS[encoder_name]
