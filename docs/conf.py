@@ -27,6 +27,7 @@ include_patterns = [
     "ingest_pipelines/README.md",
     "benchmarks/README.md",
     "benchmarks/results/*.md",
+    "benchmarks/results/paper/*.md",
 ]
 exclude_patterns = [".*", "client", "site", "tests"]  # would be walked through all the same
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -79,10 +80,12 @@ index_templates/README
 benchmarks/README
 How many pivots <benchmarks/results/choice-real-16992>
 benchmarks/results/*
+benchmarks/results/paper/*
 ```
 """
 # What no part names comes last.
-OTHERS = [f"docs/{page.stem}" for page in sorted(Path(__file__).parent.glob("*.md")) if page.stem not in CONTENTS]
+PAGES = [f"docs/{page.stem}" for page in sorted(Path(__file__).parent.glob("*.md"))]
+OTHERS = [page for page in PAGES if page not in CONTENTS]
 CONTENTS = CONTENTS.replace("benchmarks/README\n", "\n".join(["benchmarks/README", *OTHERS, ""]))
 
 
