@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from deepterms.errors import ClusterError, InvalidInput
 from deepterms.layouts import Layout
 from deepterms.timings.collection import CHUNK, Collection
 from deepterms.timings.lists import Lists
+from deepterms.timings.progress import Progress, silent
 from deepterms.timings.scan import Scanned, scan
 from deepterms.timings.searched import Searched, exhaustive_body, search_in_turn
 
@@ -25,11 +26,6 @@ PAPER_DOCUMENTS = 1_000_000
 THREADS = 2  # bulk requests under way at once
 # Scores are sums of whole numbers; the engine adds them in double and returns float32, exact up to 2^24 only.
 SCORE_ERROR = 2.0**-23
-
-Progress = Callable[[str, int, int], None]
-
-
-def _silent(what: str, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Table1:
             for top_k in made.top_ks
         }
 
-    def load(self, *, on_progress: Progress = _silent) -> list[int]:
+    def load(self, *, on_progress: Progress = silent) -> list[int]:
         """Fill the indices that are not complete yet, all in one pass, and merge each to one segment.
 
         Returns:
@@ -87,7 +83,7 @@ class Table1:
             on_progress("merging", done, len(missing))
         return list(missing)
 
-    def measure(self, *, queries: int, hits: int, on_progress: Progress = _silent) -> list[dict[str, Any]]:
+    def measure(self, *, queries: int, hits: int, on_progress: Progress = silent) -> list[dict[str, Any]]:
         """Search, then scan the same lists; one row for each K.
 
         Args:

@@ -23,6 +23,7 @@ from deepterms.timings.lists import Lists
 from deepterms.timings.machine import engine_of
 from deepterms.timings.model import LatencyModel, fitted_model, predictions
 from deepterms.timings.nodes import Nodes, cores
+from deepterms.timings.progress import Progress, silent
 from deepterms.timings.searched import Searched, exhaustive_body, search_in_turn
 
 __all__ = ["PAPER_MS", "Table2", "busiest"]
@@ -39,11 +40,6 @@ PART = 16
 FASTEST_NS = 1.0
 WARM_UP = 40  # every node has a compiler of its own, which sees a part of the work
 THREADS = 2  # bulk requests under way at once
-
-Progress = Callable[[str, int, int], None]
-
-
-def _silent(what: str, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Table2:
         *,
         queries: int,
         hits: int,
-        on_progress: Progress = _silent,
+        on_progress: Progress = silent,
     ) -> dict[str, Any]:
         """Fill the shares on one node and measure; then add a node, spread the shares and measure, again and again.
 
