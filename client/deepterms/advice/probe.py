@@ -243,15 +243,14 @@ def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Sp
     seen = []
     for place, (one, words, depth) in enumerate(kinds):
         candidates = min(depth, one.documents)
-        sketched = candidates if one.index.sketch and candidates > survivors(HITS) else 0
-        compared = min(candidates, survivors(HITS)) if sketched else candidates
+        compared = min(candidates, survivors(HITS)) if one.index.sketch else candidates
         seen.append(
             Observation(
                 clauses=words,
                 postings=float(np.mean(postings[place])),
                 float32=compared if one.index.vectors == "float32" else 0,
                 int8=compared if one.index.vectors == "int8" else 0,
-                sketch=sketched,
+                sketch=candidates if compared < candidates else 0,
                 ms=median(times[place]),
             )
         )

@@ -155,8 +155,12 @@ def migrate(
     dense = bool(meta.get("dense_vector")) if dense_vector is None else dense_vector
     if dense:
         require_dense_vector(cluster.engine, dimensions=chosen_encoder.dimensions, vectors=vectors)
-    signs = bool(meta.get("sketch")) if sketch is None else sketch
-    sketch_wanted(signs, dimensions=chosen_encoder.dimensions, stores_vectors=vectors is not None, rerank=0)
+    signs = sketch_wanted(
+        bool(meta.get("sketch")) if sketch is None else sketch,
+        dimensions=chosen_encoder.dimensions,
+        stores_vectors=vectors is not None,
+        rerank=0,  # counts only where nothing is said
+    )
     wanted = index_meta(
         layout=layout,
         encoder=chosen_encoder,
