@@ -1,4 +1,4 @@
-"""Pivots found a second: all compared, in a projection, and by a graph, at several numbers of pivots, in one run.
+"""Pivots found a second: all compared, and in a projection first, at several numbers of pivots, in one run.
 
 python benchmarks/pivot_assignment.py [--features FILE.npy]
 

@@ -35,7 +35,7 @@ ENCODERS: dict[str, dt.Encoder] = {
     "binary-l2": dt.PivotPermutation(pivots("l2"), top_k=4, query_top_k=16),
     "ranks-cosine": dt.PivotPermutation(pivots("cosine"), top_k=8, query_top_k=24, weights="ranks"),
     "ranks-l2": dt.PivotPermutation(pivots("l2"), top_k=8, query_top_k=24, weights="ranks"),
-    "graph": dt.PivotPermutation(pivots("cosine"), top_k=4, query_top_k=16, search="graph"),
+    "projected": dt.PivotPermutation(pivots("cosine"), top_k=4, query_top_k=16, search="projected"),
     "pivot-pairs": dt.PivotPairs(pivots("cosine")),
     "pair-codewords": dt.PairCodewords(DIMENSIONS, rank_sum=16, query_rank_sum=14),
     "binary-permutation": dt.DeepPermutation(DIMENSIONS, top_k=60, binary=True),
@@ -58,7 +58,7 @@ BINARY_LAYOUTS = {"codewords", "features"}
 SPREAD = (
     "binary-cosine",
     "ranks-l2",
-    "graph",
+    "projected",
     "pivot-pairs",
     "pair-codewords",
     "binary-permutation",

@@ -33,9 +33,9 @@ def test_a_search_is_the_sum_of_its_parts() -> None:
     )
     found = predict(PLAN, WORKLOAD, figures)
     assert found.postings == pytest.approx(1.2 * 100_000 * 4 * 32 / 8_192)  # 1,875
-    assert found.find_ms == pytest.approx(0.2048)  # as long as 1,024 compared exactly, and an eighth of all
+    assert found.find_ms == pytest.approx(0.11264)  # as long as 1,024 compared exactly, and an eightieth of all
     # 500 candidates by their sketches, 100 of them by their vectors.
-    assert found.p50_ms == pytest.approx(0.2048 + 1 + 0.32 + 0.1875 + 0.25 + 0.2)
+    assert found.p50_ms == pytest.approx(0.11264 + 1 + 0.32 + 0.1875 + 0.25 + 0.2)
     assert found.core_ms == pytest.approx(1 + 0.32 + 0.1875 + 0.25 + 0.2)
     few = predict(replace(PLAN, rerank=200), WORKLOAD, figures)  # so few are all compared by their vectors
     assert few.core_ms == pytest.approx(1 + 0.32 + 0.1875 + 0.4)
@@ -114,7 +114,7 @@ def test_where_nothing_finds_enough_the_advice_finds_most_and_says_so() -> None:
     assert "less than the 0.9999 wanted" in said["recall"]
     texts = [text for subject, text in sentences(found, workload, REFERENCE) if not subject]
     assert "1,000.0 times" in texts[-1]
-    assert "more than 16,384 were not measured" in texts[0]
+    assert "more than 16,384 pivots were not measured" in texts[0]
 
 
 def test_shards_stay_below_what_the_engines_recommend() -> None:

@@ -7,6 +7,7 @@ import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.encoders import nearest_pivots, pivot_grid
 from deepterms.encoders.nearest_pivots import NearestPivots, Search
-from deepterms.encoders.pivot_graph import PivotGraph
 from deepterms.encoders.pivot_permutation import PivotWeights
+from deepterms.encoders.pivot_projection import PivotProjection
 from deepterms.encoders.pivots import Metric
-from deepterms.errors import InvalidInput, MissingExtra, MissingPivots
+from deepterms.errors import InvalidInput, MissingPivots
 
 AXES = dt.Pivots(np.eye(4, dtype=np.float32))
 
@@ -164,16 +165,15 @@ def clustered(count: int, seed: int) -> NDArray[np.float32]:
     return rows
 
 
-@pytest.mark.parametrize("search", ["projected", "graph"])
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_most_of_the_nearest_are_found_without_comparing_all(metric: Metric, search: Search) -> None:
+def test_most_of_the_nearest_are_found_without_comparing_all(metric: Metric) -> None:
     pivots, features = dt.Pivots(clustered(3_000, 1), metric=metric), clustered(700, 2)
-    exact, some = (NearestPivots(pivots, kind) for kind in ("exact", search))
+    exact, some = (NearestPivots(pivots, kind) for kind in get_args(Search))
     (numbers, nearness), (found, near) = (index.nearest(features, 8) for index in (exact, some))
     assert agreement(numbers, found) > 0.98
     same = numbers == found
     np.testing.assert_array_equal(nearness[same], near[same])  # what is found is compared exactly
-    again, _ = NearestPivots(pivots, search).nearest(features, 8)
+    again, _ = NearestPivots(pivots, "projected").nearest(features, 8)
     np.testing.assert_array_equal(found, again)
     np.testing.assert_array_equal(found[5], some.nearest(features[5:6], 8)[0][0])
 
@@ -181,7 +181,7 @@ def test_most_of_the_nearest_are_found_without_comparing_all(metric: Metric, sea
 @pytest.mark.parametrize("installed", [True, False])
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_in_few_of_many_dimensions(metric: Metric, installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More dimensions than are compared first: many descriptors by a product, one alone with faiss and without."""
+    """More dimensions than are compared first: many descriptors and one alone, with faiss and without."""
     if not installed:
         monkeypatch.setitem(sys.modules, "faiss", None)
     rng = np.random.default_rng(11)
@@ -199,25 +199,35 @@ def agreement(numbers: NDArray[np.int32], found: NDArray[np.int32]) -> float:
     return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(numbers, found, strict=True)]))
 
 
-def test_a_graph_that_leads_to_too_few_is_not_relied_on() -> None:
+def test_equal_pivots_are_all_found() -> None:
+    """Codes cannot tell the farthest from none: what they leave out is compared."""
+    pivots = dt.Pivots(np.eye(2)[np.arange(900) % 2])
+    features = np.array([[1, 0.5], [0.5, 1], [-1, 0.5]], dtype="f4")
+    expected, near = NearestPivots(pivots).nearest(features, 200)
+    numbers, nearness = NearestPivots(pivots, "projected").nearest(features, 200)
+    np.testing.assert_array_equal(numbers, expected)
+    np.testing.assert_array_equal(nearness, near)
+
+
+def test_few_pivots_are_all_compared() -> None:
     pivots = dt.Pivots(clustered(70, 3), metric="l2")
     features = clustered(20, 4)
-    numbers, nearness = NearestPivots(pivots, "graph").nearest(features, 70)
+    numbers, nearness = NearestPivots(pivots, "projected").nearest(features, 70)
     expected, near = NearestPivots(pivots).nearest(features, 70)
     np.testing.assert_array_equal(numbers, expected)
     np.testing.assert_array_equal(nearness, near)
 
 
-def test_threads_share_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_one_projection(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    real = PivotGraph
+    real = PivotProjection
 
-    def counted(grid: pivot_grid.PivotGrid) -> PivotGraph:
+    def counted(grid: pivot_grid.PivotGrid) -> PivotProjection:
         made.append(grid)
         return real(grid)
 
-    monkeypatch.setattr(nearest_pivots, "PivotGraph", counted)
-    encoder = dt.PivotPermutation(dt.Pivots(clustered(500, 5)), search="graph")
+    monkeypatch.setattr(nearest_pivots, "PivotProjection", counted)
+    encoder = dt.PivotPermutation(dt.Pivots(clustered(500, 5)), search="projected")
     features = clustered(600, 6)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: encoder.encode(features).to_terms(), range(4)))
@@ -225,19 +235,11 @@ def test_threads_share_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers[1:] == answers[:1] * 3
 
 
-def test_without_faiss_a_graph_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    encoder = dt.PivotPermutation(AXES, top_k=1, query_top_k=1, search="graph")
-    with pytest.raises(MissingExtra, match=r"deepterms\[pivots\]"):
-        encoder.encode([1, 2, 3, 4])
-
-
 def test_how_pivots_are_found_depends_on_how_many_there_are() -> None:
-    some = [dt.Pivots(np.eye(2)[np.arange(count) % 2]) for count in (1_024, 1_025, 32_768, 32_769)]
-    searches = [dt.PivotPermutation(pivots).search for pivots in some]
-    assert searches == ["exact", "projected", "projected", "graph"]
-    assert dt.PivotPermutation(some[1], search="exact") != dt.PivotPermutation(some[1])
-    assert dt.PivotPermutation(some[0]).spec()["search"] == "exact"
+    few, many = (dt.Pivots(np.eye(2)[np.arange(count) % 2]) for count in (1_024, 1_025))
+    assert [dt.PivotPermutation(pivots).search for pivots in (few, many)] == ["exact", "projected"]
+    assert dt.PivotPermutation(many, search="exact") != dt.PivotPermutation(many)
+    assert dt.PivotPermutation(few).spec()["search"] == "exact"
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1.0, 1e38])

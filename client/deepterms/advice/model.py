@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deepterms.advice.figures import Figures
 from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallCurve
-from deepterms.encoders.nearest_pivots import LARGEST_EXACT, LARGEST_PROJECTED
+from deepterms.encoders.nearest_pivots import LARGEST_EXACT
 from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS
 from deepterms.errors import InvalidInput
 from deepterms.sketches import LEAST_SURVIVORS, sketch_bytes, sketch_wanted
@@ -135,10 +135,9 @@ class Prediction:
 def _compared_pivots(pivots: int) -> float:
     """How many pivots could be compared exactly in the time that it takes to find a query's.
 
-    In a projection and its bytes 8 take the time of one, beside a fixed part; a graph over more takes about as long as
-    the largest projection (benchmarks/pivot_assignment.py).
+    In a projection and its codes 80 take the time of one, beside a fixed part (benchmarks/pivot_assignment.py).
     """
-    return pivots if pivots <= LARGEST_EXACT else LARGEST_EXACT + min(pivots, LARGEST_PROJECTED) / 8
+    return pivots if pivots <= LARGEST_EXACT else LARGEST_EXACT + pivots / 80
 
 
 def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from deepterms.advice.figures import Figures
 from deepterms.advice.model import Prediction, Workload
 from deepterms.advice.recall import HARD, PHOTOGRAPHS
-from deepterms.encoders.nearest_pivots import LARGEST_PROJECTED
 
 __all__ = ["readable_bytes", "readable_seconds", "sentences"]
 
@@ -48,12 +47,8 @@ def sentences(prediction: Prediction, workload: Workload, figures: Figures) -> I
         "recall",
         f"R@10 {prediction.recall:.3f} of {HARD.name}{easy}{reached}",
     )
-    if plan.pivots > LARGEST_PROJECTED:
-        yield (
-            "",
-            f"if pivots are found exactly: more than {LARGEST_PROJECTED:,} are found through a graph, which misses some"
-            + (f"; more than {HARD.most_pivots:,} were not measured" if plan.pivots > HARD.most_pivots else ""),
-        )
+    if plan.pivots > HARD.most_pivots:
+        yield "", f"more than {HARD.most_pivots:,} pivots were not measured"
     if prediction.extrapolation > 1:
         yield (
             "",

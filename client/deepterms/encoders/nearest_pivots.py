@@ -1,4 +1,4 @@
-"""The pivots nearest to descriptors: all compared, all compared in few dimensions, or those to which a graph leads."""
+"""The pivots nearest to descriptors: all compared, or all in few dimensions and the best of them in all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.encoders.pivot_graph import PivotGraph
 from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
 from deepterms.encoders.pivot_projection import PivotProjection
 from deepterms.encoders.pivots import Pivots
@@ -18,30 +17,25 @@ from deepterms.errors import InvalidInput
 
 __all__ = ["NearestPivots", "Search", "chosen_search"]
 
-Search: TypeAlias = Literal["exact", "projected", "graph"]
-"""How pivots are found: ``exact`` compares with all of them, ``projected`` too but most in few dimensions only, and
-``graph`` with those to which a graph leads."""
+Search: TypeAlias = Literal["exact", "projected"]
+"""How pivots are found: ``exact`` compares with all of them, ``projected`` too, but most in few dimensions only."""
 
-# Up to how many pivots each is chosen unless told otherwise: a query's pivots are then found within half a millisecond
-# (benchmarks/pivot_assignment.py).
+# Up to how many pivots all are compared unless told otherwise (benchmarks/pivot_assignment.py).
 LARGEST_EXACT = 1_024
-LARGEST_PROJECTED = 32_768
 # Bytes of float32 similarities held at once.
 BLOCK_BYTES = 32 * 2**20
-# Descriptors that one thread takes to the graph at once.
-GRAPH_ROWS = 256
+# Descriptors that one thread projects at once.
+PROJECTED_ROWS = 256
 
 
-def chosen_search(search: Literal["auto", "exact", "projected", "graph"], pivots: Pivots) -> Search:
-    """What ``auto`` stands for, whatever is installed: ``exact`` up to 1,024 pivots, ``projected`` up to 32,768.
+def chosen_search(search: Literal["auto", "exact", "projected"], pivots: Pivots) -> Search:
+    """What ``auto`` stands for, whatever is installed: ``exact`` up to 1,024 pivots, ``projected`` above.
 
     Raises:
         InvalidInput: it is none of them.
     """
     if search == "auto":
-        if len(pivots) <= LARGEST_EXACT:
-            return "exact"
-        return "projected" if len(pivots) <= LARGEST_PROJECTED else "graph"
+        return "exact" if len(pivots) <= LARGEST_EXACT else "projected"
     if search not in get_args(Search):
         raise InvalidInput(f"search is {search!r}; expected one of auto, {', '.join(get_args(Search))}")
     return search
@@ -51,13 +45,13 @@ class NearestPivots:
     """Which pivots are nearest to a descriptor, the nearest first, equally near ones by number.
 
     Near means by cosine or by squared Euclidean distance, compared exactly (see `PivotGrid`). ``exact`` finds the same
-    pivots on every machine; the others may miss some, and what they find is ordered exactly.
+    pivots on every machine; ``projected`` may miss some, and what it finds is ordered exactly.
 
     What the search needs is made once, when it is first asked; threads may share it.
 
     Args:
         pivots: to choose from.
-        search: ``exact``, ``projected`` or ``graph``.
+        search: ``exact`` or ``projected``.
     """
 
     def __init__(self, pivots: Pivots, search: Search = "exact") -> None:
@@ -65,7 +59,7 @@ class NearestPivots:
         self.search = search
         self._lock = Lock()
         self._grid: PivotGrid | None = None
-        self._finder: PivotGraph | PivotProjection | None = None
+        self._projection: PivotProjection | None = None
 
     def __reduce__(self) -> tuple[type[NearestPivots], tuple[Pivots, Search]]:
         """A lock cannot be pickled, and the tables are quicker made than moved."""
@@ -81,24 +75,22 @@ class NearestPivots:
         Returns:
             Numbers of pivots, int32 (N, count), the nearest first; and how near, float64 (N, count), descending: the
             cosine times the length of the descriptor, or minus the squared distance.
-
-        Raises:
-            MissingExtra: a graph is wanted and faiss is not installed.
         """
-        grid, finder = self._tables()
-        walks = self.search == "graph"
-        rows = GRAPH_ROWS if walks else max(1, BLOCK_BYTES // (4 * len(self.pivots)))
+        grid, projection = self._tables()
+        rows = max(1, BLOCK_BYTES // (4 * len(self.pivots)))
+        if projection:
+            rows = min(rows, PROJECTED_ROWS)
         blocks = [features[start : start + rows] for start in range(0, len(features), rows)]
         if not blocks:
             return np.empty((0, count), dtype=np.int32), np.empty((0, count))
 
         def found(block: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
             placed = grid.place(block)
-            return _compare_all(grid, placed, count) if finder is None else _compare_some(grid, finder, placed, count)
+            return _compare_some(grid, projection, placed, count) if projection else _compare_all(grid, placed, count)
 
         if len(blocks) == 1:
             return found(blocks[0])
-        if walks:
+        if projection:
             threads = min(len(blocks), os.cpu_count() or 1)
             with ThreadPoolExecutor(threads) as pool:
                 results = list(pool.map(found, blocks))
@@ -106,14 +98,14 @@ class NearestPivots:
             results = list(map(found, blocks))
         return np.concatenate([numbers for numbers, _ in results]), np.concatenate([near for _, near in results])
 
-    def _tables(self) -> tuple[PivotGrid, PivotGraph | PivotProjection | None]:
+    def _tables(self) -> tuple[PivotGrid, PivotProjection | None]:
         with self._lock:
             if self._grid is None:
                 grid = PivotGrid(self.pivots)
-                if self.search != "exact":
-                    self._finder = PivotGraph(grid) if self.search == "graph" else PivotProjection(grid)
+                if self.search == "projected":
+                    self._projection = PivotProjection(grid)
                 self._grid = grid
-            return self._grid, self._finder
+            return self._grid, self._projection
 
 
 def _compare_all(grid: PivotGrid, features: GridFeatures, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -144,11 +136,11 @@ def _error(dimensions: int) -> float:
 
 
 def _compare_some(
-    grid: PivotGrid, finder: PivotGraph | PivotProjection, features: GridFeatures, count: int
+    grid: PivotGrid, projection: PivotProjection, features: GridFeatures, count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    candidates = finder.candidates(features, count)
+    candidates = projection.candidates(features, count)
     numbers, nearness = grid.order(features, candidates, count)
     (short,) = np.nonzero(np.isneginf(nearness[:, -1]))
-    if len(short):  # the graph leads to fewer than are wanted
+    if len(short):  # fewer are told apart than are wanted
         numbers[short], nearness[short] = _compare_all(grid, features[short], count)
     return numbers, nearness

@@ -38,7 +38,7 @@ class PivotEncoder(ABC):
     pivots: Pivots
     top_k: int
     query_top_k: int
-    search: Literal["auto", "exact", "projected", "graph"] = "auto"
+    search: Literal["auto", "exact", "projected"] = "auto"
     _nearest: NearestPivots = field(init=False, repr=False, compare=False)
 
     _fewest: ClassVar[int] = 1  # pivots of a document or a query
@@ -81,7 +81,7 @@ class PivotEncoder(ABC):
             Term frequencies (N, V).
 
         Raises:
-            InvalidInput, MissingExtra: as `encode_queries`.
+            InvalidInput: as `encode_queries`.
         """
 
     def encode_queries(self, features: ArrayLike) -> TermFrequencies:
@@ -95,7 +95,6 @@ class PivotEncoder(ABC):
 
         Raises:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
-            MissingExtra: the pivots are found by a graph, and faiss is not installed.
         """
         return self.encode_wider_queries(features, query_words=self.query_words)
 

@@ -97,7 +97,6 @@ class PivotPairs(PivotEncoder):
 
         Raises:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
-            MissingExtra: the pivots are found by a graph, and faiss is not installed.
         """
         numbers, _ = self._pairs(features, self.top_k)
         return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)

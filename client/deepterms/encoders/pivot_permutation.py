@@ -46,9 +46,8 @@ class PivotPermutation(PivotEncoder):
         query_top_k: how many pivots a query names.
         weights: ``binary`` or ``ranks``.
         search: how the nearest pivots are found. ``exact`` compares with all of them; ``projected`` in few dimensions
-            first, which misses few and is faster (for one query alone with the extra ``pivots`` most of all);
-            ``graph`` (needs that extra) misses more and is faster still where there are very many. ``auto`` is
-            ``exact`` up to 1,024 pivots and ``projected`` up to 32,768; the attribute and the spec say which.
+            first, which misses few and is many times faster (with the extra ``pivots`` most of all). ``auto`` is
+            ``exact`` up to 1,024 pivots and ``projected`` above; the attribute and the spec say which.
 
     Raises:
         InvalidInput: K is not from 1 to the number of pivots (at most 65,535), or weights or search are unknown.
@@ -107,7 +106,6 @@ class PivotPermutation(PivotEncoder):
 
         Raises:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
-            MissingExtra: the pivots are found by a graph, and faiss is not installed.
         """
         numbers, _ = self._near(features, self.top_k)
         weights = np.broadcast_to(_ranks(self.top_k) if self.weights == "ranks" else np.int32(1), numbers.shape)

@@ -7,25 +7,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.encoders.pivot_graph import faiss, one_thread
 from deepterms.encoders.pivot_grid import GridFeatures, PivotGrid
 from deepterms.encoders.principal_components import PrincipalComponents
 from deepterms.errors import MissingExtra
+from deepterms.faiss_library import faiss, one_thread
 
 __all__ = ["PivotProjection"]
 
-# Of 8,192 pivots in 1,280 dimensions these find .99 of a mixture's nearest 32 and .999 of its nearest 8; of 32,768,
-# .97 and .998 (benchmarks/pivot_assignment.py).
+# As measured in benchmarks/pivot_assignment.py: fewer components or candidates miss more, and more cost more time.
 COMPONENTS = 384
-CANDIDATES_A_PIVOT = 2
-LEAST_CANDIDATES = 64
+CANDIDATES_A_PIVOT = 4
+LEAST_CANDIDATES = 96
+# From so many pivots the centroids of their codes are learnt.
+TRAINING_PIVOTS = 16_384
 
 
 class PivotProjection:
-    """All pivots compared in their principal components.
+    """All pivots compared in their principal components, two of which make half a byte.
 
-    Many descriptors are compared by a matrix product. One alone is compared in bytes, by faiss, which takes less than
-    half the time; where it is not installed, in float32.
+    The codes are faiss's product quantization of 4 bits, whose tables fit into the processor's registers (André,
+    Kermarrec and Le Scouarnec, "Cache locality is not enough", VLDB 2015). Where it is not installed, components are
+    compared as they are, which takes several times as long.
 
     Args:
         grid: the pivots.
@@ -38,9 +40,9 @@ class PivotProjection:
         self._halves = None if grid.cosine else np.einsum("pd,pd->p", pivots, pivots) / 2
         try:
             with one_thread():
-                self._bytes = _in_bytes(pivots, cosine=grid.cosine)
+                self._codes = _codes(pivots, cosine=grid.cosine)
         except MissingExtra:
-            self._bytes = None
+            self._codes = None
 
     def candidates(self, features: GridFeatures, count: int) -> NDArray[np.int64]:
         """Among which pivots to look for the nearest.
@@ -50,29 +52,38 @@ class PivotProjection:
             count: how many are wanted of each.
 
         Returns:
-            Numbers of pivots, int64 (N, C), ascending.
+            Numbers of pivots, int64 (N, C), ascending; −1 where fewer are told apart from the farthest.
         """
-        projected, pivots = self._components.of(features), self._components.pivots
-        most = min(max(LEAST_CANDIDATES, CANDIDATES_A_PIVOT * count), len(pivots))
-        if len(projected) == 1 and self._bytes is not None:
+        N, P = len(features.numbers), len(self._components.pivots)
+        most = max(LEAST_CANDIDATES, CANDIDATES_A_PIVOT * count)
+        if most >= P:
+            return np.broadcast_to(np.arange(P), (N, P))
+        projected = self._components.of(features)
+        if self._codes is None:
+            found = self._nearest(projected, most)
+        else:
             with one_thread():
-                _, found = self._bytes.search(projected, most)
-            alone: NDArray[np.int64] = np.sort(found, axis=1)
-            return alone
+                _, found = self._codes.search(projected, most)
+        numbers: NDArray[np.int64] = np.sort(found, axis=1)
+        return numbers
+
+    def _nearest(self, projected: NDArray[np.float32], most: int) -> NDArray[np.int64]:
+        pivots = self._components.pivots
         # One alone not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2.
         look = np.einsum("nd,pd->np", projected, pivots) if len(projected) == 1 else projected @ pivots.T  # (N, P)
         if self._halves is not None:
             look -= self._halves
-        numbers: NDArray[np.int64] = np.sort(
-            np.argpartition(look, len(pivots) - most, axis=1)[:, len(pivots) - most :], axis=1
-        )
-        return numbers
+        return np.argpartition(look, len(pivots) - most, axis=1)[:, len(pivots) - most :]
 
 
-def _in_bytes(pivots: NDArray[np.float32], *, cosine: bool) -> Any:
+def _codes(pivots: NDArray[np.float32], *, cosine: bool) -> Any:
     module = faiss()
+    P, d = pivots.shape
+    # Of fewer than `COMPONENTS` dimensions each has half a byte of its own.
+    parts = d // 2 if d == COMPONENTS else d
     metric = module.METRIC_INNER_PRODUCT if cosine else module.METRIC_L2
-    index = module.IndexScalarQuantizer(pivots.shape[1], module.ScalarQuantizer.QT_8bit_uniform, metric)
-    index.train(pivots)
+    index = module.IndexPQFastScan(d, parts, 4, metric)
+    index.pq.cp.min_points_per_centroid = 1  # it would warn on standard error
+    index.train(np.ascontiguousarray(pivots[:: -(-P // TRAINING_PIVOTS)]))
     index.add(pivots)
     return index

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.encoders.encoder import refuse_unusable
-from deepterms.encoders.pivot_graph import faiss
 from deepterms.encoders.pivots import Metric, Pivots
 from deepterms.encoders.reach import Reach, reach_of
 from deepterms.errors import InvalidInput
+from deepterms.faiss_library import faiss
 
 __all__ = ["SamplingMethod", "sample_pivots"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
-from deepterms.evaluation.systems.faiss_library import faiss
 from deepterms.evaluation.systems.system import Answers
+from deepterms.faiss_library import faiss
 
 __all__ = ["HNSW"]
 
@@ -34,7 +34,7 @@ class HNSW:
     def __init__(self, dimensions: int, *, breadths: Sequence[int], name: str = "HNSW") -> None:
         if not breadths or min(breadths) < 1:
             raise InvalidInput(f"breadths are {list(breadths)}; expected one at least, each 1 or more")
-        self._library = faiss()
+        self._library = faiss("evaluate")
         self.name = name
         self.breadths = tuple(breadths)
         self.settings = tuple(f"breadth {breadth}" for breadth in breadths)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
 from deepterms.evaluation.ranking import NOT_FOUND
-from deepterms.evaluation.systems.faiss_library import faiss
+from deepterms.faiss_library import faiss
 
 __all__ = ["IVFPQ", "ROWS_A_CENTROID", "default_cells", "default_code_bytes"]
 
@@ -72,7 +72,7 @@ class IVFPQ:
             )
         if D % code_bytes:
             raise InvalidInput(f"code_bytes is {code_bytes}; expected a divisor of the {D} dimensions")
-        library = faiss()
+        library = faiss("evaluate")
         self.name = name
         self.probes = tuple(sorted({min(probe, cells) for probe in probes}))
         self.settings = tuple(f"{probe} of {cells} cells" for probe in self.probes)
