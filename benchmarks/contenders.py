@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -167,11 +167,15 @@ class EngineKnn:
 
 @dataclass
 class Surrogate:
-    """An index of deepterms, through its own Python API: encoding, finding pivots and re-ranking included."""
+    """An index of deepterms, through its own Python API: encoding, finding pivots and re-ranking included.
+
+    Its encoder is made with the index, and not to search one: pivots are sampled all over a file of descriptors, which
+    would take the page cache from the indices.
+    """
 
     client: Any
     name: str
-    encoder: Encoder
+    encoder: Callable[[], Encoder]
     vectors: VectorType
     settings: Mapping[str, Options]
     layout: str | None = None
@@ -184,7 +188,7 @@ class Surrogate:
         self.index = dt.SurrogateIndex.create(
             self.client,
             self.name,
-            encoder=self.encoder,
+            encoder=self.encoder(),
             layout=self.layout,
             store_vectors=self.vectors,
             sketch=self.sketch,

@@ -91,7 +91,8 @@ def main(url: str = "http://localhost:9200", documents: int = 100_000, queries: 
     draws = np.random.default_rng(7).integers(0, DRAWS, documents)
     encoder = dt.PivotPermutation(dt.sample_pivots(features, max(256, documents // 32)), top_k=4, query_top_k=32)
     contenders = {
-        name: Surrogate(client, f"options-{name}", encoder, "int8", {}, layout="codewords") for name in ("kept", "left")
+        name: Surrogate(client, f"options-{name}", lambda: encoder, "int8", {}, layout="codewords")
+        for name in ("kept", "left")
     }
     for name, contender in contenders.items():
         contender.drop()

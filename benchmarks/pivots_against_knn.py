@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from contenders import DRAWS, Contender, EngineKnn, Features, Surrogate, depth_settings, pivot_settings
 from deepterms.cli.connection import connect
+from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivot_sampling import SamplingMethod
 from deepterms.encoders.pivots import Pivots
 from deepterms.encoders.presets import PRESETS, pivot_count
@@ -132,25 +133,32 @@ class Benchmark:
             return EngineKnn(self.client, f"bench-{tag}-knn{bits or ''}", D, bits)
 
         def pivots(vectors: VectorType, method: str = "mixtures", *, count: int = 0, sketch: bool = True) -> Contender:
-            encoder = dt.PivotPermutation(self.sampled(method, count), top_k=DOCUMENT_WORDS, query_top_k=QUERY_WORDS)
+            def encoder() -> Encoder:
+                pivots = self.sampled(method, count)
+                return dt.PivotPermutation(pivots, top_k=DOCUMENT_WORDS, query_top_k=QUERY_WORDS)
+
             name = f"bench-{tag}-pivots-{vectors}-{method}-{count or self.pivots}{'' if sketch else '-plain'}"
             settings = pivot_settings(QUERY_WORDS)
             return Surrogate(self.client, name, encoder, vectors, settings, layout="codewords", sketch=sketch)
 
         def pivot_pairs() -> Contender:
-            encoder = dt.PivotPairs(self.sampled("mixtures"))
-            return Surrogate(
-                self.client, f"bench-{tag}-pivot-pairs", encoder, "int8", depth_settings(), layout="codewords"
-            )
+            def encoder() -> Encoder:
+                return dt.PivotPairs(self.sampled("mixtures"))
+
+            name = f"bench-{tag}-pivot-pairs"
+            return Surrogate(self.client, name, encoder, "int8", depth_settings(), layout="codewords")
 
         def pairs() -> Contender:
-            encoder = dt.PairCodewords(D)
-            return Surrogate(self.client, f"bench-{tag}-pairs", encoder, "int8", depth_settings(), layout="codewords")
+            name = f"bench-{tag}-pairs"
+            return Surrogate(
+                self.client, name, lambda: dt.PairCodewords(D), "int8", depth_settings(), layout="codewords"
+            )
 
         def components(top_k: int) -> Contender:
-            encoder = dt.DeepPermutation(D, top_k=top_k)
             name = f"bench-{tag}-components-{top_k}"
-            return Surrogate(self.client, name, encoder, "int8", depth_settings(), layout="frequencies")
+            return Surrogate(
+                self.client, name, lambda: dt.DeepPermutation(D, top_k=top_k), "int8", depth_settings(), "frequencies"
+            )
 
         return {
             "knn": lambda: knn(None),
@@ -249,7 +257,10 @@ def sizes(benchmark: Benchmark, chosen: Sequence[str]) -> None:
 
 
 def search(benchmark: Benchmark, chosen: Sequence[str]) -> None:
-    """Every setting of every index, in turn: milliseconds and R@10."""
+    """Every setting of every index, in turn: milliseconds and R@10.
+
+    Where the page cache cannot hold all of them, measure each with a call of its own (`--only`).
+    """
     contenders = benchmark.filled(chosen)
     contestants = {
         f"{name}|{label}": (contender, options)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from deepterms.documents import check_batch
 from deepterms.errors import ClusterError
 from deepterms.ingest import Ingest
 from tests.clusters.trio import Trio, wait_until
-from tests.faults.killed_client import DOCUMENTS_A_PIECE
+from tests.faults.killed_client import DOCUMENTS_A_PIECE, add_until_killed
 from tests.faults.workload import ENCODER, Documents, Tally, Workload
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -112,18 +111,24 @@ def test_the_client_is_killed_twenty_times(
     work = Workload(trio.client, f"client-{seed}", seed=seed)
     index, documents, path = work.moving, work.documents, str(tmp_path / "checkpoint")
     generator = np.random.default_rng(seed)
-    arguments = [trio.engine, ",".join(trio.urls), index.name, path, str(seed + 1)]
+    arguments = {
+        "engine": trio.engine, "urls": trio.urls, "name": index.name, "checkpoint": path, "seed": seed + 1
+    }  # fmt: skip
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.faults.killed_client"])  # imports take longer than what is tested
     told = 0  # documents that the clients said were acknowledged before they died
     for _ in range(CLIENT_KILLS):
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.killed_client", *arguments], stdout=subprocess.PIPE, text=True
-        ) as client:
-            assert client.stdout is not None
+        telling, sender = processes.Pipe(duplex=False)
+        client = processes.Process(target=add_until_killed, args=(sender,), kwargs=arguments)
+        with telling:
+            client.start()
+            sender.close()
             said = 0
             for _ in range(int(generator.integers(1, 12)) + told // DOCUMENTS_A_PIECE):
-                said += int(client.stdout.readline())  # fails if the client has ended by itself
+                said += telling.recv()  # fails if the client has ended by itself
             time.sleep(generator.uniform(0, 0.03))
             client.kill()
+            client.join()
             told = max(told, said)
     held = _held(index, documents, path)
     assert told <= len(held) < len(documents.ids)
