@@ -1,0 +1,93 @@
+"""What becomes of pivots when a collection grows tenfold, without a cluster: R@10, postings, and what the doctor sees.
+
+The pivots are sampled when a tenth of the documents is there, as many as the balanced preset takes for so few. Then the
+other nine tenths come. Of real descriptors they are crops of other photographs, so they show scenes that no pivot has
+seen; of mixed ones they are more of the same. Beside that: as many pivots sampled of all documents (what the growth
+costs that is not drift), and the preset's number of all of them (what `deepterms migrate --repivot` makes).
+
+python benchmarks/pivot_growth.py                       # 16,992 crops
+python benchmarks/pivot_growth.py --documents 100000    # mixtures
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+import deepterms as dt
+from contenders import Features
+from deepterms.encoders.presets import PRESETS, pivot_count
+from deepterms.encoders.reach import nearest_cosines
+from deepterms.evaluation import mean_average_precision
+from descriptors import DEFAULT_FOLDER, mixed, mixtures, real
+from measuring import exact, recall
+
+RESULTS = Path(__file__).parent / "results"
+PRESET = PRESETS["balanced"]
+GROWTH = 10
+DEEP = 100  # hits by which mAP is computed
+JUDGED = 5_000  # documents whose nearest pivot is looked at
+
+
+def main(
+    documents: int = typer.Option(0, help="mixtures; 0 for crops of photographs"),
+    queries: int = 200,
+    folder: Path = DEFAULT_FOLDER,
+) -> None:
+    """Note what each set of pivots finds in the whole collection."""
+    described = real(folder)
+    if documents:
+        features: Features = mixed(described.features, documents, folder)
+        asked = np.concatenate(list(mixtures(described.features, count=queries, seed=1)))
+    else:
+        features, asked = described.features, described.queries
+    qrels = {} if documents else described.qrels
+    N = len(features)
+    first = np.asarray(features[: N // GROWTH])
+    few, many = (pivot_count(n, documents_a_pivot=PRESET.documents_a_pivot) for n in (len(first), N))
+    best = exact(features, asked, k=DEEP, draws=np.zeros(N, dtype=np.int64), below=[None])[None]
+    rows = []
+    choices = (("a tenth", first, few), ("all, as many", features, few), ("all, the preset's number", features, many))
+    for name, sample, count in choices:
+        found = measured(dt.sample_pivots(sample, count), features, asked, best, qrels)
+        rows.append({"sampled_of": name, "documents": N} | found)
+        print(json.dumps(rows[-1]), flush=True)
+    path = RESULTS / f"growth-{'mixed' if documents else 'real'}-{N}.json"
+    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
+
+
+def measured(
+    pivots: dt.Pivots, features: Features, asked: Features, best: NDArray[np.int64], qrels: dict[str, dict[str, int]]
+) -> dict[str, float]:
+    """What an index with these pivots finds, reads and looks like."""
+    encoder = dt.PivotPermutation(pivots, top_k=PRESET.top_k, query_top_k=PRESET.query_top_k)
+    index = dt.MemoryIndex(encoder, store_vectors="int8", rerank=PRESET.rerank)
+    step = 10_000
+    for start in range(0, len(features), step):
+        some = np.asarray(features[start : start + step])
+        index.add([str(row) for row in range(start, start + len(some))], some)
+    found = [index.search(query, k=DEEP) for query in asked]
+    parts = [encoder.encode(features[start : start + step]).matrix.indices for start in range(0, len(features), step)]
+    lengths = np.bincount(np.concatenate(parts), minlength=len(pivots))
+    postings = [int(lengths[encoder.encode_queries(query).matrix.indices].sum()) for query in asked]
+    judged = np.asarray(features[:: max(1, len(features) // JUDGED)])
+    recalls = [recall([int(i) for i in hits.ids[:10]], true[:10]) for hits, true in zip(found, best, strict=True)]
+    values = {
+        "pivots": len(pivots),
+        "recall": float(np.mean(recalls)),
+        "postings": float(np.mean(postings)),
+        "unevenness": float(np.mean(lengths**2.0) / np.mean(lengths) ** 2),  # as the doctor says it
+        "far": float((nearest_cosines(judged, pivots) < pivots.reach.low).mean()) if pivots.reach else 0.0,
+    }
+    if qrels:
+        run = {q: {hit.id: hit.score for hit in found[int(q)]} for q in qrels}
+        values["map"] = mean_average_precision(run, qrels)
+    return values
+
+
+if __name__ == "__main__":
+    typer.run(main)
