@@ -1,11 +1,12 @@
 """Pivot codewords against the engine's own k-NN and what else a user would take: one node, one run, in turn.
 
 It starts an OpenSearch 3.6.0 with the k-NN plugin (Lucene HNSW) and makes the descriptors; each part adds to
-benchmarks/results/KIND-DOCUMENTS.json, from which `python benchmarks/frontier.py` makes the table and the plot.
+benchmarks/results/KIND-DOCUMENTS.json. The tables and the plot are made of it at the end (frontier.py).
 
 python benchmarks/pivots_against_knn.py --documents 100000                 # all parts: half an hour on two cores
 python benchmarks/pivots_against_knn.py --documents 100000 --part search   # one of them again
 python benchmarks/pivots_against_knn.py --kind real                        # crops of photographs, not mixtures
+python benchmarks/pivots_against_knn.py --documents 2000000 --apart --only knn --only "pivots int8"   # 23 GB of memory
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import typer
 from numpy.typing import NDArray
 
 import deepterms as dt
+import frontier
 from contenders import DRAWS, Contender, EngineKnn, Features, Surrogate, depth_settings, pivot_settings
 from deepterms.cli.connection import connect
 from deepterms.encoders.encoder import Encoder
@@ -257,11 +259,10 @@ def sizes(benchmark: Benchmark, chosen: Sequence[str]) -> None:
 
 
 def search(benchmark: Benchmark, chosen: Sequence[str]) -> None:
-    """Every setting of every index, in turn: milliseconds and R@10.
-
-    Where the page cache cannot hold all of them, measure each with a call of its own (`--only`).
-    """
+    """Every setting of every index, in turn: milliseconds and R@10."""
     contenders = benchmark.filled(chosen)
+    for contender in contenders.values():
+        _remember(benchmark, contender)
     contestants = {
         f"{name}|{label}": (contender, options)
         for name, contender in contenders.items()
@@ -421,6 +422,15 @@ def _forget(folder: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def _remember(benchmark: Benchmark, contender: Contender) -> None:
+    """Reads an index's files into the page cache."""
+    for found in benchmark.client.indices.get_settings(index=contender.name).values():
+        for path in benchmark.node.data_dir.rglob(f"indices/{found['settings']['index']['uuid']}/*/index/*"):
+            with path.open("rb") as file:
+                while file.read(2**24):
+                    pass
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -444,6 +454,7 @@ def main(
     folder: Path = typer.Option(DEFAULT_FOLDER, help="for descriptors"),  # noqa: B008
     data: Path = typer.Option(Path(tempfile.gettempdir()) / "deepterms-benchmark", help="for the node"),  # noqa: B008
     heap: str = "4g",
+    apart: bool = typer.Option(False, help="one contender after the other: the page cache cannot hold all of them"),
     stop: bool = typer.Option(True, help="stop the node at the end; its data stays"),
 ) -> None:
     """Run the parts and note what they found."""
@@ -451,11 +462,14 @@ def main(
         sys.exit(f"no part {', '.join(sorted(unknown))}; expected {', '.join(PARTS)}")
     benchmark = Benchmark(kind, documents, queries=queries, pivots=pivots, folder=folder, data=data, heap=heap)
     try:
+        chosen = only or list(benchmark.contenders())
         for name in part or PARTS:
-            PARTS[name](benchmark, only or list(benchmark.contenders()))
+            for group in [[each] for each in chosen] if apart else [chosen]:
+                PARTS[name](benchmark, group)
     finally:
         if stop:
             benchmark.node.stop()
+    frontier.main(RESULTS)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,6 @@ BINARY_LAYOUTS = {"codewords", "features"}
 SPREAD = (
     "binary-cosine",
     "ranks-l2",
-    "projected",
     "pivot-pairs",
     "pair-codewords",
     "binary-permutation",
