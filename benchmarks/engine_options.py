@@ -65,7 +65,7 @@ def in_turn(asked: Mapping[str, Callable[[Features], None]], queries: Features) 
         print(f"  {name}: {p50:.2f} ms (p95 {p95:.2f})", flush=True)
 
 
-def _made_anew(client: Any, index: dt.SurrogateIndex) -> None:
+def made_anew(client: Any, index: dt.SurrogateIndex) -> None:
     """The same index, empty, that keeps nothing for recovery of what it leaves out of `_source`."""
     (concrete,) = index.concrete
     mappings = client.indices.get_mapping(index=concrete)[concrete]["mappings"]
@@ -98,7 +98,7 @@ def main(url: str = "http://localhost:9200", documents: int = 100_000, queries: 
         contender.drop()
         contender.create()
         if name == "left":
-            _made_anew(client, contender.opened())
+            made_anew(client, contender.opened())
         started = time.perf_counter()
         contender.fill(features, draws)
         contender.refresh()

@@ -104,8 +104,20 @@ class Nodes:
             settings["node.roles"] = "data,ingest"
         node = Node(self.folder / str(number), cluster_name="deepterms-bench", home=_home(), settings=settings)
         self._nodes.append(node)
+        self.start(number)
+
+    def start(self, number: int) -> None:
+        """Start a node that was stopped, counted from 0; it comes back with its data.
+
+        Raises:
+            NodeError: it cannot be started.
+        """
         with _held_to(self.core(number)):
-            node.start(port=0, heap=self.heap)
+            self._nodes[number].start(port=0, heap=self.heap)
+
+    def stop(self, number: int) -> None:
+        """Stop a node, counted from 0, which keeps its data."""
+        self._nodes[number].stop()
 
     def settle(self, cluster: Cluster) -> None:
         """Wait until every node is in the cluster, and every shard where it belongs.
