@@ -40,7 +40,7 @@ class PivotProjection:
         self._halves = None if grid.cosine else np.einsum("pd,pd->p", pivots, pivots) / 2
         try:
             with one_thread():
-                self._codes = _codes(pivots, cosine=grid.cosine)
+                self._codes = _codes(self._components, cosine=grid.cosine)
         except MissingExtra:
             self._codes = None
 
@@ -58,32 +58,38 @@ class PivotProjection:
         most = max(LEAST_CANDIDATES, CANDIDATES_A_PIVOT * count)
         if most >= P:
             return np.broadcast_to(np.arange(P), (N, P))
-        projected = self._components.of(features)
+        scaled = self._components.scaled(features)
         if self._codes is None:
-            found = self._nearest(projected, most)
+            found = self._nearest(scaled, most)
         else:
             with one_thread():
-                _, found = self._codes.search(projected, most)
+                _, found = self._codes.search(scaled, most)
         numbers: NDArray[np.int64] = np.sort(found, axis=1)
         return numbers
 
-    def _nearest(self, projected: NDArray[np.float32], most: int) -> NDArray[np.int64]:
-        pivots = self._components.pivots
-        # One alone not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2.
-        look = np.einsum("nd,pd->np", projected, pivots) if len(projected) == 1 else projected @ pivots.T  # (N, P)
+    def _nearest(self, scaled: NDArray[np.float32], most: int) -> NDArray[np.int64]:
+        axes, pivots = self._components.axes, self._components.pivots
+        if len(scaled) == 1:  # not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2
+            look = np.einsum("nd,pd->np", np.einsum("nD,Dd->nd", scaled, axes), pivots)  # (N, P)
+        else:
+            look = scaled @ axes @ pivots.T
         if self._halves is not None:
             look -= self._halves
         return np.argpartition(look, len(pivots) - most, axis=1)[:, len(pivots) - most :]
 
 
-def _codes(pivots: NDArray[np.float32], *, cosine: bool) -> Any:
+def _codes(components: PrincipalComponents, *, cosine: bool) -> Any:
     module = faiss()
-    P, d = pivots.shape
+    P, d = components.pivots.shape
     # Of fewer than `COMPONENTS` dimensions each has half a byte of its own.
     parts = d // 2 if d == COMPONENTS else d
     metric = module.METRIC_INNER_PRODUCT if cosine else module.METRIC_L2
     index = module.IndexPQFastScan(d, parts, 4, metric)
     index.pq.cp.min_points_per_centroid = 1  # it would warn on standard error
-    index.train(np.ascontiguousarray(pivots[:: -(-P // TRAINING_PIVOTS)]))
-    index.add(pivots)
-    return index
+    index.train(np.ascontiguousarray(components.pivots[:: -(-P // TRAINING_PIVOTS)]))
+    index.add(components.pivots)
+    # Descriptors are projected by faiss as well: on this thread, where numpy's BLAS would take several.
+    projection = module.LinearTransform(len(components.axes), d, False)
+    module.copy_array_to_vector(np.ascontiguousarray(components.axes.T).ravel(), projection.A)
+    projection.is_trained = True
+    return module.IndexPreTransform(projection, index)

@@ -28,6 +28,7 @@ class PrincipalComponents:
         most: components at most.
 
     Attributes:
+        axes: float32 (D, d), of length 1.
         pivots: float32 (P, d), of vectors of length 1 (cosine) or of length at most 1 (l2).
     """
 
@@ -41,17 +42,12 @@ class PrincipalComponents:
             _, axes = np.linalg.eigh(rows.T @ rows)  # ascending
             strongest = np.arange(D - 1, D - 1 - d, -1)
             paired = np.stack([strongest, strongest[::-1]], axis=1).ravel()[:d]
-            self._axes = np.ascontiguousarray(axes[:, paired], dtype=np.float32)
+            self.axes: NDArray[np.float32] = np.ascontiguousarray(axes[:, paired], dtype=np.float32)
         else:
-            self._axes = np.eye(D, dtype=np.float32)
-        self.pivots: NDArray[np.float32] = (grid.numbers @ self._axes) * grid.scale[:, np.newaxis]
+            self.axes = np.eye(D, dtype=np.float32)
+        self.pivots: NDArray[np.float32] = (grid.numbers @ self.axes) * grid.scale[:, np.newaxis]
 
-    def of(self, features: GridFeatures) -> NDArray[np.float32]:
-        """Those of N descriptors, scaled as the pivots are: float32 (N, d)."""
+    def scaled(self, features: GridFeatures) -> NDArray[np.float32]:
+        """N descriptors, scaled as the pivots are and not projected: float32 (N, D)."""
         scale = features.units / (features.lengths if self._cosine else self._longest)
-        scaled = (features.numbers * scale[:, np.newaxis]).astype(np.float32)
-        # One alone not by BLAS, whose threads go on waiting for work for milliseconds, on cores that others need.
-        projected: NDArray[np.float32] = (
-            np.einsum("nD,Dd->nd", scaled, self._axes) if len(scaled) == 1 else scaled @ self._axes
-        )
-        return projected
+        return (features.numbers * scale[:, np.newaxis]).astype(np.float32)
