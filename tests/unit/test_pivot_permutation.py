@@ -200,8 +200,8 @@ def agreement(numbers: NDArray[np.int32], found: NDArray[np.int32]) -> float:
 
 
 def test_equal_pivots_are_all_found() -> None:
-    """Codes cannot tell the farthest from none: what they leave out is compared."""
-    pivots = dt.Pivots(np.eye(2)[np.arange(900) % 2])
+    """Codes that tell no two of a kind apart lose none of them."""
+    pivots = dt.Pivots(np.eye(2)[np.arange(900) % 9 // 8])  # 100 of one kind: fewer than are wanted
     features = np.array([[1, 0.5], [0.5, 1], [-1, 0.5]], dtype="f4")
     expected, near = NearestPivots(pivots).nearest(features, 200)
     numbers, nearness = NearestPivots(pivots, "projected").nearest(features, 200)

@@ -28,7 +28,7 @@ BLOCK_BYTES = 32 * 2**20
 PROJECTED_ROWS = 256
 
 
-def chosen_search(search: Literal["auto", "exact", "projected"], pivots: Pivots) -> Search:
+def chosen_search(search: Search | Literal["auto"], pivots: Pivots) -> Search:
     """What ``auto`` stands for, whatever is installed: ``exact`` up to 1,024 pivots, ``projected`` above.
 
     Raises:

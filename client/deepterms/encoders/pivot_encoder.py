@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.nearest_pivots import NearestPivots, chosen_search
+from deepterms.encoders.nearest_pivots import NearestPivots, Search, chosen_search
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
@@ -38,7 +38,7 @@ class PivotEncoder(ABC):
     pivots: Pivots
     top_k: int
     query_top_k: int
-    search: Literal["auto", "exact", "projected"] = "auto"
+    search: Search | Literal["auto"] = "auto"
     _nearest: NearestPivots = field(init=False, repr=False, compare=False)
 
     _fewest: ClassVar[int] = 1  # pivots of a document or a query
