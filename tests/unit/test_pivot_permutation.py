@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders import nearest_pivots, pivot_grid
+from deepterms.encoders import candidate_products, nearest_pivots, pivot_grid
 from deepterms.encoders.nearest_pivots import NearestPivots, Search
 from deepterms.encoders.pivot_permutation import PivotWeights
 from deepterms.encoders.pivot_projection import PivotProjection
@@ -147,6 +147,7 @@ def test_blocks_change_nothing(metric: Metric, monkeypatch: pytest.MonkeyPatch) 
     one_by_one = [NearestPivots(pivots).nearest(features[row : row + 1], 20) for row in range(50)]
     monkeypatch.setattr(nearest_pivots, "BLOCK_BYTES", 4 * 300 * 3)
     monkeypatch.setattr(pivot_grid, "BLOCK_BYTES", 8 * 24 * 7)
+    monkeypatch.setattr(candidate_products, "BLOCK_BYTES", 8 * 24 * 7)
     for found, near in (
         NearestPivots(pivots).nearest(features, 20),
         map(np.concatenate, zip(*one_by_one, strict=True)),
@@ -207,6 +208,42 @@ def test_equal_pivots_are_all_found() -> None:
     numbers, nearness = NearestPivots(pivots, "projected").nearest(features, 200)
     np.testing.assert_array_equal(numbers, expected)
     np.testing.assert_array_equal(nearness, near)
+
+
+def test_where_too_few_candidates_are_told_apart_all_pivots_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    pivots, features = dt.Pivots(clustered(500, 9)), clustered(30, 10)
+    whole = PivotProjection.candidates
+
+    def left_out(self: PivotProjection, some: pivot_grid.GridFeatures, count: int) -> NDArray[np.int64]:
+        candidates = whole(self, some, count)
+        candidates[::2, : len(candidates[0]) - count + 1] = -1  # of every other descriptor one too few is left
+        return candidates
+
+    expected, near = NearestPivots(pivots).nearest(features, 8)
+    monkeypatch.setattr(PivotProjection, "candidates", left_out)
+    numbers, nearness = NearestPivots(pivots, "projected").nearest(features, 8)
+    np.testing.assert_array_equal(numbers[::2], expected[::2])
+    np.testing.assert_array_equal(nearness[::2], near[::2])
+    assert agreement(numbers[1::2], expected[1::2]) > 0.98
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_look_is_off_by_no_more_than_it_says(
+    metric: Metric, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "faiss", None)
+    pivots, rng = dt.Pivots(clustered(300, 12), metric=metric), np.random.default_rng(13)
+    grid = pivot_grid.PivotGrid(pivots)
+    features = grid.place(clustered(20, 14))
+    candidates = np.sort(rng.permuted(np.tile(np.arange(300), (20, 1)), axis=1)[:, :50], axis=1)
+    look = grid.look(features, candidates)
+    assert np.abs(look - np.take_along_axis(grid.look(features), candidates, axis=1)).max() <= 2 * grid.error
+    candidates[3, :7] = -1
+    again = grid.look(features, candidates)
+    assert np.isneginf(again[3, :7]).all()
+    np.testing.assert_array_equal(again[3, 7:], look[3, 7:])
 
 
 def test_few_pivots_are_all_compared() -> None:

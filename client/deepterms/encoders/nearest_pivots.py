@@ -109,38 +109,31 @@ class NearestPivots:
 
 
 def _compare_all(grid: PivotGrid, features: GridFeatures, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """A float32 product with a bound on its error rules most pivots out; the others are compared exactly."""
-    scale = 1 / (features.lengths if grid.cosine else features.lengths + grid.longest)
-    scaled = (features.numbers * (features.units * scale)[:, np.newaxis]).astype(np.float32)  # at most of length 1
-    # A query alone not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2.
-    look = np.einsum("nd,pd->np", scaled, grid.numbers) if len(scaled) == 1 else scaled @ grid.numbers.T  # (n, P)
-    look *= grid.scale
-    if not grid.cosine:  # p·q − ‖p‖²/2 orders as the distance does
-        look -= np.outer(grid.longest * scale, grid.halves).astype(np.float32)
-    P, D = grid.numbers.shape
-    bounds = np.partition(look, P - count, axis=1)[:, P - count] - 2 * _error(D)
-    kept = look >= bounds[:, np.newaxis]
-    most = int(kept.sum(axis=1).max())
-    candidates = np.full((len(look), most), -1, dtype=np.int64)
-    rows, numbers = np.nonzero(kept)
+    rows, numbers = np.nonzero(_possible(grid, grid.look(features), count))
     places = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    candidates = np.full((len(features.numbers), places.max() + 1), -1, dtype=np.int64)
     candidates[rows, places] = numbers
     return grid.order(features, candidates, count)
-
-
-def _error(dimensions: int) -> float:
-    """A bound on the error of a float32 product of two vectors of length 1, and of what is subtracted from it."""
-    # Both vectors are rounded, then D products are summed in any order (Higham, Accuracy and Stability of Numerical
-    # Algorithms, 3.1); doubled for the subtraction and the terms of second order.
-    return 2.0 * (dimensions + 4) * 2.0**-24
 
 
 def _compare_some(
     grid: PivotGrid, projection: PivotProjection, features: GridFeatures, count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     candidates = projection.candidates(features, count)
+    possible = _possible(grid, grid.look(features, candidates), count)
+    # Those that are left, still ascending, and as many columns as the row needs that has most.
+    left = np.argsort(~possible, axis=1, kind="stable")[:, : possible.sum(axis=1).max()]
+    candidates = np.where(np.take_along_axis(possible, left, axis=1), np.take_along_axis(candidates, left, axis=1), -1)
     numbers, nearness = grid.order(features, candidates, count)
     (short,) = np.nonzero(np.isneginf(nearness[:, -1]))
     if len(short):  # fewer are told apart than are wanted
         numbers[short], nearness[short] = _compare_all(grid, features[short], count)
     return numbers, nearness
+
+
+def _possible(grid: PivotGrid, look: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
+    """Which pivots (N, C) can be among the nearest, after a look at them."""
+    C = look.shape[1]
+    bounds = np.partition(look, C - count, axis=1)[:, C - count] - 2 * grid.error
+    possible: NDArray[np.bool_] = look >= bounds[:, np.newaxis]
+    return possible
