@@ -78,19 +78,23 @@ class EngineKnn:
 
     Rows are L2-normalised, so the inner product orders as the cosine does, and is computed quicker. They travel as JSON
     that orjson writes, several times faster than the client's own; nothing but them is stored.
+
+    `links` (m) and `beam` (ef_construction) are the engine's defaults: more of both find more, for a longer ingest.
     """
 
     client: Any
     name: str
     dimensions: int
     bits: int | None = None
+    links: int = 16
+    beam: int = 100
     settings: Mapping[str, Options] = field(
         default_factory=lambda: {f"ef {ef}": {"ef": ef} for ef in (50, 100, 200, 400, 700, 1_000, 2_000, 4_000, 8_000)}
     )
 
     def create(self) -> None:
         """The index, empty."""
-        parameters: dict[str, Any] = {"m": 16, "ef_construction": 100}
+        parameters: dict[str, Any] = {"m": self.links, "ef_construction": self.beam}
         if self.bits:
             parameters["encoder"] = {"name": "sq", "parameters": {"bits": self.bits}}
         vector = {
