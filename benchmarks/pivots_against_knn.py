@@ -172,6 +172,7 @@ class Benchmark:
             "pivots int8": lambda: pivots("int8"),
             "pivots float32": lambda: pivots("float32"),
             "pivots int8, half of them": lambda: pivots("int8", count=self.pivots // 2),
+            "pivots int8, a quarter of them": lambda: pivots("int8", count=self.pivots // 4),
             "pivots int8, no sketches": lambda: pivots("int8", sketch=False),
             "pivots int8, foreign": lambda: pivots("int8", "foreign"),
             "pivots int8, k-means": lambda: pivots("int8", "kmeans"),
