@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deepterms.advice.figures import Observation
-from deepterms.timings.model import LatencyModel, fitted_model, predictions
+from deepterms.timings.model import LatencyModel, fitted_model, predictions, shortfall
 from deepterms.timings.table2 import busiest
 
 
@@ -43,3 +43,17 @@ def test_shards_of_a_core_follow_one_another_and_cores_work_at_once() -> None:
 )
 def test_the_busiest_core(shares: int, nodes: int, cores: int, expected: int) -> None:
     assert busiest(shares, nodes=nodes, cores=cores) == expected
+
+
+def test_what_several_nodes_take_beyond_the_model_is_said() -> None:
+    def row(nodes: int, *, nodes_per_core: int, p50_ms: float) -> dict[str, float]:
+        return {"nodes": nodes, "shares": 2, "nodes_per_core": nodes_per_core, "p50_ms": p50_ms, "model_ms": 8.0}
+
+    kept = [
+        row(1, nodes_per_core=1, p50_ms=20),
+        row(2, nodes_per_core=1, p50_ms=7),
+        row(4, nodes_per_core=2, p50_ms=30),
+    ]
+    assert shortfall(kept) == []
+    (said,) = shortfall([*kept, row(2, nodes_per_core=1, p50_ms=9), row(3, nodes_per_core=1, p50_ms=12.3)])
+    assert "with 3 nodes and 2 shares 8 ms, where 12.3 (p50) were measured" in said

@@ -19,6 +19,7 @@ from deepterms.errors import InvalidInput
 from deepterms.timings.collection import Collection
 from deepterms.timings.lists import layout_for_lists
 from deepterms.timings.machine import engine_of
+from deepterms.timings.model import shortfall
 from deepterms.timings.nodes import Nodes, cores
 from deepterms.timings.report import cells, headers, report, write_report
 from deepterms.timings.table1 import PAPER_DOCUMENTS, Table1
@@ -139,6 +140,7 @@ def table2(
             "computer, and a search gets no faster by it. Read those rows as the price of more nodes, not as their use."
         )
     notes.append(_said_of(result["model"], predicted=bool(result["predictions"])))
+    notes += shortfall(result["rows"])
     made = report(
         "table2",
         engine=result.pop("engine"),

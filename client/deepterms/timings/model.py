@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil
@@ -10,7 +10,7 @@ from typing import Any
 
 from deepterms.advice.figures import Observation, fitted_costs
 
-__all__ = ["LatencyModel", "fitted_model", "predictions"]
+__all__ = ["LatencyModel", "fitted_model", "predictions", "shortfall"]
 
 DOCUMENTS = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 MACHINES = (1, 4, 16, 64)
@@ -93,4 +93,23 @@ def predictions(
         }
         for documents, machines in product(DOCUMENTS, MACHINES)
         if documents >= SMALLEST_SHARD * machines * CORES
+    ]
+
+
+def shortfall(rows: Iterable[Mapping[str, float]]) -> list[str]:
+    """A sentence on the nodes with cores of their own that took longest beside what the model says, if any did.
+
+    Args:
+        rows: of Table 2, as measured.
+    """
+    slower = [
+        row for row in rows if row["nodes"] > 1 and row["nodes_per_core"] == 1 and row["p50_ms"] > row["model_ms"]
+    ]
+    if not slower:
+        return []
+    worst = max(slower, key=lambda row: row["p50_ms"] / row["model_ms"])
+    return [
+        f"Of several nodes with a core each the model promises more than they keep: with {worst['nodes']} nodes and "
+        f"{worst['shares']} shares {worst['model_ms']:.3g} ms, where {worst['p50_ms']:.3g} (p50) were measured. Read "
+        "the predictions for several machines as the least that a search can take."
     ]
