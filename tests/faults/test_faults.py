@@ -21,7 +21,7 @@ from tests.clusters.trio import Trio, wait_until
 from tests.faults.killed_client import DOCUMENTS_A_PIECE, add_until_killed
 from tests.faults.workload import ENCODER, Documents, Tally, Workload
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.own_cluster]
 
 Judge = Callable[[str, Tally], None]
 CLIENT_KILLS = 20

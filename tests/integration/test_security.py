@@ -31,7 +31,7 @@ from deepterms.pivot_cache import PivotCache
 from tests.clusters import images
 from tests.clusters.email_tokenizer import provide_email_tokenizer
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.own_cluster]
 
 TOP = Path(__file__).parents[2]
 PASSWORD = "correct-horse-battery"
