@@ -109,6 +109,7 @@ class NearestPivots:
 
 
 def _compare_all(grid: PivotGrid, features: GridFeatures, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """A look rules most pivots out; the others are compared exactly."""
     rows, numbers = np.nonzero(_possible(grid, grid.look(features), count))
     places = np.arange(len(rows)) - np.searchsorted(rows, rows)
     candidates = np.full((len(features.numbers), places.max() + 1), -1, dtype=np.int64)
@@ -119,6 +120,7 @@ def _compare_all(grid: PivotGrid, features: GridFeatures, count: int) -> tuple[N
 def _compare_some(
     grid: PivotGrid, projection: PivotProjection, features: GridFeatures, count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Few dimensions rule most pivots out, and a look most of the others."""
     candidates = projection.candidates(features, count)
     possible = _possible(grid, grid.look(features, candidates), count)
     # Those that are left, still ascending, and as many columns as the row needs that has most.
