@@ -137,12 +137,19 @@ class Benchmark:
         def denser_knn() -> Contender:
             return EngineKnn(self.client, f"bench-{tag}-knn-m32", D, links=32, beam=256)
 
-        def pivots(vectors: VectorType, method: str = "mixtures", *, count: int = 0, sketch: bool = True) -> Contender:
+        def pivots(
+            vectors: VectorType,
+            method: str = "mixtures",
+            *,
+            count: int = 0,
+            sketch: bool = True,
+            words: int = DOCUMENT_WORDS,
+        ) -> Contender:
             def encoder() -> Encoder:
-                pivots = self.sampled(method, count)
-                return dt.PivotPermutation(pivots, top_k=DOCUMENT_WORDS, query_top_k=QUERY_WORDS)
+                return dt.PivotPermutation(self.sampled(method, count), top_k=words, query_top_k=QUERY_WORDS)
 
             name = f"bench-{tag}-pivots-{vectors}-{method}-{count or self.pivots}{'' if sketch else '-plain'}"
+            name += f"-{words}" if words != DOCUMENT_WORDS else ""
             settings = pivot_settings(QUERY_WORDS)
             return Surrogate(self.client, name, encoder, vectors, settings, layout="codewords", sketch=sketch)
 
@@ -173,6 +180,7 @@ class Benchmark:
             "pivots float32": lambda: pivots("float32"),
             "pivots int8, half of them": lambda: pivots("int8", count=self.pivots // 2),
             "pivots int8, a quarter of them": lambda: pivots("int8", count=self.pivots // 4),
+            "pivots int8, twice as many words": lambda: pivots("int8", words=2 * DOCUMENT_WORDS),
             "pivots int8, no sketches": lambda: pivots("int8", sketch=False),
             "pivots int8, foreign": lambda: pivots("int8", "foreign"),
             "pivots int8, k-means": lambda: pivots("int8", "kmeans"),
