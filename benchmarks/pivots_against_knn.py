@@ -134,9 +134,6 @@ class Benchmark:
         def knn(bits: int | None) -> Contender:
             return EngineKnn(self.client, f"bench-{tag}-knn{bits or ''}", D, bits)
 
-        def denser_knn() -> Contender:
-            return EngineKnn(self.client, f"bench-{tag}-knn-m32", D, links=32, beam=256)
-
         def pivots(
             vectors: VectorType,
             method: str = "mixtures",
@@ -175,7 +172,9 @@ class Benchmark:
         return {
             "knn": lambda: knn(None),
             "knn 7-bit": lambda: knn(7),
-            "knn m 32, ef_construction 256": denser_knn,
+            "knn m 32, ef_construction 256": lambda: EngineKnn(
+                self.client, f"bench-{tag}-knn-m32", D, links=32, beam=256
+            ),
             "pivots int8": lambda: pivots("int8"),
             "pivots float32": lambda: pivots("float32"),
             "pivots int8, half of them": lambda: pivots("int8", count=self.pivots // 2),

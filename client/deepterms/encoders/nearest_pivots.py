@@ -110,22 +110,14 @@ class NearestPivots:
 
 def _compare_all(grid: PivotGrid, features: GridFeatures, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """A look rules most pivots out; the others are compared exactly."""
-    rows, numbers = np.nonzero(_possible(grid, grid.look(features), count))
-    places = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    candidates = np.full((len(features.numbers), places.max() + 1), -1, dtype=np.int64)
-    candidates[rows, places] = numbers
-    return grid.order(features, candidates, count)
+    return grid.order(features, _possible(grid, features, count), count)
 
 
 def _compare_some(
     grid: PivotGrid, projection: PivotProjection, features: GridFeatures, count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Few dimensions rule most pivots out, and a look most of the others."""
-    candidates = projection.candidates(features, count)
-    possible = _possible(grid, grid.look(features, candidates), count)
-    # Those that are left, still ascending, and as many columns as the row needs that has most.
-    left = np.argsort(~possible, axis=1, kind="stable")[:, : possible.sum(axis=1).max()]
-    candidates = np.where(np.take_along_axis(possible, left, axis=1), np.take_along_axis(candidates, left, axis=1), -1)
+    candidates = _possible(grid, features, count, projection.candidates(features, count))
     numbers, nearness = grid.order(features, candidates, count)
     (short,) = np.nonzero(np.isneginf(nearness[:, -1]))
     if len(short):  # fewer are told apart than are wanted
@@ -133,9 +125,15 @@ def _compare_some(
     return numbers, nearness
 
 
-def _possible(grid: PivotGrid, look: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
-    """Which pivots (N, C) can be among the nearest, after a look at them."""
-    C = look.shape[1]
+def _possible(
+    grid: PivotGrid, features: GridFeatures, count: int, candidates: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Which of the candidates (N, C), or of all pivots, can be among the nearest: ascending, −1 to fill the rows."""
+    look = grid.look(features, candidates)
+    N, C = look.shape
     bounds = np.partition(look, C - count, axis=1)[:, C - count] - 2 * grid.error
-    possible: NDArray[np.bool_] = look >= bounds[:, np.newaxis]
+    rows, columns = np.nonzero(look >= bounds[:, np.newaxis])
+    places = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    possible = np.full((N, places.max() + 1), -1, dtype=np.int64)
+    possible[rows, places] = columns if candidates is None else candidates[rows, columns]
     return possible

@@ -36,6 +36,10 @@ class GridFeatures:
         """Some of the rows."""
         return GridFeatures(self.numbers[rows], self.units[rows], self.lengths[rows])
 
+    def divided(self, lengths: NDArray[np.float64] | float) -> NDArray[np.float32]:
+        """Descriptors by lengths, one for each or one for all: float32 (N, D)."""
+        return (self.numbers * (self.units / lengths)[:, np.newaxis]).astype(np.float32)
+
 
 class PivotGrid:
     """How near pivots are to descriptors, compared exactly.
@@ -92,8 +96,8 @@ class PivotGrid:
         Returns:
             float32 (N, C), in a measure that orders a row's pivots as nearness does; −∞ for none.
         """
-        scale = 1 / (features.lengths if self.cosine else features.lengths + self.longest)
-        scaled = (features.numbers * (features.units * scale)[:, np.newaxis]).astype(np.float32)  # at most of length 1
+        lengths = features.lengths if self.cosine else features.lengths + self.longest
+        scaled = features.divided(lengths)  # at most of length 1
         if candidates is not None:
             look = candidate_products(scaled, self.numbers, candidates) * self.scale[candidates]
         elif len(scaled) == 1:  # not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2
@@ -103,7 +107,7 @@ class PivotGrid:
             look *= self.scale
         if not self.cosine:  # p·q − ‖p‖²/2 orders as the distance does
             halves = self._halves if candidates is None else self._halves[candidates]
-            look -= (self.longest * scale[:, np.newaxis] * halves).astype(np.float32)
+            look -= ((self.longest / lengths)[:, np.newaxis] * halves).astype(np.float32)
         if candidates is not None:
             look[candidates < 0] = -np.inf
         return look

@@ -49,5 +49,4 @@ class PrincipalComponents:
 
     def scaled(self, features: GridFeatures) -> NDArray[np.float32]:
         """N descriptors, scaled as the pivots are and not projected: float32 (N, D)."""
-        scale = features.units / (features.lengths if self._cosine else self._longest)
-        return (features.numbers * scale[:, np.newaxis]).astype(np.float32)
+        return features.divided(features.lengths if self._cosine else self._longest)
