@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -25,6 +26,8 @@ from deepterms.errors import InvalidInput, MissingExtra
 from deepterms.index import SurrogateIndex
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from deepterms.features import RMACExtractor
     from deepterms.web.access import Access
 
@@ -128,19 +131,33 @@ def run_server(
     except ModuleNotFoundError as error:
         raise MissingExtra("uvicorn", "serve") from error
     app = create_app(index, describer=extractor, photographs=photographs, access=access)
-    with _listening(host, port) as listening, suppress(KeyboardInterrupt):  # the way to end it, from its first word on
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, lifespan="on", timeout_graceful_shutdown=5
+    )
+    server = uvicorn.Server(config)
+    with _listening(host, port) as listening, _ended_by_ctrl_c(server):
         address = _address(host, listening)
         begin = "" if query is None else f"#id={quote(query, safe='')}"
         if access is not None and access.token is not None:
             note("the page will ask for the token; programs send it as Authorization: Bearer")
         note(f"[bold]{escape(address)}/{escape(begin)}[/bold]   the page; Ctrl-C ends it")
         note(f"{escape(address)}/openapi.json   the API")
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, lifespan="on", timeout_graceful_shutdown=5
-        )
         if browser and _has_screen():
             webbrowser.open(f"{address}/{begin}")  # its requests wait until the server takes them
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
+
+
+@contextmanager
+def _ended_by_ctrl_c(server: uvicorn.Server) -> Iterator[None]:
+    """Ctrl-C ends the server from its first word on.
+
+    Uvicorn sees to that once its event loop runs; an interrupt while that loop is made leaves half of one behind.
+    """
+    before = signal.signal(signal.SIGINT, server.handle_exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _has_screen() -> bool:
