@@ -316,12 +316,14 @@ class MemoryIndex:
                 kept=sum(int(kept.sum()) for _, kept in segments),
                 documents=self.count(),
                 window=window,
+                effort=options.effort,
                 exact=self.stores_vectors and options.rerank_from is None,
                 sketch=self.sketch,
             )
         if breadth.exact:
             candidates = [candidate for segment, kept in segments for candidate in every(segment, kept)]
         else:
+            options, window = breadth.widened(options), breadth.window or window
             terms = asked if isinstance(asked, TermFrequencies) else query_terms(self.encoder, asked, breadth)
             ((components, weights),) = largest_components(terms, options.effort).rows()
             candidates = []

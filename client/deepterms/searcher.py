@@ -185,6 +185,7 @@ class Searcher:
             kept=counts[0],
             documents=counts[1],
             window=window,
+            effort=options.effort,
             exact=exact,
             sketch=self.sketch,
         )
@@ -208,7 +209,7 @@ class Searcher:
             query,
             layout=self.layout,
             vectors=self.compared_by,
-            options=options,
+            options=breadth.widened(options),
             usual_rerank=self.usual_rerank,
             sketch=self.sketch,
         )

@@ -60,8 +60,8 @@ def test_filtered_searches_agree_with_the_reference(
         assert report == dt.IndexReport(DOCUMENTS)
         target.refresh()
     # All documents that are kept, a widened query, the usual one, and a filter that keeps nothing or all.
-    for share in (0.0, 0.04, 0.2, 0.6, 2.0):
-        options: dict[str, Any] = {"filter": kept(share), "rerank": RERANK, "k": 20}
+    for share, effort in ((0.0, 1.0), (0.04, 1.0), (0.2, 1.0), (0.6, 1.0), (0.6, 0.5), (2.0, 1.0)):
+        options: dict[str, Any] = {"filter": kept(share), "rerank": RERANK, "k": 20, "effort": effort}
         assert share == 0.04 or candidates(encoder, share) <= RERANK  # so that no tie is cut at the window's edge
         many = [target.search_many(QUERIES, **options) for target in (index, reference)]
         for query, found, expected in zip(QUERIES, *many, strict=True):

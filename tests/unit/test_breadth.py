@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from deepterms.encoders.pivot_pairs import PivotPairs
 from deepterms.encoders.pivot_permutation import PivotPermutation
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
+from deepterms.searches import SearchOptions
 
 DIMENSIONS = 16
 ROWS = np.random.default_rng(5).standard_normal((3_000, DIMENSIONS)).astype(np.float32)
@@ -43,24 +45,55 @@ def test_only_a_filtered_re_ranked_search_of_few_codewords_widens() -> None:
         (0, USUAL),
         (1, Breadth(exact=True)),
         (2_000, Breadth(exact=True)),
-        (2_001, Breadth(codewords=768)),  # 8 · 1,000,000 / 2,001 are too many
-        (500_000, Breadth(codewords=16)),
-        (999_999, Breadth(codewords=9)),
+        (2_001, Breadth(codewords=100, window=800)),  # of 1,000 codewords each finds 8.004 of them
+        (10_000, Breadth(codewords=20, window=800)),
+        (20_000, Breadth(codewords=10, window=800)),
+        (500_000, Breadth(codewords=8, window=400)),
+        (999_999, Breadth(codewords=8, window=201)),
         (1_000_000, USUAL),
     ],
 )
-def test_codewords_grow_as_the_filter_narrows(kept: int, expected: Breadth) -> None:
+def test_a_filter_wants_more_candidates_and_so_many_codewords_as_find_them(kept: int, expected: Breadth) -> None:
     assert breadth_of(ENCODER, kept=kept, documents=1_000_000, window=200) == expected
+
+
+@pytest.mark.parametrize(
+    ("kept", "documents", "window", "expected"),
+    [
+        (5_000, 10_000, 4_000, Breadth(codewords=16, window=8_000)),  # as a half is kept
+        (2_000, 10_000, 2_000, Breadth(codewords=40, window=8_000)),  # as a fifth is kept
+        (4_000, 1_000_000, 2_000, Breadth(codewords=500, window=8_000)),
+        (5_000, 1_000_000, 3_000, Breadth(codewords=600, window=10_000)),
+        (20_000, 1_000_000, 12_000, Breadth(codewords=400, window=12_000)),
+    ],
+)
+def test_codewords_grow_no_more_than_the_filter_narrows(
+    kept: int, documents: int, window: int, expected: Breadth
+) -> None:
+    assert breadth_of(ENCODER, kept=kept, documents=documents, window=window, exact=False) == expected
+
+
+def test_effort_is_the_share_of_what_is_named_and_counts_once() -> None:
+    few = breadth_of(ENCODER, kept=500_000, documents=1_000_000, window=200, effort=0.3)
+    assert few == Breadth(codewords=3, window=400)
+    wider = breadth_of(ENCODER, kept=5_000, documents=10_000, window=4_000, effort=0.3, exact=False)
+    assert wider == Breadth(codewords=6, window=8_000)
+    asked = SearchOptions(k=5, filter=FILTER, effort=0.3, rerank=4_000)
+    assert wider.widened(asked) == SearchOptions(k=5, filter=FILTER, effort=1.0, rerank=8_000)
+    assert USUAL.widened(asked) == asked
+    assert Breadth(exact=True).widened(asked) == asked
 
 
 def test_documents_are_compared_where_codewords_would_find_too_few() -> None:
     many = PivotPermutation(Pivots(np.tile(ROWS, (10, 1))), top_k=1, query_top_k=8)
     # 768 of 30,000 codewords find 2.6 % of 5,000.
     assert breadth_of(many, kept=5_000, documents=1_000_000, window=200) == Breadth(exact=True)
-    assert breadth_of(many, kept=5_000, documents=1_000_000, window=100) == Breadth(codewords=768)
-    assert breadth_of(many, kept=5_000, documents=1_000_000, window=200, exact=False) == Breadth(codewords=768)
-    assert breadth_of(many, kept=10_001, documents=1_000_000, window=500) == Breadth(codewords=768)
-    assert breadth_of(many, kept=3_000, documents=1_000_000, window=3_000, exact=False) == Breadth(codewords=768)
+    widest = Breadth(codewords=768, window=800)
+    assert breadth_of(many, kept=5_000, documents=1_000_000, window=100) == replace(widest, window=400)
+    assert breadth_of(many, kept=5_000, documents=1_000_000, window=200, exact=False) == widest
+    assert breadth_of(many, kept=10_001, documents=1_000_000, window=500) == replace(widest, window=2_000)
+    deepest = replace(widest, window=10_000)
+    assert breadth_of(many, kept=3_000, documents=1_000_000, window=3_000, exact=False) == deepest
 
 
 def test_many_more_are_compared_by_their_sketches() -> None:
@@ -69,7 +102,7 @@ def test_many_more_are_compared_by_their_sketches() -> None:
         for kept in (1_000, 1_001, 60_000, 60_001)
     ]
     whole, sketched = Breadth(exact=True), Breadth(exact=True, sketched=True)
-    assert found == [whole, sketched, sketched, Breadth(codewords=134)]
+    assert found == [whole, sketched, sketched, Breadth(codewords=8, window=800)]
 
 
 def test_a_wider_query_begins_with_the_usual_one() -> None:
@@ -86,9 +119,11 @@ def test_a_wider_query_begins_with_the_usual_one() -> None:
 
 def test_pairs_widen_by_whole_pivots() -> None:
     assert (PAIRS.document_words, PAIRS.query_words) == (6, 15)
-    assert breadth_of(PAIRS, kept=20_000, documents=40_000, window=200) == Breadth(codewords=30)
-    assert breadth_of(PAIRS, kept=20_000, documents=10**6, window=200) == Breadth(codewords=750)
-    assert breadth_of(PAIRS, kept=20_000, documents=10**8, window=200) == Breadth(codewords=768)
+    found = [
+        breadth_of(PAIRS, kept=20_000, documents=documents, window=3_000).codewords
+        for documents in (40_000, 10**6, 10**8)
+    ]
+    assert found == [30, 750, 768]
     usual = query_terms(PAIRS, ROWS[:5], USUAL).to_terms()
     for codewords, named in ((1, 1), (2, 1), (15, 15), (20, 15), (21, 21), (768, 741), (PAIRS.vocabulary_size, 11_175)):
         wider = query_terms(PAIRS, ROWS[:5], Breadth(codewords=codewords)).to_terms()
