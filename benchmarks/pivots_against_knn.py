@@ -44,7 +44,7 @@ from measuring import CoreSeconds, exact, in_turn, summary, timed, together
 RESULTS = Path(__file__).parent / "results"
 K = 10
 DEEP = 100  # hits by which mAP is computed
-SHARES = (500, 100, 10, 1)  # of a thousand, that a filter keeps
+SHARES = (500, 200, 100, 10, 1)  # of a thousand, that a filter keeps
 CHANGED = 0.01  # of the documents
 GOOD = 0.98  # recall at which a setting stands for its contender where not all are tried
 DOCUMENT_WORDS = 4
