@@ -9,9 +9,7 @@ are compared exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -68,16 +66,15 @@ class Breadth:
 USUAL = Breadth()
 
 
-def widens(encoder: Encoder, *, filter: Mapping[str, Any] | None, window: int) -> bool:
-    """Whether a search must know first how many documents its filter keeps.
+def widens(encoder: Encoder, *, window: int) -> bool:
+    """Whether a search with a filter must know first how many documents the filter keeps.
 
     Args:
         encoder: of the index.
-        filter: as asked.
         window: how many candidates are re-ranked. Without re-ranking the score is the dot product with the query as
             the encoder gives it, so nothing is changed.
     """
-    return filter is not None and window > 0 and isinstance(encoder, WideningEncoder)
+    return window > 0 and isinstance(encoder, WideningEncoder)
 
 
 def breadth_of(

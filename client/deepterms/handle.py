@@ -12,6 +12,7 @@ from deepterms.concrete import index_path, read_meta
 from deepterms.encoders.encoder import Encoder
 from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRefused
+from deepterms.filter_counts import FilterCounts
 from deepterms.layouts import Layout
 from deepterms.rebuilding import rebuild_encoder, remember_encoder
 from deepterms.rerank import usual_rerank
@@ -53,6 +54,7 @@ class IndexHandle:
         self.rerank = usual_rerank(encoder) if rerank is None else rerank
         self._path = f"/{quote(name, safe='')}"
         self.concrete = frozenset(concrete)
+        self._counts = FilterCounts(cluster, name)
 
     def __repr__(self) -> str:
         vectors = f"with {self.vectors} vectors" if self.vectors else "without vectors"
@@ -132,6 +134,7 @@ class IndexHandle:
         self.encoder, self.layout, self.vectors, self.rerank = now.encoder, now.layout, now.vectors, now.rerank
         self.dense_vector, self.sketch = now.dense_vector, now.sketch
         self.concrete = now.concrete
+        self._counts.forget()
         moved = self.concrete != before
         if moved:
             logger.info("%s points to %s now, no longer to %s", self.name, sorted(self.concrete), sorted(before))

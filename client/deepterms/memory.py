@@ -310,7 +310,7 @@ class MemoryIndex:
             for segment in self._all_segments()
         ]
         breadth = USUAL
-        if widens(self.encoder, filter=options.filter, window=window):
+        if accepts is not None and widens(self.encoder, window=window):
             breadth = breadth_of(
                 self.encoder,
                 kept=sum(int(kept.sum()) for _, kept in segments),

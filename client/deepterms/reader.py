@@ -259,6 +259,7 @@ class IndexReader(IndexHandle):
             self.encoder,
             self.layout,
             self.vectors,
+            self._counts,
             self.rerank,
             dense_vector=self.dense_vector,
             sketch=self.sketch,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from deepterms.breadth import USUAL, Breadth, breadth_of, query_terms, widens
 from deepterms.encoders.encoder import Encoder, unusable_rows
 from deepterms.engines import POINT_IN_TIME_KEPT, Cluster
 from deepterms.errors import ClusterError, InvalidInput
+from deepterms.filter_counts import FilterCounts
 from deepterms.layouts import Layout
 from deepterms.queries import search_body
 from deepterms.rerank import DEFAULT_RERANK, DENSE_VECTOR, ComparedBy
@@ -31,8 +32,6 @@ SEARCHES_PER_REQUEST = 32  # of 2,048-d with K = 100: 0.6 MB
 IDS_PER_REQUEST = 1_000
 
 logger = logging.getLogger("deepterms")
-
-_ALL: Mapping[str, Any] = {"match_all": {}}
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Searcher:
         encoder: for queries.
         layout: how codewords are stored.
         vectors: the type of the stored vectors; None if there are none.
+        counts: how many documents filters keep.
         usual_rerank: how many candidates are re-ranked where none is asked for.
         dense_vector: whether they stand in Elasticsearch's own field, too.
         sketch: whether their signs stand in a field of their own, too.
@@ -70,6 +70,7 @@ class Searcher:
     encoder: Encoder
     layout: Layout
     vectors: VectorType | None
+    counts: FilterCounts
     usual_rerank: int = DEFAULT_RERANK
     dense_vector: bool = False
     sketch: bool = False
@@ -165,25 +166,18 @@ class Searcher:
                     body["search_after"] = found[-1]["sort"]
 
     def _breadth(self, options: SearchOptions) -> Breadth:
-        """How widely to look behind the filter; one request if that depends on how many documents it keeps."""
+        """How widely to look behind the filter; may ask how many documents it keeps."""
         window = options.window(stores_vectors=self.vectors is not None, usual=self.usual_rerank)
-        if not widens(self.encoder, filter=options.filter, window=window):
+        if options.filter is None or not widens(self.encoder, window=window):
             return USUAL
-        # Counts beyond the first 10,000 are wanted too. Both come from the index's own statistics for common filters.
-        bodies = [{"size": 0, "query": query, "track_total_hits": True} for query in (options.filter, _ALL)]
-        counts = []
-        for answer in self.cluster.search_many(bodies, index=self.name):
-            refused = refusal(answer)
-            if refused is not None:
-                raise refused
-            if incomplete(answer):
-                return USUAL  # the search itself will say so
-            counts.append(int(answer["hits"]["total"]["value"]))
+        counts = self.counts.of(options.filter)
+        if counts is None:
+            return USUAL  # the search itself will say so
         exact = self.vectors is not None and options.rerank_from is None
         return breadth_of(
             self.encoder,
-            kept=counts[0],
-            documents=counts[1],
+            kept=counts.kept,
+            documents=counts.documents,
             window=window,
             effort=options.effort,
             exact=exact,

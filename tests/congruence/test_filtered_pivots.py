@@ -81,3 +81,12 @@ def test_filtered_searches_agree_with_the_reference(
     assert [hit.id for hit in by_id[0]] == [hit.id for hit in by_id[1]]
     with pytest.raises(RequestRefused, match="no such query"):
         index.search(QUERIES[0], filter={"no such query": {}})
+    # A filter that kept nothing is counted again, whoever wrote what it keeps now.
+    found = []
+    for target, other in ((index, dt.SurrogateIndex.open(cluster, unique_name)), (reference, reference)):
+        only = {"term": {"metadata.draw": 7.5}}
+        assert len(target.search(-QUERIES[0], filter=only)) == 0
+        assert other.add(["late"], QUERIES[:1], metadata=[{"draw": 7.5}]) == dt.IndexReport(1)
+        other.refresh()
+        found.append(target.search(-QUERIES[0], filter=only))
+    assert found[0].ids == found[1].ids == ["late"]  # compared, though it shares no codeword

@@ -25,17 +25,16 @@ PAIRS = PivotPairs(Pivots(ROWS[:150]), top_k=4, query_top_k=6)
 FILTER = {"term": {"metadata.kept": True}}
 
 
-def test_only_a_filtered_re_ranked_search_of_few_codewords_widens() -> None:
+def test_only_a_re_ranked_search_of_few_codewords_widens() -> None:
     components = dt.DeepPermutation(DIMENSIONS, top_k=8)
     assert isinstance(ENCODER, WideningEncoder)
     assert isinstance(PAIRS, WideningEncoder)
     assert not isinstance(dt.PairCodewords(DIMENSIONS, rank_sum=9), WideningEncoder)
     assert isinstance(dt.PairCodewords(DIMENSIONS, rank_sum=9), AsymmetricEncoder)
     assert not isinstance(components, WideningEncoder)
-    assert widens(ENCODER, filter=FILTER, window=200)
-    assert not widens(ENCODER, filter=None, window=200)
-    assert not widens(ENCODER, filter=FILTER, window=0)
-    assert not widens(components, filter=FILTER, window=200)
+    assert widens(ENCODER, window=200)
+    assert not widens(ENCODER, window=0)
+    assert not widens(components, window=200)
     assert breadth_of(components, kept=10, documents=100_000, window=200) == USUAL
 
 

@@ -23,6 +23,7 @@ import deepterms as dt
 from deepterms import telemetry
 from deepterms.engines import Cluster
 from deepterms.errors import RequestRefused
+from deepterms.filter_counts import FilterCounts
 from deepterms.layouts import layout_named
 from deepterms.searcher import Searcher
 from deepterms.searches import SearchOptions
@@ -116,7 +117,8 @@ def test_many_searches_are_one_span_and_failed_ones_one_log_line(
 
 def test_a_search_that_fails_says_so_in_its_span(spans: InMemorySpanExporter) -> None:
     with serving(lambda asked: Answer({"error": "busy"}, status=500)) as url, closing(OpenSearch(url)) as client:
-        searcher = Searcher(Cluster(client), "i", ENCODER, layout_named("words"), None)
+        cluster = Cluster(client)
+        searcher = Searcher(cluster, "i", ENCODER, layout_named("words"), None, FilterCounts(cluster, "i"))
         searcher.cluster._clause_limit = 1_024
         with pytest.raises(RequestRefused):
             searcher.search(np.ones((1, 4), dtype=np.float32), SearchOptions(rerank=0))
