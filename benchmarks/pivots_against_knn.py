@@ -1,7 +1,7 @@
 """Pivot codewords against the engine's own k-NN and what else a user would take: one node, one run, in turn.
 
 It starts an OpenSearch 3.6.0 with the k-NN plugin (Lucene HNSW) and makes the descriptors; each part adds to
-benchmarks/results/KIND-DOCUMENTS.json. The tables and the plot are made of it at the end (frontier.py).
+benchmarks/results/KIND-DOCUMENTS.json (KIND-DOCUMENTS-RUN.json). The tables and the plot are made of it at the end (frontier.py).
 
 python benchmarks/pivots_against_knn.py --documents 100000                 # all parts: half an hour on two cores
 python benchmarks/pivots_against_knn.py --documents 100000 --part search   # one of them again
@@ -71,6 +71,7 @@ class Benchmark:
         folder: Path,
         data: Path,
         heap: str,
+        run: str = "",
     ) -> None:
         self.folder = folder
         self.kind = kind
@@ -87,7 +88,7 @@ class Benchmark:
         self.pivots = pivots or pivot_count(self.documents, documents_a_pivot=balanced)
         self.node = knn_node(data)
         self.heap = heap
-        self.path = RESULTS / f"{kind.value}-{self.documents}.json"
+        self.path = RESULTS / f"{'-'.join(filter(None, (kind.value, str(self.documents), run)))}.json"
 
     @cached_property
     def client(self) -> Any:
@@ -467,13 +468,14 @@ def main(
     folder: Path = typer.Option(DEFAULT_FOLDER, help="for descriptors"),  # noqa: B008
     data: Path = typer.Option(Path(tempfile.gettempdir()) / "deepterms-benchmark", help="for the node"),  # noqa: B008
     heap: str = "4g",
+    run: str = typer.Option("", help="its name, if it is kept beside another one of as many, as of another machine"),
     apart: bool = typer.Option(False, help="one contender after the other: the page cache cannot hold all of them"),
     stop: bool = typer.Option(True, help="stop the node at the end; its data stays"),
 ) -> None:
     """Run the parts and note what they found."""
     if unknown := set(part) - PARTS.keys():
         sys.exit(f"no part {', '.join(sorted(unknown))}; expected {', '.join(PARTS)}")
-    benchmark = Benchmark(kind, documents, queries=queries, pivots=pivots, folder=folder, data=data, heap=heap)
+    benchmark = Benchmark(kind, documents, queries=queries, pivots=pivots, folder=folder, data=data, heap=heap, run=run)
     try:
         chosen = only or list(benchmark.contenders())
         for name in part or PARTS:
