@@ -1,7 +1,8 @@
 """Pivot codewords against the engine's own k-NN and what else a user would take: one node, one run, in turn.
 
 It starts an OpenSearch 3.6.0 with the k-NN plugin (Lucene HNSW) and makes the descriptors; each part adds to
-benchmarks/results/KIND-DOCUMENTS.json (KIND-DOCUMENTS-RUN.json). The tables and the plot are made of it at the end (frontier.py).
+benchmarks/results/KIND-DOCUMENTS.json, or KIND-DOCUMENTS-RUN.json. The tables and the plot are made of it at the end
+(frontier.py).
 
 python benchmarks/pivots_against_knn.py --documents 100000                 # all parts: half an hour on two cores
 python benchmarks/pivots_against_knn.py --documents 100000 --part search   # one of them again
