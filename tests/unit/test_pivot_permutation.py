@@ -46,7 +46,7 @@ def test_documents_name_their_nearest_pivots() -> None:
     encoder = dt.PivotPermutation(AXES, top_k=2, query_top_k=3)
     feature = [0.1, 0.8, 0.4, -0.9]
     assert encoder.encode(feature).to_terms() == [{"t1": 1, "t2": 1}]
-    assert encoder.encode_queries(feature).to_terms() == [{"t1": 1000, "t2": 500, "t0": 125}]
+    assert encoder.encode_queries(feature).to_terms() == [{"t1": 1000, "t2": 250, "t0": 16}]
 
 
 def test_ranks_count_down() -> None:
@@ -62,7 +62,7 @@ def test_weights_by_distance() -> None:
     encoder = dt.PivotPermutation(pivots, top_k=1, query_top_k=3)
     ((components, weights),) = encoder.encode_queries([1e-30, 0]).rows()
     assert components.tolist() == [0, 1, 2]
-    assert weights.tolist() == [1000, round(1000 * (28 / 32) / (31 / 32)), round(1000 * (16 / 32) / (31 / 32))]
+    assert weights.tolist() == [1000, round(1000 * (28 / 31) ** 2), round(1000 * (16 / 31) ** 2)]
     # The same for another unit of length.
     larger = dt.PivotPermutation(dt.Pivots(pivots.features * 8, metric="l2"), top_k=1, query_top_k=3)
     assert larger.encode_queries([8e-30, 0]).to_terms() == encoder.encode_queries([1e-30, 0]).to_terms()

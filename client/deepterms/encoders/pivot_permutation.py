@@ -18,6 +18,10 @@ __all__ = ["PivotPermutation", "PivotWeights"]
 
 DEFAULT_TOP_K = 8
 DEFAULT_QUERY_TOP_K = 32
+# Of a measure of nearness, which becomes a weight. With the first power a document that shares some far pivots with a
+# query comes before one that shares a near one. Of 100,000 mixtures, with 64 words and 500 candidates, R@10 was .945
+# with the first, .970 with the second and .973 with the third; with pivots that are no centroids .942, .947 and .945.
+WEIGHT_POWER = 2
 
 PivotWeights: TypeAlias = Literal["binary", "ranks"]
 """What a document says of its nearest pivots: their names only, or their order too."""
@@ -31,9 +35,9 @@ class PivotPermutation(PivotEncoder):
     near to each other. Equally near pivots are taken in the order of their numbers.
 
     With ``binary`` weights each of a document's words occurs once, and a query weighs its pivots by how near they are:
-    1,000 for the nearest, the others in proportion to their cosine, and at least 1. For the metric ``l2`` the measure
-    is 1 − d²/(2·r²), with r the distance to the farthest pivot that the query names: from ½ to 1, the same for
-    descriptors of any scale, and of the cosine's form, which is 1 − d²/2 on the unit sphere.
+    1,000 for the nearest, the others in proportion to the square of their cosine, and at least 1. For the metric ``l2``
+    the measure that is squared is 1 − d²/(2·r²), with r the distance to the farthest pivot that the query names: from ½
+    to 1, the same for descriptors of any scale, and of the cosine's form, which is 1 − d²/2 on the unit sphere.
 
     With ``ranks`` the nearest of a document's pivots occurs K times, the next K − 1 times and so on, and a query's
     alike: the dot product orders documents as Spearman's rho between truncated permutations does (see
@@ -126,7 +130,7 @@ class PivotPermutation(PivotEncoder):
         numbers, nearness = self._near(features, query_words)
         if self.weights == "ranks":
             return self._terms(numbers, np.broadcast_to(_ranks(query_words), numbers.shape))
-        return self._terms(numbers, scaled(closeness(nearness, self.pivots.metric)))
+        return self._terms(numbers, scaled(np.maximum(closeness(nearness, self.pivots.metric), 0) ** WEIGHT_POWER))
 
     def _terms(self, numbers: NDArray[np.int32], weights: NDArray[np.int32]) -> TermFrequencies:
         """From pivots (N, k) and their weights (N, k)."""
