@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +13,7 @@ import deepterms as dt
 from deepterms.encoders import pivot_sampling
 from deepterms.encoders.pivot_sampling import SamplingMethod
 from deepterms.encoders.pivots import Metric
-from deepterms.errors import InvalidInput, MissingExtra
+from deepterms.errors import InvalidInput
 
 METHODS = get_args(SamplingMethod)
 
@@ -126,9 +125,3 @@ def test_what_cannot_be_sampled_is_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
         dt.sample_pivots(rows, count, method=method)
-
-
-def test_without_faiss_kmeans_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingExtra, match=r"deepterms\[pivots\]"):
-        dt.sample_pivots(descriptors(9), 2, method="kmeans")
