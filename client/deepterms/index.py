@@ -74,8 +74,8 @@ class SurrogateIndex(IndexReader, IndexWriter):
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: the alias under which the index is known.
             encoder: for documents and queries. ``auto``: a `PivotPermutation` with pivots from `features`.
-            features: for ``auto``: (n, D), the collection or a random sample of some thousands of it; two rows for
-                each pivot are enough.
+            features: for ``auto``: (n, D), the collection or a random sample of some thousands of it; eight rows
+                for each pivot are enough.
             documents: for ``auto``: how many the index will hold; default: n.
             preset: for ``auto``: ``small``, ``balanced`` or ``accurate``, which set how many pivots there are, words
                 and candidates; see docs/choosing.md.

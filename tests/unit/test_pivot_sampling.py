@@ -114,7 +114,7 @@ def test_half_precision_and_whole_numbers_are_features_too() -> None:
         (descriptors(10), 11, "kmeans", "need 11 features"),
         (descriptors(1), 3, "mixtures", "need 2 features"),
         (descriptors(3), 0, "rows", "count is 0"),
-        (descriptors(3), 2, "grid", "method is 'grid'; expected one of mixtures, rows, farthest, kmeans"),
+        (descriptors(3), 2, "grid", "method is 'grid'; expected one of auto, mixtures, rows, farthest, kmeans"),
         (descriptors(3)[0], 2, "rows", r"shape \(6,\)"),
         (np.full((4, 6), np.nan), 2, "rows", "NaN"),
         (np.zeros((4, 6)), 2, "mixtures", "all zero"),
@@ -125,3 +125,14 @@ def test_what_cannot_be_sampled_is_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
         dt.sample_pivots(rows, count, method=method)
+
+
+def test_auto_takes_centroids_where_there_are_rows_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def same(rows: NDArray[np.float32], count: int) -> list[str]:
+        auto = dt.sample_pivots(rows, count, method="auto")
+        return [method for method in METHODS if dt.sample_pivots(rows, count, method=method) == auto]
+
+    assert same(descriptors(40), 20) == ["kmeans"]
+    assert same(descriptors(39), 20) == ["mixtures"]
+    monkeypatch.setattr(pivot_sampling, "MOST_CENTROIDS", 19)
+    assert same(descriptors(40), 20) == ["mixtures"]

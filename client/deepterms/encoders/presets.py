@@ -24,9 +24,6 @@ FEWEST_PIVOTS = 256
 SMALLEST_SHARE = 4  # documents a pivot, where pivots are compared one by one
 MOST_FOR_SMALL = 4_096
 MOST_PIVOTS = 65_536  # 168 MB of 1,280 dimensions, which each client holds
-# Up to so many pivots are centroids, if so many rows a pivot are there. Of 500,000 mixtures centroids found no more.
-MOST_CENTROIDS = 8_192
-LEAST_ROWS_A_CENTROID = 4
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def chosen_encoder(
 
     Args:
         encoder: for documents and queries, or ``auto``.
-        features: for ``auto``: (n, D), the collection or a random sample of it. Two rows for each pivot are enough.
+        features: for ``auto``: (n, D), the collection or a random sample of it. Eight rows for each pivot are enough.
         documents: for ``auto``: how many the index will hold; default: n.
         preset: for ``auto``.
         seed: of the sampling.
@@ -120,6 +117,5 @@ def chosen_encoder(
     expected = (len(rows) if rows.ndim else 0) if documents is None else documents
     wanted = PRESETS[preset]
     count = pivot_count(expected, documents_a_pivot=wanted.documents_a_pivot)
-    centroids = count <= MOST_CENTROIDS and len(rows) >= LEAST_ROWS_A_CENTROID * count
-    pivots = sample_pivots(rows, count, method="kmeans" if centroids else "mixtures", seed=seed)
+    pivots = sample_pivots(rows, count, method="auto", seed=seed)
     return Chosen(PivotPermutation(pivots, top_k=wanted.top_k, query_top_k=wanted.query_top_k), rerank=wanted.rerank)

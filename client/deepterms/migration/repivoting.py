@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.encoders.encoder import Encoder, unusable_rows
-from deepterms.encoders.pivot_sampling import SamplingMethod, sample_pivots
+from deepterms.encoders.pivot_sampling import SamplingMethod, rows_for, sample_pivots
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.engines import Cluster
 from deepterms.errors import InvalidInput
@@ -22,12 +22,13 @@ __all__ = ["repivoted", "sample_vectors"]
 
 VECTORS_PER_PAGE = 1_000
 SEED = 2018
-# As many as a mixture is made of; and some more, which are no pivots and show how near to one the others lie.
-VECTORS_A_PIVOT = 2
+# Beside those of which pivots are made: they show how near to one the others lie.
 MORE_VECTORS = 1_000
 
 
-def repivoted(client: Any, name: str, count: int, *, method: SamplingMethod = "mixtures", seed: int = SEED) -> Encoder:
+def repivoted(
+    client: Any, name: str, count: int, *, method: SamplingMethod | Literal["auto"] = "auto", seed: int = SEED
+) -> Encoder:
     """The encoder of an index with `count` new pivots, for `migrate`.
 
     If an unfinished migration of the index has as many and is otherwise like this, its encoder: so the same call
@@ -67,7 +68,7 @@ def repivoted(client: Any, name: str, count: int, *, method: SamplingMethod = "m
     features = sample_vectors(
         cluster,
         state.live,
-        VECTORS_A_PIVOT * count + MORE_VECTORS,
+        rows_for(count) + MORE_VECTORS,
         dimensions=spec["pivots"]["dimensions"],
         vectors=vectors,
         seed=seed,
