@@ -53,7 +53,7 @@ def main(
     rows = []
     choices = (("a tenth", first, few), ("all, as many", features, few), ("all, the preset's number", features, many))
     for name, sample, count in choices:
-        found = measured(dt.sample_pivots(sample, count), features, asked, best, qrels)
+        found = measured(dt.sample_pivots(sample, count, method="auto"), features, asked, best, qrels)
         rows.append({"sampled_of": name, "documents": N} | found)
         print(json.dumps(rows[-1]), flush=True)
     path = RESULTS / f"growth-{'mixed' if documents else 'real'}-{N}.json"

@@ -13,6 +13,7 @@ import deepterms as dt
 from deepterms.encoders import pivot_sampling
 from deepterms.encoders.pivot_sampling import SamplingMethod
 from deepterms.encoders.pivots import Metric
+from deepterms.encoders.reach import FAR_QUANTILE, nearest_cosines
 from deepterms.errors import InvalidInput
 
 METHODS = get_args(SamplingMethod)
@@ -136,3 +137,16 @@ def test_auto_takes_centroids_where_there_are_rows_for_them(monkeypatch: pytest.
     assert same(descriptors(39), 20) == ["mixtures"]
     monkeypatch.setattr(pivot_sampling, "MOST_CENTROIDS", 19)
     assert same(descriptors(40), 20) == ["mixtures"]
+
+
+def test_the_reach_of_centroids_is_of_rows_that_they_have_not_learnt_from() -> None:
+    """Else most documents that come later would count as far: a centroid lies nearest to its own few rows."""
+    rows = np.random.default_rng(8).standard_normal((6_000, 40)).astype(np.float32)
+    pivots = dt.sample_pivots(rows[:2_000], 500, method="kmeans")
+    assert pivots.reach is not None
+    assert pivots.reach.rows == 200  # a tenth
+    later = nearest_cosines(rows[2_000:], pivots)
+    assert np.mean(later < pivots.reach.low) == pytest.approx(FAR_QUANTILE, abs=0.03)
+    assert np.mean(nearest_cosines(rows[:2_000], pivots) < pivots.reach.low) < FAR_QUANTILE / 2
+    # With no rows to spare there is nothing to tell it by.
+    assert dt.sample_pivots(rows[:50], 50, method="kmeans").reach is None

@@ -60,7 +60,7 @@ def sample_pivots(
       rows a pivot. It finds most, and takes as long as encoding 16 documents a pivot.
     - ``auto``: ``kmeans`` for up to 8,192 pivots if there are 2 rows a pivot, else ``mixtures``; presets take it.
 
-    The pivots' `reach` is that of other rows, at most 1,000.
+    The pivots' `reach` is that of other rows, at most 1,000; of a tenth at most where ``kmeans`` learns from the rest.
 
     Equal arguments give equal pivots, for ``kmeans`` of more than 1,024 with one version of faiss or none.
 
@@ -93,6 +93,7 @@ def sample_pivots(
         )
     rng = np.random.default_rng(seed)
     pivots: NDArray[Any]
+    others: NDArray[np.int64] | None = None  # rows that the pivots have not learnt from
     if method == "mixtures":
         pivots = _mixtures(rows, count, rng, metric)
     elif method == "rows":
@@ -100,18 +101,24 @@ def sample_pivots(
     elif method == "farthest":
         pivots = _farthest(_read(rows, _some(rng, len(rows), FARTHEST_ROWS_A_PIVOT * count), metric), count)
     else:
-        learnt = _read(rows, _some(rng, len(rows), KMEANS_ROWS_A_PIVOT * count), metric)
-        start = Pivots(learnt[:count], metric=metric)
-        pivots = moved_to_centroids(start, learnt, iterations=KMEANS_ITERATIONS).features
+        drawn = _some(rng, len(rows), KMEANS_ROWS_A_PIVOT * count + _reach_rows(count))
+        learnt, others = np.split(drawn, [len(drawn) - min(_reach_rows(count), len(drawn) // 10, len(drawn) - count)])
+        read = _read(rows, learnt, metric)
+        pivots = moved_to_centroids(Pivots(read[:count], metric=metric), read, iterations=KMEANS_ITERATIONS).features
+    if others is None:  # a sample that leaves the choice of pivots as it is
+        others = _some(np.random.default_rng([seed, 1]), len(rows), _reach_rows(count))
     chosen = Pivots(pivots, metric=metric)
-    return Pivots(chosen.features, metric=metric, reach=_reach(rows, chosen, seed))
+    return Pivots(chosen.features, metric=metric, reach=_reach(rows, others, chosen))
 
 
-def _reach(rows: NDArray[Any], pivots: Pivots, seed: int) -> Reach | None:
-    """How near to the pivots other rows lie, of a sample that leaves the choice of pivots as it is."""
-    count = max(LEAST_REACH_ROWS, min(MOST_REACH_ROWS, REACH_COMPARISONS // len(pivots)))
-    which = np.sort(_some(np.random.default_rng([seed, 1]), len(rows), count))
-    sample = rows[which].astype(np.float32)
+def _reach_rows(count: int) -> int:
+    """How many rows are compared with so many pivots for their reach."""
+    return max(LEAST_REACH_ROWS, min(MOST_REACH_ROWS, REACH_COMPARISONS // count))
+
+
+def _reach(rows: NDArray[Any], which: NDArray[np.int64], pivots: Pivots) -> Reach | None:
+    """How near to the pivots some rows lie; None if there are none."""
+    sample = rows[np.sort(which)].astype(np.float32)
     return reach_of(sample[np.isfinite(sample).all(axis=1) & sample.any(axis=1)], pivots)
 
 
