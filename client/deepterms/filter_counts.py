@@ -36,7 +36,7 @@ class FilterCounts:
     """The counts of one index; threads may share them.
 
     They decide how widely a search looks, and never which documents it may return. A filter that keeps nothing is
-    counted each time, so that the first document it keeps is found as the only one is.
+    counted each time, since the first documents that it keeps are to be compared, all of them, at once.
 
     Args:
         cluster: where the index is.
@@ -57,9 +57,9 @@ class FilterCounts:
             ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
         """
         text, now = json.dumps(filter), self._clock()
-        counted, found = self._known.get(text, (now - SECONDS, None))
-        if found is not None and now < counted + SECONDS:
-            return found
+        known = self._known.get(text)
+        if known is not None and now < known[0] + SECONDS:
+            return known[1]
         found = self._count(filter)
         if found is not None and found.kept:
             if len(self._known) >= MOST:

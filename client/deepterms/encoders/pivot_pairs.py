@@ -27,9 +27,9 @@ class PivotPairs(PivotEncoder):
     """Every unordered pair of a descriptor's nearest pivots is one word.
 
     P pivots give P·(P − 1)/2 codewords: lists are as short as those of many more pivots, which need not be compared
-    with each descriptor. Every frequency of a document is 1; a query weighs a pair by the sum of how near both are, as
-    `PivotPermutation` does one pivot: 1,000 for the nearest two, the others in proportion, at least 1. The pair of
-    pivots a < b is the codeword b·(b − 1)/2 + a.
+    with each descriptor. Every frequency of a document is 1; a query weighs a pair by the sum of how near both are, by
+    the measures of `PivotPermutation`, not squared: 1,000 for the nearest two, the others in proportion, at least 1.
+    The pair of pivots a < b is the codeword b·(b − 1)/2 + a.
 
     Args:
         pivots: the reference descriptors, 2 to 65,536.
