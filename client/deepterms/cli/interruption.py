@@ -1,13 +1,23 @@
-"""A command that is told to end, ended as Ctrl-C ends it."""
+"""Signals that end a command: what they do while it runs, and afterwards what they did before."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["terminated_as_interrupted"]
+__all__ = ["handled", "terminated_as_interrupted"]
+
+
+@contextmanager
+def handled(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """A signal handled by a function for as long as this lasts; of the main thread only."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @contextmanager
@@ -17,8 +27,5 @@ def terminated_as_interrupted() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
+    with handled(signal.SIGTERM, interrupt):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,8 +9,7 @@ import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -20,14 +19,13 @@ from rich.markup import escape
 
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.indexing import matching_extractor
+from deepterms.cli.interruption import handled
 from deepterms.cli.photos import WeightsOption, WhiteningOption
 from deepterms.cli.terminal import note
 from deepterms.errors import InvalidInput, MissingExtra
 from deepterms.index import SurrogateIndex
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from deepterms.features import RMACExtractor
     from deepterms.web.access import Access
 
@@ -135,7 +133,9 @@ def run_server(
         app, log_level="warning", access_log=False, server_header=False, lifespan="on", timeout_graceful_shutdown=5
     )
     server = uvicorn.Server(config)
-    with _listening(host, port) as listening, _ended_by_ctrl_c(server):
+    # Ctrl-C ends it from its first word on. Uvicorn sees to that once its event loop runs; an interrupt while that loop
+    # is made leaves half of one behind.
+    with _listening(host, port) as listening, handled(signal.SIGINT, server.handle_exit):
         address = _address(host, listening)
         begin = "" if query is None else f"#id={quote(query, safe='')}"
         if access is not None and access.token is not None:
@@ -145,19 +145,6 @@ def run_server(
         if browser and _has_screen():
             webbrowser.open(f"{address}/{begin}")  # its requests wait until the server takes them
         server.run(sockets=[listening])
-
-
-@contextmanager
-def _ended_by_ctrl_c(server: uvicorn.Server) -> Iterator[None]:
-    """Ctrl-C ends the server from its first word on.
-
-    Uvicorn sees to that once its event loop runs; an interrupt while that loop is made leaves half of one behind.
-    """
-    before = signal.signal(signal.SIGINT, server.handle_exit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _has_screen() -> bool:
