@@ -20,6 +20,7 @@ from deepterms.errors import IndexNotFound
 from deepterms.vectors import VectorType
 
 Features = NDArray[np.float32]
+Stored = NDArray[np.float16] | NDArray[np.float32]
 Options = Mapping[str, float]
 
 DRAWS = 1_000  # each document has a number below it, by which filters choose
@@ -43,7 +44,7 @@ class Contender(Protocol):
         """The index, empty."""
         ...
 
-    def fill(self, features: Features, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
+    def fill(self, features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
         """Add every row, or those given, each replacing what has its number."""
         ...
 
@@ -113,7 +114,7 @@ class EngineKnn:
         }
         self.client.transport.perform_request("PUT", f"/{self.name}", body=body)
 
-    def fill(self, features: Features, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
+    def fill(self, features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
         """In bulk requests, two under way at once."""
         chosen = range(len(features)) if rows is None else rows
         with ThreadPoolExecutor(THREADS) as pool:
@@ -205,11 +206,15 @@ class Surrogate:
             self.index = dt.SurrogateIndex.open(self.client, self.name)
         return self.index
 
-    def fill(self, features: Features, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
+    def fill(self, features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
         """By `add_batches`."""
         chosen = range(len(features)) if rows is None else rows
         batches = (
-            ([str(row) for row in some], features[_slice(some)], [{"draw": int(draws[row])} for row in some])
+            (
+                [str(row) for row in some],
+                features[_slice(some)].astype(np.float32),
+                [{"draw": int(draws[row])} for row in some],
+            )
             for some in (chosen[start : start + 1_000] for start in range(0, len(chosen), 1_000))
         )
         report = self.opened().add_batches(batches, threads=THREADS)
@@ -268,11 +273,11 @@ def depth_settings() -> dict[str, Options]:
     return {f"{depth}": {"rerank": depth} for depth in (200, 500, 1_000)}
 
 
-def _bulks(features: Features, draws: NDArray[np.int64], rows: Sequence[int] | range) -> Iterator[list[Any]]:
+def _bulks(features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range) -> Iterator[list[Any]]:
     for start in range(0, len(rows), BULK):
         some = rows[start : start + BULK]
         lines: list[Any] = []
-        for row, vector in zip(some, np.ascontiguousarray(features[_slice(some)]), strict=True):
+        for row, vector in zip(some, np.ascontiguousarray(features[_slice(some)], dtype=np.float32), strict=True):
             lines += [{"index": {"_id": str(row)}}, {"vector": vector, "draw": int(draws[row])}]
         yield lines
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contenders import Features, Options
+from contenders import Features, Options, Stored
 
 faiss: Any = import_module("faiss")  # its types do not know all of it
 
@@ -30,7 +30,7 @@ class FaissIndex:
     kind: str
     index: Any = field(default=None, repr=False)
 
-    def build(self, features: Features) -> None:
+    def build(self, features: Stored) -> None:
         """Train on a sample, if it learns, and add every row."""
         N, D = features.shape
         lists = 2 ** round(np.log2(4 * N**0.5))
@@ -46,9 +46,9 @@ class FaissIndex:
                 else faiss.IndexIVFPQ(coarse, D, lists, CODE_BYTES, 8, inner)
             )
             rows = np.random.default_rng(0).choice(N, min(N, TRAINING_ROWS * lists), replace=False)
-            self.index.train(np.asarray(features[np.sort(rows)]))
+            self.index.train(np.asarray(features[np.sort(rows)], dtype=np.float32))
         for start in range(0, N, ROWS):
-            self.index.add(np.ascontiguousarray(features[start : start + ROWS]))
+            self.index.add(np.ascontiguousarray(features[start : start + ROWS], dtype=np.float32))
 
     def stored_bytes(self) -> int:
         """In memory, as its serialised form has them."""
@@ -69,7 +69,7 @@ class FaissIndex:
     def create(self) -> None:
         """Nothing to do before `fill`."""
 
-    def fill(self, features: Features, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
+    def fill(self, features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
         """All rows; it has no updates."""
         self.build(features)
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contenders import Contender, Features
+from contenders import Contender, Features, Stored
 
 BLOCK = 8_192  # rows compared at once
 WARM_UP = 20  # queries of each setting, not counted
 
 
 def exact(
-    features: Features, queries: Features, *, k: int, draws: NDArray[np.int64], below: Sequence[int | None]
+    features: Stored, queries: Features, *, k: int, draws: NDArray[np.int64], below: Sequence[int | None]
 ) -> dict[int | None, NDArray[np.int64]]:
     """The k nearest rows by cosine, int64 (Q, k) each, of all rows and of those whose draw is below a number.
 
@@ -28,7 +28,7 @@ def exact(
         for limit in below
     }
     for start in range(0, len(features), BLOCK):
-        block = np.asarray(features[start : start + BLOCK])
+        block = np.asarray(features[start : start + BLOCK], dtype=np.float32)
         scores = queries @ block.T  # (Q, n)
         for limit, (values, rows) in best.items():
             masked = scores if limit is None else np.where(draws[start : start + BLOCK] < limit, scores, -np.inf)

@@ -45,7 +45,7 @@ def main(
     if kind == "real":
         features, asked = described.features, described.queries[:queries]
     else:
-        features = mixed(described.features, documents, folder)
+        features = mixed(described.features, documents, folder).astype(np.float32)
         asked = np.concatenate(list(mixtures(described.features, count=queries, seed=1)))
     draws = np.zeros(len(features), dtype=np.int64)
     qrels = {query: relevant for query, relevant in described.qrels.items() if int(query) < len(asked)}

@@ -41,7 +41,7 @@ def main(
     """Note what each set of pivots finds in the whole collection."""
     described = real(folder)
     if documents:
-        features: Features = mixed(described.features, documents, folder)
+        features: Features = mixed(described.features, documents, folder).astype(np.float32)
         asked = np.concatenate(list(mixtures(described.features, count=queries, seed=1)))
     else:
         features, asked = described.features, described.queries

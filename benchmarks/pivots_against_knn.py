@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 import frontier
-from contenders import DRAWS, Contender, EngineKnn, Features, Surrogate, depth_settings, pivot_settings
+from contenders import DRAWS, Contender, EngineKnn, Features, Stored, Surrogate, depth_settings, pivot_settings
 from deepterms.cli.connection import connect
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivot_sampling import SamplingMethod
@@ -78,7 +78,7 @@ class Benchmark:
         self.kind = kind
         self.base: Real = real(folder)
         if kind is Kind.real:
-            self.features: Features = self.base.features
+            self.features: Stored = self.base.features
             self.queries: Features = self.base.queries[:queries]
         else:
             self.features = mixed(self.base.features, documents, folder)

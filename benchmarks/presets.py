@@ -25,8 +25,8 @@ def main(folder: Path = DEFAULT_FOLDER, queries: int = 100) -> None:
     some = np.random.default_rng(0).permutation(len(crops))[:4_000]
     hard = np.concatenate(list(mixtures(crops, count=queries, seed=1)))
     easy = described.queries[:queries]
-    rows = mixed(crops, 100_000, folder)
-    collections = [(f"{count:,} mixtures", np.asarray(rows[:count]), hard) for count in (1_000, 3_000, 10_000, 30_000)]
+    rows = mixed(crops, 100_000, folder)[:30_000].astype(np.float32)
+    collections = [(f"{count:,} mixtures", rows[:count], hard) for count in (1_000, 3_000, 10_000, 30_000)]
     collections += [("4,000 crops", crops[some], easy), (f"{len(crops):,} crops", crops, easy)]
     print("|  | " + " | ".join(name for name, _, _ in collections) + " |")
     for preset in get_args(PresetName):
