@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from numpy.typing import ArrayLike
 
 from deepterms.encoders.encoder import Encoder, WideningEncoder
+from deepterms.queries import largest_components
 from deepterms.searches import SearchOptions
 from deepterms.terms import TermFrequencies
 
@@ -57,10 +58,8 @@ class Breadth:
     sketched: bool = False
 
     def widened(self, options: SearchOptions) -> SearchOptions:
-        """The options of a search that looks so widely; what it was told of its effort is in the codewords."""
-        if self.codewords is None:
-            return options
-        return replace(options, rerank=self.window, effort=1.0)
+        """The options of a search that looks so widely."""
+        return options if self.window is None else replace(options, rerank=self.window)
 
 
 USUAL = Breadth()
@@ -116,12 +115,22 @@ def breadth_of(
     return Breadth(codewords=codewords, window=max(window, min(deeper, RERANKED_AT_MOST)))
 
 
-def query_terms(encoder: Encoder, features: ArrayLike, breadth: Breadth) -> TermFrequencies:
-    """Term frequencies (N, V) of queries (N, D) that look that widely.
+def query_terms(
+    encoder: Encoder, features: ArrayLike, breadth: Breadth = USUAL, *, effort: float = 1.0
+) -> TermFrequencies:
+    """Term frequencies (N, V) of queries (N, D).
+
+    Args:
+        encoder: of the index.
+        features: of the queries.
+        breadth: how widely they look.
+        effort: the share of their codewords that is asked for, the largest first; in those of a breadth it is counted.
+            Few of the nearest pivots are found sooner than many.
 
     Raises:
         InvalidInput: as `Encoder.encode_queries`.
     """
-    if breadth.codewords is not None and isinstance(encoder, WideningEncoder):
-        return encoder.encode_wider_queries(features, query_words=breadth.codewords)
-    return encoder.encode_queries(features)
+    if not isinstance(encoder, WideningEncoder):
+        return largest_components(encoder.encode_queries(features), effort)
+    codewords = breadth.codewords or math.ceil(effort * encoder.query_words)
+    return encoder.encode_wider_queries(features, query_words=codewords)

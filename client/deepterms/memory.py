@@ -163,7 +163,7 @@ class MemoryIndex:
         """Which codewords a document shares with a descriptor. As `SurrogateIndex.explain`."""
         SearchOptions(effort=effort)
         segment, row = self._known(id)
-        asked = largest_components(self.encoder.encode_queries(self._one(feature)), effort)
+        asked = query_terms(self.encoder, self._one(feature), effort=effort)
         ((components, weights),) = asked.rows()
         score = float(segment.scores(components, weights)[row])
         return explain(id, query=asked, document=segment.terms_of(row), engine_score=score)
@@ -324,8 +324,12 @@ class MemoryIndex:
             candidates = [candidate for segment, kept in segments for candidate in every(segment, kept)]
         else:
             options, window = breadth.widened(options), breadth.window or window
-            terms = asked if isinstance(asked, TermFrequencies) else query_terms(self.encoder, asked, breadth)
-            ((components, weights),) = largest_components(terms, options.effort).rows()
+            terms = (
+                largest_components(asked, options.effort)
+                if isinstance(asked, TermFrequencies)
+                else query_terms(self.encoder, asked, breadth, effort=options.effort)
+            )
+            ((components, weights),) = terms.rows()
             candidates = []
             for segment, kept in segments:
                 scores = segment.scores(components, weights)

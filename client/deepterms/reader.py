@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepterms.answers import incomplete
+from deepterms.breadth import query_terms
 from deepterms.checks import Verification, verify
 from deepterms.encoders.encoder import as_features, one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRefused
 from deepterms.explanation import Explanation, explain
 from deepterms.handle import IndexHandle
-from deepterms.queries import largest_components
 from deepterms.reconciliation import Reconciliation, reconcile
 from deepterms.rerank import FeatureSource
 from deepterms.results import Hit, Hits, IndexStats, StoredDocument
@@ -171,7 +171,7 @@ class IndexReader(IndexHandle):
         SearchOptions(effort=effort)
         self.reopen()
         document = self._known(id)
-        asked = largest_components(self.encoder.encode_queries(self._one(feature)), effort)
+        asked = query_terms(self.encoder, self._one(feature), effort=effort)
         held = TermFrequencies.from_terms([document.terms], vocabulary_size=self.encoder.vocabulary_size)
         return explain(id, query=asked, document=held, engine_score=self._searcher.score_of(id, asked))
 

@@ -18,7 +18,7 @@ from deepterms.engines import POINT_IN_TIME_KEPT, Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.filter_counts import FilterCounts
 from deepterms.layouts import Layout
-from deepterms.queries import search_body
+from deepterms.queries import largest_components, search_body
 from deepterms.rerank import DEFAULT_RERANK, DENSE_VECTOR, ComparedBy
 from deepterms.results import Hit, Hits
 from deepterms.searches import Search, SearchOptions, indices_of, source_fields
@@ -197,7 +197,9 @@ class Searcher:
         if terms is None:
             if feature is None:
                 raise InvalidInput("a search needs a feature or terms; got neither")
-            terms = query_terms(self.encoder, feature, breadth)
+            terms = query_terms(self.encoder, feature, breadth, effort=options.effort)
+        else:
+            terms = largest_components(terms, options.effort)
         return Search.build(
             terms,
             query,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepterms.answers import incomplete
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.layouts import Layout
-from deepterms.queries import clause_count, exact_body, largest_components, search_body
+from deepterms.queries import clause_count, exact_body, search_body
 from deepterms.rerank import (
     COSINE_OFFSET,
     DEFAULT_RERANK,
@@ -152,7 +152,7 @@ class Search:
         """Write the body.
 
         Args:
-            terms: of the query, (1, V).
+            terms: of the query, (1, V), as many as its effort asks for.
             query: float32 (D,), L2-normalised; without it there is no re-ranking.
             layout: of the index.
             vectors: the type that the index stores, or its dense_vector.
@@ -167,7 +167,7 @@ class Search:
         local = bool(window) and options.rerank_from is not None
         rescored = bool(window) and not local
         body = search_body(
-            largest_components(terms, options.effort),
+            terms,
             layout=layout,
             k=window if local else options.k,
             filter=options.filter,

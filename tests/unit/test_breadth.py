@@ -11,12 +11,15 @@ import pytest
 import deepterms as dt
 from deepterms import breadth
 from deepterms.breadth import USUAL, Breadth, breadth_of, query_terms, widens
-from deepterms.encoders.encoder import AsymmetricEncoder, WideningEncoder
+from deepterms.encoders.encoder import AsymmetricEncoder, Encoder, WideningEncoder
+from deepterms.encoders.nearest_pivots import NearestPivots
 from deepterms.encoders.pivot_pairs import PivotPairs
 from deepterms.encoders.pivot_permutation import PivotPermutation
 from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
+from deepterms.queries import largest_components
 from deepterms.searches import SearchOptions
+from deepterms.terms import TermFrequencies
 
 DIMENSIONS = 16
 ROWS = np.random.default_rng(5).standard_normal((3_000, DIMENSIONS)).astype(np.float32)
@@ -78,7 +81,7 @@ def test_effort_is_the_share_of_what_is_named_and_counts_once() -> None:
     wider = breadth_of(ENCODER, kept=5_000, documents=10_000, window=4_000, effort=0.3, exact=False)
     assert wider == Breadth(codewords=6, window=8_000)
     asked = SearchOptions(k=5, filter=FILTER, effort=0.3, rerank=4_000)
-    assert wider.widened(asked) == SearchOptions(k=5, filter=FILTER, effort=1.0, rerank=8_000)
+    assert wider.widened(asked) == SearchOptions(k=5, filter=FILTER, effort=0.3, rerank=8_000)
     assert USUAL.widened(asked) == asked
     assert Breadth(exact=True).widened(asked) == asked
 
@@ -114,6 +117,30 @@ def test_a_wider_query_begins_with_the_usual_one() -> None:
     for count in (0, 1_001):
         with pytest.raises(InvalidInput, match="expected 1 to 1000"):
             ENCODER.encode_wider_queries(ROWS[:1], query_words=count)
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, dt.DeepPermutation(DIMENSIONS, top_k=8)], ids=["pivots", "components"])
+@pytest.mark.parametrize(("effort", "named"), [(1.0, 8), (0.5, 4), (0.3, 3), (0.01, 1)])
+def test_less_effort_names_the_largest_of_the_usual_codewords(encoder: Encoder, effort: float, named: int) -> None:
+    for row in range(5):
+        query = ROWS[row : row + 1]
+        cut = query_terms(encoder, query, effort=effort).to_terms()
+        assert len(cut[0]) == named
+        assert cut == largest_components(query_terms(encoder, query), effort).to_terms()
+
+
+def test_less_effort_looks_for_fewer_pivots(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_for = []
+    nearest = NearestPivots.nearest
+
+    def counted(self: NearestPivots, features: Any, count: int) -> Any:
+        looked_for.append(count)
+        return nearest(self, features, count)
+
+    monkeypatch.setattr(NearestPivots, "nearest", counted)
+    for effort, breadth_ in ((1.0, USUAL), (0.5, USUAL), (0.5, Breadth(codewords=40))):
+        query_terms(ENCODER, ROWS[:1], breadth_, effort=effort)
+    assert looked_for == [8, 4, 40]
 
 
 def test_pairs_widen_by_whole_pivots() -> None:

@@ -43,7 +43,6 @@ def test_the_body_asks_for_what_is_wanted_and_no_more() -> None:
             encoder.encode(row), row[0], layout=layout, vectors="int8", options=SearchOptions(**options)
         ).body
 
-    assert len(body(effort=0.5)["query"]["bool"]["should"]) == 2
     assert [step["window_size"] for step in body()["rescore"]] == [200]
     assert "rescore" not in body(rerank=0)
     assert "min_score" not in body(min_score=3, rerank=0)  # it would switch the engine's pruning off

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.advice.figures import REFERENCE, Figures, Observation, fitted_costs
+from deepterms.breadth import query_terms
 from deepterms.deployment import deploy
 from deepterms.encoders.pivot_permutation import PivotPermutation
 from deepterms.encoders.pivot_sampling import sample_pivots
@@ -230,16 +231,15 @@ def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Sp
         query = queries[number % len(queries)]
         for place, (one, words, depth) in enumerate(kinds):
             encoder = one.index.encoder
+            effort = min(1.0, words / min(QUERY_WORDS, encoder.vocabulary_size))
             started = time.perf_counter()
-            terms = encoder.encode_queries(query)
+            terms = query_terms(encoder, query, effort=effort)
             found = time.perf_counter()
-            effort = min(1.0, words / terms.matrix.nnz)
             one.index.search(query, k=HITS, rerank=depth, effort=effort, fields=[])
             ended = time.perf_counter()
             if number >= WARM_UP:
                 times[place].append(1e3 * max(ended - found - (found - started), 1e-6))
-                order = np.argsort(-terms.matrix.data, kind="stable")[:words]
-                postings[place].append(float(one.lengths[terms.matrix.indices[order]].sum()))
+                postings[place].append(float(one.lengths[terms.matrix.indices].sum()))
     seen = []
     for place, (one, words, depth) in enumerate(kinds):
         candidates = min(depth, one.documents)

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.breadth import query_terms
 from deepterms.explanation import Explanation
-from deepterms.queries import largest_components
 from deepterms.results import Hits, StoredDocument
 from deepterms.web.choices import filter_of
 from deepterms.web.messages import HitAnswer, SearchAnswer, SearchOptions, TimesAnswer, text_of
@@ -76,7 +76,7 @@ class Service:
     def search(self, query: NDArray[np.float32], options: SearchOptions, choices: Mapping[str, Any] | None) -> Found:
         """Search by a descriptor (D,)."""
         started = time.perf_counter()
-        terms = largest_components(self.index.encoder.encode_queries(query), options.effort)
+        terms = query_terms(self.index.encoder, query, effort=options.effort)
         encoding = _since(started)
         (codewords,) = terms.to_terms()
         return self._found(
