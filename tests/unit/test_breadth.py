@@ -19,7 +19,6 @@ from deepterms.encoders.pivots import Pivots
 from deepterms.errors import InvalidInput
 from deepterms.queries import largest_components
 from deepterms.searches import SearchOptions
-from deepterms.terms import TermFrequencies
 
 DIMENSIONS = 16
 ROWS = np.random.default_rng(5).standard_normal((3_000, DIMENSIONS)).astype(np.float32)

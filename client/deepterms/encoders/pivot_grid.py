@@ -136,10 +136,11 @@ class PivotGrid:
             nearness = products * own * units - squares * own**2 / 2
         nearness[candidates < 0] = -np.inf
         best = np.argsort(-nearness, axis=1, kind="stable")[:, :count]
-        nearness = np.take_along_axis(nearness, best, axis=1)
+        rows = np.arange(len(best))[:, np.newaxis]  # for one query several times as fast as np.take_along_axis
+        nearness = nearness[rows, best]
         if not self.cosine:  # only now: ‖q‖² could swamp the differences
             nearness = np.minimum(2 * nearness - features.lengths[:, np.newaxis] ** 2, 0)
-        return np.take_along_axis(candidates, best, axis=1).astype(np.int32), nearness
+        return candidates[rows, best].astype(np.int32), nearness
 
 
 def _units(largest: NDArray[np.floating[Any]], bits: int) -> NDArray[np.float64]:

@@ -136,8 +136,8 @@ class PivotPermutation(PivotEncoder):
         """From pivots (N, k) and their weights (N, k)."""
         N, k = numbers.shape
         order = np.argsort(numbers, axis=1)
-        indices = np.take_along_axis(numbers, order, axis=1).ravel()
-        frequencies = np.take_along_axis(weights, order, axis=1).ravel()
+        rows = np.arange(N)[:, np.newaxis]
+        indices, frequencies = numbers[rows, order].ravel(), weights[rows, order].ravel()
         indptr = np.arange(0, N * k + 1, k, dtype=np.int32 if N * k < 2**31 else np.int64)
         matrix = sparse.csr_array((frequencies, indices, indptr), shape=(N, self.vocabulary_size))
         matrix.has_canonical_format = True  # sorted and without duplicates by construction
