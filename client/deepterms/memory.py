@@ -323,7 +323,7 @@ class MemoryIndex:
         if breadth.exact:
             candidates = [candidate for segment, kept in segments for candidate in every(segment, kept)]
         else:
-            options, window = breadth.widened(options), breadth.window or window
+            window = breadth.window or window
             terms = (
                 largest_components(asked, options.effort)
                 if isinstance(asked, TermFrequencies)

@@ -38,8 +38,8 @@ REACH_COMPARISONS = 10**8
 
 
 def rows_for(count: int) -> int:
-    """How many rows `sample_pivots` takes for so many pivots by ``auto``, if there are as many."""
-    return (KMEANS_ROWS_A_PIVOT if count <= MOST_CENTROIDS else MIXED_ROWS) * count
+    """How many rows `sample_pivots` takes for so many pivots by ``auto`` and their reach, if there are as many."""
+    return (KMEANS_ROWS_A_PIVOT if count <= MOST_CENTROIDS else MIXED_ROWS) * count + _reach_rows(count)
 
 
 def sample_pivots(

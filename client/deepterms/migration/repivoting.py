@@ -22,8 +22,6 @@ __all__ = ["repivoted", "sample_vectors"]
 
 VECTORS_PER_PAGE = 1_000
 SEED = 2018
-# Beside those of which pivots are made: they show how near to one the others lie.
-MORE_VECTORS = 1_000
 
 
 def repivoted(
@@ -68,7 +66,7 @@ def repivoted(
     features = sample_vectors(
         cluster,
         state.live,
-        rows_for(count) + MORE_VECTORS,
+        rows_for(count),
         dimensions=spec["pivots"]["dimensions"],
         vectors=vectors,
         seed=seed,
