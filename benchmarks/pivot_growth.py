@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from contenders import Features
-from deepterms.encoders.presets import PRESETS, pivot_count
+from deepterms.encoders.presets import PRESETS
 from deepterms.encoders.reach import nearest_cosines
 from deepterms.evaluation import mean_average_precision
 from descriptors import DEFAULT_FOLDER, mixed, mixtures, real
@@ -48,7 +48,7 @@ def main(
     qrels = {} if documents else described.qrels
     N = len(features)
     first = np.asarray(features[: N // GROWTH])
-    few, many = (pivot_count(n, documents_a_pivot=PRESET.documents_a_pivot) for n in (len(first), N))
+    few, many = (PRESET.pivot_count(n) for n in (len(first), N))
     best = exact(features, asked, k=DEEP, draws=np.zeros(N, dtype=np.int64), below=[None])[None]
     rows = []
     choices = (("a tenth", first, few), ("all, as many", features, few), ("all, the preset's number", features, many))

@@ -35,7 +35,7 @@ from deepterms.cli.connection import connect
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivot_sampling import SamplingMethod
 from deepterms.encoders.pivots import Pivots
-from deepterms.encoders.presets import PRESETS, pivot_count
+from deepterms.encoders.presets import PRESETS
 from deepterms.evaluation import mean_average_precision
 from deepterms.vectors import VectorType
 from descriptors import DEFAULT_FOLDER, Real, foreign, mixed, mixtures, real
@@ -85,8 +85,7 @@ class Benchmark:
             self.queries = np.concatenate(list(mixtures(self.base.features, count=queries, seed=1)))
         self.documents = len(self.features)
         self.draws: NDArray[np.int64] = np.random.default_rng(7).integers(0, DRAWS, self.documents)
-        balanced = PRESETS["balanced"].documents_a_pivot
-        self.pivots = pivots or pivot_count(self.documents, documents_a_pivot=balanced)
+        self.pivots = pivots or PRESETS["balanced"].pivot_count(self.documents)
         self.node = knn_node(data)
         self.heap = heap
         self.path = RESULTS / f"{'-'.join(filter(None, (kind.value, str(self.documents), run)))}.json"

@@ -23,11 +23,12 @@ def test_the_examples_run() -> None:
 
 
 def test_the_presets_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| `(\w+)`[^|]*\| (\d+) \| (\d+) \| (\d+) \| ([\d,]+) \|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| (\d+) \| (\d+) \| (\d+) \| (\d+) \| ([\d,]+) \|$", PAGE, re.MULTILINE)
     assert [name for name, *_ in rows] == list(get_args(PresetName))
-    for name, documents, words, query_words, candidates in rows:
+    for name, documents, further, words, query_words, candidates in rows:
         preset = PRESETS[name]
         assert preset.documents_a_pivot == int(documents)
+        assert preset.documents_a_further_pivot == int(further)
         assert preset.top_k == int(words)
         assert preset.query_top_k == int(query_words)
         assert preset.rerank == int(candidates.replace(",", ""))

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS, PRESETS, PresetName, chosen_encoder, pivot_count
+from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS, PRESETS, PresetName, chosen_encoder
 from deepterms.errors import InvalidInput
 from deepterms.searches import SearchOptions
 
@@ -27,18 +27,21 @@ def clustered(count: int, *, seed: int = 0, dimensions: int = 32) -> NDArray[np.
         (1, 256),
         (4_000, 1_024),
         (20_000, 4_096),
-        (100_000, 8_192),
-        (200_000, 16_384),
-        (1_000_000, 65_536),
+        (100_000, 4_096),
+        (200_000, 8_192),
+        (500_000, 8_192),
+        (1_000_000, 16_384),
+        (2_000_000, 32_768),
         (10**9, 65_536),
     ],
 )
-def test_about_one_pivot_for_sixteen_documents_and_more_for_few(documents: int, pivots: int) -> None:
-    assert pivot_count(documents, documents_a_pivot=16) == pivots
+def test_more_pivots_a_document_for_few_and_fewer_for_many(documents: int, pivots: int) -> None:
+    assert PRESETS["balanced"].pivot_count(documents) == pivots
 
 
-def test_more_documents_never_get_fewer_pivots() -> None:
-    counts = [pivot_count(documents, documents_a_pivot=16) for documents in range(1, 2_000_000, 997)]
+@pytest.mark.parametrize("preset", ["small", "balanced", "accurate"])
+def test_more_documents_never_get_fewer_pivots(preset: PresetName) -> None:
+    counts = [PRESETS[preset].pivot_count(documents) for documents in range(1, 8_000_000, 3_997)]
     assert counts == sorted(counts)
     assert counts[0] == FEWEST_PIVOTS
     assert counts[-1] == MOST_PIVOTS
@@ -59,7 +62,7 @@ def test_auto_is_the_preset_for_the_number_of_documents(preset: PresetName) -> N
     wanted = PRESETS[preset]
     encoder = index.encoder
     assert isinstance(encoder, dt.PivotPermutation)
-    assert len(encoder.pivots) == pivot_count(20_000, documents_a_pivot=wanted.documents_a_pivot)
+    assert len(encoder.pivots) == wanted.pivot_count(20_000)
     assert (encoder.top_k, encoder.query_top_k, index.rerank) == (wanted.top_k, wanted.query_top_k, wanted.rerank)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.pivot_sampling import rows_for
-from deepterms.encoders.presets import PRESETS, Chosen, PresetName, chosen_encoder, pivot_count
+from deepterms.encoders.presets import PRESETS, Chosen, PresetName, chosen_encoder
 from deepterms.encoders.scalar_quantization import ScalarQuantization
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def encoder_for(
     if name is EncoderName.quantized:
         return Chosen(ScalarQuantization(features.dimensions, top_k=top_k, rotation_seed=0))
     wanted: PresetName = preset.value
-    pivots = pivot_count(max(1, len(features)), documents_a_pivot=PRESETS[wanted].documents_a_pivot)
+    pivots = PRESETS[wanted].pivot_count(max(1, len(features)))
     sample = sample_of(features, min(MOST_ROWS, rows_for(pivots)))
     return chosen_encoder("auto", features=sample, documents=max(1, len(features)), preset=wanted)
 
