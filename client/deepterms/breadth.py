@@ -130,6 +130,8 @@ def query_terms(
     Raises:
         InvalidInput: as `Encoder.encode_queries`.
     """
+    if breadth.codewords is None and effort == 1:
+        return encoder.encode_queries(features)
     if not isinstance(encoder, WideningEncoder):
         return largest_components(encoder.encode_queries(features), effort)
     codewords = breadth.codewords or math.ceil(effort * encoder.query_words)

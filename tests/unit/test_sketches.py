@@ -69,11 +69,11 @@ def test_where_an_index_has_sketches() -> None:
 def test_candidates_are_compared_in_two_steps() -> None:
     query = np.eye(1, 64, dtype=np.float32)[0]
     first, then = rescore(query, window=4_000, kept=survivors(10))
-    assert (first["window_size"], then["window_size"]) == (4_000, 50)
+    assert (first["window_size"], then["window_size"]) == (4_000, 100)
     assert "doc['sketch']" in first["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert "doc['vector']" in then["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert survivors(100) == 400
-    assert len(rescore(query, window=50, kept=survivors(10))) == 1  # nothing to leave out
+    assert len(rescore(query, window=100, kept=survivors(10))) == 1  # nothing to leave out
 
 
 def test_a_filter_that_keeps_few_is_compared_by_vectors_and_one_that_keeps_more_by_sketches(

@@ -16,8 +16,10 @@ from deepterms.faiss_library import faiss, one_thread
 __all__ = ["PivotProjection"]
 
 # As measured in benchmarks/pivot_assignment.py: fewer components or candidates miss more, and more cost more time.
+# With 4 candidates a pivot .987 of a query's 16 nearest of 32,768 were found, with 8 .994, and R@10 of 2,000,000
+# mixtures rose by .005.
 COMPONENTS = 384
-CANDIDATES_A_PIVOT = 4
+CANDIDATES_A_PIVOT = 8
 LEAST_CANDIDATES = 96
 # From so many pivots the centroids of their codes are learnt, each from so many of them and in so many iterations: as
 # many of the nearest are among the candidates as with faiss's 256 and 25, and the first search waits a third as long.
