@@ -122,7 +122,7 @@ def query_terms(
 
     Args:
         encoder: of the index.
-        features: of the queries.
+        features: of the queries; of one query where effort is below 1.
         breadth: how widely they look.
         effort: the share of their codewords that is asked for, the largest first; in those of a breadth it is counted.
             Few of the nearest pivots are found sooner than many.
