@@ -116,13 +116,13 @@ def breadth_of(
 
 
 def query_terms(
-    encoder: Encoder, features: ArrayLike, breadth: Breadth = USUAL, *, effort: float = 1.0
+    encoder: Encoder, asked: ArrayLike | TermFrequencies, breadth: Breadth = USUAL, *, effort: float = 1.0
 ) -> TermFrequencies:
     """Term frequencies (N, V) of queries (N, D).
 
     Args:
         encoder: of the index.
-        features: of the queries; of one query where effort is below 1.
+        asked: the features of the queries; of one query where effort is below 1. Or its terms, if they are known.
         breadth: how widely they look.
         effort: the share of their codewords that is asked for, the largest first; in those of a breadth it is counted.
             Few of the nearest pivots are found sooner than many.
@@ -130,9 +130,11 @@ def query_terms(
     Raises:
         InvalidInput: as `Encoder.encode_queries`.
     """
+    if isinstance(asked, TermFrequencies):
+        return largest_components(asked, effort)
     if breadth.codewords is None and effort == 1:
-        return encoder.encode_queries(features)
+        return encoder.encode_queries(asked)
     if not isinstance(encoder, WideningEncoder):
-        return largest_components(encoder.encode_queries(features), effort)
+        return largest_components(encoder.encode_queries(asked), effort)
     codewords = breadth.codewords or math.ceil(effort * encoder.query_words)
-    return encoder.encode_wider_queries(features, query_words=codewords)
+    return encoder.encode_wider_queries(asked, query_words=codewords)

@@ -17,7 +17,6 @@ from deepterms.errors import InvalidInput
 from deepterms.explanation import Explanation, explain
 from deepterms.filters import compile_filter
 from deepterms.postings import SEGMENT_DOCUMENTS, OpenSegment, Segment
-from deepterms.queries import largest_components
 from deepterms.reconciliation import Reconciliation, reconcile_with
 from deepterms.rerank import FeatureSource, usual_rerank
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
@@ -324,12 +323,7 @@ class MemoryIndex:
             candidates = [candidate for segment, kept in segments for candidate in every(segment, kept)]
         else:
             window = breadth.window or window
-            terms = (
-                largest_components(asked, options.effort)
-                if isinstance(asked, TermFrequencies)
-                else query_terms(self.encoder, asked, breadth, effort=options.effort)
-            )
-            ((components, weights),) = terms.rows()
+            ((components, weights),) = query_terms(self.encoder, asked, breadth, effort=options.effort).rows()
             candidates = []
             for segment, kept in segments:
                 scores = segment.scores(components, weights)

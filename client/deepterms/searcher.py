@@ -18,7 +18,7 @@ from deepterms.engines import POINT_IN_TIME_KEPT, Cluster
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.filter_counts import FilterCounts
 from deepterms.layouts import Layout
-from deepterms.queries import largest_components, search_body
+from deepterms.queries import search_body
 from deepterms.rerank import DEFAULT_RERANK, DENSE_VECTOR, ComparedBy
 from deepterms.results import Hit, Hits
 from deepterms.searches import Search, SearchOptions, indices_of, source_fields
@@ -194,14 +194,11 @@ class Searcher:
         query = normalise_rows(feature)[0] if feature is not None else None
         if breadth.exact and query is not None and self.compared_by is not None:
             return Search.exact(query, vectors=self.compared_by, options=options, sketch=breadth.sketched)
-        if terms is None:
-            if feature is None:
-                raise InvalidInput("a search needs a feature or terms; got neither")
-            terms = query_terms(self.encoder, feature, breadth, effort=options.effort)
-        else:
-            terms = largest_components(terms, options.effort)
+        asked = feature if terms is None else terms
+        if asked is None:
+            raise InvalidInput("a search needs a feature or terms; got neither")
         return Search.build(
-            terms,
+            query_terms(self.encoder, asked, breadth, effort=options.effort),
             query,
             layout=self.layout,
             vectors=self.compared_by,
