@@ -138,7 +138,7 @@ def cosines_of(features: Features, query: Features, rows: NDArray[np.int64]) -> 
     """Of some rows with a query."""
     order = np.argsort(rows)  # as a disk likes it
     scores = np.empty(len(rows), dtype=np.float32)
-    scores[order] = np.asarray(features[rows[order]]) @ query
+    scores[order] = features[rows[order]] @ query
     return scores
 
 

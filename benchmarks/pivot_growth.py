@@ -47,7 +47,7 @@ def main(
         features, asked = described.features, described.queries
     qrels = {} if documents else described.qrels
     N = len(features)
-    first = np.asarray(features[: N // GROWTH])
+    first = features[: N // GROWTH]
     few, many = (PRESET.pivot_count(n) for n in (len(first), N))
     best = exact(features, asked, k=DEEP, draws=np.zeros(N, dtype=np.int64), below=[None])[None]
     rows = []
@@ -68,13 +68,13 @@ def measured(
     index = dt.MemoryIndex(encoder, store_vectors="int8", rerank=PRESET.rerank)
     step = 10_000
     for start in range(0, len(features), step):
-        some = np.asarray(features[start : start + step])
+        some = features[start : start + step]
         index.add([str(row) for row in range(start, start + len(some))], some)
     found = [index.search(query, k=DEEP) for query in asked]
     parts = [encoder.encode(features[start : start + step]).matrix.indices for start in range(0, len(features), step)]
     lengths = np.bincount(np.concatenate(parts), minlength=len(pivots))
     postings = [int(lengths[encoder.encode_queries(query).matrix.indices].sum()) for query in asked]
-    judged = np.asarray(features[:: max(1, len(features) // JUDGED)])
+    judged = features[:: max(1, len(features) // JUDGED)]
     recalls = [recall([int(i) for i in hits.ids[:10]], true[:10]) for hits, true in zip(found, best, strict=True)]
     values = {
         "pivots": len(pivots),

@@ -47,8 +47,7 @@ class PivotProjection:
         try:
             with one_thread():
                 self._codes = _codes(self._components, cosine=grid.cosine)
-            self._axes = np.ascontiguousarray(self._components.axes.T)  # (d, D)
-            self._transform = _transform(self._axes)
+            self._transform = _transform(self._components.axes)
         except MissingExtra:
             self._codes = None
 
@@ -77,17 +76,18 @@ class PivotProjection:
 
     def _projected(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         """By faiss, on this thread: numpy's BLAS would take several."""
+        axes = self._components.axes
         if len(scaled) == 1:  # in a third of the time that a product of matrices takes
-            return candidate_products(scaled, self._axes, np.arange(len(self._axes))[np.newaxis])
+            return candidate_products(scaled, axes, np.arange(len(axes))[np.newaxis])
         projected: NDArray[np.float32] = self._transform.apply(scaled)
         return projected
 
     def _nearest(self, scaled: NDArray[np.float32], most: int) -> NDArray[np.int64]:
         axes, pivots = self._components.axes, self._components.pivots
         if len(scaled) == 1:  # not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2
-            look = np.einsum("nd,pd->np", np.einsum("nD,Dd->nd", scaled, axes), pivots)  # (N, P)
+            look = np.einsum("nd,pd->np", np.einsum("nD,dD->nd", scaled, axes), pivots)  # (N, P)
         else:
-            look = scaled @ axes @ pivots.T
+            look = scaled @ axes.T @ pivots.T
         if self._halves is not None:
             look -= self._halves
         return np.argpartition(look, len(pivots) - most, axis=1)[:, len(pivots) - most :]

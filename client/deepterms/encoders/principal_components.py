@@ -28,7 +28,7 @@ class PrincipalComponents:
         most: components at most.
 
     Attributes:
-        axes: float32 (D, d), of length 1.
+        axes: float32 (d, D), of length 1.
         pivots: float32 (P, d), of vectors of length 1 (cosine) or of length at most 1 (l2).
     """
 
@@ -42,10 +42,10 @@ class PrincipalComponents:
             _, axes = np.linalg.eigh(rows.T @ rows)  # ascending; in float64 it takes twice as long and finds no more
             strongest = np.arange(D - 1, D - 1 - d, -1)
             paired = np.stack([strongest, strongest[::-1]], axis=1).ravel()[:d]
-            self.axes: NDArray[np.float32] = np.ascontiguousarray(axes[:, paired], dtype=np.float32)
+            self.axes: NDArray[np.float32] = np.ascontiguousarray(axes[:, paired].T, dtype=np.float32)
         else:
             self.axes = np.eye(D, dtype=np.float32)
-        self.pivots: NDArray[np.float32] = (grid.numbers @ self.axes) * grid.scale[:, np.newaxis]
+        self.pivots: NDArray[np.float32] = (grid.numbers @ self.axes.T) * grid.scale[:, np.newaxis]
 
     def scaled(self, features: GridFeatures) -> NDArray[np.float32]:
         """N descriptors, scaled as the pivots are and not projected: float32 (N, D)."""
