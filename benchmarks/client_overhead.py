@@ -20,10 +20,10 @@ import urllib3
 from numpy.typing import NDArray
 
 import deepterms as dt
-from corpus import Corpus, merge
-from deepterms.documents import bulk_lines, check_batch
-from deepterms.ingest import DOCUMENTS_PER_BULK
-from deepterms.queries import search_body
+from common.corpus import Corpus, merge
+from deepterms.index.ingest import DOCUMENTS_PER_BULK
+from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.search.body import search_body
 
 WARM_UP = 50  # searches of each kind
 

@@ -19,10 +19,10 @@ import typer
 from numpy.typing import NDArray
 
 import deepterms as dt
-from corpus import Corpus, merge, milliseconds
-from deepterms.queries import search_body
-from deepterms.rerank import COSINE_OFFSET, rescore
-from deepterms.vectors import VectorType, encode_vectors, normalise_rows
+from common.corpus import Corpus, merge, milliseconds
+from deepterms.schema.vectors import VectorType, encode_vectors, normalise_rows
+from deepterms.search.body import search_body
+from deepterms.search.rerank import COSINE_OFFSET, rescore
 
 WARM_UP = 150  # queries of each kind: the script is interpreted until the JIT has it
 STATISTICS_KEPT = 1.1  # seconds; a node reads its own no more often

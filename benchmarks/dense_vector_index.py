@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from corpus import Corpus, merge, milliseconds
+from common.corpus import Corpus, merge, milliseconds
 
 PIECE = 250  # documents that one index takes before the other has its turn
 BLOCK = 25  # queries

@@ -19,11 +19,11 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from contenders import DRAWS, Features, Surrogate
+from common.contenders import DRAWS, Features, Surrogate
+from common.descriptors import DEFAULT_FOLDER, mixed, mixtures, real
 from deepterms.cli.connection import connect
-from deepterms.searches import Search, SearchOptions
-from deepterms.vectors import normalise_rows
-from descriptors import DEFAULT_FOLDER, mixed, mixtures, real
+from deepterms.schema.vectors import normalise_rows
+from deepterms.search.request import Search, SearchOptions
 
 WARM_UP = 30
 DEPTH = 1_000

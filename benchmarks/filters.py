@@ -18,8 +18,8 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from corpus import Corpus, merge, milliseconds
-from deepterms.vectors import normalise_rows
+from common.corpus import Corpus, merge, milliseconds
+from deepterms.schema.vectors import normalise_rows
 
 SHARES = (1, 10, 50, 100)  # percent kept
 WARM_UP = 20

@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.postings import Segment
+from deepterms.memory.segments import Segment
 
 BATCH = 16_384
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.cli.connection import connect
-from deepterms.documents import bulk_lines, check_batch
-from deepterms.engines import Cluster
-from deepterms.vectors import encode_vector
+from deepterms.cluster.cluster import Cluster
+from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.vectors import encode_vector
 
 DOCUMENTS_PER_BULK = 500
 

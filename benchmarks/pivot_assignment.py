@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import deepterms as dt
-from deepterms.encoders.nearest_pivots import NearestPivots, Search
+from deepterms.encoders.pivots.nearest import NearestPivots, Search
 
 PIVOTS = (4_096, 16_384, 65_536)
 LATENT = 96

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import deepterms as dt
-from contenders import Features
+from common.contenders import Features
+from common.descriptors import DEFAULT_FOLDER, foreign, mixed, mixtures, real
+from common.measuring import exact, recall
 from deepterms.evaluation import mean_average_precision
-from descriptors import DEFAULT_FOLDER, foreign, mixed, mixtures, real
-from measuring import exact, recall
 
 RESULTS = Path(__file__).parent / "results"
 WORDS = (4, 8, 16)

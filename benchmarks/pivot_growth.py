@@ -19,12 +19,12 @@ import typer
 from numpy.typing import NDArray
 
 import deepterms as dt
-from contenders import Features
+from common.contenders import Features
+from common.descriptors import DEFAULT_FOLDER, mixed, mixtures, real
+from common.measuring import exact, recall
+from deepterms.encoders.pivots.reach import nearest_cosines
 from deepterms.encoders.presets import PRESETS
-from deepterms.encoders.reach import nearest_cosines
 from deepterms.evaluation import mean_average_precision
-from descriptors import DEFAULT_FOLDER, mixed, mixtures, real
-from measuring import exact, recall
 
 RESULTS = Path(__file__).parent / "results"
 PRESET = PRESETS["balanced"]

@@ -29,18 +29,18 @@ import typer
 from numpy.typing import NDArray
 
 import deepterms as dt
-import frontier
-from contenders import DRAWS, Contender, EngineKnn, Features, Stored, Surrogate, depth_settings, pivot_settings
+from common import frontier
+from common.contenders import DRAWS, Contender, EngineKnn, Features, Stored, Surrogate, depth_settings, pivot_settings
+from common.descriptors import DEFAULT_FOLDER, Real, foreign, mixed, mixtures, real
+from common.knn_node import VERSION, knn_node
+from common.measuring import CoreSeconds, exact, in_turn, summary, timed, together
 from deepterms.cli.connection import connect
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.pivot_sampling import SamplingMethod
-from deepterms.encoders.pivots import Pivots
+from deepterms.encoders.pivots.pivots import Pivots
+from deepterms.encoders.pivots.sampling import SamplingMethod
 from deepterms.encoders.presets import PRESETS
 from deepterms.evaluation import mean_average_precision
-from deepterms.vectors import VectorType
-from descriptors import DEFAULT_FOLDER, Real, foreign, mixed, mixtures, real
-from knn_node import VERSION, knn_node
-from measuring import CoreSeconds, exact, in_turn, summary, timed, together
+from deepterms.schema.vectors import VectorType
 
 RESULTS = Path(__file__).parent / "results"
 K = 10
@@ -398,7 +398,7 @@ def restart(benchmark: Benchmark, chosen: Sequence[str]) -> None:
 
 def memory(benchmark: Benchmark, chosen: Sequence[str]) -> None:
     """FAISS in this process: filled and asked at once, for it is kept nowhere."""
-    from faiss_indices import faiss, faiss_indices
+    from common.faiss_indices import faiss, faiss_indices
 
     for contender in faiss_indices():
         load = os.getloadavg()[0]

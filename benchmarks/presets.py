@@ -12,8 +12,8 @@ import numpy as np
 import typer
 
 import deepterms as dt
+from common.descriptors import DEFAULT_FOLDER, Features, mixed, mixtures, real
 from deepterms.encoders.presets import PresetName
-from descriptors import DEFAULT_FOLDER, Features, mixed, mixtures, real
 
 ADDED = 2_000
 

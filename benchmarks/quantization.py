@@ -16,10 +16,10 @@ import numpy as np
 import typer
 
 import deepterms as dt
+from common.descriptors import DEFAULT_FOLDER, Features, Real, real
 from deepterms.evaluation.judged_features import JudgedFeatures
 from deepterms.evaluation.streams import ArrayFeatures
 from deepterms.evaluation.systems import InvertedPermutations, Measured, measure
-from descriptors import DEFAULT_FOLDER, Features, Real, real
 
 # K of components as they are; and of rotated ones, so that a query reads as many postings.
 WORDS = {42: 79, 100: 167, 200: 297, 400: 537}

@@ -1,6 +1,6 @@
 """The curves of `deepterms.advice.recall` from R@10 as it was measured: fits them, and says how far they are off.
 
-Rows of benchmarks/results/recall-*.json: `mixed` and `real` are the descriptors of benchmarks/descriptors.py with
+Rows of benchmarks/results/recall-*.json: `mixed` and `real` are descriptors of benchmarks/common/descriptors.py with
 pivots found exactly, without a cluster. `mixed-large` are earlier runs on a node with other mixtures; they weigh more,
 since they are few and nearer to what is asked.
 

@@ -16,11 +16,11 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from contenders import Surrogate
+from common.contenders import Surrogate
+from common.descriptors import DEFAULT_FOLDER, mixed, real
 from deepterms.cli.connection import connect
-from deepterms.engines import Cluster
-from deepterms.timings.nodes import Nodes
-from descriptors import DEFAULT_FOLDER, mixed, real
+from deepterms.cluster.cluster import Cluster
+from deepterms.paper.tables.local_cluster import Nodes
 from engine_options import made_anew
 
 HEAP = "1500m"

@@ -15,8 +15,8 @@ import typer
 from numpy.typing import NDArray
 
 import deepterms as dt
-from corpus import Corpus, merge, milliseconds
-from deepterms.vectors import VectorType
+from common.corpus import Corpus, merge, milliseconds
+from deepterms.schema.vectors import VectorType
 
 DEPTHS = (0, 200, 500, 1_000)
 TYPES: tuple[VectorType, ...] = ("float32", "int8")

@@ -19,11 +19,11 @@ import numpy as np
 import typer
 import urllib3
 
-from corpus import Corpus, merge
-from deepterms.searches import Search, SearchOptions
-from deepterms.vectors import normalise_rows
-from deepterms.web.messages import text_of
-from serving import serving
+from common.corpus import Corpus, merge
+from common.serving import serving
+from deepterms.schema.vectors import normalise_rows
+from deepterms.search.request import Search, SearchOptions
+from deepterms.web.schemas import text_of
 
 INDEX = "serve-benchmark"
 PAGE_PAUSE = 0.05  # seconds between two looks at the page

@@ -6,23 +6,23 @@ from importlib import import_module
 from logging import NullHandler, getLogger
 from typing import TYPE_CHECKING, Any
 
-from deepterms.checks import Difference, Verification
 from deepterms.deployment import DeploymentReport, deploy
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pair_codewords import PairCodewords
-from deepterms.encoders.pivot_pairs import PivotPairs
-from deepterms.encoders.pivot_permutation import PivotPermutation
-from deepterms.encoders.pivot_sampling import sample_pivots
-from deepterms.encoders.pivots import Pivots
+from deepterms.encoders.pivots.pairs import PivotPairs
+from deepterms.encoders.pivots.permutation import PivotPermutation
+from deepterms.encoders.pivots.pivots import Pivots
+from deepterms.encoders.pivots.sampling import sample_pivots
 from deepterms.encoders.scalar_quantization import ScalarQuantization
 from deepterms.encoders.spec import encoder_from_spec
-from deepterms.explanation import Explanation, Match
-from deepterms.export import export_features
 from deepterms.index import SurrogateIndex
+from deepterms.index.export import export_features
+from deepterms.inspection.explanation import Explanation, Match
+from deepterms.inspection.reconciliation import Reconciliation
+from deepterms.inspection.verification import Difference, Verification
 from deepterms.memory import MemoryIndex
 from deepterms.permutations import inverted_permutations, kendall_tau, spearman_footrule, spearman_rho
-from deepterms.reconciliation import Reconciliation
 from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, PostingList, Revision, StoredDocument
 from deepterms.terms import TermFrequencies
 

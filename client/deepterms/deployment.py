@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from deepterms.assets import Asset, assets_of
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import DeploymentConflict, RequestRefused, UnsupportedEngine
-from deepterms.layouts import LAYOUTS, Layout
+from deepterms.schema.assets import Asset, assets_of
+from deepterms.schema.layouts import LAYOUTS, Layout
 
 __all__ = ["Change", "DeploymentReport", "Plan", "apply", "check", "deploy", "plan", "rehearse"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deepterms.evaluation import build_photos
 from deepterms.evaluation.collections import COLLECTION_FILE
-from deepterms.evaluation.photo_manifest import read_manifest
+from deepterms.evaluation.photos.manifest import read_manifest
 
 PERMISSIVE = {"MIT", "BSD-3-Clause", "Apache-2.0", "Apache-2.0 AND BSD-3-Clause", "CC0-1.0"}
 

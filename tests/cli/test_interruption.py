@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from deepterms.cli.interruption import terminated_as_interrupted
+from deepterms.cli.signals import terminated_as_interrupted
 
 
 def test_what_is_temporary_is_deleted() -> None:

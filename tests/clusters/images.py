@@ -28,7 +28,7 @@ from deepterms.errors import NodeError
 from deepterms.node.assembly import assemble
 from deepterms.node.distribution import CONFIG, MODULES, VERSION, has_agent
 from deepterms.node.jars import maven, sha256_of
-from deepterms.node.launch import java_arguments
+from deepterms.node.java_arguments import java_arguments
 from deepterms.node.lock import Lock, load_lock, lock_file
 from tests.clusters import ClusterUnavailable
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from deepterms.node.distribution import MODULES, VERSION
-from deepterms.node.launch import java_arguments
+from deepterms.node.java_arguments import java_arguments
 from deepterms.node.lock import load_lock
 from tests.clusters import images
 

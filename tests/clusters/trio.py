@@ -16,7 +16,7 @@ from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 from testcontainers.core.container import DockerContainer
 
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError
 from deepterms.node.distribution import TRANSPORT_POLICY, VERSION
 from tests.clusters import ClusterUnavailable, images, open_files

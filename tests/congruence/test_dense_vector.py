@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.vectors import encode_vector
+from deepterms.schema.vectors import encode_vector
 from tests.congruence.test_searches import ENCODER, IDS, METADATA, QUERIES, ROWS, assert_equal
 
 OPTIONS: list[dict[str, Any]] = [

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.encoders.pivots import Metric
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
+from deepterms.encoders.pivots.pivots import Metric
 from deepterms.errors import InvalidInput, RequestRefused
 from tests.congruence.test_scores import (
     DIMENSIONS,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms import breadth
 from deepterms.encoders.encoder import WideningEncoder
-from deepterms.encoders.pivot_pairs import PivotPairs
-from deepterms.encoders.pivot_permutation import PivotPermutation
-from deepterms.encoders.pivots import Pivots
+from deepterms.encoders.pivots.pairs import PivotPairs
+from deepterms.encoders.pivots.permutation import PivotPermutation
+from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.errors import RequestRefused
+from deepterms.search import widening
 
 DIMENSIONS = 32
 DOCUMENTS = 2_000
@@ -35,8 +35,8 @@ def kept(share: float) -> dict[str, Any]:
 def candidates(encoder: WideningEncoder, share: float) -> int:
     """The most that a widened query finds."""
     chosen = share > DRAWS
-    breadth_ = breadth.breadth_of(encoder, kept=int(chosen.sum()), documents=DOCUMENTS, window=RERANK)
-    asked = breadth.query_terms(encoder, QUERIES, breadth_).matrix
+    breadth_ = widening.breadth_of(encoder, kept=int(chosen.sum()), documents=DOCUMENTS, window=RERANK)
+    asked = widening.query_terms(encoder, QUERIES, breadth_).matrix
     scores = (encoder.encode(ROWS).matrix @ asked.T).toarray()
     return int((scores[chosen] > 0).sum(axis=0).max())
 
@@ -47,8 +47,8 @@ def test_filtered_searches_agree_with_the_reference(
     cluster: Any, unique_name: str, name: str, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, few = ENCODERS[name]
-    monkeypatch.setattr(breadth, "COMPARED_AT_MOST", 100)
-    monkeypatch.setattr(breadth, "COMPARED_IF_FEW_FOUND", few)
+    monkeypatch.setattr(widening, "COMPARED_AT_MOST", 100)
+    monkeypatch.setattr(widening, "COMPARED_IF_FEW_FOUND", few)
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(
         cluster, unique_name, encoder=encoder, layout="codewords", shards=shards, replicas=0

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.engines import Cluster
-from deepterms.layouts import LAYOUTS, Layout
+from deepterms.cluster.cluster import Cluster
+from deepterms.schema.layouts import LAYOUTS, Layout
 
 DIMENSIONS = 420
 

@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, InvalidInput, RequestRefused
-from deepterms.queries import largest_components
+from deepterms.schema.vectors import VectorType, encode_vectors
+from deepterms.search.body import largest_components
 from deepterms.terms import codeword
-from deepterms.vectors import VectorType, encode_vectors
 
 DIMENSIONS = 64
 DOCUMENTS = 120
@@ -176,7 +176,7 @@ def test_a_query_that_fails_loses_no_other(cluster: Any, unique_name: str, monke
         return real([*bodies[:-1], {**bodies[-1], "size": 20_000}] if len(sent) == 1 else bodies, index=index)
 
     monkeypatch.setattr(index.cluster, "search_many", one_broken)
-    monkeypatch.setattr("deepterms.searcher.SEARCHES_PER_REQUEST", 2)
+    monkeypatch.setattr("deepterms.search.searcher.SEARCHES_PER_REQUEST", 2)
     found, expected = index.search_many(queries, k=5), reference.search_many(queries, k=5)
     assert sent == [2, 2, 1]  # seven, less the two that have no direction
     errors = {row: hits.error for row, hits in enumerate(found) if hits.error}
@@ -345,8 +345,8 @@ def test_an_int8_index_refuses_other_vectors(cluster: Any, unique_name: str) -> 
 
 
 def test_int8_vectors_are_migrated_as_they_are(cluster: Any, unique_name: str) -> None:
-    from deepterms.layouts import layout_named
     from deepterms.migration import migrate
+    from deepterms.schema.layouts import layout_named
 
     index, _ = both(cluster, unique_name, vectors="int8", layout="words")
     before = index.search(QUERIES[0], k=20)

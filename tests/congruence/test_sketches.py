@@ -9,7 +9,7 @@ import pytest
 
 import deepterms as dt
 from deepterms.migration import migrate
-from deepterms.vectors import VectorType, encode_vector, encode_vectors
+from deepterms.schema.vectors import VectorType, encode_vector, encode_vectors
 
 DIMENSIONS = 100  # a sketch has padding
 DOCUMENTS = 300

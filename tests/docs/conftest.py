@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRefused
 from tests.features.odd_files import photograph
 

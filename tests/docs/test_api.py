@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRefused
 from tests.features.odd_files import photograph
 

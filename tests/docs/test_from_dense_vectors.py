@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch, helpers
 from opensearchpy import helpers as opensearch_helpers
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 
 PAGE = (Path(__file__).parents[2] / "docs" / "from-dense-vectors.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

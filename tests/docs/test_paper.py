@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from deepterms.cli.app import app
 from deepterms.paper import read_results, write_report
 from deepterms.paper.report import Section, sections
-from deepterms.timings.report import cells, headers
+from deepterms.paper.tables.table_report import cells, headers
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "paper.md").read_text(encoding="utf-8")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepterms.errors import InvalidInput
-from deepterms.evaluation import crops
-from deepterms.evaluation.crops import MOST_CROPS, Crop, crops_of, describe_crops
+from deepterms.evaluation.photos import crops
+from deepterms.evaluation.photos.crops import MOST_CROPS, Crop, crops_of, describe_crops
 
 
 def test_overlap_by_hand() -> None:

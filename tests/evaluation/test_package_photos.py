@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepterms.errors import InvalidInput, MissingExtra, PackageUnavailable
-from deepterms.evaluation import build_photos, package_photos, read_holidays, training_photos
-from deepterms.evaluation.packages import Package
-from deepterms.evaluation.photo_cache import PhotoCache
-from deepterms.evaluation.photo_manifest import Group, Manifest, Photograph, read_manifest
-from deepterms.evaluation.transforms import TRANSFORMS
+from deepterms.evaluation import build_photos, read_holidays, training_photos
+from deepterms.evaluation.photos import collection
+from deepterms.evaluation.photos.cache import PhotoCache
+from deepterms.evaluation.photos.manifest import Group, Manifest, Photograph, read_manifest
+from deepterms.evaluation.photos.packages import Package
+from deepterms.evaluation.photos.transforms import TRANSFORMS
 from tests.evaluation.conftest import Registry
 
 ZOO, FARM = Package("zoo", "npm", "1.0", "MIT"), Package("farm", "npm", "2.0", "CC0")
@@ -59,7 +60,7 @@ def small_manifest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         training=(_photograph(FARM, "goat.png", GOAT),),
         digest="of a small manifest",
     )
-    monkeypatch.setattr(package_photos, "read_manifest", lambda: manifest)
+    monkeypatch.setattr(collection, "read_manifest", lambda: manifest)
 
 
 def test_photographs_and_views_are_written_in_the_layout_of_holidays(registry: Registry, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deepterms.errors import PackageUnavailable
-from deepterms.evaluation.packages import Package, download, read_members
+from deepterms.evaluation.photos.packages import Package, download, read_members
 from tests.evaluation.archives import Files, qt_resources, write_deb, write_folder, write_tgz, write_wheel
 from tests.evaluation.conftest import Registry
 

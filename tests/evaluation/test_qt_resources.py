@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deepterms.errors import InvalidInput
-from deepterms.evaluation.qt_resources import read_qt_resources
+from deepterms.evaluation.photos.qt_resources import read_qt_resources
 from tests.evaluation.archives import qt_resources
 
 FILES = {"a/bear.webp": b"RIFF bear", "a/größe/cat.jpg": b"\xff\xd8 cat", "top.txt": b"", "b/c/d/e": b"x" * 5000}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepterms.evaluation.transforms import TRANSFORMS
+from deepterms.evaluation.photos.transforms import TRANSFORMS
 
 GEOMETRIC = ["crop", "mirror", "perspective", "rotation"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 
 import deepterms as dt
-from deepterms import ingest
+from deepterms.index import ingest
 from tests.clusters.trio import KINDS
 from tests.faults.workload import MOVING, Documents
 

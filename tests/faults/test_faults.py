@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms import ingest
-from deepterms.checkpoint import Checkpoint, piece_hash
-from deepterms.documents import check_batch
 from deepterms.errors import ClusterError
-from deepterms.ingest import Ingest
+from deepterms.index import ingest
+from deepterms.index.checkpoint import Checkpoint, piece_hash
+from deepterms.index.ingest import Ingest
+from deepterms.schema.documents import check_batch
 from tests.clusters.trio import Trio, wait_until
 from tests.faults.killed_client import DOCUMENTS_A_PIECE, add_until_killed
 from tests.faults.workload import ENCODER, Documents, Tally, Workload

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepterms.errors import InvalidInput
 from deepterms.features.backbones import BACKBONES
-from deepterms.features.checkpoints import read_state
+from deepterms.features.weights import read_state
 
 THEIR_MODULES = ("sklearn", "sklearn.decomposition", "sklearn.decomposition.pca", "utils", "utils.watcher")
 

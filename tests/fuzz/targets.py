@@ -23,20 +23,20 @@ from opensearchpy import OpenSearch
 from PIL import Image
 
 import deepterms as dt
-from deepterms.answers import reason
-from deepterms.backpressure import Backpressure
-from deepterms.checkpoint import Checkpoint
-from deepterms.concrete import index_path, read_meta
-from deepterms.documents import bulk_lines, check_batch
-from deepterms.encoders.chunks import ChunkedPivots, chunks_of
-from deepterms.engines import Cluster
+from deepterms.cluster.backpressure import Backpressure
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.engine import engine_of, version_conflict
+from deepterms.cluster.responses import reason
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
 from deepterms.features.embeddings import EmbeddingFolder
-from deepterms.filters import compile_filter
-from deepterms.layouts import LAYOUTS
-from deepterms.vectors import decode_vector
-from deepterms.versions import engine_of, version_conflict
+from deepterms.index.checkpoint import Checkpoint
+from deepterms.memory.filters import compile_filter
+from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.layouts import LAYOUTS
+from deepterms.schema.vectors import decode_vector
+from deepterms.storage.concrete_index import index_path, read_meta
+from deepterms.storage.pivot_chunks import ChunkedPivots, chunks_of
 from tests.features.odd_files import photograph
 from tests.unit.fake_server import Answer, Asked, serving
 

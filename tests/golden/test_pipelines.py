@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from deepterms.answers import reason
-from deepterms.engines import Cluster
-from deepterms.layouts import LAYOUTS
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.responses import reason
+from deepterms.schema.layouts import LAYOUTS
 
 TOP = Path(__file__).parents[2]
 PIPELINES = TOP / "ingest_pipelines"

@@ -9,7 +9,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRefused
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from deepterms.answers import reason
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.responses import reason
 from deepterms.encoders.encoder import Encoder
-from deepterms.engines import Cluster
-from deepterms.index_pipeline import index_pipeline
-from deepterms.layouts import Layout
+from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.layouts import Layout
 
 
 def simulate(

@@ -17,7 +17,7 @@ import pytest
 from deepterms.advice import advise, probe
 from deepterms.advice.model import Workload
 from deepterms.advice.probe import PREFIX
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.index import SurrogateIndex
 from tests.integration.test_command_line import deepterms
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from tests.integration.test_command_line import deepterms
 
 SMALL = ("--documents", "200", "--dimensions", "64", "--top-k", "5", "--top-k", "20", "--queries", "4", "--hits", "10")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms import ingest
 from deepterms.errors import CheckpointMismatch
+from deepterms.index import ingest
 
 ENCODER = dt.DeepPermutation(64, top_k=16)
 IDS = [f"d{number}" for number in range(100)]

@@ -10,7 +10,7 @@ from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import UnsupportedEngine
 
 FEATURES = np.random.default_rng(2).standard_normal((20, 16)).astype(np.float32)

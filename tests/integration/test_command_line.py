@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import deepterms as dt
-from deepterms.assets import load_asset
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.features import FeatureStore
+from deepterms.schema.assets import load_asset
 from tests.features.odd_files import photograph, write_odd_but_good, write_odd_files
 from tests.features.test_embeddings import write_part
 
@@ -219,7 +219,7 @@ def test_deploy_and_check(cluster: Any, url: str, tmp_path: Path) -> None:
 
 def test_deploy_with_python_and_with_curl_alone(cluster: Any, url: str, tmp_path: Path) -> None:
     dt.deploy(cluster)
-    script = [str(TOP / "scripts" / "deploy.sh")]
+    script = [str(TOP / "scripts" / "ops" / "deploy.sh")]
     again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
     assert {line.split()[0] for line in again.stdout.splitlines()} == {"there"}
     template = f"/_index_template/{Cluster(cluster).engine.default_layout.resource}"

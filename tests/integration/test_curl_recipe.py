@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.layouts import Layout, layout_named
+from deepterms.schema.layouts import Layout, layout_named
 
 TOP = Path(__file__).parents[2]
 

@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 import deepterms as dt
-from deepterms import rerank
 from deepterms.cli.app import app
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import IndexNotFound, InvalidInput, UnsupportedEngine
-from deepterms.layouts import layout_named
 from deepterms.migration import migrate, roll_back
+from deepterms.schema.layouts import layout_named
+from deepterms.search import rerank
 
 DIMENSIONS = 32
 ENCODER = dt.DeepPermutation(DIMENSIONS, top_k=8)

@@ -15,11 +15,11 @@ from opensearchpy import OpenSearch
 
 import deepterms as dt
 from deepterms import deployment
-from deepterms.assets import Asset, assets_of
+from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import Change, Plan
-from deepterms.engines import Cluster
 from deepterms.errors import DeploymentConflict, RequestRefused, UnsupportedEngine
-from deepterms.layouts import LAYOUTS, layout_named
+from deepterms.schema.assets import Asset, assets_of
+from deepterms.schema.layouts import LAYOUTS, layout_named
 from tests.integration.conftest import deployed_state
 
 # One has every kind of step, and is on both engines.

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import deepterms as dt
+from deepterms.cluster.cluster import Cluster
 from deepterms.doctor import examine
 from deepterms.doctor.findings import Finding
-from deepterms.engines import Cluster
 from deepterms.errors import IndexNotFound, RequestRefused
-from deepterms.layouts import LAYOUTS
 from deepterms.migration import migrate
+from deepterms.schema.layouts import LAYOUTS
 
 
 @pytest.fixture

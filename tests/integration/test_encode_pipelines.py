@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.answers import reason
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.responses import reason
 from deepterms.errors import ClusterError, RequestRefused
-from deepterms.layouts import LAYOUTS, Layout, layout_named
-from deepterms.vectors import decode_vector, encode_vector, normalise_rows
+from deepterms.schema.layouts import LAYOUTS, Layout, layout_named
+from deepterms.schema.vectors import decode_vector, encode_vector, normalise_rows
 from tests.integration.simulation import simulate
 
 KINDS = ("normal", "tied", "sparse", "negative zero", "denormal", "huge")

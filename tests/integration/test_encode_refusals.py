@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import deepterms as dt
+from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.encoder import as_features, unusable_rows
-from deepterms.engines import Cluster
 from deepterms.errors import RequestRefused
-from deepterms.layouts import layout_named
+from deepterms.schema.layouts import layout_named
 from tests.integration.simulation import float32, simulate
 
 # One request holds many documents; hypothesis makes lists of them.

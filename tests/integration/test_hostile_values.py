@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import InvalidInput
 
 TOP = Path(__file__).parents[2]
@@ -149,7 +149,7 @@ def test_command_line_and_scripts_run_nothing_of_it(
         commands = [
             [*deepterms, "search", value, "--id", "bystander"],
             [*deepterms, "search", bystander.name, "--id", value],
-            [str(TOP / "scripts" / "backup.sh"), value, "repository", "snapshot"],
+            [str(TOP / "scripts" / "ops" / "backup.sh"), value, "repository", "snapshot"],
         ]
         for command in commands:
             done = subprocess.run(

@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms import ingest
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import (
     ClusterError,
     EncoderMismatch,
@@ -20,6 +19,7 @@ from deepterms.errors import (
     RequestRefused,
     UnsupportedEngine,
 )
+from deepterms.index import ingest
 
 ENCODER = dt.DeepPermutation(64, top_k=16)
 

@@ -19,11 +19,11 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, IndexNotFound, InvalidInput, MigrationFailed
-from deepterms.layouts import LAYOUTS, layout_named
 from deepterms.migration import drop_old, layout_called, migrate, roll_back
 from deepterms.migration.lease import Lease
+from deepterms.schema.layouts import LAYOUTS, layout_named
 
 DIMENSIONS = 32
 ENCODER = dt.DeepPermutation(DIMENSIONS, top_k=8)
@@ -260,13 +260,13 @@ MIGRATING = """
 import os, signal, sys
 from importlib import import_module
 from pathlib import Path
-import deepterms.migration.copying
+import deepterms.migration.copier
 from deepterms.migration import migrate
 from deepterms.cli.connection import connect
-from deepterms.layouts import layout_named
+from deepterms.schema.layouts import layout_named
 
 url, name, to, path, when = sys.argv[1:]
-deepterms.migration.copying.DOCUMENTS_PER_PAGE = 50
+deepterms.migration.copier.DOCUMENTS_PER_PAGE = 50
 module, _, rest = path.partition(".")
 *owners, attribute = rest.split(".")
 owner = import_module("deepterms.migration." + module)
@@ -311,7 +311,7 @@ def test_what_an_unfinished_run_copied_is_skipped_and_what_it_missed_is_not(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("deepterms.migration.upgrade.verify_copy", cut)
+        patch.setattr("deepterms.migration.migrate.verify_copy", cut)
         with pytest.raises(KeyboardInterrupt):
             migrate(client, unique_name, to=layout_named("features"))
     # Writes are open again: one document is replaced, one is new, one goes.

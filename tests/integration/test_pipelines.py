@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRefused
-from deepterms.layouts import LAYOUTS
+from deepterms.schema.layouts import LAYOUTS
 
 VECTOR = base64.b64encode(np.ones(4, dtype="<f4").tobytes()).decode()
 

@@ -17,10 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms import companion, rebuilding
-from deepterms.companion import companion_name, missing_chunks, owner_of
+from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import PRODUCT
-from deepterms.engines import Cluster
 from deepterms.errors import (
     ClusterError,
     ClusterUnreachable,
@@ -29,7 +27,9 @@ from deepterms.errors import (
     PivotsUnavailable,
     RequestRefused,
 )
-from deepterms.pivot_cache import PivotCache
+from deepterms.storage import encoder_loading, pivot_index
+from deepterms.storage.pivot_cache import PivotCache
+from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of
 
 DIMENSIONS = 12
 ROWS = 10  # a chunk, so that 64 pivots have seven
@@ -46,7 +46,7 @@ def encoder(seed: int = 1, **options: Any) -> dt.PivotPermutation:
 
 @pytest.fixture
 def client(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(companion, "rows_per_chunk", lambda dimensions: ROWS)
+    monkeypatch.setattr(pivot_index, "rows_per_chunk", lambda dimensions: ROWS)
     monkeypatch.setenv("DEEPTERMS_CACHE", str(tmp_path / "cache"))
     dt.deploy(cluster)
     return cluster
@@ -61,7 +61,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], N
         nonlocal machines
         machines += 1
         gc.collect()
-        monkeypatch.setattr(rebuilding, "_IN_USE", {})
+        monkeypatch.setattr(encoder_loading, "_IN_USE", {})
         monkeypatch.setattr(PivotCache, "_held", {})
         monkeypatch.setenv("DEEPTERMS_CACHE", str(tmp_path / f"machine-{machines}"))
 
@@ -225,7 +225,7 @@ def test_a_writer_that_was_cut_blocks_nobody(
 ) -> None:
     """Cut at each request of its making; the next to create the index has a whole set."""
     request, bulk = Cluster.request, Cluster.bulk
-    monkeypatch.setattr(companion, "CHUNKS_PER_REQUEST", 3)
+    monkeypatch.setattr(pivot_index, "CHUNKS_PER_REQUEST", 3)
     left: int | None = None
     outcomes = []
 

@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 
 import deepterms as dt
 from deepterms.cli.app import app
-from deepterms.companion import companion_name, read_companion_meta
+from deepterms.cluster.cluster import Cluster
 from deepterms.doctor import Finding, examine
-from deepterms.doctor.pivots import examine_pivots
-from deepterms.encoders.reach import Reach
-from deepterms.engines import Cluster
+from deepterms.doctor.pivot_examination import examine_pivots
+from deepterms.encoders.pivots.reach import Reach
 from deepterms.errors import ClusterUnreachable, InvalidInput, PivotsUnavailable
-from deepterms.layouts import layout_named
 from deepterms.migration import drop_old, migrate, repivoted, roll_back
 from deepterms.migration.generations import Generations
 from deepterms.migration.repivoting import sample_vectors
+from deepterms.schema.layouts import layout_named
+from deepterms.storage.pivot_index import companion_name, read_companion_meta
 from tests.integration.test_pivots import DIMENSIONS, client, companions, elsewhere, encoder, filled, hits, own
 
 __all__ = ["client", "elsewhere"]  # fixtures

@@ -23,11 +23,12 @@ from opensearchpy import OpenSearch
 from testcontainers.core.container import DockerContainer
 
 import deepterms as dt
-from deepterms import deployment, migration, rebuilding
-from deepterms.engines import Cluster
+from deepterms import deployment, migration
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused
 from deepterms.migration import layout_called
-from deepterms.pivot_cache import PivotCache
+from deepterms.storage import encoder_loading
+from deepterms.storage.pivot_cache import PivotCache
 from tests.clusters import images
 from tests.clusters.email_tokenizer import provide_email_tokenizer
 
@@ -77,8 +78,8 @@ class Secured:
 
 
 DEEPTERMS = (sys.executable, "-m", "deepterms")
-CHECK = str(TOP / "scripts" / "check.sh")
-DEPLOY = str(TOP / "scripts" / "deploy.sh")
+CHECK = str(TOP / "scripts" / "ops" / "check_deployment.sh")
+DEPLOY = str(TOP / "scripts" / "ops" / "deploy.sh")
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +273,7 @@ def test_a_role_is_enough_for_what_it_is_for(
         assert writer.count() == 19
         assert writer.search(FEATURES[3], k=1).hits[0].id == "3"
 
-        monkeypatch.setattr(rebuilding, "_IN_USE", {})
+        monkeypatch.setattr(encoder_loading, "_IN_USE", {})
         monkeypatch.setattr(PivotCache, "_held", {})
         monkeypatch.setenv("DEEPTERMS_CACHE", str(tmp_path))
         reader = dt.SurrogateIndex.open(connected("deepterms-read"), "holidays")
@@ -356,7 +357,7 @@ def test_command_line_and_scripts_with_tls_and_credentials(secured: Secured) -> 
         assert done.returncode == 1
         assert "HTTP 401" in done.stderr
         assert "Traceback" not in done.stderr
-    wait = str(TOP / "scripts" / "wait_for_cluster.sh")
+    wait = str(TOP / "scripts" / "ops" / "wait_for_cluster.sh")
     done = secured.run([wait, "--timeout", "60"], {})
     assert done.returncode == 1
     assert "the cluster refuses: HTTP 401" in done.stderr

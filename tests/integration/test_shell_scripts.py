@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms import rebuilding
-from deepterms.assets import load_asset
-from deepterms.companion import companion_name
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRefused
-from deepterms.layouts import LAYOUTS, Layout
 from deepterms.migration.pinning import TAG, pinned
-from deepterms.pivot_cache import PivotCache
+from deepterms.schema.assets import load_asset
+from deepterms.schema.layouts import LAYOUTS, Layout
+from deepterms.storage import encoder_loading
+from deepterms.storage.pivot_cache import PivotCache
+from deepterms.storage.pivot_index import companion_name
 from tests.clusters.containers import delete_indices
 from tests.integration.conftest import deployed_state
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-NAMES = ["backup.sh", "check.sh", "deploy.sh", "restore.sh", "wait_for_cluster.sh"]
+NAMES = ["backup.sh", "check_deployment.sh", "deploy.sh", "restore.sh", "wait_for_cluster.sh"]
 
 
 def run(script: str, *arguments: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -83,8 +83,8 @@ def test_secrets_are_in_no_list_of_processes(tmp_path: Path) -> None:
     curl.chmod(0o755)
     secrets = {"DEEPTERMS_USER": "us er", "DEEPTERMS_PASSWORD": 'p"a\\s$s', "DEEPTERMS_CA_CERTS": "/tmp/c a.pem"}
     path = f"{tmp_path}:{os.environ['PATH']}"
-    run("check.sh", status=1, PATH=path, DEEPTERMS_URL="https://a.example:9200/", **secrets)
-    run("check.sh", status=1, PATH=path, DEEPTERMS_URL="https://a.example:9200/", DEEPTERMS_API_KEY="aBc=")
+    run("check_deployment.sh", status=1, PATH=path, DEEPTERMS_URL="https://a.example:9200/", **secrets)
+    run("check_deployment.sh", status=1, PATH=path, DEEPTERMS_URL="https://a.example:9200/", DEEPTERMS_API_KEY="aBc=")
     arguments, options = (tmp_path / "arguments").read_text(), (tmp_path / "options").read_text().splitlines()
     assert "a.example" not in arguments
     assert arguments.count("--disable --config -") == 2
@@ -116,12 +116,12 @@ def test_python_and_shell_leave_the_same_state(bare: Any, url: str) -> None:
 
 def test_check_and_downgrade(bare: Any, url: str) -> None:
     dt.deploy(bare)
-    assert len(run("check.sh", DEEPTERMS_URL=url).stdout.splitlines()) == len(deployed_state(bare))
+    assert len(run("check_deployment.sh", DEEPTERMS_URL=url).stdout.splitlines()) == len(deployed_state(bare))
 
     (missing, *_, changed) = [change.asset for change in dt.deployment.plan(bare).changes]
     Cluster(bare).request("DELETE", missing.endpoint)
     Cluster(bare).request("PUT", changed.endpoint, body={**changed.body, "version": 3})
-    lines = run("check.sh", url, status=1).stdout.splitlines()
+    lines = run("check_deployment.sh", url, status=1).stdout.splitlines()
     found = {file: state for state, file in (re.split(r"  +", line) for line in lines)}
     assert found[missing.file] == "missing"
     assert found[changed.file] == "version 3, expected 1"
@@ -129,9 +129,9 @@ def test_check_and_downgrade(bare: Any, url: str) -> None:
 
     refused = run("deploy.sh", "--replace", url, status=1)
     assert f"{changed.file} in the cluster is version 3" in refused.stderr
-    assert run("check.sh", url, status=1).stdout.count("missing") == 1
+    assert run("check_deployment.sh", url, status=1).stdout.count("missing") == 1
     run("deploy.sh", "--replace", "--allow-downgrade", url)
-    run("check.sh", url)
+    run("check_deployment.sh", url)
 
 
 def test_wait_for_cluster(url: str) -> None:
@@ -264,7 +264,7 @@ def test_pivots_are_in_the_backup(
     index.drop()
     run("restore.sh", "--as", copy, unique_name, repository, "first", url)
 
-    monkeypatch.setattr(rebuilding, "_IN_USE", {})
+    monkeypatch.setattr(encoder_loading, "_IN_USE", {})
     monkeypatch.setattr(PivotCache, "_held", {})
     monkeypatch.setenv("DEEPTERMS_CACHE", "/dev/null/none")
     again = dt.SurrogateIndex.open(cluster, copy)

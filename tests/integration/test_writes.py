@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms import export
 from deepterms.errors import EncoderMismatch, InvalidInput
-from deepterms.ingest import Ingest
+from deepterms.index import export
+from deepterms.index.ingest import Ingest
 
 ENCODER = dt.DeepPermutation(32, top_k=8)
 

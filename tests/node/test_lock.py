@@ -10,7 +10,7 @@ from deepterms.node import cache_dir
 from deepterms.node.distribution import MODULES, VERSION
 from deepterms.node.jars import jar_path, maven
 from deepterms.node.lock import Lock, load_lock, lock_file
-from deepterms.node.resolution import resolve_folders
+from deepterms.node.resolve_lock import resolve_folders
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from deepterms.errors import NodeError
 from deepterms.node.folders import node_owner
-from deepterms.node.runtime import find_java
+from deepterms.node.java import find_java
 
 
 def test_the_same_user_runs_the_installed_java(tmp_path: Path) -> None:

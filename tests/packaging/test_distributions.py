@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deepterms.assets import assets_of
-from deepterms.layouts import LAYOUTS
+from deepterms.schema.assets import assets_of
+from deepterms.schema.layouts import LAYOUTS
 
 TOP = Path(__file__).parents[2]
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 USE = """
 import sys, pathlib
 import deepterms
-from deepterms.assets import assets_of, load_processor
-from deepterms.layouts import LAYOUTS
+from deepterms.schema.assets import assets_of, load_processor
+from deepterms.schema.layouts import LAYOUTS
 from deepterms.node.lock import load_lock
 from deepterms.node.distribution import VERSION
 assert pathlib.Path(deepterms.__file__).is_relative_to(sys.argv[1]), deepterms.__file__
@@ -52,7 +52,7 @@ def test_the_wheel(distributions: Path, tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(tmp_path)
     assert {f"deepterms/{asset.file}" for asset in assets_of(LAYOUTS)} <= names
-    assert {"deepterms/py.typed", "deepterms/gallery.html.j2"} <= names
+    assert {"deepterms/py.typed", "deepterms/cli/gallery.html.j2"} <= names
     page = {f"deepterms/web/static/{name}" for name in ("index.html", "page.css", "page.js", "icon.svg")}
     assert page <= names
     assert not any(name.startswith(("tests/", "client/", "benchmarks/")) for name in names)

@@ -32,7 +32,7 @@ def load() -> tuple[JudgedFeatures, NDArray[np.float32]]:
 def make() -> None:
     """Take them out of all crops."""
     from deepterms.cache import cache_folder
-    from deepterms.evaluation.crops import describe_crops
+    from deepterms.evaluation.photos.crops import describe_crops
 
     described = describe_crops(cache_folder() / "benchmarks")
     crops = len(described.features) // len(described.queries)

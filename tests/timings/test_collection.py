@@ -5,8 +5,8 @@ import pytest
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import InvalidInput
-from deepterms.timings import collection as collections
-from deepterms.timings.collection import Collection, truncated
+from deepterms.paper.tables import synthetic as collections
+from deepterms.paper.tables.synthetic import Collection, truncated
 
 
 def test_a_smaller_k_is_what_its_own_encoder_gives() -> None:

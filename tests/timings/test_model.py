@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from deepterms.advice.figures import Observation
-from deepterms.timings.model import LatencyModel, fitted_model, predictions, shortfall
-from deepterms.timings.table2 import busiest
+from deepterms.advice.costs import Observation
+from deepterms.paper.tables.latency_model import LatencyModel, fitted_model, predictions, shortfall
+from deepterms.paper.tables.table2 import busiest
 
 
 def test_the_costs_that_made_the_times_are_found_again() -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from deepterms.cli.app import app
 from deepterms.cli.terminal import command_line
 from deepterms.errors import InvalidInput
-from deepterms.timings.report import cells, headers, report, write_report
+from deepterms.paper.tables.table_report import cells, headers, report, write_report
 
 ROW = {
     "top_k": 400, "mean_ms": 512.3, "p50_ms": 500.0, "p95_ms": 99.96, "p99_ms": 1234.5, "postings": 39_062_500.4,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from deepterms.errors import MissingExtra
-from deepterms.timings import collection as collections
-from deepterms.timings import scan as scans
-from deepterms.timings.collection import Collection
-from deepterms.timings.scan import scan
+from deepterms.paper.tables import lower_bound as scans
+from deepterms.paper.tables import synthetic as collections
+from deepterms.paper.tables.lower_bound import scan
+from deepterms.paper.tables.synthetic import Collection
 
 
 def test_a_scan_gives_the_dot_products_of_all_documents(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, InvalidInput
-from deepterms.layouts import layout_named
+from deepterms.paper.tables.lower_bound import Scanned
+from deepterms.paper.tables.posting_index import layout_for_lists, rendered
+from deepterms.paper.tables.synthetic import Collection
+from deepterms.paper.tables.table1 import Table1, _require_same
+from deepterms.paper.tables.timed_searches import Searched, exhaustive_body
+from deepterms.schema.layouts import layout_named
 from deepterms.terms import TermFrequencies
-from deepterms.timings.collection import Collection
-from deepterms.timings.lists import layout_for_lists, rendered
-from deepterms.timings.scan import Scanned
-from deepterms.timings.searched import Searched, exhaustive_body
-from deepterms.timings.table1 import Table1, _require_same
 
 
 def test_each_layout_gets_what_its_pipeline_would_write() -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from deepterms.cli.connection import connect
 from deepterms.errors import InvalidInput, NodeError
-from deepterms.timings import nodes as nodes_module
-from deepterms.timings.collection import Collection
-from deepterms.timings.nodes import Nodes
-from deepterms.timings.table2 import Table2
+from deepterms.paper.tables import local_cluster as nodes_module
+from deepterms.paper.tables.local_cluster import Nodes
+from deepterms.paper.tables.synthetic import Collection
+from deepterms.paper.tables.table2 import Table2
 
 
 def test_refuses_shares_that_are_not_equal_and_more_than_one_k() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from deepterms.advice import REFERENCE, Plan, Workload, advise, predict
-from deepterms.advice.figures import Observation, fitted_costs
+from deepterms.advice.costs import Observation, fitted_costs
 from deepterms.advice.model import LARGEST_SHARD_BYTES, plans
 from deepterms.advice.recall import HARD, PHOTOGRAPHS, RecallCurve
-from deepterms.advice.sentences import readable_bytes, readable_seconds, sentences
+from deepterms.advice.report import readable_bytes, readable_seconds, sentences
 from deepterms.errors import InvalidInput
 
 PLAN = Plan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vectors="float32", shards=1)

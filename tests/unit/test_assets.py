@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deepterms.assets import PIVOTS_TEMPLATE, Asset, assets_of, load_asset, load_processor
 from deepterms.deployment import difference, normalised
 from deepterms.errors import DeepTermsError
-from deepterms.layouts import LAYOUTS, Layout
+from deepterms.schema.assets import PIVOTS_TEMPLATE, Asset, assets_of, load_asset, load_processor
+from deepterms.schema.layouts import LAYOUTS, Layout
 
 TOP = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def test_each_file_is_ready_for_curl(asset: Asset) -> None:
 
 
 def test_processors_have_a_line_for_their_parameters() -> None:
-    """scripts/restore.sh finds it by sed."""
+    """scripts/ops/restore.sh finds it by sed."""
     names = sorted(path.stem for path in (TOP / "ingest_pipelines" / "processors").iterdir())
     assert names == ["check-int8-vector-v1", "decode-vector-v1", "sketch-vector-v1"]
     for name in names:

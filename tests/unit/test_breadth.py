@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms import breadth
-from deepterms.breadth import USUAL, Breadth, breadth_of, query_terms, widens
 from deepterms.encoders.encoder import AsymmetricEncoder, Encoder, WideningEncoder
-from deepterms.encoders.nearest_pivots import NearestPivots
-from deepterms.encoders.pivot_pairs import PivotPairs
-from deepterms.encoders.pivot_permutation import PivotPermutation
-from deepterms.encoders.pivots import Pivots
+from deepterms.encoders.pivots.nearest import NearestPivots
+from deepterms.encoders.pivots.pairs import PivotPairs
+from deepterms.encoders.pivots.permutation import PivotPermutation
+from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.errors import InvalidInput
-from deepterms.queries import largest_components
-from deepterms.searches import SearchOptions
+from deepterms.search import widening
+from deepterms.search.body import largest_components
+from deepterms.search.request import SearchOptions
+from deepterms.search.widening import USUAL, Breadth, breadth_of, query_terms, widens
 
 DIMENSIONS = 16
 ROWS = np.random.default_rng(5).standard_normal((3_000, DIMENSIONS)).astype(np.float32)
@@ -166,8 +166,8 @@ def test_pairs_widen_by_whole_pivots() -> None:
 def test_recall_holds_behind_a_filter(
     encoder: dt.Encoder, share: float, compared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breadth, "COMPARED_AT_MOST", compared)
-    monkeypatch.setattr(breadth, "COMPARED_IF_FEW_FOUND", compared)
+    monkeypatch.setattr(widening, "COMPARED_AT_MOST", compared)
+    monkeypatch.setattr(widening, "COMPARED_IF_FEW_FOUND", compared)
     index = dt.MemoryIndex(encoder)
     kept = np.random.default_rng(6).random(len(ROWS)) < share
     index.add([str(row) for row in range(len(ROWS))], ROWS, [{"kept": bool(keep)} for keep in kept])

@@ -12,10 +12,10 @@ import pytest
 from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
-from deepterms import backpressure, bulk
-from deepterms.backpressure import Backpressure
-from deepterms.bulk import BulkAnswer, send_all
-from deepterms.engines import Cluster
+from deepterms.cluster import backpressure, bulk
+from deepterms.cluster.backpressure import Backpressure
+from deepterms.cluster.bulk import BulkAnswer, send_all
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused
 from tests.unit.fake_server import Answer, Asked, serving
 

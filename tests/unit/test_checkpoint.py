@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.checkpoint import Checkpoint, piece_hash
-from deepterms.documents import check_batch
 from deepterms.errors import CheckpointMismatch
+from deepterms.index.checkpoint import Checkpoint, piece_hash
+from deepterms.schema.documents import check_batch
 
 OWNER = {"index": "holidays", "concrete": {"deepterms-words-v1-holidays-000001": "u1"}, "encoder": {"top_k": 3}}
 PIECES = [f"{number:032x}" for number in range(5)]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepterms.encoders.chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
-from deepterms.encoders.pivots import Metric, Pivots
+from deepterms.encoders.pivots.pivots import Metric, Pivots
 from deepterms.errors import InvalidInput
+from deepterms.storage.pivot_chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
 
 
 def pivots(count: int = 23, dimensions: int = 5, metric: Metric = "cosine") -> Pivots:

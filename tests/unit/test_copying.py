@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 import deepterms as dt
-from deepterms.migration.copying import copy_lines
-from deepterms.vectors import decode_vector, encode_vector
+from deepterms.migration.copier import copy_lines
+from deepterms.schema.vectors import decode_vector, encode_vector
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
 VECTOR = np.array([0.5, -0.25, 0.0, 0.125], dtype=np.float32)

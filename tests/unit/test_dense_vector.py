@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from deepterms.concrete import with_derived
-from deepterms.dense_vector import dense_vector_field, require_dense_vector
+from deepterms.cluster.engine import Engine
 from deepterms.errors import InvalidInput, UnsupportedEngine
-from deepterms.versions import Engine
+from deepterms.storage.concrete_index import with_derived
+from deepterms.storage.dense_vector import dense_vector_field, require_dense_vector
 
 
 def test_engines_and_their_limits() -> None:

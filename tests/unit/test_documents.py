@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.documents import bulk_lines, check_batch
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import InvalidInput
-from deepterms.vectors import decode_vector, encode_vector, normalise_rows
+from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.vectors import decode_vector, encode_vector, normalise_rows
 
 
 def test_bulk_lines_hold_terms_vector_and_metadata() -> None:

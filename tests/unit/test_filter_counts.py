@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from deepterms import filter_counts
 from deepterms.errors import RequestRefused
-from deepterms.filter_counts import FilterCounts, Kept
+from deepterms.search import filter_counts
+from deepterms.search.filter_counts import FilterCounts, Kept
 
 EVEN = {"term": {"metadata.even": True}}
 ODD = {"term": {"metadata.even": False}}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deepterms.errors import InvalidInput
-from deepterms.filters import compile_filter
+from deepterms.memory.filters import compile_filter
 
 METADATA = {"year": 2018, "tags": ["sea", "sky"], "place": {"city": "Pisa", "rank": 1.5}, "own": True, "none": None}
 

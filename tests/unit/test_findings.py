@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from deepterms.assets import assets_of
+from deepterms.cluster.cluster import Engine
 from deepterms.deployment import Change
 from deepterms.doctor import findings
-from deepterms.engines import Engine
-from deepterms.layouts import layout_named
+from deepterms.schema.assets import assets_of
+from deepterms.schema.layouts import layout_named
 
 OPENSEARCH, ELASTICSEARCH = Engine("opensearch", (3, 8, 0)), Engine("elasticsearch", (9, 2, 0))
 GIGABYTE = 10**9

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import deepterms as dt
-from deepterms.assets import load_asset
-from deepterms.index_pipeline import index_pipeline
-from deepterms.layouts import LAYOUTS, layout_named
+from deepterms.schema.assets import load_asset
+from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.layouts import LAYOUTS, layout_named
 
 
 def test_the_parameters_are_those_of_the_encoder() -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.answers import reason
-from deepterms.assets import load_asset
-from deepterms.engines import Cluster, Engine
+from deepterms.cluster.cluster import Cluster, Engine
+from deepterms.cluster.responses import reason
 from deepterms.errors import InvalidInput, UnsupportedEngine
-from deepterms.layouts import LAYOUTS, Layout, layout_named
+from deepterms.schema.assets import load_asset
+from deepterms.schema.layouts import LAYOUTS, Layout, layout_named
 
 
 def test_names() -> None:

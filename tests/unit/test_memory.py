@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms import memory, postings
 from deepterms.errors import InvalidInput
+from deepterms.memory import memory_index, segments
 
 
 def features(count: int, seed: int = 0, dimensions: int = 32) -> NDArray[np.float32]:
@@ -19,8 +19,8 @@ def features(count: int, seed: int = 0, dimensions: int = 32) -> NDArray[np.floa
 
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postings, "SEGMENT_DOCUMENTS", 16)
-    monkeypatch.setattr(memory, "SEGMENT_DOCUMENTS", 16)
+    monkeypatch.setattr(segments, "SEGMENT_DOCUMENTS", 16)
+    monkeypatch.setattr(memory_index, "SEGMENT_DOCUMENTS", 16)
 
 
 def brute_force(index: dt.MemoryIndex, kept: dict[str, NDArray[np.float32]], query: NDArray[np.float32]) -> Any:

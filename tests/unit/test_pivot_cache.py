@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from deepterms.cache import cache_folder
-from deepterms.encoders.pivots import Metric, Pivots
-from deepterms.pivot_cache import PivotCache
+from deepterms.encoders.pivots.pivots import Metric, Pivots
+from deepterms.storage.pivot_cache import PivotCache
 
 
 class Source:

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders.nearest_pivots import NearestPivots
-from deepterms.encoders.pivot_centroids import moved_to_centroids
-from deepterms.encoders.pivots import Metric
+from deepterms.encoders.pivots.centroids import moved_to_centroids
+from deepterms.encoders.pivots.nearest import NearestPivots
+from deepterms.encoders.pivots.pivots import Metric
 
 
 def rows_of(count: int, metric: Metric) -> NDArray[np.float32]:

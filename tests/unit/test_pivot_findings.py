@@ -7,9 +7,9 @@ import pytest
 
 import deepterms as dt
 from deepterms.doctor.pivot_findings import judge_companion, judge_lists, judge_orphans, judge_reach, unevenness
-from deepterms.encoders.reach import FAR_QUANTILE, nearest_cosines, reach_of
+from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines, reach_of
+from deepterms.inspection.statistics import stats_of_counts
 from deepterms.results import IndexStats
-from deepterms.statistics import stats_of_counts
 
 PIVOTS = 1_000
 # How many pivots a query names is no matter of how even the lists are.
@@ -93,7 +93,7 @@ def test_the_cosine_with_the_nearest_pivot(monkeypatch: pytest.MonkeyPatch) -> N
         ]
         expected = (units[0] @ units[1].T).max(axis=1)
         assert nearest_cosines(rows, pivots) == pytest.approx(expected, abs=1e-5)
-        monkeypatch.setattr("deepterms.encoders.reach.PIVOTS_AT_ONCE", 4)
+        monkeypatch.setattr("deepterms.encoders.pivots.reach.PIVOTS_AT_ONCE", 4)
         assert nearest_cosines(rows, pivots) == pytest.approx(expected, abs=1e-5)
         reach = reach_of(rows, pivots)
         assert reach is not None

@@ -17,11 +17,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders import candidate_products, nearest_pivots, pivot_grid
-from deepterms.encoders.nearest_pivots import NearestPivots, Search
-from deepterms.encoders.pivot_permutation import PivotWeights
-from deepterms.encoders.pivot_projection import PivotProjection
-from deepterms.encoders.pivots import Metric
+from deepterms.encoders.pivots import grid, nearest, products
+from deepterms.encoders.pivots.nearest import NearestPivots, Search
+from deepterms.encoders.pivots.permutation import PivotWeights
+from deepterms.encoders.pivots.pivots import Metric
+from deepterms.encoders.pivots.projection import PivotProjection
 from deepterms.errors import InvalidInput, MissingPivots
 
 AXES = dt.Pivots(np.eye(4, dtype=np.float32))
@@ -145,9 +145,9 @@ def test_blocks_change_nothing(metric: Metric, monkeypatch: pytest.MonkeyPatch) 
     features = rng.standard_normal((50, 24)).astype(np.float32)
     numbers, nearness = NearestPivots(pivots).nearest(features, 20)
     one_by_one = [NearestPivots(pivots).nearest(features[row : row + 1], 20) for row in range(50)]
-    monkeypatch.setattr(nearest_pivots, "BLOCK_BYTES", 4 * 300 * 3)
-    monkeypatch.setattr(pivot_grid, "BLOCK_BYTES", 8 * 24 * 7)
-    monkeypatch.setattr(candidate_products, "BLOCK_BYTES", 8 * 24 * 7)
+    monkeypatch.setattr(nearest, "BLOCK_BYTES", 4 * 300 * 3)
+    monkeypatch.setattr(grid, "BLOCK_BYTES", 8 * 24 * 7)
+    monkeypatch.setattr(products, "BLOCK_BYTES", 8 * 24 * 7)
     for found, near in (
         NearestPivots(pivots).nearest(features, 20),
         map(np.concatenate, zip(*one_by_one, strict=True)),
@@ -214,7 +214,7 @@ def test_where_too_few_candidates_are_told_apart_all_pivots_are_compared(monkeyp
     pivots, features = dt.Pivots(clustered(500, 9)), clustered(30, 10)
     whole = PivotProjection.candidates
 
-    def left_out(self: PivotProjection, some: pivot_grid.GridFeatures, count: int) -> NDArray[np.int64]:
+    def left_out(self: PivotProjection, some: grid.GridFeatures, count: int) -> NDArray[np.int64]:
         candidates = whole(self, some, count)
         candidates[::2, : len(candidates[0]) - count + 1] = -1  # of every other descriptor one too few is left
         return candidates
@@ -235,13 +235,13 @@ def test_a_look_is_off_by_no_more_than_it_says(
     if not installed:
         monkeypatch.setitem(sys.modules, "faiss", None)
     pivots, rng = dt.Pivots(clustered(300, 12), metric=metric), np.random.default_rng(13)
-    grid = pivot_grid.PivotGrid(pivots)
-    features = grid.place(clustered(20, 14))
+    placed = grid.PivotGrid(pivots)
+    features = placed.place(clustered(20, 14))
     candidates = np.sort(rng.permuted(np.tile(np.arange(300), (20, 1)), axis=1)[:, :50], axis=1)
-    look = grid.look(features, candidates)
-    assert np.abs(look - np.take_along_axis(grid.look(features), candidates, axis=1)).max() <= 2 * grid.error
+    look = placed.look(features, candidates)
+    assert np.abs(look - np.take_along_axis(placed.look(features), candidates, axis=1)).max() <= 2 * placed.error
     candidates[3, :7] = -1
-    again = grid.look(features, candidates)
+    again = placed.look(features, candidates)
     assert np.isneginf(again[3, :7]).all()
     np.testing.assert_array_equal(again[3, 7:], look[3, 7:])
 
@@ -259,11 +259,11 @@ def test_threads_share_one_projection(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     real = PivotProjection
 
-    def counted(grid: pivot_grid.PivotGrid) -> PivotProjection:
+    def counted(grid: grid.PivotGrid) -> PivotProjection:
         made.append(grid)
         return real(grid)
 
-    monkeypatch.setattr(nearest_pivots, "PivotProjection", counted)
+    monkeypatch.setattr(nearest, "PivotProjection", counted)
     encoder = dt.PivotPermutation(dt.Pivots(clustered(500, 5)), search="projected")
     features = clustered(600, 6)
     with ThreadPoolExecutor(4) as pool:

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders import pivot_sampling
-from deepterms.encoders.pivot_sampling import SamplingMethod
-from deepterms.encoders.pivots import Metric
-from deepterms.encoders.reach import FAR_QUANTILE, nearest_cosines
+from deepterms.encoders.pivots import sampling
+from deepterms.encoders.pivots.pivots import Metric
+from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
+from deepterms.encoders.pivots.sampling import SamplingMethod
 from deepterms.errors import InvalidInput
 
 METHODS = get_args(SamplingMethod)
@@ -92,12 +92,12 @@ def test_only_sampled_rows_of_a_memory_map_are_read(method: SamplingMethod, tmp_
             return np.asarray(super().__getitem__(rows))
 
     dt.sample_pivots(mapped.view(Counted), 4, method=method)
-    assert Counted.read <= 4 * 64 + pivot_sampling.MOST_REACH_ROWS
+    assert Counted.read <= 4 * 64 + sampling.MOST_REACH_ROWS
 
 
 def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = dt.sample_pivots(descriptors(50), 40)
-    monkeypatch.setattr(pivot_sampling, "MIXTURES_AT_ONCE", 7)
+    monkeypatch.setattr(sampling, "MIXTURES_AT_ONCE", 7)
     assert dt.sample_pivots(descriptors(50), 40) == whole
 
 
@@ -135,7 +135,7 @@ def test_auto_takes_centroids_where_there_are_rows_for_them(monkeypatch: pytest.
 
     assert same(descriptors(40), 20) == ["kmeans"]
     assert same(descriptors(39), 20) == ["mixtures"]
-    monkeypatch.setattr(pivot_sampling, "MOST_CENTROIDS", 19)
+    monkeypatch.setattr(sampling, "MOST_CENTROIDS", 19)
     assert same(descriptors(40), 20) == ["mixtures"]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS, PRESETS, PresetName, chosen_encoder
 from deepterms.errors import InvalidInput
-from deepterms.searches import SearchOptions
+from deepterms.search.request import SearchOptions
 
 
 def clustered(count: int, *, seed: int = 0, dimensions: int = 32) -> NDArray[np.float32]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.layouts import layout_named
-from deepterms.queries import search_body
-from deepterms.rerank import CHARACTER_BITS, QUERY_LEVELS, rescore
-from deepterms.vectors import normalise_rows
+from deepterms.schema.layouts import layout_named
+from deepterms.schema.vectors import normalise_rows
+from deepterms.search.body import search_body
+from deepterms.search.rerank import CHARACTER_BITS, QUERY_LEVELS, rescore
 
 
 @pytest.mark.parametrize("layout", ["frequencies", "words", "codewords"])

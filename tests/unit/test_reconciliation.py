@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms import reconciliation
-from deepterms.answers import incomplete
+from deepterms.cluster.responses import incomplete
 from deepterms.errors import InvalidInput
+from deepterms.inspection import reconciliation
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 
 import deepterms as dt
 from deepterms.errors import InvalidInput
-from deepterms.layouts import layout_named
-from deepterms.queries import clause_count
-from deepterms.searches import Search, SearchOptions, chosen_fields, source_fields
+from deepterms.schema.layouts import layout_named
+from deepterms.search.body import clause_count
+from deepterms.search.request import Search, SearchOptions, chosen_fields, source_fields
 
 
 @pytest.mark.parametrize(

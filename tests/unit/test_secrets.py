@@ -14,11 +14,11 @@ from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
 import deepterms as dt
-from deepterms.backpressure import Backpressure
 from deepterms.cli.connection import Connection, connect
-from deepterms.engines import Cluster
+from deepterms.cluster.backpressure import Backpressure
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterUnreachable, DeepTermsError, InvalidInput, RequestRefused
-from deepterms.layouts import LAYOUTS
+from deepterms.schema.layouts import LAYOUTS
 from tests.unit.fake_server import Answer, Asked, serving
 
 SECRET = "tr0ub4dor"

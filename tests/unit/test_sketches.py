@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.errors import InvalidInput
-from deepterms.index_pipeline import index_pipeline
-from deepterms.layouts import layout_named
-from deepterms.rerank import rescore
-from deepterms.sketches import agreement, by_sketch, sketch_bytes, sketch_wanted, survivors
-from deepterms.vectors import VectorType, encode_vectors, round_trip
+from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.layouts import layout_named
+from deepterms.schema.sketches import agreement, by_sketch, sketch_bytes, sketch_wanted, survivors
+from deepterms.schema.vectors import VectorType, encode_vectors, round_trip
+from deepterms.search.rerank import rescore
 
 
 def scored(text: str, query: NDArray[np.float32], parameters: dict[str, Any]) -> int:
@@ -80,7 +80,7 @@ def test_a_filter_that_keeps_few_is_compared_by_vectors_and_one_that_keeps_more_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The one document that is nearest but for its signs is the last to survive."""
-    monkeypatch.setattr("deepterms.breadth.COMPARED_BY_VECTOR", 450)
+    monkeypatch.setattr("deepterms.search.widening.COMPARED_BY_VECTOR", 450)
     rng = np.random.default_rng(6)
     query = rng.standard_normal(64).astype(np.float32)
     rows = rng.standard_normal((900, 64)).astype(np.float32)

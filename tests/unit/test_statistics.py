@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms import memory
 from deepterms.encoders.encoder import AsymmetricEncoder
-from deepterms.statistics import counts_of, stats_of_counts
+from deepterms.inspection.statistics import counts_of, stats_of_counts
+from deepterms.memory import memory_index
 
 ENCODER = dt.DeepPermutation(16, top_k=4)
 
@@ -103,7 +103,7 @@ def test_queries_that_name_other_codewords_than_documents(encoder: dt.Encoder, m
     as_documents = guessed / unlike
     assert 1 / 3 < guessed / exact < 3
     assert abs(np.log(guessed / exact)) < abs(np.log(as_documents / exact))
-    monkeypatch.setattr(memory, "QUERIES", len(rows))
+    monkeypatch.setattr(memory_index, "QUERIES", len(rows))
     assert found().postings_per_query == pytest.approx(exact)
 
 

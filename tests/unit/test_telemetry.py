@@ -21,12 +21,12 @@ from opentelemetry.trace import StatusCode
 
 import deepterms as dt
 from deepterms import telemetry
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRefused
-from deepterms.filter_counts import FilterCounts
-from deepterms.layouts import layout_named
-from deepterms.searcher import Searcher
-from deepterms.searches import SearchOptions
+from deepterms.schema.layouts import layout_named
+from deepterms.search.filter_counts import FilterCounts
+from deepterms.search.request import SearchOptions
+from deepterms.search.searcher import Searcher
 from tests.unit.fake_server import Answer, Asked, serving
 
 ENCODER = dt.DeepPermutation(4, top_k=2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepterms.errors import InvalidInput
-from deepterms.vectors import (
+from deepterms.schema.vectors import (
     INT8_LEVELS,
     decode_vector,
     encode_vectors,

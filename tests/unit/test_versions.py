@@ -11,10 +11,10 @@ from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
 import deepterms as dt
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.engine import Engine, engine_of, version_conflict
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused, UnsupportedEngine
-from deepterms.layouts import LAYOUTS
-from deepterms.versions import Engine, engine_of, version_conflict
+from deepterms.schema.layouts import LAYOUTS
 from tests.unit.fake_server import Answer, Asked, serving
 
 ENCODER = dt.DeepPermutation(4, top_k=2)

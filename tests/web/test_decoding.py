@@ -16,7 +16,7 @@ from PIL import Image
 
 from deepterms.errors import TooManyPixels, UnreadableImage
 from deepterms.features.images import load_image, resized_pixels
-from deepterms.web.decoding import Decoder
+from deepterms.web.decoder import Decoder
 from deepterms.web.limits import Limits
 from tests.features.odd_files import write_odd_but_good, write_odd_files
 from tests.web.conftest import jpeg

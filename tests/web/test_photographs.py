@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 
 import deepterms as dt
 from deepterms.errors import InvalidInput
-from deepterms.web.decoding import Decoder
+from deepterms.web.decoder import Decoder
 from deepterms.web.limits import Limits
-from deepterms.web.photographs import Photographs
+from deepterms.web.thumbnails import Photographs
 from tests.web.conftest import jpeg, name_of
 
 
@@ -106,7 +106,7 @@ def test_a_folder_that_became_a_link_since_it_was_looked_at(
             (root / "below").symlink_to(root.parent / "shown-not")
         return found
 
-    monkeypatch.setattr("deepterms.web.photographs.os.path.realpath", looked)
+    monkeypatch.setattr("deepterms.web.thumbnails.os.path.realpath", looked)
     assert photographs.thumbnail("below/b.jpg", {}) is None
 
 

@@ -1,6 +1,6 @@
 """Advice: what an index of some size costs and finds, predicted from what a node was measured to take."""
 
-from deepterms.advice.figures import REFERENCE, Figures
+from deepterms.advice.costs import REFERENCE, Figures
 from deepterms.advice.model import Plan, Prediction, Workload, advise, predict
 from deepterms.advice.probe import probe
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deepterms.advice.figures import Figures
+from deepterms.advice.costs import Figures
 from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallCurve
-from deepterms.encoders.nearest_pivots import LARGEST_EXACT
+from deepterms.encoders.pivots.nearest import LARGEST_EXACT
 from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS
 from deepterms.errors import InvalidInput
-from deepterms.sketches import LEAST_SURVIVORS, sketch_bytes, sketch_wanted
-from deepterms.vectors import VectorType, stored_bytes
+from deepterms.schema.sketches import LEAST_SURVIVORS, sketch_bytes, sketch_wanted
+from deepterms.schema.vectors import VectorType, stored_bytes
 
 __all__ = ["Plan", "Prediction", "Workload", "advise", "plans", "predict"]
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.advice.figures import REFERENCE, Figures, Observation, fitted_costs
-from deepterms.breadth import query_terms
+from deepterms.advice.costs import REFERENCE, Figures, Observation, fitted_costs
+from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import deploy
-from deepterms.encoders.pivot_permutation import PivotPermutation
-from deepterms.encoders.pivot_sampling import sample_pivots
-from deepterms.engines import Cluster
+from deepterms.encoders.pivots.permutation import PivotPermutation
+from deepterms.encoders.pivots.sampling import sample_pivots
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index import SurrogateIndex
-from deepterms.sketches import sketch_bytes, survivors
-from deepterms.vectors import StoreVectors, stored_bytes
+from deepterms.schema.sketches import sketch_bytes, survivors
+from deepterms.schema.vectors import StoreVectors, stored_bytes
+from deepterms.search.widening import query_terms
 
 __all__ = ["PREFIX", "Spent", "probe", "synthetic"]
 

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from deepterms.advice import REFERENCE, Workload, probe
 from deepterms.advice import advise as advice_on
-from deepterms.advice.sentences import sentences
+from deepterms.advice.report import sentences
 from deepterms.cli.connection import UrlOption, connect
-from deepterms.cli.interruption import terminated_as_interrupted
+from deepterms.cli.signals import terminated_as_interrupted
 from deepterms.cli.terminal import note, print_json, print_table
 
 __all__ = ["advise"]

@@ -11,19 +11,19 @@ import typer
 from rich.table import Table
 
 from deepterms.cli.connection import UrlOption, connect
-from deepterms.cli.interruption import terminated_as_interrupted
 from deepterms.cli.node import started_node
+from deepterms.cli.signals import terminated_as_interrupted
 from deepterms.cli.terminal import command_line, note, print_table, progress
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import InvalidInput
-from deepterms.timings.collection import Collection
-from deepterms.timings.lists import layout_for_lists
-from deepterms.timings.machine import engine_of
-from deepterms.timings.model import shortfall
-from deepterms.timings.nodes import Nodes, cores
-from deepterms.timings.report import cells, headers, report, write_report
-from deepterms.timings.table1 import PAPER_DOCUMENTS, Table1
-from deepterms.timings.table2 import Table2
+from deepterms.paper.tables.latency_model import shortfall
+from deepterms.paper.tables.local_cluster import Nodes, cores
+from deepterms.paper.tables.machine import engine_of
+from deepterms.paper.tables.posting_index import layout_for_lists
+from deepterms.paper.tables.synthetic import Collection
+from deepterms.paper.tables.table1 import PAPER_DOCUMENTS, Table1
+from deepterms.paper.tables.table2 import Table2
+from deepterms.paper.tables.table_report import cells, headers, report, write_report
 
 __all__ = ["app"]
 

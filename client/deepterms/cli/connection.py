@@ -87,7 +87,7 @@ def connect(url: str | None) -> Any:
     except MissingExtra:
         return connection.elasticsearch()
     # opensearch-py speaks to either engine; elasticsearch-py refuses whatever is not its own.
-    from deepterms.engines import Cluster
+    from deepterms.cluster.cluster import Cluster
 
     with ExitStack() as otherwise:
         otherwise.callback(client.close)

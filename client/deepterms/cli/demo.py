@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.gallery import GalleryRow, write_gallery
 from deepterms.cli.indexing import add_store
 from deepterms.cli.node import started_node
 from deepterms.cli.photos import extract_folder, name_failures
@@ -24,10 +25,9 @@ from deepterms.cli.terminal import note, print_table, progress
 from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation
 from deepterms.errors import IndexNotFound, InvalidInput
-from deepterms.gallery import GalleryRow, write_gallery
 from deepterms.index import SurrogateIndex
-from deepterms.rerank import DEFAULT_RERANK
 from deepterms.results import Hits
+from deepterms.search.rerank import DEFAULT_RERANK
 
 if TYPE_CHECKING:
     from deepterms.evaluation import Collection

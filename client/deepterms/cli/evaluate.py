@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from deepterms.cli.judged import DifficultyChoice, Judged, own_collection, package_crops
+from deepterms.cli.judged_collection import DifficultyChoice, Judged, own_collection, package_crops
 from deepterms.cli.terminal import command_line, note, print_table, progress
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import typer
 
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.terminal import note, progress
-from deepterms.export import export_features
 from deepterms.index import SurrogateIndex
+from deepterms.index.export import export_features
 
 __all__ = ["export"]
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deepterms.cli.connection import UrlOption, connect
-from deepterms.cli.encoders import EncoderName, EncoderOption, PresetChoice, PresetOption, encoder_for
+from deepterms.cli.encoder_options import EncoderName, EncoderOption, PresetChoice, PresetOption, encoder_for
 from deepterms.cli.photos import (
     BackboneOption,
     LongestSideOption,
@@ -34,8 +34,8 @@ from deepterms.encoders.deep_permutation import DEFAULT_TOP_K
 from deepterms.errors import CheckpointMismatch, EncoderMismatch, IndexNotFound, InvalidInput
 from deepterms.index import DocumentBatch, SurrogateIndex
 from deepterms.results import Failure, Hits, IndexReport
-from deepterms.searches import SearchKeywords
-from deepterms.vectors import StoreVectors
+from deepterms.schema.vectors import StoreVectors
+from deepterms.search.request import SearchKeywords
 
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore, RMACExtractor

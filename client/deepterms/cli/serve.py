@@ -19,8 +19,8 @@ from rich.markup import escape
 
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.indexing import matching_extractor
-from deepterms.cli.interruption import handled
 from deepterms.cli.photos import WeightsOption, WhiteningOption
+from deepterms.cli.signals import handled
 from deepterms.cli.terminal import note
 from deepterms.errors import InvalidInput, MissingExtra
 from deepterms.index import SurrogateIndex

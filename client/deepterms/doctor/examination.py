@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from deepterms.answers import meta_of
-from deepterms.companion import owner_of
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.responses import meta_of
 from deepterms.deployment import plan
 from deepterms.doctor.findings import (
     Finding,
@@ -27,12 +27,12 @@ from deepterms.doctor.findings import (
     judge_space,
     judge_writes,
 )
-from deepterms.doctor.pivots import examine_pivots, orphans_among
+from deepterms.doctor.pivot_examination import examine_pivots, orphans_among
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.engines import Cluster
 from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRefused, UnsupportedEngine
 from deepterms.index import SurrogateIndex
-from deepterms.layouts import LAYOUTS, Layout
+from deepterms.schema.layouts import LAYOUTS, Layout
+from deepterms.storage.pivot_index import owner_of
 
 __all__ = ["examine"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from deepterms.cluster.cluster import Engine
 from deepterms.deployment import Change
-from deepterms.engines import Engine
-from deepterms.layouts import LAYOUTS
+from deepterms.schema.layouts import LAYOUTS
 
 __all__ = [
     "Finding",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.pivot_permutation import PivotPermutation
-from deepterms.encoders.pivot_sampling import sample_pivots
+from deepterms.encoders.pivots.permutation import PivotPermutation
+from deepterms.encoders.pivots.sampling import sample_pivots
 from deepterms.errors import InvalidInput
 
 __all__ = ["FEWEST_PIVOTS", "MOST_PIVOTS", "PRESETS", "Chosen", "Preset", "PresetName", "chosen_encoder"]

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.nearest_pivots import Search
 from deepterms.encoders.pair_codewords import PairCodewords
-from deepterms.encoders.pivot_pairs import PivotPairs
-from deepterms.encoders.pivot_permutation import PivotPermutation, PivotWeights
-from deepterms.encoders.pivots import Metric, Pivots
+from deepterms.encoders.pivots.nearest import Search
+from deepterms.encoders.pivots.pairs import PivotPairs
+from deepterms.encoders.pivots.permutation import PivotPermutation, PivotWeights
+from deepterms.encoders.pivots.pivots import Metric, Pivots
 from deepterms.encoders.scalar_quantization import ScalarQuantization
 from deepterms.errors import InvalidInput, MissingPivots
 

@@ -22,7 +22,7 @@ from deepterms.evaluation.metrics import (
     without_junk,
     without_self,
 )
-from deepterms.evaluation.package_photos import OnProgress, build_photos, training_photos
+from deepterms.evaluation.photos.collection import OnProgress, build_photos, training_photos
 from deepterms.evaluation.selectivity import ListLengths, Selectivity
 from deepterms.evaluation.streams import ArrayFeatures, FeatureStream, MixedFeatures, StoredFeatures, sample_rows
 from deepterms.evaluation.systems import Measured, measure

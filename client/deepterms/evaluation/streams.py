@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepterms.encoders.encoder import refuse_unusable
 from deepterms.errors import InvalidInput
-from deepterms.vectors import normalise_rows
+from deepterms.schema.vectors import normalise_rows
 
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore

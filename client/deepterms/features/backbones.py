@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepterms.errors import InvalidInput, MissingExtra
-from deepterms.features.checkpoints import read_state
+from deepterms.features.weights import read_state
 from deepterms.features.whitening import PCAWhitening
 
 try:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deepterms.answers import meta_of
-from deepterms.companion import read_companion_meta
-from deepterms.concrete import concretes_of, create_concrete, delete_concrete, index_path
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.responses import meta_of
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.reach import Reach
-from deepterms.engines import Cluster
+from deepterms.encoders.pivots.reach import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRefused
-from deepterms.layouts import Layout
 from deepterms.migration.pinning import unpin
+from deepterms.schema.layouts import Layout
+from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete, index_path
+from deepterms.storage.pivot_index import read_companion_meta
 
 __all__ = [
     "Generations",

@@ -9,7 +9,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any
 
-from deepterms.engines import Cluster
+from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, MigrationFailed, RequestRefused
 
 __all__ = ["LEASE_SECONDS", "Lease"]

@@ -8,15 +8,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.scroll import hit_pages
 from deepterms.encoders.encoder import Encoder, unusable_rows
-from deepterms.encoders.pivot_sampling import SamplingMethod, rows_for, sample_pivots
+from deepterms.encoders.pivots.sampling import SamplingMethod, rows_for, sample_pivots
 from deepterms.encoders.spec import encoder_from_spec
-from deepterms.engines import Cluster
 from deepterms.errors import InvalidInput
 from deepterms.migration.generations import Generations, document_count
-from deepterms.pages import hit_pages
-from deepterms.rebuilding import rebuild_encoder
-from deepterms.vectors import VectorType, decode_vector, vector_type
+from deepterms.schema.vectors import VectorType, decode_vector, vector_type
+from deepterms.storage.encoder_loading import rebuild_encoder
 
 __all__ = ["repivoted", "sample_vectors"]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.encoder import Encoder
-from deepterms.engines import Cluster
 from deepterms.errors import MigrationFailed
-from deepterms.layouts import Layout
-from deepterms.migration.copying import STORED, copy_lines
-from deepterms.queries import search_body
+from deepterms.migration.copier import STORED, copy_lines
+from deepterms.schema.layouts import Layout
+from deepterms.schema.vectors import VectorType
+from deepterms.search.body import search_body
 from deepterms.terms import TermFrequencies
-from deepterms.vectors import VectorType
 
 __all__ = ["verify_copy"]
 

@@ -2,7 +2,7 @@
 
 from deepterms.node.assembly import assemble
 from deepterms.node.folders import cache_dir, data_dir
-from deepterms.node.launch import java_arguments
+from deepterms.node.java_arguments import java_arguments
 from deepterms.node.process import Node
 from deepterms.node.state import NodeStatus
 

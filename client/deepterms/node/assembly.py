@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deepterms.errors import NodeError
 from deepterms.node.distribution import CONFIG, MODULES, Module
-from deepterms.node.exclusion import alone
+from deepterms.node.file_lock import alone
 from deepterms.node.folders import cache_dir, make_folder, make_readable
 from deepterms.node.jars import Progress, fetch_jars, jar_path, sha256_of
 from deepterms.node.lock import Lock, load_lock

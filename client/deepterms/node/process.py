@@ -12,16 +12,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from deepterms.errors import NodeError
-from deepterms.node import folders, probe
+from deepterms.node import folders
 from deepterms.node.assembly import assemble
-from deepterms.node.child import end_child, find_child, spawn_child
+from deepterms.node.child_process import end_child, find_child, spawn_child
 from deepterms.node.distribution import CHILD_CONFIG, VERSION
-from deepterms.node.exclusion import alone
+from deepterms.node.file_lock import alone
 from deepterms.node.folders import Owner
+from deepterms.node.health import answering_pid, document_count, node_health
 from deepterms.node.jars import Progress
-from deepterms.node.launch import java_arguments
+from deepterms.node.java import find_java
+from deepterms.node.java_arguments import java_arguments
 from deepterms.node.ports import LOCALHOST, candidate_ports
-from deepterms.node.runtime import find_java
 from deepterms.node.state import NodeState, NodeStatus
 
 __all__ = ["DEFAULT_HEAP", "Node"]
@@ -98,7 +99,7 @@ class Node:
             raise NodeError(f"heap is {heap!r}; give a size in the JVM's notation, such as 512m or 1g")
         try:
             state = self._running()
-            if state is None or probe.health(state.port) is None:
+            if state is None or node_health(state.port) is None:
                 state = self._started(port, heap, timeout, on_progress)
             if port and port != state.port:
                 raise NodeError(f"the node runs on port {state.port}, not {port}; stop it first")
@@ -135,7 +136,7 @@ class Node:
         state = self._running()
         if state is None:
             return NodeStatus(running=False, data_dir=self.data_dir, log=self._log)
-        health = probe.health(state.port)
+        health = node_health(state.port)
         return NodeStatus(
             running=True,
             data_dir=self.data_dir,
@@ -147,7 +148,7 @@ class Node:
             heap=state.heap,
             started=datetime.fromtimestamp(state.started, timezone.utc),
             health=health,
-            documents=probe.document_count(state.port) if health else None,
+            documents=document_count(state.port) if health else None,
         )
 
     def logs(self, lines: int = 50) -> list[str]:
@@ -270,8 +271,8 @@ class Node:
         while True:
             alive = find_child(state.pid, self._mark)
             # Asked who it is first: another program may have taken the port a moment before the node could.
-            answers = alive and probe.answering_pid(state.port) == state.pid
-            health = probe.health(state.port) if answers else None
+            answers = alive and answering_pid(state.port) == state.pid
+            health = node_health(state.port) if answers else None
             if health in ("yellow", "green"):
                 return
             late = time.monotonic() > deadline

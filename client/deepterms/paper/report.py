@@ -14,8 +14,8 @@ from deepterms.errors import MissingExtra
 from deepterms.paper.drawing import figure1_svg
 from deepterms.paper.figure1 import EXACT
 from deepterms.paper.results import read_results
-from deepterms.timings.machine import measured_on
-from deepterms.timings.report import cells, headers
+from deepterms.paper.tables.machine import measured_on
+from deepterms.paper.tables.table_report import cells, headers
 
 __all__ = ["Section", "TextTable", "sections", "write_report"]
 

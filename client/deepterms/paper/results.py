@@ -12,7 +12,7 @@ from typing import Any
 from deepterms.errors import InvalidInput
 from deepterms.paper.drawing import draw_figure1
 from deepterms.paper.figure1 import Figure1
-from deepterms.timings.machine import machine
+from deepterms.paper.tables.machine import machine
 
 __all__ = ["KINDS", "figure1_result", "read_results", "write_figure1"]
 

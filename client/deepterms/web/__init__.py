@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deepterms.lazy import lazy_names
+from deepterms.optional import lazy_names
 
 if TYPE_CHECKING:
     from deepterms.web.app import create_app

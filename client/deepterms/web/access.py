@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from deepterms.errors import InvalidInput
-from deepterms.web.problems import Problem
+from deepterms.web.errors import Problem
 
 __all__ = ["COOKIE", "Access", "is_loopback"]
 

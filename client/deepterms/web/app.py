@@ -22,15 +22,15 @@ except ModuleNotFoundError as error:
     raise MissingExtra(error.name or "fastapi", "serve") from error
 
 from deepterms.web.access import Access
-from deepterms.web.api import Api
-from deepterms.web.decoding import Decoder
-from deepterms.web.envelope import Envelope, request_id_of
+from deepterms.web.decoder import Decoder
+from deepterms.web.errors import PROBLEM_JSON, Problem, problem_of
 from deepterms.web.limits import Limits
 from deepterms.web.metrics import Metrics
-from deepterms.web.page import page_routes
-from deepterms.web.photographs import Photographs
-from deepterms.web.problems import PROBLEM_JSON, Problem, problem_of
+from deepterms.web.middleware import Envelope, request_id_of
+from deepterms.web.routes.page import page_routes
+from deepterms.web.routes.search import Api
 from deepterms.web.service import Describer
+from deepterms.web.thumbnails import Photographs
 
 __all__ = ["create_app"]
 

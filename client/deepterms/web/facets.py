@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from deepterms.web.choices import Between, filter_of
+from deepterms.web.filters import Between, filter_of
 
 __all__ = ["Facet", "facets_of"]
 
@@ -96,7 +96,7 @@ def _fields(mapping: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]
 
 
 def _counted_here(index: Any, choices: Mapping[str, list[Any] | Between]) -> list[Facet]:
-    from deepterms.filters import compile_filter
+    from deepterms.memory.filters import compile_filter
 
     documents = [index.get(id) for id in index.reconcile(()).extra]
     flat = {document.id: dict(_leaves(document.metadata, "")) for document in documents}

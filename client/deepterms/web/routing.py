@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from deepterms.web.problems import PROBLEM_JSON, Problem, ProblemBody
+from deepterms.web.errors import PROBLEM_JSON, Problem, ProblemBody
 
 __all__ = ["json_only", "media_type_of", "problems"]
 

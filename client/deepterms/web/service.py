@@ -13,12 +13,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.breadth import query_terms
-from deepterms.explanation import Explanation
+from deepterms.inspection.explanation import Explanation
 from deepterms.results import Hits, StoredDocument
-from deepterms.web.choices import filter_of
-from deepterms.web.messages import HitAnswer, SearchAnswer, SearchOptions, TimesAnswer, text_of
-from deepterms.web.problems import Problem
+from deepterms.search.widening import query_terms
+from deepterms.web.errors import Problem
+from deepterms.web.filters import filter_of
+from deepterms.web.schemas import HitAnswer, SearchAnswer, SearchOptions, TimesAnswer, text_of
 
 __all__ = ["Describer", "Found", "Service", "hit_answers", "search_answer", "thumbnail_address"]
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from deepterms.errors import DeepTermsError
-from deepterms.web.bodies import lines_of, new_document
-from deepterms.web.messages import AddAnswer, FailureAnswer, NewDocument, StreamLine
-from deepterms.web.problems import problem_of
+from deepterms.web.errors import problem_of
+from deepterms.web.schemas import AddAnswer, FailureAnswer, NewDocument, StreamLine
+from deepterms.web.uploads import lines_of, new_document
 
 __all__ = ["NDJSON", "StreamAnswer", "stream_answer"]
 

@@ -1,0 +1,1 @@
+"""The caller's client as one object: requests, answers, errors and bulk writes alike on both engines."""

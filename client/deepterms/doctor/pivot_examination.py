@@ -1,0 +1,134 @@
+"""The pivots of indices, examined: there and whole, and still a fair sample of the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.responses import meta_of
+from deepterms.cluster.scroll import hits_of
+from deepterms.doctor.findings import Finding
+from deepterms.doctor.pivot_findings import (
+    FEWEST_PAIRS,
+    judge_companion,
+    judge_lists,
+    judge_orphans,
+    judge_reach,
+)
+from deepterms.encoders.pivots.pivots import Pivots
+from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
+from deepterms.encoders.spec import encoder_from_spec
+from deepterms.errors import PivotsUnavailable
+from deepterms.inspection.statistics import LARGEST_SAMPLE, RANDOM, cluster_stats
+from deepterms.schema.vectors import VectorType, decode_vector, vector_type
+from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
+
+__all__ = ["examine_pivots", "orphans_among"]
+
+SAMPLED_VECTORS = 1_000
+LEAST_SAMPLE = 1_000
+
+
+def orphans_among(indices: Mapping[str, Any], name: str | None) -> Iterator[Finding]:
+    """Companions without their index, or of an index that has other pivots.
+
+    Args:
+        indices: every index of deepterms in the cluster, by name.
+        name: only companions of indices behind this name; None for all.
+    """
+    orphans = []
+    for companion in indices:
+        owner = owner_of(companion)
+        if owner is not None and (name is None or owner.rpartition("-")[0].endswith(f"-{name}")):
+            meta = meta_of(indices.get(owner)) or {}
+            needed = meta.get("encoder", {}).get("pivots", {}).get("checksum")
+            if needed is None or companion_name(owner, needed) != companion:
+                orphans.append(companion)
+    if found := judge_orphans(orphans):
+        yield found
+
+
+def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, Any]) -> Iterator[Finding]:
+    """The pivots of a name's indices; nothing if its encoder has none.
+
+    Args:
+        cluster: where.
+        name: the alias.
+        live: the concrete index that it points to.
+        metas: what each concrete index of the name says of itself.
+    """
+    for concrete, meta in metas.items():
+        kept = meta["encoder"].get("pivots")
+        if kept and concrete != live and (why := _incomplete(cluster, concrete, kept)):
+            yield Finding("yellow", name, why, f"going back to it would not work; deepterms migrate {name} --drop-old")
+    meta = metas[live]
+    described = meta["encoder"].get("pivots")
+    if not described:
+        return
+    try:
+        # From the cluster, not from this machine's files: whoever opens the index next may have none.
+        pivots = read_companion(cluster, live, described)
+    except PivotsUnavailable as error:
+        yield judge_companion(name, described, why=str(error).partition(". ")[0])
+        return
+    yield judge_companion(name, described)
+    count = int(cluster.request("POST", f"/{live}/_count")["count"])
+    if not count:
+        return
+    encoder = encoder_from_spec(meta["encoder"], pivots=pivots)
+    # Which pairs of pivots occur is as uneven as space is; single pivots are to be chosen alike.
+    single = encoder.vocabulary_size == len(pivots)
+    words = max(1, int(meta["encoder"].get("top_k", 1)))
+    # So many that enough pairs of them share a word in even lists.
+    sample = int(np.clip((2 * FEWEST_PAIRS * len(pivots)) ** 0.5 / words + 2, LEAST_SAMPLE, LARGEST_SAMPLE))
+    stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vectors=None)
+    yield judge_lists(name, stats, pivots=len(pivots), single=single)
+    vectors = vector_type(meta.get("vectors"))
+    if vectors is not None and (found := _reach(cluster, name, live, pivots, vectors)):
+        yield found
+
+
+def _incomplete(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> str:
+    """What an index that is not live lacks; empty if nothing."""
+    try:
+        missing = missing_chunks(cluster, concrete, described)
+    except PivotsUnavailable as error:
+        return str(error).partition(". ")[0]
+    return f"the pivots of {concrete} lack {len(missing)} chunks" if missing else ""
+
+
+def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vectors: VectorType) -> Finding | None:
+    now = _cosines(
+        cluster, live, {"query": {"function_score": {"query": _WITH_VECTOR, "random_score": RANDOM}}}, pivots, vectors
+    )
+    reach = read_companion_meta(cluster, live, pivots.spec()).known_reach()
+    if reach is not None:
+        bound = reach.low
+    else:
+        first = {"query": _WITH_VECTOR, "sort": [{"_seq_no": "asc"}]}
+        then = _cosines(cluster, live, first, pivots, vectors)
+        if not len(then):
+            return None
+        bound = float(np.quantile(then, FAR_QUANTILE))
+    if not len(now):
+        return None
+    return judge_reach(name, far=float((now < bound).mean()), bound=bound, pivots=len(pivots))
+
+
+_WITH_VECTOR: Mapping[str, Any] = {"exists": {"field": "vector"}}
+
+
+def _cosines(
+    cluster: Cluster, live: str, search: Mapping[str, Any], pivots: Pivots, vectors: VectorType
+) -> NDArray[np.float32]:
+    """The cosine of each found document's vector with its nearest pivot."""
+    body = {**search, "size": SAMPLED_VECTORS, "_source": False, "docvalue_fields": ["vector"]}
+    hits = hits_of(cluster.request("POST", f"/{live}/_search", body=body))
+    texts = [str(hit["fields"]["vector"][0]) for hit in hits]
+    decoded = [decode_vector(text, vectors, dimensions=pivots.dimensions) for text in texts]
+    usable = [vector for vector in decoded if vector.shape == (pivots.dimensions,) and np.isfinite(vector).all()]
+    return nearest_cosines(np.array(usable, dtype=np.float32).reshape(-1, pivots.dimensions), pivots)

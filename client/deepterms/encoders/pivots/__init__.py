@@ -1,0 +1,1 @@
+"""Pivot permutations: the nearest of a set of reference descriptors as codewords."""

@@ -1,0 +1,124 @@
+"""Pivot pairs: a descriptor becomes the pairs of its nearest pivots, so that few pivots give many codewords."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
+from deepterms.encoders.pivots.encoder import PivotEncoder
+from deepterms.encoders.pivots.weights import closeness, scaled
+from deepterms.errors import InvalidInput
+from deepterms.terms import TermFrequencies
+
+__all__ = ["PivotPairs"]
+
+DEFAULT_TOP_K = 4
+DEFAULT_QUERY_TOP_K = 12
+LARGEST_COUNT = 65_536  # pivots whose pairs can be numbered within int32
+
+
+@dataclass(frozen=True)
+class PivotPairs(PivotEncoder):
+    """Every unordered pair of a descriptor's nearest pivots is one word.
+
+    P pivots give P·(P − 1)/2 codewords: lists are as short as those of many more pivots, which need not be compared
+    with each descriptor. Every frequency of a document is 1; a query weighs a pair by the sum of how near both are, by
+    the measures of `PivotPermutation`, not squared: 1,000 for the nearest two, the others in proportion, at least 1.
+    The pair of pivots a < b is the codeword b·(b − 1)/2 + a.
+
+    Args:
+        pivots: the reference descriptors, 2 to 65,536.
+        top_k: of how many nearest pivots a document names all pairs: 4 have 6.
+        query_top_k: of how many a query does: 12 have 66.
+        search: as in `PivotPermutation`.
+
+    Raises:
+        InvalidInput: too many or too few pivots, or a K that is not from 2 to their number.
+    """
+
+    top_k: int = DEFAULT_TOP_K
+    query_top_k: int = DEFAULT_QUERY_TOP_K
+
+    _fewest: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.pivots) <= LARGEST_COUNT:
+            raise InvalidInput(
+                f"pairs are made of 2 to {LARGEST_COUNT:,} pivots; got {len(self.pivots):,}. So many pivots need no "
+                "pairs: take PivotPermutation"
+            )
+        super().__post_init__()
+
+    def __str__(self) -> str:
+        return f"pivot-pairs/{self.pivots.label}/k{self.top_k}/q{self.query_top_k}/{self.search}"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the number of pairs of pivots."""
+        return pair_count(len(self.pivots))
+
+    @property
+    def document_words(self) -> int:
+        """The pairs of K pivots."""
+        return pair_count(self.top_k)
+
+    @property
+    def query_words(self) -> int:
+        """The pairs of a query's pivots."""
+        return pair_count(self.query_top_k)
+
+    @property
+    def largest_frequency(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def most_words(self) -> int:
+        """Each of `document_words` once."""
+        return self.document_words
+
+    def spec(self) -> dict[str, Any]:
+        """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
+        return self._spec("pivot_pairs")
+
+    def encode(self, features: ArrayLike) -> TermFrequencies:
+        """Name the pairs of documents' nearest pivots.
+
+        Args:
+            features: float32 (N, D); other numbers are converted to float32 first.
+
+        Returns:
+            Term frequencies (N, V), all 1.
+
+        Raises:
+            InvalidInput: wrong shape, or a row that is not finite or all zero.
+        """
+        numbers, _ = self._pairs(features, self.top_k)
+        return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
+
+    def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
+        """`encode_queries` with the pairs of more or fewer pivots, as a search behind a narrow filter needs.
+
+        Args:
+            features: float32 (N, D).
+            query_words: how many pairs these queries name at most, 1 to V: those of as many pivots as have no more.
+
+        Raises:
+            InvalidInput: as `encode_queries`, or a number out of range.
+        """
+        if not 1 <= query_words <= self.vocabulary_size:
+            raise InvalidInput(f"query_words is {query_words}; expected 1 to {self.vocabulary_size}, the pairs of all")
+        numbers, sums = self._pairs(features, (1 + math.isqrt(1 + 8 * query_words)) // 2)
+        return pair_terms(numbers, scaled(sums), vocabulary_size=self.vocabulary_size)
+
+    def _pairs(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Pairs of the nearest pivots, the nearest two first, and the sums of how near they are: (N, pairs) each."""
+        nearest, nearness = self._near(features, count)
+        near, pivots = closeness(nearness, self.pivots.metric), nearest.astype(np.int64)
+        first, second = places_of_pairs(count)
+        return pair_numbers(pivots[:, first], pivots[:, second]), near[:, first] + near[:, second]

@@ -1,0 +1,1 @@
+"""Photographs with known partners out of published packages."""

@@ -1,0 +1,180 @@
+"""SurrogateIndex: image descriptors in a real cluster, found by surrogate text and re-ranked by exact cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import quote
+
+from numpy.typing import ArrayLike
+
+from deepterms.cluster.cluster import Cluster
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.presets import PresetName, chosen_encoder
+from deepterms.errors import IndexAlreadyExists
+from deepterms.index.ingest import DocumentBatch
+from deepterms.index.reader import IndexReader
+from deepterms.index.writer import IndexWriter
+from deepterms.schema.layouts import layout_named
+from deepterms.schema.sketches import sketch_wanted
+from deepterms.schema.vectors import StoreVectors, vector_type
+from deepterms.search.request import SearchOptions
+from deepterms.search.rerank import usual_rerank
+from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete, index_meta
+from deepterms.storage.dense_vector import require_dense_vector
+from deepterms.storage.encoder_loading import remember_encoder
+
+__all__ = ["DocumentBatch", "SurrogateIndex"]
+
+
+class SurrogateIndex(IndexReader, IndexWriter):
+    """An index of image descriptors in Elasticsearch or OpenSearch.
+
+    Make one with `create` or `open`. The name is an alias over ``deepterms-<layout>-v<N>-<name>-000001``; the encoder's
+    spec stands in the mapping's ``_meta``, so any client can open the index. If the name is migrated to an index of
+    another layout or encoder meanwhile, the next search or write finds that out and goes by the new one.
+
+    Attributes:
+        name: the alias.
+        encoder: the rule from descriptors to terms; documents and queries share it.
+        layout: how codewords are stored.
+        vectors: the type in which descriptors are kept, ``float32`` or ``int8``, so that hits can be re-ranked by
+            exact cosine; None if they are not.
+        dense_vector: whether they stand in Elasticsearch's own field as well, by which they are compared then.
+        sketch: whether their signs stand in a field of their own, by which most candidates are compared then.
+        rerank: how many candidates of each shard its searches re-rank unless told otherwise.
+        extractor: the spec of what made the descriptors, if it was given to `create`; ``{}`` otherwise.
+        concrete: the indices behind the name, as far as is known.
+    """
+
+    @classmethod
+    def create(
+        cls,
+        client: Any,
+        name: str,
+        *,
+        encoder: Encoder | Literal["auto"],
+        features: ArrayLike | None = None,
+        documents: int | None = None,
+        preset: PresetName = "balanced",
+        rerank: int | None = None,
+        layout: str | None = None,
+        store_vectors: StoreVectors = True,
+        dense_vector: bool = False,
+        sketch: bool | None = None,
+        shards: int = 1,
+        replicas: int | None = None,
+        extractor: Mapping[str, Any] | None = None,
+    ) -> SurrogateIndex:
+        """Create an index; the templates and pipelines must be deployed.
+
+        An encoder's pivots are stored beside the index, so that `open` finds them there.
+
+        Args:
+            client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
+            name: the alias under which the index is known.
+            encoder: for documents and queries. ``auto``: a `PivotPermutation` with pivots from `features`.
+            features: for ``auto``: (n, D), the collection or a random sample of some thousands of it; eight rows
+                for each pivot are enough.
+            documents: for ``auto``: how many the index will hold; default: n.
+            preset: for ``auto``: ``small``, ``balanced`` or ``accurate``, which set how many pivots there are, words
+                and candidates; see docs/choosing.md.
+            rerank: how many candidates of each shard a search re-ranks where it does not say itself; default: the
+                preset's or the encoder's (200; 500 with pivots).
+            layout: ``frequencies``, ``words``, ``features`` or ``codewords``; default: ``codewords`` for an encoder
+                whose frequencies are all 1, else the first that the engine has.
+            store_vectors: keep the descriptors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes a document),
+                ``"int8"`` (D + 4 bytes; measured at D = 2,048, a cosine is off by 1e-4 on average and 6e-4 at most),
+                or ``False``. An int8 index takes documents from `add` only: its pipeline encodes no raw vectors.
+            dense_vector: on Elasticsearch, keep float32 vectors of up to 4,096 dimensions once more in its own field
+                for vectors, unindexed: re-ranking compares by it, with equal scores in less time, for 4·D bytes more a
+                document (and until the engine has merged its history away about 9·D more) and slower indexing
+                (README).
+            sketch: keep the signs of the vectors too, D / 8 bytes a document. Candidates are then compared by them, and
+                only the best of these (100, or 4·k if that is more) exactly, which takes a fraction of the time where
+                there are many; that may lose a hit whose signs mislead. Default: with vectors of 1,024 dimensions or
+                more, where searches re-rank 500 candidates or more.
+            shards: how many; scores do not depend on it.
+            replicas: how many copies of each shard; default: the engine's.
+            extractor: what makes the descriptors, as plain JSON (``RMACExtractor.spec()``): kept with the index, so
+                that whoever searches it can describe a query alike.
+
+        Raises:
+            InvalidInput: a name that the engine would not take, ``auto`` without features, an unknown layout, one that
+                cannot hold what the encoder makes, an unknown type of vectors, or one not for a dense_vector or
+                a sketch.
+            UnsupportedEngine: the engine lacks the layout or the dense_vector.
+            IndexAlreadyExists: the name is taken.
+            ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
+        picked = chosen_encoder(encoder, features=features, documents=documents, preset=preset)
+        encoder = picked.encoder
+        SearchOptions(rerank=rerank)
+        rerank = picked.rerank if rerank is None else rerank
+        cluster = Cluster(client)
+        chosen = cluster.engine.layout_for(encoder) if layout is None else layout_named(layout)
+        cluster.engine.require(chosen)
+        chosen.check_encoder(encoder)
+        vectors = vector_type(store_vectors)
+        if dense_vector:
+            require_dense_vector(cluster.engine, dimensions=encoder.dimensions, vectors=vectors)
+        sketch = sketch_wanted(
+            sketch,
+            dimensions=encoder.dimensions,
+            stores_vectors=vectors is not None,
+            rerank=usual_rerank(encoder) if rerank is None else rerank,
+        )
+        concrete = chosen.index_name(name)
+        if cluster.request("HEAD", f"/{quote(name, safe='')}") or cluster.request("HEAD", f"/{concrete}"):
+            raise IndexAlreadyExists(
+                f"an index or alias {name!r} exists already; open it with SurrogateIndex.open, or take another name"
+            )
+        settings: dict[str, Any] = {"number_of_shards": shards}
+        if replicas is not None:
+            settings["number_of_replicas"] = replicas
+        meta = index_meta(
+            layout=chosen,
+            encoder=encoder,
+            store_vectors=store_vectors,
+            extractor=extractor or {},
+            rerank=rerank,
+            dense_vector=dense_vector,
+            sketch=sketch,
+        )
+        create_concrete(
+            cluster,
+            concrete,
+            layout=chosen,
+            encoder=encoder,
+            settings=settings,
+            mappings={"_meta": {"deepterms": meta}},
+            alias=name,
+        )
+        remember_encoder(encoder)
+        return cls(
+            cluster,
+            name,
+            encoder=encoder,
+            layout=chosen,
+            vectors=vectors,
+            extractor=meta["extractor"],
+            concrete=[concrete],
+            rerank=rerank,
+            dense_vector=dense_vector,
+            sketch=sketch,
+        )
+
+    def drop(self) -> None:
+        """Delete the index with all its documents, and the pipeline and the pivots that are its own.
+
+        So are older indices of the name that a migration has left, and unfinished copies, unless another alias points
+        to them.
+
+        Raises:
+            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        """
+        behind = set(self.cluster.request("GET", f"{self._path}/_mapping"))
+        left = {concrete for concrete, answer in concretes_of(self.cluster, self.name).items() if not answer["aliases"]}
+        for concrete in sorted(behind | left):
+            delete_concrete(self.cluster, concrete)

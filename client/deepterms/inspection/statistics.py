@@ -1,0 +1,145 @@
+"""Statistics: how many postings an index holds, how evenly they lie in its lists, and what a query has to read."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.scroll import hits_of
+from deepterms.encoders.encoder import AsymmetricEncoder, Encoder, unusable_rows
+from deepterms.results import IndexStats, PostingList
+from deepterms.schema.vectors import VectorType, decode_vector
+from deepterms.terms import TermFrequencies, codeword
+
+__all__ = ["DEFAULT_SAMPLE", "LARGEST_SAMPLE", "QUERIES", "cluster_stats", "stats_of_counts"]
+
+DEFAULT_SAMPLE = 1_000
+LARGEST_SAMPLE = 10_000  # what an engine gives back at once
+LONGEST_LISTS = 10
+QUERIES = 200  # vectors of documents that are encoded as queries
+RANDOM: dict[str, Any] = {"seed": 2018, "field": "_seq_no"}  # the same documents each time, while nothing is written
+
+
+def cluster_stats(
+    cluster: Cluster, name: str, *, encoder: Encoder, documents: int, sample: int, vectors: VectorType | None
+) -> IndexStats:
+    """As `SurrogateIndex.stats`; `vectors` are what the index stores, to be read if queries are unlike documents."""
+    path = f"/{quote(name, safe='')}"
+    answer = cluster.request("GET", f"{path}/_stats/store,segments,search")["_all"]
+    body = {
+        "query": {"function_score": {"random_score": RANDOM}},
+        "size": sample,
+        "_source": ["terms"],
+        "track_total_hits": False,
+    }
+    hits = hits_of(cluster.request("POST", f"{path}/_search", body=body))
+    stored = None
+    if vectors is not None and isinstance(encoder, AsymmetricEncoder):
+        # The first of the same random order.
+        first = {**body, "size": min(sample, QUERIES), "_source": False, "docvalue_fields": ["vector"]}
+        found = hits_of(cluster.request("POST", f"{path}/_search", body=first))
+        texts = [str(hit["fields"]["vector"][0]) for hit in found if "vector" in hit.get("fields", {})]
+        decoded = [decode_vector(text, vectors, dimensions=encoder.dimensions) for text in texts]
+        usable = [vector for vector in decoded if vector.shape == (encoder.dimensions,) and _usable(vector)]
+        stored = np.array(usable, dtype=np.float32).reshape(-1, encoder.dimensions)
+    drawn = [hit["_source"]["terms"] for hit in hits if "terms" in hit["_source"]]
+    terms = TermFrequencies.from_terms(drawn, vocabulary_size=encoder.vocabulary_size)
+    searches = answer["total"]["search"]
+    return stats_of_counts(
+        *counts_of(terms.matrix.indices, np.ones(terms.matrix.nnz, dtype=np.int64)),
+        encoder=encoder,
+        sampled=len(drawn),
+        documents=documents,
+        size=int(answer["primaries"]["store"]["size_in_bytes"]),
+        segments=int(answer["primaries"]["segments"]["count"]),
+        engine=str(cluster.engine),
+        query_ms=searches["query_time_in_millis"] / searches["query_total"] if searches["query_total"] else None,
+        vectors=stored,
+    )
+
+
+def _usable(vector: NDArray[np.float32]) -> bool:
+    return not unusable_rows(vector[np.newaxis])
+
+
+def counts_of(codewords: NDArray[np.int32], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Different codewords, ascending, and the sum of the lengths given of each: not of all V, which may be many."""
+    distinct, places = np.unique(codewords, return_inverse=True)
+    return distinct, np.bincount(places, weights=lengths, minlength=len(distinct)).astype(np.int64)
+
+
+def stats_of_counts(
+    codewords: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    *,
+    encoder: Encoder,
+    sampled: int,
+    documents: int,
+    size: int,
+    segments: int,
+    engine: str,
+    query_ms: float | None = None,
+    vectors: NDArray[np.float32] | None = None,
+) -> IndexStats:
+    """Statistics from the lengths that posting lists have in a sample; exact if the sample is all.
+
+    Args:
+        codewords: int32 (L,), ascending.
+        counts: int64 (L,), of how many sampled documents each of them is; others are of none.
+        encoder: of the index.
+        sampled: documents in the sample, n.
+        documents: in the index, N.
+        size: bytes.
+        segments: of the index.
+        engine: its name and version.
+        query_ms: as in `IndexStats`.
+        vectors: of some of the sampled documents, (m, D), for an encoder whose queries name other codewords.
+    """
+    total = int(counts.sum())
+    per_document = total / sampled if sampled else 0.0
+    # The squares of the lists' lengths, summed. Of two different documents, n(n−1) ordered pairs share a codeword
+    # Σ c(c−1) times, which says without bias how often two of all N do; each shares all with itself.
+    pairs = float(counts @ (counts - 1)) / (sampled * (sampled - 1)) if sampled > 1 else 0.0
+    squares = documents * (per_document + (documents - 1) * pairs)
+    mean = documents * per_document / encoder.vocabulary_size
+    own, others = per_document, pairs
+    if isinstance(encoder, AsymmetricEncoder) and per_document:
+        own, others = min(per_document, encoder.query_words), pairs * encoder.query_words / per_document
+        if vectors is not None and len(vectors) and sampled > 1:
+            own, read = _read_by(encoder, vectors, codewords, counts)
+            others = (read - own) / (sampled - 1)
+    longest = np.argsort(-counts, kind="stable")[:LONGEST_LISTS]
+    return IndexStats(
+        documents=documents,
+        bytes=size,
+        segments=segments,
+        engine=engine,
+        sampled=sampled,
+        terms_per_document=per_document,
+        longest_lists=tuple(
+            PostingList(codeword(int(codewords[place])), int(counts[place]) / sampled)
+            for place in longest
+            if counts[place]
+        ),
+        list_variation=float(np.sqrt(max(squares / encoder.vocabulary_size - mean**2, 0.0))) / mean if mean else 0.0,
+        postings_per_query=own + (documents - 1) * others if documents else 0.0,
+        query_ms=query_ms,
+    )
+
+
+def _read_by(
+    encoder: Encoder, vectors: NDArray[np.float32], codewords: NDArray[np.int32], counts: NDArray[np.int64]
+) -> tuple[float, float]:
+    """How many lists a query has in common with the document of its vector, and how many postings all its lists have.
+
+    Means of queries that are vectors (m, D) of documents; the lists as in `stats_of_counts`.
+    """
+    asked, held = encoder.encode_queries(vectors).matrix, encoder.encode(vectors).matrix
+    own = (asked > 0).multiply(held > 0).nnz
+    places = np.searchsorted(codewords, asked.indices)
+    there = np.take(codewords, places, mode="clip") == asked.indices
+    return own / len(vectors), float(counts[places[there]].sum()) / len(vectors)

@@ -1,0 +1,178 @@
+"""Exactness checks: scores that a cluster gives sampled documents, against the same scores computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepterms.cluster.responses import incomplete, refusal
+from deepterms.errors import ClusterError, InvalidInput
+from deepterms.schema.stored_documents import vector_of
+from deepterms.schema.vectors import normalise_rows
+from deepterms.search.body import search_body
+from deepterms.search.rerank import COSINE_OFFSET, rescore
+from deepterms.search.searcher import SEARCHES_PER_REQUEST, Searcher
+from deepterms.terms import TermFrequencies
+
+__all__ = ["Difference", "Verification", "verify"]
+
+MOST_SAMPLED = 1_000  # a million scores
+BEST_HITS = 10
+RELATIVE_TOLERANCE = 1e-6  # a score is float32, exact up to 2^24
+COSINE_TOLERANCE = 1e-6
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score that the cluster gives otherwise.
+
+    Attributes:
+        kind: ``score``: the dot product of term frequencies; ``cosine``: after re-ranking; ``missing``: a document that
+            belongs to the best hits of all and is not there.
+        query: id of the document that was the query.
+        id: of the document that was scored.
+        expected: computed here.
+        found: by the cluster; 0 if it was no hit.
+    """
+
+    kind: Literal["score", "cosine", "missing"]
+    query: str
+    id: str
+    expected: float
+    found: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check of an index found.
+
+    Attributes:
+        documents: how many were drawn; each was a query for all of them.
+        scores: how many dot products were compared.
+        cosines: how many cosines were compared; 0 without stored vectors.
+        differences: every comparison that failed.
+    """
+
+    documents: int
+    scores: int
+    cosines: int
+    differences: tuple[Difference, ...] = field(default=(), repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all was equal."""
+        return not self.differences
+
+
+def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
+    """Draw documents, take each as a query, and compare what the cluster scores with what is computed here.
+
+    Compared are the dot products with every other one, the cosines with every other one if vectors are stored, and
+    whether those that belong to the ten best of the whole index are among them.
+
+    Args:
+        searcher: of the index, which must not be written to meanwhile.
+        sample: how many documents, at most 1,000.
+        seed: which ones.
+
+    Raises:
+        InvalidInput: a sample out of range.
+        ClusterError: a search failed, or lacks a shard.
+    """
+    if not 1 <= sample <= MOST_SAMPLED:
+        raise InvalidInput(f"sample is {sample}; expected 1 to {MOST_SAMPLED} documents")
+    drawn = _draw(searcher, sample, seed)
+    if not drawn:
+        return Verification(0, 0, 0)
+    ids = [hit["_id"] for hit in drawn]
+    terms = TermFrequencies.from_terms(
+        [hit["_source"].get("terms", {}) for hit in drawn], vocabulary_size=searcher.encoder.vocabulary_size
+    )
+    wide = terms.matrix.astype(np.int64)
+    products = (wide @ wide.T).toarray().astype(np.float64)  # (n, n)
+    among: dict[str, Any] = {"ids": {"values": ids}}
+    rows = range(len(ids))
+
+    def bodies(k: int, **options: Any) -> list[dict[str, Any]]:
+        return [search_body(terms[n : n + 1], layout=searcher.layout, k=k, source=False, **options) for n in rows]
+
+    found = _scores(_answers(searcher, bodies(len(ids), filter=among)), ids)
+    wrong = ~np.isclose(found, products, rtol=RELATIVE_TOLERANCE, atol=0)
+    differences = [
+        Difference("score", ids[row], ids[other], products[row, other], found[row, other])
+        for row, other in np.argwhere(wrong).tolist()
+    ]
+    for row, best in enumerate(_answers(searcher, bodies(BEST_HITS))):
+        least = min(best.values()) if len(best) == BEST_HITS else 0.0
+        differences += [
+            Difference("missing", ids[row], other, products[row, column], best.get(other, 0.0))
+            for column, other in enumerate(ids)
+            if products[row, column] > least * (1 + RELATIVE_TOLERANCE) and other not in best
+        ]
+    compared = 0
+    dimensions = searcher.encoder.dimensions
+    held = [vector_of(hit, searcher.vectors, dimensions=dimensions) for hit in drawn]
+    places = [row for row, vector in enumerate(held) if vector is not None]
+    if searcher.compared_by is not None and places:
+        stored = np.stack([vector for vector in held if vector is not None])  # (m, D)
+        queries = normalise_rows(stored)
+        exact = queries.astype(np.float64) @ stored.astype(np.float64).T  # (m, m)
+        asked = [
+            search_body(
+                terms[row : row + 1],
+                layout=searcher.layout,
+                k=len(ids),
+                filter=among,
+                source=False,
+                rescore=rescore(query, window=len(ids), vectors=searcher.compared_by),
+            )
+            for row, query in zip(places, queries, strict=True)
+        ]
+        cosines = _scores(_answers(searcher, asked), [ids[row] for row in places]) - COSINE_OFFSET
+        shared = products[np.ix_(places, places)] > 0  # only these are hits
+        compared = int(shared.sum())
+        wrong = shared & (np.abs(cosines - exact) > COSINE_TOLERANCE)
+        differences += [
+            Difference("cosine", ids[places[row]], ids[places[other]], exact[row, other], cosines[row, other])
+            for row, other in np.argwhere(wrong).tolist()
+        ]
+    return Verification(len(ids), products.size, compared, tuple(differences))
+
+
+def _draw(searcher: Searcher, sample: int, seed: int) -> list[dict[str, Any]]:
+    drawn = {"function_score": {"query": {"match_all": {}}, "random_score": {"seed": seed, "field": "_seq_no"}}}
+    body: dict[str, Any] = {"query": drawn, "size": sample, "_source": ["terms"]}
+    if searcher.vectors is not None:
+        body["docvalue_fields"] = ["vector"]
+    answer = searcher.cluster.request("POST", f"/{quote(searcher.name, safe='')}/_search", body=body)
+    return list(_whole(answer)["hits"]["hits"])
+
+
+def _answers(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Id → score of the hits of each search."""
+    answers: list[dict[str, float]] = []
+    for start in range(0, len(bodies), SEARCHES_PER_REQUEST):
+        for answer in searcher.cluster.search_many(bodies[start : start + SEARCHES_PER_REQUEST], index=searcher.name):
+            refused = refusal(answer)
+            if refused is not None:
+                raise refused
+            answers.append({hit["_id"]: float(hit["_score"]) for hit in _whole(answer)["hits"]["hits"]})
+    return answers
+
+
+def _whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    if incomplete(answer):
+        raise ClusterError("a shard failed or ran out of time, so nothing can be said of the index; verify it again")
+    return answer
+
+
+def _scores(answers: list[dict[str, float]], ids: list[str]) -> Scores:
+    """float64 (queries, ids); 0 where a document was no hit."""
+    return np.array([[answer.get(identifier, 0.0) for identifier in ids] for answer in answers])

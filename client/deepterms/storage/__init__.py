@@ -1,0 +1,1 @@
+"""What lies behind a name: concrete indices, their pipelines and their pivots."""
