@@ -28,7 +28,7 @@ WARM_UP = 150  # queries of each kind: the script is interpreted until the JIT h
 STATISTICS_KEPT = 1.1  # seconds; a node reads its own no more often
 BLOCK = 50  # queries asked in one way before the next way has its turn
 DOCUMENTS_PER_BULK = 200
-LARGEST_BYTE = 127
+MAX_BYTE = 127
 
 WAYS = ("none", "script", "dense_vector")
 
@@ -41,7 +41,7 @@ SCORES: Mapping[VectorType, tuple[str, str]] = {
 
 def as_bytes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows (N, D) as whole numbers from −127 to 127, each scaled to its own largest component."""
-    scaled: NDArray[np.float32] = np.rint(rows / np.abs(rows).max(axis=1, keepdims=True) * LARGEST_BYTE)
+    scaled: NDArray[np.float32] = np.rint(rows / np.abs(rows).max(axis=1, keepdims=True) * MAX_BYTE)
     return scaled
 
 

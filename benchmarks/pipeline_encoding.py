@@ -24,6 +24,7 @@ import deepterms as dt
 from deepterms.cli.connection import connect
 from deepterms.cluster.cluster import Cluster
 from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.layouts import default_layout
 from deepterms.schema.vectors import encode_vector
 
 DOCUMENTS_PER_BULK = 500
@@ -45,7 +46,7 @@ def main(
     client = connect(url)
     cluster = Cluster(client)
     dt.deploy(client)
-    chosen = layout or cluster.engine.default_layout.name
+    chosen = layout or default_layout(cluster.engine).name
     encoder = dt.DeepPermutation(dimensions, top_k=top_k, binary=chosen == "codewords")
     features = np.random.default_rng(0).standard_normal((documents, dimensions), dtype=np.float32)
     ids = [f"image-{number}" for number in range(documents)]

@@ -58,10 +58,10 @@ def main(
         pivots = sampled(features, count, how, kind, folder)
         documents_terms = encoded(pivots, features)
         query_terms = dt.PivotPermutation(pivots, top_k=1, query_top_k=max(QUERY_WORDS)).encode_queries(asked).matrix
-        for words, query_words in itertools.product(WORDS, QUERY_WORDS):
+        for words, words_per_query in itertools.product(WORDS, QUERY_WORDS):
             held = kept(documents_terms, max(WORDS) - words).T.tocsr()  # (P, N)
             held.data[:] = 1
-            query = largest(query_terms, query_words)
+            query = largest(query_terms, words_per_query)
             lengths = np.diff(held.indptr)
             postings = float(np.mean([lengths[query.indices[a:b]].sum() for a, b in itertools.pairwise(query.indptr)]))
             ranked = [candidates(query[[row]], held, max(DEPTHS)) for row in range(len(asked))]
@@ -75,7 +75,7 @@ def main(
                     "method": how,
                     "pivots": count,
                     "words": words,
-                    "query_words": query_words,
+                    "query_words": words_per_query,
                     "depth": depth,
                     "postings": postings / len(features),
                     "recall": float(

@@ -213,7 +213,7 @@ def main(folder: Path = RESULTS) -> None:
         about = results["about"]
         title = f"{about['documents']:,} {about['kind']} descriptors, {about['dimensions']:,} dimensions"
         said = (
-            f"{title}; {about['pivots']:,} pivots, {about['document_words']} words a document; "
+            f"{title}; {about['pivots']:,} pivots, {about['words_per_document']} words a document; "
             f"{about['queries']} queries; "
             f"{about['engine']}; {about['cores']} cores, {about['processor']}."
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import DeploymentConflict, RequestRefused, UnsupportedEngine
+from deepterms.errors import DeploymentConflict, RequestRejected, UnsupportedEngine
 from deepterms.schema.assets import Asset, assets_of
 from deepterms.schema.layouts import LAYOUTS, Layout
 
@@ -109,7 +109,7 @@ def deploy(
     Raises:
         DeploymentConflict: a resource may not be overwritten; carries the differences.
         UnsupportedEngine: the engine lacks a layout asked for, or has none.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     return apply(plan(client, layouts=layouts), replace=replace, allow_downgrade=allow_downgrade)
 
@@ -123,12 +123,12 @@ def plan(client: Any, *, layouts: Iterable[Layout] | None = None) -> Plan:
 
     Raises:
         UnsupportedEngine: the engine lacks a layout asked for, or has none.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     cluster = Cluster(client)
-    chosen = [layout for layout in LAYOUTS if cluster.engine.has(layout)] if layouts is None else list(layouts)
+    chosen = [layout for layout in LAYOUTS if layout.runs_on(cluster.engine)] if layouts is None else list(layouts)
     for layout in chosen:
-        cluster.engine.require(layout)
+        layout.require_engine(cluster.engine)
     if not chosen:
         raise UnsupportedEngine(f"{cluster.engine} has none of the layouts")
     return Plan(cluster, tuple(_compare(cluster, asset) for asset in sorted(assets_of(chosen), key=_rank)))
@@ -147,7 +147,7 @@ def rehearse(plan: Plan, *, replace: bool = False, allow_downgrade: bool = False
 
     Raises:
         DeploymentConflict: a resource may not be overwritten.
-        RequestRefused: the engine would not take a body; the message names its file.
+        RequestRejected: the engine would not take a body; the message names its file.
         ClusterUnreachable: the cluster did not answer.
     """
     _require_allowed(plan.pending, replace=replace, allow_downgrade=allow_downgrade)
@@ -155,8 +155,8 @@ def rehearse(plan: Plan, *, replace: bool = False, allow_downgrade: bool = False
         path, body = _simulation(change.asset)
         try:
             plan.cluster.request("POST", path, body=body)
-        except RequestRefused as error:
-            raise RequestRefused(
+        except RequestRejected as error:
+            raise RequestRejected(
                 f"{change.asset.file} cannot be deployed, so nothing was changed: {error}",
                 status=error.status,
                 body=error.body,
@@ -176,7 +176,7 @@ def apply(plan: Plan, *, replace: bool = False, allow_downgrade: bool = False) -
 
     Raises:
         DeploymentConflict: a resource may not be overwritten; carries the differences.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     rehearse(plan, replace=replace, allow_downgrade=allow_downgrade)
     done: dict[Action, list[str]] = {action: [] for action in _ACTIONS.values()}
@@ -247,7 +247,7 @@ def _held(cluster: Cluster, asset: Asset) -> dict[str, Any] | None:
     """The body that the cluster holds under the asset's name, or None."""
     try:
         answer = cluster.request("GET", asset.endpoint)
-    except RequestRefused as error:
+    except RequestRejected as error:
         if error.status == 404:
             return None
         raise

@@ -14,7 +14,7 @@ DeepTermsError
 ├── NodeError                    the embedded OpenSearch cannot be assembled, started or stopped
 └── ClusterError                 anything the cluster answered or failed to answer
     ├── ClusterUnreachable       no answer
-    ├── RequestRefused           an answer that says no; carries the HTTP status
+    ├── RequestRejected           an answer that says no; carries the HTTP status
     ├── UnsupportedEngine        the engine or its version cannot do what was asked
     ├── IndexNotFound
     ├── IndexAlreadyExists
@@ -46,7 +46,7 @@ __all__ = [
     "NodeError",
     "PackageUnavailable",
     "PivotsUnavailable",
-    "RequestRefused",
+    "RequestRejected",
     "TooManyPixels",
     "UnreadableImage",
     "UnreadableImages",
@@ -163,7 +163,7 @@ class ClusterUnreachable(ClusterError):
     """The cluster did not answer."""
 
 
-class RequestRefused(ClusterError):
+class RequestRejected(ClusterError):
     """The cluster answered with an error.
 
     Attributes:

@@ -20,7 +20,7 @@ __all__ = ["MAX_TERM_FREQUENCY", "TermFrequencies", "codeword"]
 MAX_TERM_FREQUENCY = 65_535
 
 # The names of all codewords are kept for vocabularies up to this: 2^17 are about ten megabytes.
-LARGEST_TABLE = 2**17
+MAX_TABLE = 2**17
 
 
 def codeword(component: int) -> str:
@@ -35,7 +35,7 @@ def _all_json_keys(vocabulary_size: int) -> NDArray[np.object_]:
 
 def _json_keys(components: NDArray[np.int32], vocabulary_size: int) -> NDArray[np.object_]:
     """``"t17":`` of each component."""
-    if vocabulary_size > LARGEST_TABLE:
+    if vocabulary_size > MAX_TABLE:
         return np.array([f'"{codeword(component)}":' for component in components.tolist()], dtype=object)
     named: NDArray[np.object_] = _all_json_keys(vocabulary_size)[components]
     return named

@@ -30,10 +30,10 @@ must GET "/_snapshot/$repository/$snapshot?filter_path=snapshots.indices,snapsho
 # In a pattern, a dot stands for any character.
 pattern="$(printf '%s' "$name" | sed 's/\./[.]/g')"
 held="$(printf '%s' "$answer" | tr '"' '\n')"
-indices="$(printf '%s\n' "$held" | grep -x "deepterms-[a-z]*-v[0-9]*-$pattern-[0-9]*" | grep -v '^deepterms-pivots-' || :)"
+indices="$(printf '%s\n' "$held" | grep -x "deepterms-[a-z_]*-v[0-9]*-$pattern-[0-9]*" | grep -v '^deepterms-pivots-' || :)"
 [ -n "$indices" ] || die "the snapshot $repository/$snapshot holds no index $name: $answer"
 companions="$(printf '%s\n' "$held" |
-    grep -x "deepterms-pivots-v[0-9]*-[0-9a-f]\{8\}-[a-z]*-v[0-9]*-$pattern-[0-9]*" || :)"
+    grep -x "deepterms-pivots-v[0-9]*-[0-9a-f]\{8\}-[a-z_]*-v[0-9]*-$pattern-[0-9]*" || :)"
 all="$indices${companions:+$newline$companions}"
 
 restored_name() { say "$1" | sed "s/-$pattern-\([0-9]*\)\$/-$new-\1/"; }

@@ -10,7 +10,7 @@ import pytest
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.pivots.pivots import Metric
-from deepterms.errors import InvalidInput, RequestRefused
+from deepterms.errors import InvalidInput, RequestRejected
 from tests.congruence.test_scores import (
     DIMENSIONS,
     add_to_both,
@@ -51,7 +51,7 @@ ENCODERS: dict[str, dt.Encoder] = {
 # Scores of the whole permutation are above 2^24, which float32 rounds.
 ROUNDED = {"full-permutation", "full-crelu"}
 # Binary documents score alike in every layout; the one that is made for them and one with frequencies are enough.
-BINARY_LAYOUTS = {"codewords", "features"}
+BINARY_LAYOUTS = {"codewords", "rank_features"}
 
 
 # More shards change the order of equal scores and no score: one encoder of each kind is enough.
@@ -72,11 +72,11 @@ def test_every_score_equals_the_reference(cluster: Any, unique_name: str, encode
     dt.deploy(cluster)
     encoder = ENCODERS[encoder_name]
     for layout in layouts_of(cluster):
-        if encoder.largest_frequency > layout.largest_frequency:
+        if encoder.max_term_frequency > layout.max_term_frequency:
             with pytest.raises(InvalidInput, match="or another layout"):
                 dt.SurrogateIndex.create(cluster, unique_name, encoder=encoder, layout=layout.name)
             continue
-        if encoder.largest_frequency == 1 and layout.name not in BINARY_LAYOUTS:
+        if encoder.max_term_frequency == 1 and layout.name not in BINARY_LAYOUTS:
             continue
         name = f"{unique_name}-{layout.name}"
         index = dt.SurrogateIndex.create(cluster, name, encoder=encoder, layout=layout.name, shards=shards, replicas=0)
@@ -109,8 +109,12 @@ def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: s
 
 def test_a_raw_vector_is_refused_where_the_engine_cannot_encode_it(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
-    for name, layout in (("binary-cosine", "codewords"), ("pair-codewords", "codewords"), ("quantized", "features")):
+    for name, layout in (
+        ("binary-cosine", "codewords"),
+        ("pair-codewords", "codewords"),
+        ("quantized", "rank_features"),
+    ):
         index = f"{unique_name}-{name}"
         dt.SurrogateIndex.create(cluster, index, encoder=ENCODERS[name], layout=layout, replicas=0)
-        with pytest.raises(RequestRefused, match=r"\[check-terms\] field \[terms\] is missing"):
+        with pytest.raises(RequestRejected, match=r"\[check-terms\] field \[terms\] is missing"):
             Cluster(cluster).request("PUT", f"/{index}/_doc/raw", body={"vector": [1.0] * DIMENSIONS})

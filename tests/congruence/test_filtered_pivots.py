@@ -12,7 +12,7 @@ from deepterms.encoders.encoder import WideningEncoder
 from deepterms.encoders.pivots.pairs import PivotPairs
 from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.pivots import Pivots
-from deepterms.errors import RequestRefused
+from deepterms.errors import RequestRejected
 from deepterms.search import widening
 
 DIMENSIONS = 32
@@ -47,7 +47,7 @@ def test_filtered_searches_agree_with_the_reference(
     cluster: Any, unique_name: str, name: str, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, few = ENCODERS[name]
-    monkeypatch.setattr(widening, "COMPARED_AT_MOST", 100)
+    monkeypatch.setattr(widening, "MAX_COMPARED", 100)
     monkeypatch.setattr(widening, "COMPARED_IF_FEW_FOUND", few)
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(
@@ -79,7 +79,7 @@ def test_filtered_searches_agree_with_the_reference(
     assert [hit.id for hit in index.search(QUERIES[0], k=20, filter=kept(0.04))] == exact
     by_id = [target.search_by_id("d0007", k=5, filter=kept(0.2), rerank=RERANK) for target in (index, reference)]
     assert [hit.id for hit in by_id[0]] == [hit.id for hit in by_id[1]]
-    with pytest.raises(RequestRefused, match="no such query"):
+    with pytest.raises(RequestRejected, match="no such query"):
         index.search(QUERIES[0], filter={"no such query": {}})
     # A filter that kept nothing is counted again, whoever wrote what it keeps now.
     found = []

@@ -15,11 +15,11 @@ from deepterms.schema.layouts import LAYOUTS, Layout
 DIMENSIONS = 420
 
 # Up to here a document's score with itself, K(K+1)(2K+1)/6, is below 2^24, so float32 holds every score exactly.
-LARGEST_EXACT_K = 368
+MAX_EXACT_K = 368
 
 
 def exact(encoder: dt.DeepPermutation) -> bool:
-    return encoder.binary or encoder.top_k <= LARGEST_EXACT_K
+    return encoder.binary or encoder.top_k <= MAX_EXACT_K
 
 
 def collection(count: int, seed: int) -> NDArray[np.float32]:
@@ -78,11 +78,11 @@ def assert_equal_answers(
 
 def layouts_of(cluster: Any) -> list[Layout]:
     engine = Cluster(cluster).engine
-    return [layout for layout in LAYOUTS if engine.has(layout)]
+    return [layout for layout in LAYOUTS if layout.runs_on(engine)]
 
 
 def encoder_for(layout: Layout, *, dimensions: int = DIMENSIONS, top_k: int) -> dt.DeepPermutation:
-    return dt.DeepPermutation(dimensions, top_k=top_k, binary=layout.largest_frequency == 1)
+    return dt.DeepPermutation(dimensions, top_k=top_k, binary=layout.max_term_frequency == 1)
 
 
 @pytest.mark.parametrize("top_k", [44, 45, 100, 368, 400])

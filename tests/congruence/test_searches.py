@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import ClusterError, InvalidInput, RequestRefused
+from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.schema.vectors import VectorType, encode_vectors
-from deepterms.search.body import largest_components
+from deepterms.search.body import keep_largest_components
 from deepterms.terms import codeword
 
 DIMENSIONS = 64
@@ -171,7 +171,7 @@ def test_a_query_that_fails_loses_no_other(cluster: Any, unique_name: str, monke
     def one_broken(bodies: Sequence[Any], *, index: str) -> list[dict[str, Any]]:
         sent.append(len(bodies))
         if len(sent) == 3:
-            raise RequestRefused("the cluster refused the request (HTTP 503): busy", status=503)
+            raise RequestRejected("the cluster refused the request (HTTP 503): busy", status=503)
         # More hits than the engine gives.
         return real([*bodies[:-1], {**bodies[-1], "size": 20_000}] if len(sent) == 1 else bodies, index=index)
 
@@ -190,7 +190,7 @@ def test_a_query_that_fails_loses_no_other(cluster: Any, unique_name: str, monke
         assert_equal(found[row], expected[row])
     monkeypatch.setattr(index.cluster, "search_many", real)
     assert index.search_many(np.empty((0, DIMENSIONS))) == []
-    with pytest.raises(RequestRefused, match="no such query"):
+    with pytest.raises(RequestRejected, match="no such query"):
         index.search_many(QUERIES, filter={"no such query": {}})
     with pytest.raises(InvalidInput, match=r"expected \(N, 64\)"):
         index.search_many(np.ones((2, 3)))
@@ -208,7 +208,7 @@ def test_pages_give_every_document_once_in_the_reference_order(cluster: Any, uni
         assert [dict(hit.metadata) for hit in found] == [dict(hit.metadata) for hit in expected]
     window = {"index": {"max_result_window": 50}}  # 10,000 by default
     index.cluster.request("PUT", f"/{index.name}/_settings", body=window)
-    with pytest.raises(RequestRefused, match="Result window is too large"):
+    with pytest.raises(RequestRejected, match="Result window is too large"):
         index.search(QUERIES[0], k=51, rerank=0)
     assert [hit.id for hit in index.search_all(QUERIES[0], page=50)] == [hit.id for hit in expected]
     options: dict[str, Any] = {
@@ -244,7 +244,7 @@ def test_pages_refuse_a_document_without_an_id_of_its_own(cluster: Any, unique_n
         index.search(one, k=DOCUMENTS, rerank_from=Store(IDS, ROWS))
 
 
-@pytest.mark.parametrize("layout", ["words", "features"])
+@pytest.mark.parametrize("layout", ["words", "rank_features"])
 def test_explanations_add_up_to_the_engine_score(cluster: Any, unique_name: str, layout: str) -> None:
     index, reference = both(cluster, unique_name, layout=layout)
     scores = {hit.id: hit.score for hit in reference.search(QUERIES[1], k=DOCUMENTS, rerank=0)}
@@ -346,13 +346,13 @@ def test_an_int8_index_refuses_other_vectors(cluster: Any, unique_name: str) -> 
 
 def test_int8_vectors_are_migrated_as_they_are(cluster: Any, unique_name: str) -> None:
     from deepterms.migration import migrate
-    from deepterms.schema.layouts import layout_named
+    from deepterms.schema.layouts import find_layout
 
     index, _ = both(cluster, unique_name, vectors="int8", layout="words")
     before = index.search(QUERIES[0], k=20)
-    migrate(cluster, unique_name, to=layout_named("features"))
+    migrate(cluster, unique_name, to=find_layout("rank_features"))
     assert_equal(index.search(QUERIES[0], k=20), before)
-    assert (index.layout.name, index.vectors) == ("features", "int8")
+    assert (index.layout.name, index.vectors) == ("rank_features", "int8")
     migrate(cluster, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=12))
     after = dt.SurrogateIndex.open(cluster, unique_name)
     assert (after.encoder.spec()["top_k"], after.vectors) == (12, "int8")
@@ -399,7 +399,7 @@ def test_what_is_no_vector_counts_as_none(cluster: Any, unique_name: str, vector
         assert (found.partial, {hit.id: hit.score for hit in found}["huge"]) == (False, -1.0)
 
 
-@pytest.mark.parametrize("layout", ["words", "features"])
+@pytest.mark.parametrize("layout", ["words", "rank_features"])
 def test_verification_finds_what_differs(cluster: Any, unique_name: str, layout: str) -> None:
     index, _ = both(cluster, unique_name, layout=layout)
     report = index.verify(sample=50)
@@ -412,7 +412,7 @@ def test_verification_finds_what_differs(cluster: Any, unique_name: str, layout:
     assert stored is not None
     answer = index.cluster.request("GET", f"/{index.name}/_doc/d000")
     terms = dict(stored.terms)
-    rendered: Any = {"t0": 1} if layout == "features" else "t0"
+    rendered: Any = {"t0": 1} if layout == "rank_features" else "t0"
     body = {**answer["_source"], "terms": terms, "codewords": rendered, "id": "d000"}
     index.cluster.request(
         "PUT", f"/{answer['_index']}/_doc/d000", body=body, params={"pipeline": "_none", "refresh": True}
@@ -498,9 +498,9 @@ def test_only_the_hits_asked_for_are_fetched(cluster: Any, unique_name: str, mon
 def test_the_largest_components_are_kept() -> None:
     terms = ENCODER.encode(QUERIES[0])
     ((components, weights),) = terms.rows()
-    ((kept, kept_weights),) = largest_components(terms, 0.25).rows()
+    ((kept, kept_weights),) = keep_largest_components(terms, 0.25).rows()
     assert sorted(kept_weights) == [19, 20, 21, 22, 23, 24]
     assert dict(zip(kept, kept_weights, strict=True)).items() <= dict(zip(components, weights, strict=True)).items()
     binary = dt.DeepPermutation(DIMENSIONS, top_k=24, binary=True).encode(QUERIES[0])
-    ((all_of, _),), ((first, _),) = binary.rows(), largest_components(binary, 0.5).rows()
+    ((all_of, _),), ((first, _),) = binary.rows(), keep_largest_components(binary, 0.5).rows()
     assert first.tolist() == all_of[:12].tolist()

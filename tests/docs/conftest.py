@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import RequestRefused
+from deepterms.errors import RequestRejected
 from tests.features.odd_files import photograph
 
 
@@ -30,7 +30,7 @@ def url(opensearch: Any) -> Iterator[str]:
 
     def free() -> None:
         for name in ("holidays", "shop"):
-            with contextlib.suppress(RequestRefused):  # no such alias
+            with contextlib.suppress(RequestRejected):  # no such alias
                 for concrete in Cluster(opensearch).request("GET", f"/_alias/{name}"):
                     Cluster(opensearch).request("DELETE", f"/{concrete}")
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import RequestRefused
+from deepterms.errors import RequestRejected
 from tests.features.odd_files import photograph
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -54,7 +54,7 @@ def free(opensearch: Any) -> Iterator[Any]:
     """An OpenSearch in which the page's name is free, before and afterwards."""
 
     def clear() -> None:
-        with contextlib.suppress(RequestRefused):  # no such alias
+        with contextlib.suppress(RequestRejected):  # no such alias
             for concrete in Cluster(opensearch).request("GET", "/_alias/holidays"):
                 Cluster(opensearch).request("DELETE", f"/{concrete}")
 

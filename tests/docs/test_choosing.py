@@ -25,10 +25,10 @@ def test_the_examples_run() -> None:
 def test_the_presets_are_those_of_the_code() -> None:
     rows = re.findall(r"^\| `(\w+)`[^|]*\| (\d+) \| (\d+) \| (\d+) \| (\d+) \| ([\d,]+) \|$", PAGE, re.MULTILINE)
     assert [name for name, *_ in rows] == list(get_args(PresetName))
-    for name, documents, further, words, query_words, candidates in rows:
+    for name, documents, further, words, words_per_query, candidates in rows:
         preset = PRESETS[name]
-        assert preset.documents_a_pivot == int(documents)
-        assert preset.documents_a_further_pivot == int(further)
+        assert preset.documents_per_pivot == int(documents)
+        assert preset.documents_per_extra_pivot == int(further)
         assert preset.top_k == int(words)
-        assert preset.query_top_k == int(query_words)
+        assert preset.query_top_k == int(words_per_query)
         assert preset.rerank == int(candidates.replace(",", ""))

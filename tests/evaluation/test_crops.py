@@ -9,7 +9,7 @@ from PIL import Image
 
 from deepterms.errors import InvalidInput
 from deepterms.evaluation.photos import crops
-from deepterms.evaluation.photos.crops import MOST_CROPS, Crop, crops_of, describe_crops
+from deepterms.evaluation.photos.crops import MAX_CROPS, Crop, crops_of, describe_crops
 
 
 def test_overlap_by_hand() -> None:
@@ -31,7 +31,7 @@ def test_crops_are_the_same_every_time_and_lie_inside() -> None:
     cut = crops_of(7)
     assert cut == crops_of(7)
     assert cut != crops_of(8)
-    assert len(cut) == MOST_CROPS + 1
+    assert len(cut) == MAX_CROPS + 1
     boxes = np.array([crop.box for crop in cut])
     assert boxes.min() >= 0
     assert boxes.max() <= 1
@@ -91,7 +91,7 @@ def test_what_was_described_is_not_described_again(extractor: _Extractor, tmp_pa
     np.testing.assert_array_equal(six[:, :4].reshape(12, 3), few.features)
 
 
-@pytest.mark.parametrize("count", [0, MOST_CROPS + 1])
+@pytest.mark.parametrize("count", [0, MAX_CROPS + 1])
 def test_another_number_of_crops_is_refused(count: int, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=f"crops is {count}; expected 1 to 48"):
         describe_crops(tmp_path, crops=count)

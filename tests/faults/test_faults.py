@@ -18,7 +18,7 @@ from deepterms.index.checkpoint import Checkpoint, piece_hash
 from deepterms.index.ingest import Ingest
 from deepterms.schema.documents import check_batch
 from tests.clusters.trio import Trio, wait_until
-from tests.faults.killed_client import DOCUMENTS_A_PIECE, add_until_killed
+from tests.faults.killed_client import DOCUMENTS_PER_PIECE, add_until_killed
 from tests.faults.workload import ENCODER, Documents, Tally, Workload
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.own_cluster]
@@ -124,7 +124,7 @@ def test_the_client_is_killed_twenty_times(
             client.start()
             sender.close()
             said = 0
-            for _ in range(int(generator.integers(1, 12)) + told // DOCUMENTS_A_PIECE):
+            for _ in range(int(generator.integers(1, 12)) + told // DOCUMENTS_PER_PIECE):
                 said += telling.recv()  # fails if the client has ended by itself
             time.sleep(generator.uniform(0, 0.03))
             client.kill()
@@ -133,7 +133,7 @@ def test_the_client_is_killed_twenty_times(
     held = _held(index, documents, path)
     assert told <= len(held) < len(documents.ids)
     assert not index.reconcile(held).missing_count
-    monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", DOCUMENTS_A_PIECE)
+    monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", DOCUMENTS_PER_PIECE)
     report = index.add_batches([(documents.ids, documents.rows, None)], checkpoint=path)
     assert report == dt.IndexReport(len(documents.ids), skipped=len(held))
     assert index.reconcile(documents.ids).equal
@@ -146,8 +146,8 @@ def _held(index: dt.SurrogateIndex, documents: Documents, path: str) -> list[str
     """Ids of the documents that a checkpoint says are acknowledged."""
     held: list[str] = []
     with Checkpoint(path, owner=Ingest(index).owner()) as checkpoint:
-        for start in range(0, len(documents.ids), DOCUMENTS_A_PIECE):
-            piece = slice(start, start + DOCUMENTS_A_PIECE)
+        for start in range(0, len(documents.ids), DOCUMENTS_PER_PIECE):
+            piece = slice(start, start + DOCUMENTS_PER_PIECE)
             batch = check_batch(documents.ids[piece], documents.rows[piece], None, encoder=ENCODER)
             if checkpoint.holds(piece_hash(batch)):
                 held += batch.ids

@@ -25,7 +25,7 @@ from PIL import Image
 import deepterms as dt
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.engine import engine_of, version_conflict
+from deepterms.cluster.engine import parse_engine, version_conflict
 from deepterms.cluster.responses import reason
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
@@ -33,7 +33,7 @@ from deepterms.features.embeddings import EmbeddingFolder
 from deepterms.index.checkpoint import Checkpoint
 from deepterms.memory.filters import compile_filter
 from deepterms.schema.documents import bulk_lines, check_batch
-from deepterms.schema.layouts import LAYOUTS
+from deepterms.schema.layouts import LAYOUTS, default_layout
 from deepterms.schema.vectors import decode_vector
 from deepterms.storage.concrete_index import index_path, read_meta
 from deepterms.storage.pivot_chunks import ChunkedPivots, chunks_of
@@ -143,7 +143,7 @@ def _pivots(value: Any) -> None:
 
 
 def _engine(value: Any) -> None:
-    str(engine_of(value).default_layout)
+    str(default_layout(parse_engine(value)))
 
 
 def _reason(value: Any) -> None:

@@ -10,7 +10,7 @@ from elasticsearch import Elasticsearch
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import RequestRefused
+from deepterms.errors import RequestRejected
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def deployed_state(client: Any, *, delete: bool = False) -> dict[str, Any]:
     for folder in ("/_index_template/", "/_ingest/pipeline/"):
         try:
             answer = cluster.request("GET", f"{folder}deepterms-*")
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status == 404:
                 continue
             raise

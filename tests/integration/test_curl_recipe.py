@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.schema.layouts import Layout, layout_named
+from deepterms.schema.layouts import Layout, find_layout
 
 TOP = Path(__file__).parents[2]
 
@@ -27,18 +27,18 @@ def shell(script: str, *, url: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("layout", [layout_named("words"), layout_named("features")], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", [find_layout("words"), find_layout("rank_features")], ids=lambda layout: layout.name)
 def test_the_curl_recipe_of_the_readme(cluster: Any, url: str, unique_name: str, layout: Layout) -> None:
-    """The very blocks, with another name; the layout `features` differs as the README says."""
+    """The very blocks, with another name; the layout `rank_features` differs as the README says."""
     readme = (TOP / "ingest_pipelines" / "README.md").read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
     assert len(blocks) == 4
     dt.deploy(cluster)
     names, create, add, search = (block.replace("photos", unique_name) for block in blocks)
-    if layout.name == "features":
+    if layout.name == "rank_features":
         (clause,) = re.findall(r"`(\{\"rank_feature\".*?\}\})`", readme)
         names = names.replace("-words-", "-features-")
-        create = create.replace("words", "features")
+        create = create.replace("words", "rank_features")
         search = re.sub(r"\{\"term\".*?\}\}\}", lambda _: clause, search)
     shell(names + create + add, url=url)
     index = dt.SurrogateIndex.open(cluster, unique_name)

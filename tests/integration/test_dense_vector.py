@@ -15,7 +15,7 @@ from deepterms.cli.app import app
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import IndexNotFound, InvalidInput, UnsupportedEngine
 from deepterms.migration import migrate, roll_back
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout
 from deepterms.search import rerank
 
 DIMENSIONS = 32
@@ -133,7 +133,7 @@ def test_migration_to_it_and_from_it(elasticsearch: Any, unique_name: str, monke
     assert migrate(elasticsearch, unique_name, dense_vector=True).old == ""  # as wanted already
     # Left unsaid, it stays; other terms and another layout are made beside it.
     encoder = dt.DeepPermutation(DIMENSIONS, top_k=12)
-    migrate(elasticsearch, unique_name, encoder=encoder, to=layout_named("features"))
+    migrate(elasticsearch, unique_name, encoder=encoder, to=find_layout("rank_features"))
     dense = dt.SurrogateIndex.open(elasticsearch, unique_name, encoder=encoder)
     assert (dense.dense_vector, with_field(dense), sources(dense, monkeypatch)) == (True, len(ROWS), ["dotProduct"])
     assert dense.verify(sample=20).ok

@@ -17,19 +17,19 @@ import deepterms as dt
 from deepterms import deployment
 from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import Change, Plan
-from deepterms.errors import DeploymentConflict, RequestRefused, UnsupportedEngine
+from deepterms.errors import DeploymentConflict, RequestRejected, UnsupportedEngine
 from deepterms.schema.assets import Asset, assets_of
-from deepterms.schema.layouts import LAYOUTS, layout_named
+from deepterms.schema.layouts import LAYOUTS, find_layout
 from tests.integration.conftest import deployed_state
 
 # One has every kind of step, and is on both engines.
-WORDS = [layout_named("words")]
+WORDS = [find_layout("words")]
 FOREIGN = {"index_patterns": ["somebody-*"], "priority": 7, "template": {}}
 
 
 def assets_for(cluster: Any) -> list[Asset]:
     engine = Cluster(cluster).engine
-    return assets_of([layout for layout in LAYOUTS if engine.has(layout)])
+    return assets_of([layout for layout in LAYOUTS if layout.runs_on(engine)])
 
 
 def first_of(cluster: Any, kind: str) -> Asset:
@@ -144,7 +144,7 @@ def test_a_body_that_the_engine_refuses_is_found_before_anything_is_written(bare
         for change in planned.changes
         if change.asset.kind == kind or change.asset.name != bad.name
     ]
-    with pytest.raises(RequestRefused, match=rf"{bad.file} cannot be deployed, so nothing was changed") as refusal:
+    with pytest.raises(RequestRejected, match=rf"{bad.file} cannot be deployed, so nothing was changed") as refusal:
         deployment.apply(Plan(planned.cluster, tuple(changes)), replace=True)
     assert refusal.value.status == 400
     assert deployed_state(bare) == before
@@ -165,7 +165,7 @@ def test_what_changed_since_the_plan_is_not_overwritten_unseen(bare: Any) -> Non
 
 def test_a_layout_that_the_engine_lacks_is_refused(elasticsearch: Any) -> None:
     with pytest.raises(UnsupportedEngine, match="does not have the layout 'frequencies'"):
-        dt.deploy(elasticsearch, layouts=[layout_named("frequencies")])
+        dt.deploy(elasticsearch, layouts=[find_layout("frequencies")])
 
 
 def _client(library: str, url: str) -> Any:

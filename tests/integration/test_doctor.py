@@ -16,7 +16,7 @@ import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.doctor import examine
 from deepterms.doctor.findings import Finding
-from deepterms.errors import IndexNotFound, RequestRefused
+from deepterms.errors import IndexNotFound, RequestRejected
 from deepterms.migration import migrate
 from deepterms.schema.layouts import LAYOUTS
 
@@ -42,7 +42,7 @@ def test_a_cluster_in_order(cluster: Any, index: dt.SurrogateIndex) -> None:
     engine = Cluster(cluster).engine
     assert found[0].text.startswith(str(engine))
     probes = [finding.text for finding in found if finding.subject.startswith("probe ")]
-    scores = [4 if layout.name == "codewords" else 30 for layout in LAYOUTS if engine.has(layout)]
+    scores = [4 if layout.name == "codewords" else 30 for layout in LAYOUTS if layout.runs_on(engine)]
     assert probes == [f"found with the score {score} and the cosine 1" for score in scores]
     assert [finding.text for finding in of(found, index.name)][1] == "refreshed every 1s, the default"
     assert "1 documents" in of(found, index.name)[2].text
@@ -97,7 +97,7 @@ def test_without_privileges_a_yellow_line(
 
     def limited(self: Cluster, method: str, path: str, **options: Any) -> Any:
         if path.startswith(("/_nodes", "/_cluster", "/_index_template", "/_ingest")):
-            raise RequestRefused("no permissions", status=403)
+            raise RequestRejected("no permissions", status=403)
         return real(self, method, path, **options)
 
     monkeypatch.setattr(Cluster, "request", limited)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import reason
-from deepterms.errors import ClusterError, RequestRefused
-from deepterms.schema.layouts import LAYOUTS, Layout, layout_named
+from deepterms.errors import ClusterError, RequestRejected
+from deepterms.schema.layouts import LAYOUTS, Layout, default_layout, find_layout
 from deepterms.schema.vectors import decode_vector, encode_vector, normalise_rows
 from tests.integration.simulation import simulate
 
 KINDS = ("normal", "tied", "sparse", "negative zero", "denormal", "huge")
-FEATURES = layout_named("features")  # on both engines, and nothing is rendered
+FEATURES = find_layout("rank_features")  # on both engines, and nothing is rendered
 
 
 def vectors(kind: str, count: int, dimensions: int) -> NDArray[np.float64]:
@@ -70,10 +70,10 @@ def test_terms_are_those_of_the_python_encoder(cluster: Any, dimensions: int, cr
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_raw_vectors_are_indexed_as_the_client_indexes_them(cluster: Any, unique_name: str, layout: Layout) -> None:
     own = Cluster(cluster)
-    if not own.engine.has(layout):
+    if not layout.runs_on(own.engine):
         return
     dt.deploy(cluster)
-    encoder = dt.DeepPermutation(64, top_k=16, binary=layout.largest_frequency == 1)
+    encoder = dt.DeepPermutation(64, top_k=16, binary=layout.max_term_frequency == 1)
     rows = np.concatenate([vectors(kind, 10, 64) for kind in KINDS])
     ids = [str(number) for number in range(len(rows))]
     for store_vectors in (True, False):
@@ -128,7 +128,7 @@ def test_an_index_takes_its_pipeline_with_it(cluster: Any, unique_name: str) -> 
     assert setting == concrete
     assert own.request("GET", f"/_ingest/pipeline/{concrete}")[concrete]["processors"][0]["set"]["value"]["top_k"] == 4
     index.drop()
-    with pytest.raises(RequestRefused) as absent:
+    with pytest.raises(RequestRejected) as absent:
         own.request("GET", f"/_ingest/pipeline/{concrete}")
     assert absent.value.status == 404
 
@@ -136,7 +136,7 @@ def test_an_index_takes_its_pipeline_with_it(cluster: Any, unique_name: str) -> 
 def test_without_encode_pipeline_nothing_is_created(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     own = Cluster(cluster)
-    pipeline = own.engine.default_layout.encode_pipeline
+    pipeline = default_layout(own.engine).encode_pipeline
     own.request("DELETE", f"/_ingest/pipeline/{pipeline}")
     try:
         with pytest.raises(ClusterError, match=f"pipeline {pipeline} is not in the cluster; call deepterms"):
@@ -154,11 +154,11 @@ def test_an_index_whose_pipeline_is_refused_is_not_left_behind(
 
     def refusing(self: Cluster, method: str, path: str, **rest: Any) -> Any:
         if method == "PUT" and path.startswith("/_ingest/pipeline/"):
-            raise RequestRefused("refused (HTTP 403): no rights", status=403)
+            raise RequestRejected("refused (HTTP 403): no rights", status=403)
         return real(self, method, path, **rest)
 
     monkeypatch.setattr(Cluster, "request", refusing)
-    with pytest.raises(RequestRefused, match="no rights"):
+    with pytest.raises(RequestRejected, match="no rights"):
         dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(8, top_k=4))
     assert not Cluster(cluster).request("HEAD", f"/{unique_name}")
 
@@ -197,7 +197,7 @@ def test_the_largest_encoder_stays_within_the_loop_limit(cluster: Any) -> None:
     for dimensions, top_k in ((65_536, 100), (8_192, 5_000)):
         row = np.sort(vectors("normal", 1, dimensions))  # each component enters the heap
         encoder = dt.DeepPermutation(dimensions, top_k=top_k)
-        wide = layout_named("words") if top_k == 100 else FEATURES
+        wide = find_layout("words") if top_k == 100 else FEATURES
         (found,) = simulate(
             cluster, [{"vector": encode_vector(row[0].astype(np.float32))}], encoder=encoder, layout=wide
         )

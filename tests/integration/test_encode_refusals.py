@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.encoder import as_features, unusable_rows
-from deepterms.errors import RequestRefused
-from deepterms.schema.layouts import layout_named
+from deepterms.errors import RequestRejected
+from deepterms.schema.layouts import find_layout
 from tests.integration.simulation import float32, simulate
 
 # One request holds many documents; hypothesis makes lists of them.
@@ -29,7 +29,7 @@ BATCHES = settings(
 )
 
 
-WORDS = layout_named("words")
+WORDS = find_layout("words")
 ENCODER = dt.DeepPermutation(4, top_k=3)
 EXPECTED = "; expected 4 finite float32 numbers, as an array or as base64 (little-endian)"
 
@@ -264,7 +264,7 @@ def test_a_source_that_is_not_json_stops_its_whole_request_loudly(cluster: Any, 
     lines.insert(2, ({"index": {"_id": "NaN"}}, '{"vector": [NaN, 1, 2, 3]}'))
     try:
         refused = [why for _, why in index.cluster.bulk(lines, index=index.name)]
-    except RequestRefused as error:  # Elasticsearch
+    except RequestRejected as error:  # Elasticsearch
         refused = [str(error)]
     assert all("NaN" in why for why in refused)
     index.refresh()

@@ -16,10 +16,11 @@ from deepterms.errors import (
     IndexAlreadyExists,
     IndexNotFound,
     InvalidInput,
-    RequestRefused,
+    RequestRejected,
     UnsupportedEngine,
 )
 from deepterms.index import ingest
+from deepterms.schema.layouts import default_layout
 
 ENCODER = dt.DeepPermutation(64, top_k=16)
 
@@ -72,7 +73,7 @@ def test_an_index_of_somebody_else_is_not_opened(cluster: Any, unique_name: str)
 
 
 def test_without_templates_nothing_is_created(cluster: Any, unique_name: str) -> None:
-    layout = Cluster(cluster).engine.default_layout
+    layout = default_layout(Cluster(cluster).engine)
     Cluster(cluster).request("DELETE", f"/_index_template/{layout.resource}")
     try:
         with pytest.raises(ClusterError, match="call deepterms"):
@@ -145,7 +146,7 @@ def test_a_request_refused_as_a_whole_names_every_document(
 
     def sometimes(actions: Any, **options: Any) -> Any:
         if next(calls):
-            raise RequestRefused("refused (HTTP 403): no rights", status=403)
+            raise RequestRejected("refused (HTTP 403): no rights", status=403)
         return real(actions, **options)
 
     monkeypatch.setattr(index.cluster, "bulk", sometimes)
@@ -208,7 +209,7 @@ def test_rerank_needs_vectors(cluster: Any, unique_name: str) -> None:
 
 
 def test_a_query_that_the_engine_refuses_says_why(index: dt.SurrogateIndex) -> None:
-    with pytest.raises(RequestRefused, match="HTTP 400") as refusal:
+    with pytest.raises(RequestRejected, match="HTTP 400") as refusal:
         index.search(features(1)[0], filter={"no_such_query": {}})
     assert "no_such_query" in str(refusal.value)
     assert refusal.value.status == 400

@@ -13,7 +13,7 @@ import deepterms as dt
     ("layout", "encoder", "message"),
     [
         ("codewords", dt.DeepPermutation(8, top_k=4), "holds each codeword once"),
-        ("features", dt.DeepPermutation(600, top_k=513), "holds term frequencies up to 512 exactly"),
+        ("rank_features", dt.DeepPermutation(600, top_k=513), "holds term frequencies up to 512 exactly"),
     ],
 )
 def test_an_encoder_that_a_layout_cannot_hold_makes_no_index(

@@ -23,7 +23,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, IndexNotFound, InvalidInput, MigrationFailed
 from deepterms.migration import drop_old, layout_called, migrate, roll_back
 from deepterms.migration.lease import Lease
-from deepterms.schema.layouts import LAYOUTS, layout_named
+from deepterms.schema.layouts import LAYOUTS, find_layout
 
 DIMENSIONS = 32
 ENCODER = dt.DeepPermutation(DIMENSIONS, top_k=8)
@@ -65,7 +65,7 @@ def test_through_every_layout_with_equal_scores_vectors_and_metadata(client: Any
     query = features(1, seed=9)[0]
     plain, exact = scores(first, query, rerank=0), scores(first, query)
     assert len(plain) > 30
-    layouts = [layout for layout in LAYOUTS if engine.has(layout) and layout.name != "words"]
+    layouts = [layout for layout in LAYOUTS if layout.runs_on(engine) and layout.name != "words"]
     seen: list[tuple[int, int]] = []
     for generation, layout in enumerate(layouts, start=2):
         report = migrate(client, unique_name, to=layout, on_progress=lambda *step: seen.append(step))
@@ -102,7 +102,7 @@ def test_dropping_takes_what_a_migration_has_left(client: Any, unique_name: str)
     with pytest.raises(IndexNotFound):
         dt.SurrogateIndex.open(client, unique_name)
     assert dt.SurrogateIndex.open(client, f"kept-{unique_name}").count() == 0
-    made = dt.SurrogateIndex.create(client, unique_name, encoder=ENCODER, layout="features", replicas=0)
+    made = dt.SurrogateIndex.create(client, unique_name, encoder=ENCODER, layout="rank_features", replicas=0)
     made.drop()
     neighbour.drop()
     index.cluster.request("DELETE", f"/{second}")
@@ -117,7 +117,7 @@ def test_settings_fields_and_aliases_go_along(client: Any, unique_name: str) -> 
     own.request("POST", "/_aliases", body={"actions": [{"add": other}]})
     index.add(["a", "b"], features(2), [{"n": 1}, {"n": 1.5}])
     index.refresh()
-    new = migrate(client, unique_name, to=layout_named("features"), shards=3).new
+    new = migrate(client, unique_name, to=find_layout("rank_features"), shards=3).new
     settings = own.request("GET", f"/{new}/_settings")[new]["settings"]["index"]
     assert [settings[key] for key in ("number_of_shards", "number_of_replicas", "refresh_interval")] == ["3", "0", "7s"]
     fields = own.request("GET", f"/{new}/_mapping")[new]["mappings"]["properties"]["metadata"]
@@ -142,21 +142,21 @@ def test_another_encoder_makes_terms_anew_from_the_vectors(client: Any, unique_n
 
 def test_what_cannot_be_done_is_said_before_anything_is_made(client: Any, unique_name: str) -> None:
     with pytest.raises(IndexNotFound, match="no index"):
-        migrate(client, unique_name, to=layout_named("features"))
+        migrate(client, unique_name, to=find_layout("rank_features"))
     filled(client, unique_name, store_vectors=False)
     with pytest.raises(InvalidInput, match="stores no vectors"):
         migrate(client, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=9))
     with pytest.raises(InvalidInput, match="'codewords' holds each codeword once"):
-        migrate(client, unique_name, to=layout_named("codewords"))
+        migrate(client, unique_name, to=find_layout("codewords"))
     with pytest.raises(ClusterError, match="deepterms-words-v9 is not in the cluster"):
         migrate(client, unique_name, to=layout_called("words-v9"))
     with pytest.raises(ClusterError, match="give the alias"):
-        migrate(client, concrete(client, unique_name), to=layout_named("features"))
+        migrate(client, concrete(client, unique_name), to=find_layout("rank_features"))
     with pytest.raises(MigrationFailed, match="was not migrated"):
         roll_back(client, unique_name)
     assert len(client.indices.get(index=f"deepterms-*-{unique_name}-*")) == 1
     assert (
-        migrate(client, unique_name, to=layout_named("features")).documents == 60
+        migrate(client, unique_name, to=find_layout("rank_features")).documents == 60
     )  # without vectors, terms are copied
 
 
@@ -184,7 +184,7 @@ def test_a_new_version_of_a_layout(client: Any, unique_name: str) -> None:
     report = migrate(client, unique_name, to=layout_called("words-v2"))
     assert report.new == f"deepterms-words-v2-{unique_name}-000002"
     index = dt.SurrogateIndex.open(client, unique_name)
-    assert index.layout == replace(layout_named("words"), version=2)
+    assert index.layout == replace(find_layout("words"), version=2)
     # What only the second version does was done to every document, and is done to those that come.
     index.add(["new"], features(1, seed=5))
     index.refresh()
@@ -222,8 +222,8 @@ def test_writes_during_a_migration_are_not_lost(client: Any, unique_name: str) -
     writer.start()
     try:
         reports = [
-            migrate(client, unique_name, to=layout_named("features")),
-            migrate(client, unique_name, to=layout_named("words"), encoder=dt.DeepPermutation(DIMENSIONS, top_k=12)),
+            migrate(client, unique_name, to=find_layout("rank_features")),
+            migrate(client, unique_name, to=find_layout("words"), encoder=dt.DeepPermutation(DIMENSIONS, top_k=12)),
         ]
     finally:
         during = batches
@@ -263,7 +263,7 @@ from pathlib import Path
 import deepterms.migration.copier
 from deepterms.migration import migrate
 from deepterms.cli.connection import connect
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout
 
 url, name, to, path, when = sys.argv[1:]
 deepterms.migration.copier.DOCUMENTS_PER_PAGE = 50
@@ -280,7 +280,7 @@ def fatal(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(owner, attribute, fatal)
-migrate(connect(url), name, to=layout_named(to), lease_seconds=1)
+migrate(connect(url), name, to=find_layout(to), lease_seconds=1)
 """
 
 
@@ -294,8 +294,11 @@ def test_killed_anywhere_and_run_again(client: Any, url: str, unique_name: str) 
         assert done.returncode == -signal.SIGKILL, done.stderr
         # Searched all the while, whatever happened.
         assert scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0) == expected
-    report = migrate(client, unique_name, to=layout_named("features"), lease_seconds=1)
-    assert (report.old, report.new) == ("", f"deepterms-features-v1-{unique_name}-000002")  # the last had done it all
+    report = migrate(client, unique_name, to=find_layout("rank_features"), lease_seconds=1)
+    assert (report.old, report.new) == (
+        "",
+        f"deepterms-rank_features-v1-{unique_name}-000002",
+    )  # the last had done it all
     assert scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0) == expected
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.add(["after"], features(1)).indexed == 1
@@ -313,13 +316,13 @@ def test_what_an_unfinished_run_copied_is_skipped_and_what_it_missed_is_not(
     with monkeypatch.context() as patch:
         patch.setattr("deepterms.migration.migrate.verify_copy", cut)
         with pytest.raises(KeyboardInterrupt):
-            migrate(client, unique_name, to=layout_named("features"))
+            migrate(client, unique_name, to=find_layout("rank_features"))
     # Writes are open again: one document is replaced, one is new, one goes.
     assert index.add(["d0", "new"], features(2, seed=3)).indexed == 2
     index.delete(["d1"])
     with pytest.raises(MigrationFailed, match="is unfinished and was asked for something else"):
-        migrate(client, unique_name, to=layout_named("features"), shards=1)
-    report = migrate(client, unique_name, to=layout_named("features"))
+        migrate(client, unique_name, to=find_layout("rank_features"), shards=1)
+    report = migrate(client, unique_name, to=find_layout("rank_features"))
     assert (report.skipped, report.copied, report.deleted, report.documents) == (58, 2, 1, 60)
 
 
@@ -328,10 +331,10 @@ def test_a_second_migration_of_a_name_is_refused_while_the_first_lives(client: A
     started = time.monotonic()
     with Lease(Cluster(client), unique_name, seconds=4) as lease:
         with pytest.raises(MigrationFailed, match=f"is being migrated by process {os.getpid()}"):
-            migrate(client, unique_name, to=layout_named("features"), lease_seconds=4)
+            migrate(client, unique_name, to=find_layout("rank_features"), lease_seconds=4)
         assert time.monotonic() - started < 4
         lease.check()
-    assert migrate(client, unique_name, to=layout_named("features"), lease_seconds=4).documents == 60
+    assert migrate(client, unique_name, to=find_layout("rank_features"), lease_seconds=4).documents == 60
 
 
 def test_a_holder_that_was_replaced_stops(client: Any, unique_name: str) -> None:
@@ -345,20 +348,20 @@ def test_a_holder_that_was_replaced_stops(client: Any, unique_name: str) -> None
 
 def test_a_document_that_cannot_be_copied_stops_it_and_the_old_index_goes_on(client: Any, unique_name: str) -> None:
     index = filled(client, unique_name)
-    # More than the layout features holds; only a producer of terms that is no encoder of ours makes it.
+    # More than the layout rank_features holds; only a producer of terms that is no encoder of ours makes it.
     line = ({"index": {"_id": "loud"}}, json.dumps({"terms": {"t1": 600}}))
     assert list(Cluster(client).bulk([line], index=unique_name)) == [("loud", "")]
     with pytest.raises(MigrationFailed, match=r"1 documents cannot be copied .* loud: .*600"):
-        migrate(client, unique_name, to=layout_named("features"))
-    assert concrete(client, unique_name) == layout_named("words").index_name(unique_name)
+        migrate(client, unique_name, to=find_layout("rank_features"))
+    assert concrete(client, unique_name) == find_layout("words").index_name(unique_name)
     assert index.delete(["loud"]).indexed == 1
-    assert migrate(client, unique_name, to=layout_named("features")).skipped == 60
+    assert migrate(client, unique_name, to=find_layout("rank_features")).skipped == 60
 
 
 def test_back_to_the_old_index_but_not_over_writes(client: Any, unique_name: str) -> None:
     filled(client, unique_name)
     old = concrete(client, unique_name)
-    new = migrate(client, unique_name, to=layout_named("features")).new
+    new = migrate(client, unique_name, to=find_layout("rank_features")).new
     index = dt.SurrogateIndex.open(client, unique_name)
     index.add(["later"], features(1))
     with pytest.raises(MigrationFailed, match=r"took 1 writes since"):
@@ -368,7 +371,7 @@ def test_back_to_the_old_index_but_not_over_writes(client: Any, unique_name: str
     assert (report.new, report.documents, concrete(client, unique_name)) == (old, 60, old)
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.add(["again"], features(1)).indexed == 1
-    again = migrate(client, unique_name, to=layout_named("features"))
+    again = migrate(client, unique_name, to=find_layout("rank_features"))
     assert (again.new[-6:], again.documents, again.skipped) == ("000003", 61, 0)
     assert again.dropped == ()
     assert set(drop_old(client, unique_name)) == {old, new}
@@ -385,17 +388,17 @@ def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path) ->
     filled(client, unique_name)
     for usage in ([], ["--back", "--to", "words"], ["--lose-writes", "--drop-old"]):
         assert deepterms(*usage).returncode == 2
-    done = deepterms("--to", "features", "--top-k", "12", "--json")
+    done = deepterms("--to", "rank_features", "--top-k", "12", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert (report["documents"], report["new"]) == (60, f"deepterms-features-v1-{unique_name}-000002")
+    assert (report["documents"], report["new"]) == (60, f"deepterms-rank_features-v1-{unique_name}-000002")
     assert dt.SurrogateIndex.open(client, unique_name).encoder == dt.DeepPermutation(DIMENSIONS, top_k=12)
     done = deepterms("--back")
     assert done.returncode == 0, done.stderr
     assert f"{unique_name} → deepterms-words-v1-{unique_name}-000001" in done.stdout
     done = deepterms("--drop-old")
     assert done.returncode == 0, done.stderr
-    assert f"deleted deepterms-features-v1-{unique_name}-000002" in done.stderr
+    assert f"deleted deepterms-rank_features-v1-{unique_name}-000002" in done.stderr
     done = deepterms("--to", "nonsense")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: no layout 'nonsense'")

@@ -25,7 +25,7 @@ from deepterms.errors import (
     IndexAlreadyExists,
     IndexNotFound,
     PivotsUnavailable,
-    RequestRefused,
+    RequestRejected,
 )
 from deepterms.storage import encoder_loading, pivot_index
 from deepterms.storage.pivot_cache import PivotCache
@@ -269,7 +269,7 @@ def test_a_writer_that_was_cut_blocks_nobody(
 
 
 def test_an_index_that_is_refused_leaves_no_pivots(client: Any, unique_name: str) -> None:
-    with pytest.raises(RequestRefused):
+    with pytest.raises(RequestRejected):
         filled(client, unique_name, shards=-1)
     assert companions(client, unique_name) == []
 

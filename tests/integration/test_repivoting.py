@@ -24,7 +24,7 @@ from deepterms.errors import ClusterUnreachable, InvalidInput, PivotsUnavailable
 from deepterms.migration import drop_old, migrate, repivoted, roll_back
 from deepterms.migration.generations import Generations
 from deepterms.migration.repivoting import sample_vectors
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout
 from deepterms.storage.pivot_index import companion_name, read_companion_meta
 from tests.integration.test_pivots import DIMENSIONS, client, companions, elsewhere, encoder, filled, hits, own
 
@@ -55,7 +55,7 @@ def test_pivots_go_along_to_another_layout_and_back(
     gc.collect()
     dt.SurrogateIndex.open(client, unique_name)
     gc.collect()  # so that they are in the file alone, which does not know their reach
-    report = migrate(client, unique_name, to=layout_named("words"))
+    report = migrate(client, unique_name, to=find_layout("words"))
     described = encoder().pivots.spec()
     assert read_companion_meta(Cluster(client), report.new, described).known_reach() == Reach(0.25, 0.5, 9)
     elsewhere()

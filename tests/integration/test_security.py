@@ -25,7 +25,7 @@ from testcontainers.core.container import DockerContainer
 import deepterms as dt
 from deepterms import deployment, migration
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused
+from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected
 from deepterms.migration import layout_called
 from deepterms.storage import encoder_loading
 from deepterms.storage.pivot_cache import PivotCache
@@ -236,7 +236,7 @@ def test_whatever_a_role_is_not_for_is_refused(
 ) -> None:
     client = connected(role)
     for name in [name for name in ACTS if name not in ALLOWED[role]]:
-        with pytest.raises(RequestRefused) as refusal:
+        with pytest.raises(RequestRejected) as refusal:
             ACTS[name](client)
             pytest.fail(f"{role} may {name}")
         assert refusal.value.status == 403, name
@@ -296,7 +296,7 @@ def test_migrating_within_its_role(
 ) -> None:
     migrator = connected("deepterms-migrate")
     old = index.layout.index_name("holidays")
-    report = migration.migrate(migrator, "holidays", to=layout_called("features"))
+    report = migration.migrate(migrator, "holidays", to=layout_called("rank_features"))
     assert (report.old, report.documents, report.copied) == (old, 10, 10)
     assert report.scores > 0
     assert migration.roll_back(migrator, "holidays").new == old
@@ -319,19 +319,19 @@ def test_migrating_without_one_of_its_privileges(secured: Secured, index: dt.Sur
         body = {"name": "less", "expiration": "1h", "role_descriptors": {"less": descriptor}}
         key = _send(operator, "POST", "/_security/api_key", body)["encoded"]
         with secured.client(api_key=key) as client, pytest.raises(ClusterError) as refusal:
-            migration.migrate(client, "holidays", to=layout_called("features"), drop=True)
+            migration.migrate(client, "holidays", to=layout_called("rank_features"), drop=True)
             pytest.fail(f"not needed: {missing}")
         if missing in indices["names"]:  # Elasticsearch shows nothing of an index that one may not see
             assert re.search(r" is unauthorized for API key |may not see$|^no index ", str(refusal.value)), missing
         else:
-            assert isinstance(refusal.value, RequestRefused), missing
+            assert isinstance(refusal.value, RequestRejected), missing
             assert refusal.value.status == 403, missing
             assert re.fullmatch(r".* action \[\S+\] is unauthorized for API key .*", str(refusal.value)), missing
         if missing != "cluster:admin/ingest/pipeline/delete":  # which is asked for last, when the name has moved
             assert dt.SurrogateIndex.open(operator, "holidays").layout == index.layout, missing
         assert dt.SurrogateIndex.open(operator, "holidays").add(["x"], FEATURES[number : number + 1]).failed == ()
         migration.migrate(operator, "holidays", to=index.layout, drop=True)
-    command = [*DEEPTERMS, "migrate", "holidays", "--to", "features"]
+    command = [*DEEPTERMS, "migrate", "holidays", "--to", "rank_features"]
     user = {"DEEPTERMS_USER": "deepterms-create", "DEEPTERMS_PASSWORD": PASSWORD}
     done = secured.run(command, user)
     assert done.returncode == 1
@@ -478,7 +478,7 @@ def test_opensearch_behind_tls_and_a_password(proxied: Secured, unique_name: str
         index.refresh()
         assert index.search(FEATURES[7], k=1).hits[0].id == "7"
     with OpenSearch(proxied.url, http_auth=("operator", "wrong"), **options) as client:
-        with pytest.raises(RequestRefused) as refusal:
+        with pytest.raises(RequestRejected) as refusal:
             dt.deploy(client)
         assert refusal.value.status == 401
     options.pop("ca_certs")

@@ -17,7 +17,7 @@ import pytest
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import RequestRefused
+from deepterms.errors import RequestRejected
 from deepterms.migration.pinning import TAG, pinned
 from deepterms.schema.assets import load_asset
 from deepterms.schema.layouts import LAYOUTS, Layout
@@ -149,7 +149,7 @@ def repository(cluster: Any, unique_name: str) -> Iterator[str]:
     name = f"repository-{unique_name}"
     yield name
     for path in (f"/_snapshot/{name}/first", f"/_snapshot/{name}"):
-        with suppress(RequestRefused):  # not made
+        with suppress(RequestRejected):  # not made
             Cluster(cluster).request("DELETE", path)
 
 

@@ -12,20 +12,20 @@ from deepterms.paper.tables.posting_index import layout_for_lists, rendered
 from deepterms.paper.tables.synthetic import Collection
 from deepterms.paper.tables.table1 import Table1, _require_same
 from deepterms.paper.tables.timed_searches import Searched, exhaustive_body
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout
 from deepterms.terms import TermFrequencies
 
 
 def test_each_layout_gets_what_its_pipeline_would_write() -> None:
     terms = TermFrequencies.from_terms([{"t1": 2, "t30": 1}, {"t4": 3}], vocabulary_size=40)
-    assert rendered(terms, layout_named("frequencies")) == ['"t1|2 t30|1"', '"t4|3"']
-    assert rendered(terms, layout_named("words")) == ['"t1 t1 t30"', '"t4 t4 t4"']
-    assert rendered(terms, layout_named("features")) == ['{"t1":2,"t30":1}', '{"t4":3}']
+    assert rendered(terms, find_layout("frequencies")) == ['"t1|2 t30|1"', '"t4|3"']
+    assert rendered(terms, find_layout("words")) == ['"t1 t1 t30"', '"t4 t4 t4"']
+    assert rendered(terms, find_layout("rank_features")) == ['{"t1":2,"t30":1}', '{"t4":3}']
 
 
 def test_a_search_counts_all_and_fetches_ids_only() -> None:
     terms = TermFrequencies.from_terms([{"t1": 2, "t30": 1}], vocabulary_size=40)
-    body = exhaustive_body(terms, layout=layout_named("frequencies"), k=7)
+    body = exhaustive_body(terms, layout=find_layout("frequencies"), k=7)
     assert body["track_total_hits"] is True
     assert "rescore" not in body
     assert (body["size"], body["_source"], body["docvalue_fields"]) == (7, False, ["id"])

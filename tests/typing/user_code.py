@@ -18,7 +18,7 @@ from opensearchpy import OpenSearch
 from typing_extensions import assert_type
 
 import deepterms as dt
-from deepterms.errors import ClusterError, DeepTermsError, InvalidInput, RequestRefused, UnreadableImages
+from deepterms.errors import ClusterError, DeepTermsError, InvalidInput, RequestRejected, UnreadableImages
 from deepterms.features import FeatureStore, extract_to_store, read_npy
 
 
@@ -91,11 +91,11 @@ class SignEncoder:
         return self.dimensions
 
     @property
-    def largest_frequency(self) -> int:
+    def max_term_frequency(self) -> int:
         return 1
 
     @property
-    def most_words(self) -> int:
+    def max_words(self) -> int:
         return self.dimensions
 
     def encode(self, features: ArrayLike) -> dt.TermFrequencies:
@@ -118,7 +118,7 @@ def own_encoder() -> dt.MemoryIndex:
 def errors(cluster: OpenSearch) -> None:
     try:
         dt.SurrogateIndex.open(cluster, "holidays")
-    except RequestRefused as error:
+    except RequestRejected as error:
         assert_type(error.status, int)
     except ClusterError:
         raise

@@ -9,7 +9,7 @@ import pytest
 
 from deepterms.advice import REFERENCE, Plan, Workload, advise, predict
 from deepterms.advice.costs import Observation, fitted_costs
-from deepterms.advice.model import LARGEST_SHARD_BYTES, plans
+from deepterms.advice.model import MAX_SHARD_BYTES, plans
 from deepterms.advice.recall import HARD, PHOTOGRAPHS, RecallCurve
 from deepterms.advice.report import readable_bytes, readable_seconds, sentences
 from deepterms.errors import InvalidInput
@@ -120,7 +120,7 @@ def test_where_nothing_finds_enough_the_advice_finds_most_and_says_so() -> None:
 def test_shards_stay_below_what_the_engines_recommend() -> None:
     workload = Workload(1_000_000_000, 1_280)
     found = advise(workload, REFERENCE)
-    assert found.vector_bytes / found.plan.shards <= LARGEST_SHARD_BYTES
+    assert found.vector_bytes / found.plan.shards <= MAX_SHARD_BYTES
 
 
 def test_queries_at_once_need_cores() -> None:

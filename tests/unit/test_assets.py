@@ -80,10 +80,10 @@ def test_pipelines_of_terms_share_their_checks() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_layout_and_pipeline_agree_on_the_largest_frequency(layout: Layout) -> None:
     params = load_asset("ingest_pipelines", layout.resource).body["processors"][0]["script"]["params"]
-    assert params["largest_frequency"] == layout.largest_frequency
+    assert params["largest_frequency"] == layout.max_term_frequency
     said = re.match(r"(a whole number from 1 to )?(\d+)", params["frequencies"])
     assert said is not None
-    assert said[2] == str(layout.largest_frequency)
+    assert said[2] == str(layout.max_term_frequency)
 
 
 def test_the_table_names_every_layout_with_its_engines() -> None:

@@ -16,7 +16,7 @@ from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.errors import InvalidInput
 from deepterms.search import widening
-from deepterms.search.body import largest_components
+from deepterms.search.body import keep_largest_components
 from deepterms.search.request import SearchOptions
 from deepterms.search.widening import USUAL, Breadth, breadth_of, query_terms, widens
 
@@ -115,7 +115,7 @@ def test_a_wider_query_begins_with_the_usual_one() -> None:
         assert min(narrow.values()) >= max(wide[name] for name in wide.keys() - narrow.keys())
     for count in (0, 1_001):
         with pytest.raises(InvalidInput, match="expected 1 to 1000"):
-            ENCODER.encode_wider_queries(ROWS[:1], query_words=count)
+            ENCODER.encode_wider_queries(ROWS[:1], words_per_query=count)
 
 
 @pytest.mark.parametrize("encoder", [ENCODER, dt.DeepPermutation(DIMENSIONS, top_k=8)], ids=["pivots", "components"])
@@ -125,7 +125,7 @@ def test_less_effort_names_the_largest_of_the_usual_codewords(encoder: Encoder, 
         query = ROWS[row : row + 1]
         cut = query_terms(encoder, query, effort=effort).to_terms()
         assert len(cut[0]) == named
-        assert cut == largest_components(query_terms(encoder, query), effort).to_terms()
+        assert cut == keep_largest_components(query_terms(encoder, query), effort).to_terms()
 
 
 def test_less_effort_looks_for_fewer_pivots(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_less_effort_looks_for_fewer_pivots(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_pairs_widen_by_whole_pivots() -> None:
-    assert (PAIRS.document_words, PAIRS.query_words) == (6, 15)
+    assert (PAIRS.words_per_document, PAIRS.words_per_query) == (6, 15)
     found = [
         breadth_of(PAIRS, kept=20_000, documents=documents, window=3_000).codewords
         for documents in (40_000, 10**6, 10**8)
@@ -157,7 +157,7 @@ def test_pairs_widen_by_whole_pivots() -> None:
             assert narrow.items() <= wide.items() or named < len(narrow)
     for count in (0, PAIRS.vocabulary_size + 1):
         with pytest.raises(InvalidInput, match="expected 1 to 11175"):
-            PAIRS.encode_wider_queries(ROWS[:1], query_words=count)
+            PAIRS.encode_wider_queries(ROWS[:1], words_per_query=count)
 
 
 @pytest.mark.parametrize("encoder", [ENCODER, PAIRS], ids=["pivots", "pairs"])
@@ -166,7 +166,7 @@ def test_pairs_widen_by_whole_pivots() -> None:
 def test_recall_holds_behind_a_filter(
     encoder: dt.Encoder, share: float, compared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(widening, "COMPARED_AT_MOST", compared)
+    monkeypatch.setattr(widening, "MAX_COMPARED", compared)
     monkeypatch.setattr(widening, "COMPARED_IF_FEW_FOUND", compared)
     index = dt.MemoryIndex(encoder)
     kept = np.random.default_rng(6).random(len(ROWS)) < share

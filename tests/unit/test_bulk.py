@@ -16,7 +16,7 @@ from deepterms.cluster import backpressure, bulk
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.bulk import BulkAnswer, send_all
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused
+from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected
 from tests.unit.fake_server import Answer, Asked, serving
 
 BLOCKED = ("index [i] blocked by: [FORBIDDEN/8/index write (api)];", 403)
@@ -24,8 +24,8 @@ FULL_DISK = ("index [i] blocked by: [FORBIDDEN/12/index read-only / allow delete
 BUSY = ("rejected_execution_exception: queue is full", 429)
 BAD = ("mapper_parsing_exception: no", 400)
 FINE = ("", 200)
-PRESSED = RequestRefused("circuit_breaking_exception: Data too large", status=429)
-TOO_LARGE = RequestRefused("Request Entity Too Large", status=413)
+OVERLOADED = RequestRejected("circuit_breaking_exception: Data too large", status=429)
+TOO_LARGE = RequestRejected("Request Entity Too Large", status=413)
 
 
 class Script:
@@ -94,7 +94,7 @@ def test_a_request_that_is_too_much_is_halved_and_grows_again_slowly(caplog: pyt
 
     def weak(lines: str) -> list[BulkAnswer]:
         if lines.count("\n") > 2 * 300:
-            raise PRESSED
+            raise OVERLOADED
         return script.send(lines)
 
     with caplog.at_level(logging.WARNING, "deepterms"):
@@ -111,8 +111,8 @@ def test_a_request_that_is_too_much_is_halved_and_grows_again_slowly(caplog: pyt
 
 def test_two_requests_refused_at_once_halve_the_size_once() -> None:
     pressure = Backpressure()
-    pressure.too_much(1_000, "queue")
-    pressure.too_much(1_000, "queue")
+    pressure.shrink(1_000, "queue")
+    pressure.shrink(1_000, "queue")
     assert pressure.documents == 500
 
 
@@ -121,10 +121,12 @@ def test_a_document_that_is_refused_for_ever_holds_up_no_other() -> None:
 
     def never_b(lines: str) -> list[BulkAnswer]:
         if '"b"' in lines:
-            raise PRESSED
+            raise OVERLOADED
         return script.send(lines)
 
-    assert script.run(never_b) == [(identifier, str(PRESSED) if identifier == "b" else "") for identifier in "abcdefgh"]
+    assert script.run(never_b) == [
+        (identifier, str(OVERLOADED) if identifier == "b" else "") for identifier in "abcdefgh"
+    ]
 
 
 def test_a_request_over_a_limit_of_bytes_is_divided_at_once_and_the_limit_remembered() -> None:
@@ -179,11 +181,11 @@ def test_a_refusal_after_other_answers_is_the_reason_of_the_documents_it_met() -
 
     def forbidden_later(lines: str) -> list[BulkAnswer]:
         if next(calls):
-            raise RequestRefused("no rights", status=403)
+            raise RequestRejected("no rights", status=403)
         return script.send(lines)
 
     assert script.run(forbidden_later) == [("a", ""), ("b", ""), ("c", "no rights"), ("d", "no rights")]
-    with pytest.raises(RequestRefused, match="no rights"):
+    with pytest.raises(RequestRejected, match="no rights"):
         script.run(forbidden_later)
 
 

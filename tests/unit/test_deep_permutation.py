@@ -52,7 +52,7 @@ def test_equals_the_definition(features: NDArray[np.float32], top_k: int, crelu:
     encoder = dt.DeepPermutation(12, top_k=top_k, crelu=crelu, binary=binary)
     encoded = encoder.encode(features)
     assert encoded.to_terms() == [obvious(row, top_k, crelu, binary) for row in features]
-    assert encoded.matrix.max() <= encoder.largest_frequency
+    assert encoded.matrix.max() <= encoder.max_term_frequency
 
 
 def test_many_blocks_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:

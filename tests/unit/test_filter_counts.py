@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deepterms.errors import RequestRefused
+from deepterms.errors import RequestRejected
 from deepterms.search import filter_counts
 from deepterms.search.filter_counts import FilterCounts, Kept
 
@@ -78,7 +78,7 @@ def test_what_is_not_whole_is_not_remembered() -> None:
 
 def test_a_filter_that_the_engine_cannot_read_is_an_error() -> None:
     known = counts(Engine({"error": {"type": "parsing_exception", "reason": "no such query"}, "status": 400}, 7))
-    with pytest.raises(RequestRefused, match="no such query"):
+    with pytest.raises(RequestRejected, match="no such query"):
         known.of(EVEN)
     assert known.of(EVEN) == Kept(7, 100)
 

@@ -8,7 +8,7 @@ from deepterms.cluster.cluster import Engine
 from deepterms.deployment import Change
 from deepterms.doctor import findings
 from deepterms.schema.assets import assets_of
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout
 
 OPENSEARCH, ELASTICSEARCH = Engine("opensearch", (3, 8, 0)), Engine("elasticsearch", (9, 2, 0))
 GIGABYTE = 10**9
@@ -37,7 +37,7 @@ def test_engine() -> None:
 
 
 def test_resources() -> None:
-    assets = assets_of([layout_named("words")])
+    assets = assets_of([find_layout("words")])
     same = [Change(asset, "same", 1) for asset in assets]
     assert findings.judge_resources(same).text == f"{len(assets)} templates and pipelines, all as in this release"
     missing = findings.judge_resources([*same[1:], Change(assets[0], "missing")])

@@ -9,12 +9,12 @@ import pytest
 import deepterms as dt
 from deepterms.schema.assets import load_asset
 from deepterms.schema.index_pipeline import index_pipeline
-from deepterms.schema.layouts import LAYOUTS, layout_named
+from deepterms.schema.layouts import LAYOUTS, find_layout
 
 
 def test_the_parameters_are_those_of_the_encoder() -> None:
     encoder = dt.DeepPermutation(2_048, top_k=100, crelu=False, binary=True)
-    body = index_pipeline(encoder, layout=layout_named("codewords"), store_vectors=True)
+    body = index_pipeline(encoder, layout=find_layout("codewords"), store_vectors=True)
     assert body is not None
     assert set(body) == {"description", "processors"}  # OpenSearch refuses _meta
     write, call = body["processors"]
@@ -32,7 +32,7 @@ def test_the_parameters_are_those_of_the_encoder() -> None:
 class Other:
     """An encoder that no pipeline can run."""
 
-    dimensions = vocabulary_size = largest_frequency = most_words = 4
+    dimensions = vocabulary_size = max_term_frequency = max_words = 4
 
     def encode(self, features: Any) -> dt.TermFrequencies:
         raise NotImplementedError
@@ -44,7 +44,7 @@ class Other:
 
 
 def test_another_encoder_has_no_raw_vectors() -> None:
-    assert index_pipeline(Other(), layout=layout_named("words"), store_vectors=True) is None
+    assert index_pipeline(Other(), layout=find_layout("words"), store_vectors=True) is None
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_another_encoder_has_no_raw_vectors() -> None:
     [(dt.DeepPermutation(4, top_k=2), ["set-encoder", "encode"]), (Other(), ["check-and-render"])],
 )
 def test_a_dense_vector_is_filled_after_everything_else(encoder: Any, before: list[str]) -> None:
-    body = index_pipeline(encoder, layout=layout_named("words"), store_vectors=True, dense_vector=True)
+    body = index_pipeline(encoder, layout=find_layout("words"), store_vectors=True, dense_vector=True)
     assert body is not None
     *others, last = body["processors"]
     assert [next(iter(processor.values()))["tag"] for processor in others] == before
     assert (last["script"]["tag"], last["script"]["params"]) == ("decode-vector", {"dimensions": 4})
-    plain = index_pipeline(encoder, layout=layout_named("words"), store_vectors=True)
+    plain = index_pipeline(encoder, layout=find_layout("words"), store_vectors=True)
     assert (plain or {"processors": []})["processors"] == (others if plain else [])
 
 

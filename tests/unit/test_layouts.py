@@ -8,11 +8,11 @@ from deepterms.cluster.cluster import Cluster, Engine
 from deepterms.cluster.responses import reason
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.schema.assets import load_asset
-from deepterms.schema.layouts import LAYOUTS, Layout, layout_named
+from deepterms.schema.layouts import LAYOUTS, Layout, default_layout, find_layout, select_layout
 
 
 def test_names() -> None:
-    words = layout_named("words")
+    words = find_layout("words")
     assert words.resource == "deepterms-words-v1"
     assert words.index_name("holidays") == "deepterms-words-v1-holidays-000001"
 
@@ -20,12 +20,12 @@ def test_names() -> None:
 @pytest.mark.parametrize("name", ["", "Upper", "a b", "_x", "a*b", "a,b", "x" * 201, "a/b", "."])
 def test_names_that_engines_refuse(name: str) -> None:
     with pytest.raises(InvalidInput, match="cannot name an index"):
-        layout_named("words").index_name(name)
+        find_layout("words").index_name(name)
 
 
 def test_an_unknown_layout_names_the_known() -> None:
-    with pytest.raises(InvalidInput, match="frequencies, words, features, codewords"):
-        layout_named("other")
+    with pytest.raises(InvalidInput, match="frequencies, words, rank_features, codewords"):
+        find_layout("other")
 
 
 @pytest.mark.parametrize(
@@ -39,26 +39,26 @@ def test_an_unknown_layout_names_the_known() -> None:
     ],
 )
 def test_the_best_layout_that_the_engine_has(engine: Engine, default: str) -> None:
-    assert engine.default_layout.name == default
-    assert engine.layout_for(dt.DeepPermutation(8, top_k=3)).name == default
-    assert engine.layout_for(dt.DeepPermutation(8, top_k=1)).name == "codewords"
-    assert engine.layout_for(dt.DeepPermutation(8, top_k=3, binary=True)).name == "codewords"
+    assert default_layout(engine).name == default
+    assert select_layout(engine, dt.DeepPermutation(8, top_k=3)).name == default
+    assert select_layout(engine, dt.DeepPermutation(8, top_k=1)).name == "codewords"
+    assert select_layout(engine, dt.DeepPermutation(8, top_k=3, binary=True)).name == "codewords"
 
 
 def test_what_an_engine_lacks_is_said() -> None:
     with pytest.raises(
         UnsupportedEngine, match=r"Elasticsearch 9\.2\.0 does not have the layout 'frequencies'; it has"
     ):
-        Engine("elasticsearch", (9, 2, 0)).require(layout_named("frequencies"))
+        find_layout("frequencies").require_engine(Engine("elasticsearch", (9, 2, 0)))
     with pytest.raises(UnsupportedEngine, match="too old"):
-        _ = Engine("elasticsearch", (7, 17, 0)).default_layout
+        _ = default_layout(Engine("elasticsearch", (7, 17, 0)))
     with pytest.raises(UnsupportedEngine, match="too old"):
-        Engine("elasticsearch", (7, 17, 0)).layout_for(dt.DeepPermutation(8, top_k=3, binary=True))
+        select_layout(Engine("elasticsearch", (7, 17, 0)), dt.DeepPermutation(8, top_k=3, binary=True))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_each_layout_holds_frequencies_up_to_its_limit(layout: Layout) -> None:
-    layout.check_encoder(dt.ScalarQuantization(70_000, top_k=10, factor=layout.largest_frequency))
+    layout.check_encoder(dt.ScalarQuantization(70_000, top_k=10, factor=layout.max_term_frequency))
     layout.check_encoder(dt.DeepPermutation(1_000, top_k=1_000, binary=True))
 
 
@@ -70,8 +70,8 @@ def test_texts_are_as_long_as_the_released_pipeline_takes() -> None:
         for processor in pipeline["processors"]
         if processor["script"]["tag"] == "check-words"
     ]
-    words = layout_named("words")
-    assert words.most_words == longest == 400_000
+    words = find_layout("words")
+    assert words.max_words == longest == 400_000
     words.check_encoder(dt.DeepPermutation(2_048, top_k=893))
     with pytest.raises(InvalidInput) as error:
         words.check_encoder(dt.DeepPermutation(2_048, top_k=2_048))
@@ -80,7 +80,7 @@ def test_texts_are_as_long_as_the_released_pipeline_takes() -> None:
         "2,098,176. Take an encoder with a smaller top_k or factor, or another layout: frequencies"
     )
     words.check_encoder(dt.DeepPermutation(2_048, top_k=2_048, binary=True))
-    layout_named("frequencies").check_encoder(dt.DeepPermutation(2_048, top_k=2_048))
+    find_layout("frequencies").check_encoder(dt.DeepPermutation(2_048, top_k=2_048))
     with pytest.raises(InvalidInput, match="can give 655,350"):
         words.check_encoder(dt.ScalarQuantization(100, factor=65_535))
 
@@ -102,17 +102,17 @@ PIVOTS = dt.Pivots(np.random.default_rng(0).standard_normal((40, 12)))
 )
 def test_documents_are_as_large_as_their_encoder_says(encoder: dt.Encoder) -> None:
     matrix = encoder.encode(np.random.default_rng(1).standard_normal((30, 12))).matrix
-    assert matrix.max() == encoder.largest_frequency
-    assert matrix.sum(axis=1).max() == encoder.most_words
+    assert matrix.max() == encoder.max_term_frequency
+    assert matrix.sum(axis=1).max() == encoder.max_words
 
 
 @pytest.mark.parametrize(
     ("layout", "top_k", "sentence"),
     [
         (
-            "features",
+            "rank_features",
             513,
-            "the layout 'features' holds term frequencies up to 512 exactly (rank_features keeps 9 significant bits); "
+            "the layout 'rank_features' holds term frequencies up to 512 exactly (rank_features keeps 9 significant bits); "
             "deep-permutation/d600/crelu/k513 gives term frequencies up to 513. Take an encoder with a top_k or "
             "factor of at most 512, or another layout: frequencies, words",
         ),
@@ -121,13 +121,13 @@ def test_documents_are_as_large_as_their_encoder_says(encoder: dt.Encoder) -> No
             2,
             "the layout 'codewords' holds each codeword once, without a term frequency; deep-permutation/d600/crelu/k2 "
             "gives term frequencies up to 2. Take an encoder with binary=True, or another layout: frequencies, words, "
-            "features",
+            "rank_features",
         ),
     ],
 )
 def test_an_encoder_that_a_layout_cannot_hold_is_refused(layout: str, top_k: int, sentence: str) -> None:
     with pytest.raises(InvalidInput) as error:
-        layout_named(layout).check_encoder(dt.DeepPermutation(600, top_k=top_k))
+        find_layout(layout).check_encoder(dt.DeepPermutation(600, top_k=top_k))
     assert str(error.value) == sentence
 
 

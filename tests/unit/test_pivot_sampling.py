@@ -92,7 +92,7 @@ def test_only_sampled_rows_of_a_memory_map_are_read(method: SamplingMethod, tmp_
             return np.asarray(super().__getitem__(rows))
 
     dt.sample_pivots(mapped.view(Counted), 4, method=method)
-    assert Counted.read <= 4 * 64 + sampling.MOST_REACH_ROWS
+    assert Counted.read <= 4 * 64 + sampling.MAX_REACH_ROWS
 
 
 def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_auto_takes_centroids_where_there_are_rows_for_them(monkeypatch: pytest.
 
     assert same(descriptors(40), 20) == ["kmeans"]
     assert same(descriptors(39), 20) == ["mixtures"]
-    monkeypatch.setattr(sampling, "MOST_CENTROIDS", 19)
+    monkeypatch.setattr(sampling, "MAX_CENTROIDS", 19)
     assert same(descriptors(40), 20) == ["mixtures"]
 
 

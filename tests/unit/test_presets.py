@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS, PRESETS, PresetName, chosen_encoder
+from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS, PRESETS, PresetName, chosen_encoder
 from deepterms.errors import InvalidInput
 from deepterms.search.request import SearchOptions
 
@@ -43,14 +43,14 @@ def test_more_pivots_a_document_for_few_and_fewer_for_many(documents: int, pivot
 def test_more_documents_never_get_fewer_pivots(preset: PresetName) -> None:
     counts = [PRESETS[preset].pivot_count(documents) for documents in range(1, 8_000_000, 3_997)]
     assert counts == sorted(counts)
-    assert counts[0] == FEWEST_PIVOTS
-    assert counts[-1] == MOST_PIVOTS
+    assert counts[0] == MIN_PIVOTS
+    assert counts[-1] == MAX_PIVOTS
 
 
 def test_each_preset_takes_more_of_everything_than_the_one_before() -> None:
     small, balanced, accurate = (PRESETS[name] for name in ("small", "balanced", "accurate"))
     for fewer, more in ((small, balanced), (balanced, accurate)):
-        assert fewer.documents_a_pivot >= more.documents_a_pivot
+        assert fewer.documents_per_pivot >= more.documents_per_pivot
         assert fewer.top_k <= more.top_k
         assert fewer.query_top_k <= more.query_top_k
         assert fewer.rerank < more.rerank

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout
 from deepterms.schema.vectors import normalise_rows
 from deepterms.search.body import search_body
 from deepterms.search.rerank import CHARACTER_BITS, QUERY_LEVELS, rescore
@@ -17,7 +17,7 @@ from deepterms.search.rerank import CHARACTER_BITS, QUERY_LEVELS, rescore
 @pytest.mark.parametrize("layout", ["frequencies", "words", "codewords"])
 def test_one_boosted_clause_a_codeword(layout: str) -> None:
     terms = dt.DeepPermutation(4, top_k=2).encode([0.0, 3.0, -4.0, 0.0])
-    body = search_body(terms, layout=layout_named(layout), k=5, filter={"term": {"metadata.year": 2018}})
+    body = search_body(terms, layout=find_layout(layout), k=5, filter={"term": {"metadata.year": 2018}})
     assert body == {
         "size": 5,
         "query": {
@@ -37,7 +37,7 @@ def test_one_boosted_clause_a_codeword(layout: str) -> None:
 
 def test_features_are_asked_for_with_the_clause_that_both_engines_have() -> None:
     terms = dt.DeepPermutation(4, top_k=2).encode([0.0, 3.0, -4.0, 0.0])
-    body = search_body(terms, layout=layout_named("features"), k=5)
+    body = search_body(terms, layout=find_layout("rank_features"), k=5)
     assert body["query"]["bool"]["should"] == [
         {"rank_feature": {"field": "codewords.t1", "linear": {}, "boost": 1}},
         {"rank_feature": {"field": "codewords.t6", "linear": {}, "boost": 2}},

@@ -48,7 +48,7 @@ def test_nothing_expected_and_nothing_there(index: dt.MemoryIndex) -> None:
 def test_the_number_of_named_ids_is_bounded_and_the_counts_are_not(
     index: dt.MemoryIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciliation, "MOST_NAMED", 5)
+    monkeypatch.setattr(reconciliation, "MAX_NAMED", 5)
     monkeypatch.setattr(reconciliation, "IDS_PER_REQUEST", 4)
 
     def ids() -> Iterator[str]:

@@ -90,8 +90,8 @@ def test_documents_stay_within_the_bounds(
     assert dt.encoder_from_spec(json.loads(json.dumps(encoder.spec()))) == encoder
     for _, frequencies in terms.rows():
         assert 1 <= len(frequencies) <= (top_k or encoder.quantized_dimensions)
-        assert frequencies.max() <= encoder.largest_frequency
-        assert frequencies.sum() <= encoder.most_words
+        assert frequencies.max() <= encoder.max_term_frequency
+        assert frequencies.sum() <= encoder.max_words
     alone = np.zeros(features.shape[1], dtype=np.float32)
     alone[0] = features.flat[np.abs(features).argmax()]
     if seed is None:

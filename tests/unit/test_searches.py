@@ -9,7 +9,7 @@ import pytest
 
 import deepterms as dt
 from deepterms.errors import InvalidInput
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout
 from deepterms.search.body import clause_count
 from deepterms.search.request import Search, SearchOptions, chosen_fields, source_fields
 
@@ -36,7 +36,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 def test_the_body_asks_for_what_is_wanted_and_no_more() -> None:
     encoder = dt.DeepPermutation(8, top_k=4)
     row = np.arange(1, 9, dtype=np.float32)[np.newaxis]
-    layout = layout_named("words")
+    layout = find_layout("words")
 
     def body(**options: Any) -> dict[str, Any]:
         return Search.build(

@@ -17,7 +17,7 @@ import deepterms as dt
 from deepterms.cli.connection import Connection, connect
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import ClusterUnreachable, DeepTermsError, InvalidInput, RequestRefused
+from deepterms.errors import ClusterUnreachable, DeepTermsError, InvalidInput, RequestRejected
 from deepterms.schema.layouts import LAYOUTS
 from tests.unit.fake_server import Answer, Asked, serving
 
@@ -73,7 +73,7 @@ def test_errors_and_logs_of_requests(library: Any, caplog: pytest.LogCaptureFixt
                     lambda client: dt.SurrogateIndex.open(client, "holidays"),
                     dt.deploy,
                 ):
-                    with pytest.raises((RequestRefused, ClusterUnreachable)) as refusal:
+                    with pytest.raises((RequestRejected, ClusterUnreachable)) as refusal:
                         act(client)
                     messages.append(str(refusal.value))
                 unhurried = Cluster(client, backpressure=Backpressure(sleep=lambda seconds: None))

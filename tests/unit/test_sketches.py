@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.errors import InvalidInput
 from deepterms.schema.index_pipeline import index_pipeline
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout
 from deepterms.schema.sketches import agreement, by_sketch, sketch_bytes, sketch_wanted, survivors
 from deepterms.schema.vectors import VectorType, encode_vectors, round_trip
 from deepterms.search.rerank import rescore
@@ -41,7 +41,7 @@ def test_the_reference_counts_what_the_scripts_count(dimensions: int, seed: int,
     query, row = rng.integers(-2, 3, (2, 1, dimensions)).astype(np.float32)
     row[0, 0] = 1
     body = index_pipeline(
-        dt.DeepPermutation(dimensions, top_k=1), layout=layout_named("words"), store_vectors=vectors, sketch=True
+        dt.DeepPermutation(dimensions, top_k=1), layout=find_layout("words"), store_vectors=vectors, sketch=True
     )
     assert body is not None
     last = body["processors"][-1]["script"]

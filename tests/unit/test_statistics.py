@@ -89,7 +89,7 @@ def test_queries_that_name_other_codewords_than_documents(encoder: dt.Encoder, m
     rows = clustered(6)
     assert isinstance(encoder, AsymmetricEncoder)
     exact = postings_read(encoder, rows)
-    unlike = encoder.query_words / encoder.document_words
+    unlike = encoder.words_per_query / encoder.words_per_document
 
     def found(**options: Any) -> dt.IndexStats:
         index = dt.MemoryIndex(encoder, **options)

@@ -22,8 +22,8 @@ from opentelemetry.trace import StatusCode
 import deepterms as dt
 from deepterms import telemetry
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import RequestRefused
-from deepterms.schema.layouts import layout_named
+from deepterms.errors import RequestRejected
+from deepterms.schema.layouts import find_layout
 from deepterms.search.filter_counts import FilterCounts
 from deepterms.search.request import SearchOptions
 from deepterms.search.searcher import Searcher
@@ -55,7 +55,7 @@ def index() -> Iterator[dt.SurrogateIndex]:
             Cluster(client),
             "i",
             encoder=ENCODER,
-            layout=layout_named("words"),
+            layout=find_layout("words"),
             vectors=None,
             extractor={},
             concrete=["i-1"],
@@ -118,9 +118,9 @@ def test_many_searches_are_one_span_and_failed_ones_one_log_line(
 def test_a_search_that_fails_says_so_in_its_span(spans: InMemorySpanExporter) -> None:
     with serving(lambda asked: Answer({"error": "busy"}, status=500)) as url, closing(OpenSearch(url)) as client:
         cluster = Cluster(client)
-        searcher = Searcher(cluster, "i", ENCODER, layout_named("words"), None, FilterCounts(cluster, "i"))
+        searcher = Searcher(cluster, "i", ENCODER, find_layout("words"), None, FilterCounts(cluster, "i"))
         searcher.cluster._clause_limit = 1_024
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRejected):
             searcher.search(np.ones((1, 4), dtype=np.float32), SearchOptions(rerank=0))
     (failed,) = spans.get_finished_spans()
     assert failed.status.status_code is StatusCode.ERROR
@@ -142,6 +142,6 @@ def test_with_tracing_on_an_odd_refusal_is_still_a_refusal(error: Any, spans: In
     """The Elasticsearch client prints its error into its span, and fails at that."""
     refusing = Answer({"error": error, "status": 400}, 400, {"x-elastic-product": "Elasticsearch"})
     with serving(lambda _: refusing) as url, closing(Elasticsearch(url, max_retries=0)) as client:
-        with pytest.raises(RequestRefused):
+        with pytest.raises(RequestRejected):
             Cluster(client).request("GET", "/holidays")
         assert spans.get_finished_spans()

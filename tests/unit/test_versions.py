@@ -12,9 +12,9 @@ from opensearchpy import OpenSearch
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.engine import Engine, engine_of, version_conflict
-from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused, UnsupportedEngine
-from deepterms.schema.layouts import LAYOUTS
+from deepterms.cluster.engine import Engine, parse_engine, version_conflict
+from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected, UnsupportedEngine
+from deepterms.schema.layouts import LAYOUTS, default_layout
 from tests.unit.fake_server import Answer, Asked, serving
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
@@ -161,7 +161,7 @@ def test_broken_json_and_nobody_there() -> None:
 
 def test_a_refusal_that_has_nothing_to_do_with_versions_keeps_its_status() -> None:
     with serving(elasticsearch("9.2.0")) as url, client_for("elasticsearch", url) as client:
-        with pytest.raises(RequestRefused) as refusal:
+        with pytest.raises(RequestRejected) as refusal:
             Cluster(client).request("GET", "/nothing")
         assert refusal.value.status == 404
 
@@ -183,26 +183,26 @@ def test_paths_are_escaped_once() -> None:
 @pytest.mark.parametrize(
     ("number", "layouts"),
     [
-        ("2.0.0", {"words", "features", "codewords"}),
-        ("2.9.9", {"words", "features", "codewords"}),
-        ("2.10.0", {"frequencies", "words", "features", "codewords"}),
-        ("3.8.0-SNAPSHOT", {"frequencies", "words", "features", "codewords"}),
+        ("2.0.0", {"words", "rank_features", "codewords"}),
+        ("2.9.9", {"words", "rank_features", "codewords"}),
+        ("2.10.0", {"frequencies", "words", "rank_features", "codewords"}),
+        ("3.8.0-SNAPSHOT", {"frequencies", "words", "rank_features", "codewords"}),
     ],
 )
 def test_layouts_of_an_opensearch(number: str, layouts: set[str]) -> None:
-    engine = engine_of({"version": {"number": number, "distribution": "opensearch"}})
-    assert {layout.name for layout in LAYOUTS if engine.has(layout)} == layouts
+    engine = parse_engine({"version": {"number": number, "distribution": "opensearch"}})
+    assert {layout.name for layout in LAYOUTS if layout.runs_on(engine)} == layouts
 
 
 def test_layouts_of_an_elasticsearch() -> None:
     for number in ("8.0.0", "8.19.21", "9.2.0"):
-        engine = engine_of({"version": {"number": number}})
-        assert {layout.name for layout in LAYOUTS if engine.has(layout)} == {"words", "features", "codewords"}
-        assert engine.default_layout.name == "words"
+        engine = parse_engine({"version": {"number": number}})
+        assert {layout.name for layout in LAYOUTS if layout.runs_on(engine)} == {"words", "rank_features", "codewords"}
+        assert default_layout(engine).name == "words"
     with pytest.raises(
         UnsupportedEngine, match=r"Elasticsearch 9\.2\.0 does not have the layout 'frequencies'; it has:"
     ):
-        Engine("elasticsearch", (9, 2, 0)).require(LAYOUTS[0])
+        LAYOUTS[0].require_engine(Engine("elasticsearch", (9, 2, 0)))
 
 
 def test_only_a_conflict_of_versions_is_taken_for_one() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 import deepterms as dt
-from deepterms.errors import ClusterError, ClusterUnreachable, DeepTermsError, IndexNotFound, RequestRefused
+from deepterms.errors import ClusterError, ClusterUnreachable, DeepTermsError, IndexNotFound, RequestRejected
 from deepterms.results import Hits
 from deepterms.web import Limits, create_app
 from tests.web.conftest import COUNT, HERE, GridDescriber, jpeg, name_of
@@ -223,10 +223,10 @@ class Troubled:
     ("error", "status"),
     [
         (ClusterUnreachable("10.0.0.7 did not answer"), 503),
-        (RequestRefused("password of elastic", status=401), 502),
-        (RequestRefused("busy at 10.0.0.7", status=429), 503),
-        (RequestRefused("gone", status=404), 503),
-        (RequestRefused("failed to parse [year]", status=400), 422),
+        (RequestRejected("password of elastic", status=401), 502),
+        (RequestRejected("busy at 10.0.0.7", status=429), 503),
+        (RequestRejected("gone", status=404), 503),
+        (RequestRejected("failed to parse [year]", status=400), 422),
         (IndexNotFound("gone"), 503),
         (ClusterError("10.0.0.7 is no engine"), 502),
         (DeepTermsError("10.0.0.7"), 500),

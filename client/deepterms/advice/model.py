@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from deepterms.advice.costs import Figures
 from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallCurve
-from deepterms.encoders.pivots.nearest import LARGEST_EXACT
-from deepterms.encoders.presets import FEWEST_PIVOTS, MOST_PIVOTS
+from deepterms.encoders.pivots.nearest import MAX_EXACT
+from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS
 from deepterms.errors import InvalidInput
-from deepterms.schema.sketches import LEAST_SURVIVORS, sketch_bytes, sketch_wanted
+from deepterms.schema.sketches import MIN_SURVIVORS, sketch_bytes, sketch_wanted
 from deepterms.schema.vectors import VectorType, stored_bytes
 
 __all__ = ["Plan", "Prediction", "Workload", "advise", "plans", "predict"]
@@ -19,8 +19,8 @@ __all__ = ["Plan", "Prediction", "Workload", "advise", "plans", "predict"]
 WORDS = (4, 8, 16)
 QUERY_WORDS = (16, 32, 64)
 DEPTHS = (100, 200, 500, 1_000, 2_000, 4_000)
-LARGEST_SHARD = 2_000_000_000  # documents; Lucene numbers them in 31 bits
-LARGEST_SHARD_BYTES = 50 * 2**30  # what both engines recommend at most
+MAX_SHARD = 2_000_000_000  # documents; Lucene numbers them in 31 bits
+MAX_SHARD_BYTES = 50 * 2**30  # what both engines recommend at most
 WORTH_SHARDS = 1_000_000  # documents; what several shards save of a smaller index is less than what each of them costs
 FAR = 10  # times as many documents as were measured: beyond, an easy curve promises too much
 BUSY = 0.7  # the share of the cores that searches may keep busy
@@ -137,7 +137,7 @@ def _compared_pivots(pivots: int) -> float:
 
     In a projection and its codes 80 take the time of one, beside a fixed part (benchmarks/pivot_assignment.py).
     """
-    return pivots if pivots <= LARGEST_EXACT else LARGEST_EXACT + pivots / 80
+    return pivots if pivots <= MAX_EXACT else MAX_EXACT + pivots / 80
 
 
 def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
@@ -159,7 +159,7 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
 
     candidate_us = scale * (figures.int8_us if plan.vectors == "int8" else figures.float32_us)
     sketch = sketch_wanted(None, dimensions=D, stores_vectors=True, rerank=plan.rerank)
-    compared = min(depth, LEAST_SURVIVORS) if sketch else depth  # exactly
+    compared = min(depth, MIN_SURVIVORS) if sketch else depth  # exactly
     shard_ms = (
         plan.query_top_k * figures.clause_us / 1e3
         + postings / plan.shards * figures.posting_ns / 1e6
@@ -196,24 +196,24 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
 
 def plans(workload: Workload) -> Iterator[Plan]:
     """The plans among which `advise` chooses."""
-    pivots = [2**power for power in range(FEWEST_PIVOTS.bit_length() - 1, MOST_PIVOTS.bit_length())]
+    pivots = [2**power for power in range(MIN_PIVOTS.bit_length() - 1, MAX_PIVOTS.bit_length())]
     # Fewer pivots would only be right for collections that are smaller than the sample they come from.
-    usable = [count for count in pivots if count <= max(FEWEST_PIVOTS, workload.documents / 4)]
+    usable = [count for count in pivots if count <= max(MIN_PIVOTS, workload.documents / 4)]
     kinds: tuple[VectorType, ...] = ("int8", "float32")
     for vectors in kinds:
         document_bytes = stored_bytes(vectors, workload.dimensions) + sketch_bytes(workload.dimensions)
         needed = max(
-            workload.documents * document_bytes / LARGEST_SHARD_BYTES,
-            workload.documents / LARGEST_SHARD,
+            workload.documents * document_bytes / MAX_SHARD_BYTES,
+            workload.documents / MAX_SHARD,
         )
         fewest = max(1, math.ceil(needed))
         more = (fewest, 2 * fewest, 4 * fewest) if workload.documents >= WORTH_SHARDS else (fewest,)
         for shards in more if workload.shards is None else (workload.shards,):
             for P in usable:
                 for words in WORDS:
-                    for query_words in QUERY_WORDS:
+                    for words_per_query in QUERY_WORDS:
                         for depth in DEPTHS:
-                            yield Plan(P, words, query_words, depth, vectors, shards)
+                            yield Plan(P, words, words_per_query, depth, vectors, shards)
 
 
 def advise(workload: Workload, figures: Figures) -> Prediction:

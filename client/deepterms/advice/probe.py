@@ -38,7 +38,7 @@ BATCH = 500
 SETTLED_SECONDS = 35
 # A server that was just started interprets its code: after 5 queries of warming up, times were predicted 27 to 83 % too
 # high.
-WARM_UP, LEAST_QUERIES, MOST_QUERIES = 60, 5, 60
+WARM_UP, MIN_QUERIES, MAX_QUERIES = 60, 5, 60
 # (query words, candidates): what is searched, of the indices with vectors and of the one without.
 RERANKED = ((8, 0), (64, 0), (16, 100), (16, 1_000))
 WITHOUT = ((1, 0), (8, 0), (64, 0))
@@ -85,7 +85,7 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
     Raises:
         InvalidInput: a number out of range.
         ClusterError: documents were refused, or time ran out before anything was indexed.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     if dimensions < 1 or documents < 2 or seconds <= 0:
         raise InvalidInput(
@@ -116,7 +116,7 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
         for one in filled:
             one.merge()
         int8, float32, without = filled
-        observations = _observations(filled, synthetic(MOST_QUERIES, dimensions, seed=1), spent)
+        observations = _observations(filled, synthetic(MAX_QUERIES, dimensions, seed=1), spent)
         posting_bytes, document_bytes = _bytes(int8, without, dimensions)
         return replace(
             REFERENCE,
@@ -226,7 +226,7 @@ def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Sp
     times: list[list[float]] = [[] for _ in kinds]
     postings: list[list[float]] = [[] for _ in kinds]
     for number in range(WARM_UP + len(queries)):
-        if number >= WARM_UP + LEAST_QUERIES and spent.left() < 0:
+        if number >= WARM_UP + MIN_QUERIES and spent.left() < 0:
             break
         query = queries[number % len(queries)]
         for place, (one, words, depth) in enumerate(kinds):

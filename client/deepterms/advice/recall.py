@@ -28,7 +28,7 @@ class RecallCurve:
         words: weight of the words a document.
         error: root mean square of what the curve is off where R@10 is above .85.
         largest: the most documents among what was measured.
-        most_pivots: likewise.
+        max_pivots: likewise.
     """
 
     name: str
@@ -39,7 +39,7 @@ class RecallCurve:
     words: float
     error: float
     largest: int
-    most_pivots: int
+    max_pivots: int
 
     def __call__(self, *, documents: float, pivots: int, words: int, candidates: float, postings: float) -> float:
         """R@10, 0…1.
@@ -66,8 +66,8 @@ class RecallCurve:
 # Fitted by benchmarks/recall_curve.py to benchmarks/results/recall-*.json. The first is too low by .05 at 200,000
 # documents and right within .01 at a million; both are of pivots that were found exactly, at most 16,384 of them.
 HARD = RecallCurve(
-    "mixtures of descriptors", -2.723, 1.074, 0.848, -0.726, 0.110, error=0.025, largest=1_000_000, most_pivots=16_384
+    "mixtures of descriptors", -2.723, 1.074, 0.848, -0.726, 0.110, error=0.025, largest=1_000_000, max_pivots=16_384
 )
 PHOTOGRAPHS = RecallCurve(
-    "crops of photographs", -5.909, 0.924, 0.882, -0.096, 0.181, error=0.004, largest=16_992, most_pivots=4_096
+    "crops of photographs", -5.909, 0.924, 0.882, -0.096, 0.181, error=0.004, largest=16_992, max_pivots=4_096
 )

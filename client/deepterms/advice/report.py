@@ -47,8 +47,8 @@ def sentences(prediction: Prediction, workload: Workload, figures: Figures) -> I
         "recall",
         f"R@10 {prediction.recall:.3f} of {HARD.name}{easy}{reached}",
     )
-    if plan.pivots > HARD.most_pivots:
-        yield "", f"more than {HARD.most_pivots:,} pivots were not measured"
+    if plan.pivots > HARD.max_pivots:
+        yield "", f"more than {HARD.max_pivots:,} pivots were not measured"
     if prediction.extrapolation > 1:
         yield (
             "",

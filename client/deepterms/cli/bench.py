@@ -18,7 +18,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.errors import InvalidInput
 from deepterms.paper.tables.latency_model import shortfall
 from deepterms.paper.tables.local_cluster import Nodes, cores
-from deepterms.paper.tables.machine import engine_of
+from deepterms.paper.tables.machine import describe_engine
 from deepterms.paper.tables.posting_index import layout_for_lists
 from deepterms.paper.tables.synthetic import Collection
 from deepterms.paper.tables.table1 import PAPER_DOCUMENTS, Table1
@@ -79,7 +79,7 @@ def table1(
         options = {"documents": documents, "dimensions": dimensions, "top-k": collection.top_ks, "queries": queries}
         made = report(
             "table1",
-            engine=engine_of(cluster),
+            engine=describe_engine(cluster),
             command=command_line(
                 "bench", "table1", options=options | {"hits": hits, "seed": seed, "layout": table.layout.name}
             ),

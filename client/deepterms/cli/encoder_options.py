@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["EncoderName", "EncoderOption", "PresetChoice", "PresetOption", "encoder_for", "sample_of"]
 
 # Rows read to take pivots from: 168 MB of 1,280 dimensions.
-MOST_ROWS = 32_768
+MAX_ROWS = 32_768
 
 
 class EncoderName(str, Enum):
@@ -66,7 +66,7 @@ def encoder_for(
         return Chosen(ScalarQuantization(features.dimensions, top_k=top_k, rotation_seed=0))
     wanted: PresetName = preset.value
     pivots = PRESETS[wanted].pivot_count(max(1, len(features)))
-    sample = sample_of(features, min(MOST_ROWS, rows_for(pivots)))
+    sample = sample_of(features, min(MAX_ROWS, rows_for(pivots)))
     return chosen_encoder("auto", features=sample, documents=max(1, len(features)), preset=wanted)
 
 

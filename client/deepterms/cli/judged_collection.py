@@ -114,9 +114,9 @@ def own_collection(
     added: list[FeatureStream] = [StoredFeatures(_alike(store, path, output)) for path in distractors]
     unrelated = None
     if foreign is not None:
-        from deepterms.paper.figure1 import MOST_TRAINING_ROWS
+        from deepterms.paper.figure1 import MAX_TRAINING_ROWS
 
-        unrelated = sample_rows((StoredFeatures(_alike(store, foreign, output)),), MOST_TRAINING_ROWS, seed=seed)
+        unrelated = sample_rows((StoredFeatures(_alike(store, foreign, output)),), MAX_TRAINING_ROWS, seed=seed)
     if mixtures and unrelated is not None:
         half = len(unrelated) // 2
         added.append(MixedFeatures(unrelated[half:], mixtures))

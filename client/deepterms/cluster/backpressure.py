@@ -18,7 +18,7 @@ CHARACTERS_PER_BULK = 16 * 2**20  # 1,000 documents of 2,048 dimensions, with th
 # A refused request is sent again after about 0.5, 1, 2, … s: 90 s in all, longer than a node takes to restart.
 RETRIES = 8
 FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
+MAX_WAIT_SECONDS = 30.0
 
 # Twenty-five accepted requests in a row undo one halving of the full size.
 GROWTH = DOCUMENTS_PER_BULK // 50
@@ -75,7 +75,7 @@ class Backpressure:
             self.exhausted = False
             self.documents = min(self.documents + GROWTH, DOCUMENTS_PER_BULK)
 
-    def too_much(self, sent: int, why: str) -> None:
+    def shrink(self, sent: int, why: str) -> None:
         """The cluster has too much to do for a request of so many documents."""
         with self._lock:
             # From what was sent, so that two threads refused at once halve it once.
@@ -100,7 +100,7 @@ class Backpressure:
             documents: how many wait.
             why: the last refusal.
         """
-        longest = min(FIRST_WAIT_SECONDS * 2.0 ** (refusals - 1), LONGEST_WAIT_SECONDS)
+        longest = min(FIRST_WAIT_SECONDS * 2.0 ** (refusals - 1), MAX_WAIT_SECONDS)
         seconds = longest * (1 + self._random()) / 2
         logger.warning("%d documents are sent again in %.1f s: %s", documents, seconds, why)
         self._sleep(seconds)

@@ -8,12 +8,12 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK, Backpressure
-from deepterms.errors import ClusterError, ClusterUnreachable, RequestRefused
+from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected
 
 __all__ = ["BulkAnswer", "send_all"]
 
 # Too much to do, and what a proxy says of a node that is restarting.
-PASSING = frozenset({429, 502, 503, 504})
+RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 TOO_LARGE = 413
 
 # A migration blocks writes for a moment before it moves the alias; a document refused by that is sent again until then.
@@ -40,7 +40,7 @@ class BulkAnswer(NamedTuple):
 
 class _Verdict(Enum):
     FINAL = auto()
-    PRESSED = auto()
+    OVERLOADED = auto()
     BLOCKED = auto()
     TOO_LARGE = auto()
 
@@ -64,7 +64,7 @@ def send_all(
     lines = [json.dumps(action) + "\n" + ("" if source is None else source + "\n") for action, source in pairs]
     ids = [str(next(iter(action.values()))["_id"]) for action, _ in pairs]
     answers: dict[int, BulkAnswer] = {}
-    failure: ClusterUnreachable | RequestRefused | None
+    failure: ClusterUnreachable | RequestRejected | None
     got: Sequence[BulkAnswer]
     waiting, settled, refusals, stalled, patience = list(range(len(pairs))), 0, 0, 0, float(BLOCK_PATIENCE_SECONDS)
     while waiting:
@@ -73,8 +73,8 @@ def send_all(
         text = "".join(lines[position] for position in chunk)
         try:
             got, failure = send(text), None
-        except (ClusterUnreachable, RequestRefused) as error:
-            failure, status = error, error.status if isinstance(error, RequestRefused) else 503
+        except (ClusterUnreachable, RequestRejected) as error:
+            failure, status = error, error.status if isinstance(error, RequestRejected) else 503
             got = [BulkAnswer(ids[position], str(error), status, "") for position in chunk]
         if len(got) != count:
             raise ClusterError(f"{count} documents were sent, and the cluster's answer is about {len(got)}")
@@ -88,10 +88,10 @@ def send_all(
         settled += final
         # What is sent again goes last, so that one document that is refused for ever holds up no other.
         waiting = rest + [at for at, verdict in zip(chunk, verdicts, strict=True) if verdict is not _Verdict.FINAL]
-        if _Verdict.PRESSED in verdicts:
-            refused = got[verdicts.index(_Verdict.PRESSED)]
+        if _Verdict.OVERLOADED in verdicts:
+            refused = got[verdicts.index(_Verdict.OVERLOADED)]
             refusals, stalled = refusals + 1, 0 if final else stalled + 1
-            backpressure.too_much(count, refused.why)
+            backpressure.shrink(count, refused.why)
             if stalled > backpressure.retries:
                 backpressure.exhausted = True
                 if failure and not settled:
@@ -115,8 +115,8 @@ def send_all(
 def _verdict(answer: BulkAnswer, *, alone: bool, patient: bool) -> _Verdict:
     if not answer.why:
         return _Verdict.FINAL
-    if answer.status in PASSING:
-        return _Verdict.PRESSED
+    if answer.status in RETRYABLE_STATUSES:
+        return _Verdict.OVERLOADED
     if answer.status == TOO_LARGE and not alone:
         return _Verdict.TOO_LARGE
     if answer.status == 403 and WRITE_BLOCK in answer.why and patient:

@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.bulk import BulkAnswer, send_all
-from deepterms.cluster.engine import Engine, engine_of
+from deepterms.cluster.engine import Engine, parse_engine
 from deepterms.cluster.responses import CLAUSE_LIMIT, not_json, reason, refused
-from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRefused, UnsupportedEngine
+from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRejected, UnsupportedEngine
 
 __all__ = ["Cluster", "Engine"]
 
@@ -72,11 +72,11 @@ class Cluster:
         """
         try:
             answer = self.request("GET", "/")
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status != 404:
                 raise
             answer = None
-        return engine_of(answer)
+        return parse_engine(answer)
 
     def request(self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None) -> Any:
         """Send one request.
@@ -92,7 +92,7 @@ class Cluster:
 
         Raises:
             ClusterUnreachable: no answer.
-            RequestRefused: an answer that says no.
+            RequestRejected: an answer that says no.
             ClusterError: an answer that is not JSON.
         """
         path = quote(path, safe=_PATH_SAFE)
@@ -111,7 +111,7 @@ class Cluster:
 
         Raises:
             ClusterUnreachable: no answer.
-            RequestRefused: the request as a whole was refused.
+            RequestRejected: the request as a whole was refused.
         """
         lines = "".join(f"{{}}\n{json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n" for body in bodies)
         answer = self.request("POST", f"/{quote(index, safe='')}/_msearch", body=lines)
@@ -123,7 +123,7 @@ class Cluster:
 
         Raises:
             UnsupportedEngine: OpenSearch before 2.4, or Elasticsearch before 7.10.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         self.engine.require_point_in_time()
         opensearch = self.engine.name == "opensearch"
@@ -143,7 +143,7 @@ class Cluster:
 
         The limit is read once; again before a query is refused, since it can be raised while the cluster runs.
         Elasticsearch from 8.1 on computes its own from its heap, at least 1,024, and tells nobody: what it refuses is
-        explained in the `RequestRefused`.
+        explained in the `RequestRejected`.
 
         Raises:
             InvalidInput: too many; names the setting.
@@ -165,7 +165,7 @@ class Cluster:
             if self.engine.name == "elasticsearch" and self.engine.version >= (8, 1, 0):
                 return sys.maxsize
             answer = self.request("GET", "/_cluster/settings", params={"include_defaults": True, "flat_settings": True})
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status == 429 or error.status >= 500:
                 raise
             return sys.maxsize  # who may only search may not read settings; the engine refuses what is too much
@@ -192,7 +192,7 @@ class Cluster:
             (id, reason) of each action in order; the reason is empty for one that succeeded.
 
         Raises:
-            ClusterUnreachable, RequestRefused: no answer, or a whole request refused, before any action had an answer
+            ClusterUnreachable, RequestRejected: no answer, or a whole request refused, before any action had an answer
                 of its own; later that is the reason of each action that the request held.
             ClusterError: an answer that is none to these actions.
         """

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepterms.cluster.engine import version_conflict
-from deepterms.errors import ClusterError, RequestRefused, UnsupportedEngine
+from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
 
 __all__ = ["CLAUSE_LIMIT", "incomplete", "meta_of", "not_json", "reason", "refusal", "refused"]
 
 CLAUSE_LIMIT = "indices.query.bool.max_clause_count"  # a cluster setting of OpenSearch
 
-LONGEST_TEXT = 500  # characters of an answer that is no JSON: a proxy's whole page helps nobody
+MAX_TEXT = 500  # characters of an answer that is no JSON: a proxy's whole page helps nobody
 
 
 def incomplete(answer: Mapping[str, Any]) -> bool:
@@ -48,7 +48,7 @@ def refused(status: int, body: Any) -> ClusterError:
             f". Ask with less effort, a smaller top_k or a smaller filter; or raise {CLAUSE_LIMIT} (OpenSearch), or "
             "give the nodes more heap, from which Elasticsearch computes its limit"
         )
-    return RequestRefused(f"the cluster refused the request (HTTP {status}): {why}", status=status, body=body)
+    return RequestRejected(f"the cluster refused the request (HTTP {status}): {why}", status=status, body=body)
 
 
 def _error_in(body: Mapping[str, Any]) -> Any:
@@ -66,7 +66,7 @@ def not_json(what: str | bytes) -> ClusterError:
 
 def _cut(text: Any) -> str:
     whole = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-    return whole if len(whole) <= LONGEST_TEXT else f"{whole[:LONGEST_TEXT]}…"
+    return whole if len(whole) <= MAX_TEXT else f"{whole[:MAX_TEXT]}…"
 
 
 def refusal(answer: Mapping[str, Any]) -> ClusterError | None:

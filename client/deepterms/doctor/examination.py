@@ -29,7 +29,7 @@ from deepterms.doctor.findings import (
 )
 from deepterms.doctor.pivot_examination import examine_pivots, orphans_among
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRefused, UnsupportedEngine
+from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRejected, UnsupportedEngine
 from deepterms.index import SurrogateIndex
 from deepterms.schema.layouts import LAYOUTS, Layout
 from deepterms.storage.pivot_index import owner_of
@@ -73,7 +73,7 @@ class Examination:
         yield judge_engine(engine)
         indices: dict[str, dict[str, Any]] = {}
         unasked = list(self._asked("indices", "view_index_metadata on deepterms-*", lambda: self._indices(indices)))
-        layouts = [layout for layout in LAYOUTS if engine.has(layout)]
+        layouts = [layout for layout in LAYOUTS if layout.runs_on(engine)]
         if layouts:
             yield from self._asked("templates", "read_pipeline and manage_index_templates", self._resources)
         largest = max((_query_length(metas[live]) for live, metas in map(_live, indices.values())), default=0)
@@ -93,7 +93,7 @@ class Examination:
         """Findings; a yellow one instead where the user may not ask."""
         try:
             yield from ask()
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status in (401, 403):
                 yield Finding(
                     "yellow", subject, "this user may not ask", f"ask as a user with the privilege {privilege}"
@@ -120,7 +120,7 @@ class Examination:
         """Fill in name → {live: concrete index, metas: concrete index → what it says of itself}."""
         answer = self.cluster.request("GET", "/deepterms-*")
         yield from orphans_among(answer, self.name)
-        pattern = re.compile(r"deepterms-[a-z]+-v\d+-(.+)-\d{6}")
+        pattern = re.compile(r"deepterms-[a-z_]+-v\d+-(.+)-\d{6}")
         for concrete, body in sorted(answer.items()):
             meta = meta_of(body) or {}
             match = pattern.fullmatch(concrete)
@@ -152,7 +152,7 @@ class Examination:
     def _probe(self, layout: Layout) -> Iterator[Finding]:
         """Index one document as this client does and one as curl would, and find both with exact scores."""
         subject = f"probe {layout.name}"
-        encoder = DeepPermutation(len(PROBE), top_k=PROBE_K, binary=layout.largest_frequency == 1)
+        encoder = DeepPermutation(len(PROBE), top_k=PROBE_K, binary=layout.max_term_frequency == 1)
         expected = int((encoder.encode(PROBE).matrix.data.astype(np.int64) ** 2).sum())
         name = f"doctor-{os.getpid()}"
         advice = "run `deepterms check`; an index of this layout would not work"
@@ -177,7 +177,7 @@ class Examination:
                 yield Finding("red", subject, found, advice)
         except ClusterUnreachable:
             raise
-        except RequestRefused as error:
+        except RequestRejected as error:
             allowed = error.status not in (401, 403)
             again = "ask as a user who may make and delete deepterms-* indices, or pass over it"
             yield Finding("red" if allowed else "yellow", subject, str(error), advice if allowed else again)

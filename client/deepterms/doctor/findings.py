@@ -33,7 +33,7 @@ FREE_YELLOW, FREE_RED = 15, 5
 SEGMENTS_YELLOW = 50  # a shard: each query visits the dictionary of each segment for every codeword
 DELETED_YELLOW = 30  # percent of a shard's documents that are deleted but not merged away
 # Elasticsearch from 8.1 on sets its limit by the heap, and never lower.
-LEAST_AUTOMATIC_CLAUSES = 1024
+MIN_AUTOMATIC_CLAUSES = 1024
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Finding:
 
 def judge_engine(engine: Engine) -> Finding:
     """The engine, and the layouts that it has."""
-    layouts = [layout.name for layout in LAYOUTS if engine.has(layout)]
+    layouts = [layout.name for layout in LAYOUTS if layout.runs_on(engine)]
     if not layouts:
         advice = "use Elasticsearch 8 or later, or OpenSearch 2 or later"
         return Finding("red", "engine", f"{engine} has none of the layouts", advice)
@@ -90,11 +90,11 @@ def judge_clauses(engine: Engine, settings: Mapping[str, Any], *, largest: int) 
     )
     automatic = engine.name == "elasticsearch" and engine.version >= (8, 1, 0)
     if automatic:
-        if largest > LEAST_AUTOMATIC_CLAUSES:
-            text = f"set by the engine from its heap, at least {LEAST_AUTOMATIC_CLAUSES}; queries have {largest}"
+        if largest > MIN_AUTOMATIC_CLAUSES:
+            text = f"set by the engine from its heap, at least {MIN_AUTOMATIC_CLAUSES}; queries have {largest}"
             return Finding("yellow", "clause limit", text, "if queries are refused as too_many_clauses, give more heap")
         return Finding(
-            "green", "clause limit", f"at least {LEAST_AUTOMATIC_CLAUSES}, set by the engine; queries have {largest}"
+            "green", "clause limit", f"at least {MIN_AUTOMATIC_CLAUSES}, set by the engine; queries have {largest}"
         )
     if not str(found).isdecimal():
         return Finding("yellow", "clause limit", "the engine does not say", f"make sure that {name} is above {largest}")

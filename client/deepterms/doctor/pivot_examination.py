@@ -13,7 +13,7 @@ from deepterms.cluster.responses import meta_of
 from deepterms.cluster.scroll import hits_of
 from deepterms.doctor.findings import Finding
 from deepterms.doctor.pivot_findings import (
-    FEWEST_PAIRS,
+    MIN_PAIRS,
     judge_companion,
     judge_lists,
     judge_orphans,
@@ -23,14 +23,14 @@ from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import PivotsUnavailable
-from deepterms.inspection.statistics import LARGEST_SAMPLE, RANDOM, cluster_stats
+from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, cluster_stats
 from deepterms.schema.vectors import VectorType, decode_vector, vector_type
 from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
 
 __all__ = ["examine_pivots", "orphans_among"]
 
 SAMPLED_VECTORS = 1_000
-LEAST_SAMPLE = 1_000
+MIN_SAMPLE = 1_000
 
 
 def orphans_among(indices: Mapping[str, Any], name: str | None) -> Iterator[Finding]:
@@ -84,7 +84,7 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, A
     single = encoder.vocabulary_size == len(pivots)
     words = max(1, int(meta["encoder"].get("top_k", 1)))
     # So many that enough pairs of them share a word in even lists.
-    sample = int(np.clip((2 * FEWEST_PAIRS * len(pivots)) ** 0.5 / words + 2, LEAST_SAMPLE, LARGEST_SAMPLE))
+    sample = int(np.clip((2 * MIN_PAIRS * len(pivots)) ** 0.5 / words + 2, MIN_SAMPLE, MAX_SAMPLE))
     stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vectors=None)
     yield judge_lists(name, stats, pivots=len(pivots), single=single)
     vectors = vector_type(meta.get("vectors"))

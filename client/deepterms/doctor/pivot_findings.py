@@ -15,7 +15,7 @@ UNEVEN_YELLOW = 3.0
 # Of documents that are farther from every pivot than 1 in 20 was at first.
 FAR_YELLOW = 0.15
 # Fewer pairs of sampled documents that share a codeword say nothing certain: this many, to about 10 %.
-FEWEST_PAIRS = 100
+MIN_PAIRS = 100
 
 
 def judge_companion(name: str, described: Mapping[str, Any], *, why: str = "") -> Finding:
@@ -72,7 +72,7 @@ def unevenness(stats: IndexStats, *, pivots: int) -> float | None:
     """
     words, others = stats.terms_per_document, stats.documents - 1
     sampled_pairs = stats.sampled * (stats.sampled - 1) * words**2 / pivots if pivots else 0.0
-    if others < 1 or sampled_pairs < 2 * FEWEST_PAIRS:
+    if others < 1 or sampled_pairs < 2 * MIN_PAIRS:
         return None
     # Of two different documents: each also shares its own words with itself.
     return ((1 + stats.list_variation**2) * stats.documents - pivots / words) / others

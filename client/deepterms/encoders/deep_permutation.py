@@ -65,12 +65,12 @@ class DeepPermutation:
         return 2 * self.dimensions if self.crelu else self.dimensions
 
     @property
-    def largest_frequency(self) -> int:
+    def max_term_frequency(self) -> int:
         """K; 1 if binary."""
         return 1 if self.binary else self.top_k
 
     @property
-    def most_words(self) -> int:
+    def max_words(self) -> int:
         """K + (K − 1) + … + 1; K if binary."""
         return self.top_k if self.binary else self.top_k * (self.top_k + 1) // 2
 

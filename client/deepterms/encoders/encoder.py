@@ -37,12 +37,12 @@ class Encoder(Protocol):
         ...
 
     @property
-    def largest_frequency(self) -> int:
+    def max_term_frequency(self) -> int:
         """The largest term frequency that a document can have: 1 for binary encoders."""
         ...
 
     @property
-    def most_words(self) -> int:
+    def max_words(self) -> int:
         """How many words a document's surrogate text can have: the largest sum of its term frequencies."""
         ...
 
@@ -64,12 +64,12 @@ class AsymmetricEncoder(Encoder, Protocol):
     """An encoder whose queries name another number of codewords than documents."""
 
     @property
-    def document_words(self) -> int:
+    def words_per_document(self) -> int:
         """How many codewords a document has."""
         ...
 
     @property
-    def query_words(self) -> int:
+    def words_per_query(self) -> int:
         """How many codewords a query names."""
         ...
 
@@ -78,7 +78,7 @@ class AsymmetricEncoder(Encoder, Protocol):
 class WideningEncoder(AsymmetricEncoder, Protocol):
     """An encoder whose queries can name more codewords than usual."""
 
-    def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
+    def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
         """Term frequencies (N, V) of queries that name another number of codewords, or a few less, up to V."""
         ...
 

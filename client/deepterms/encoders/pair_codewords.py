@@ -12,7 +12,7 @@ from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import usable_features
 from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
-from deepterms.encoders.rotation import LARGEST_SEED, random_signs, rotated, rotated_dimensions
+from deepterms.encoders.rotation import MAX_SEED, random_signs, rotated, rotated_dimensions
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
@@ -21,7 +21,7 @@ __all__ = ["PairCodewords"]
 DEFAULT_ROTATIONS = 4
 DEFAULT_RANK_SUM = 28
 # Codewords are numbered within int32, the index type of the sparse matrices.
-LARGEST_VOCABULARY = 2**31 - 1
+MAX_VOCABULARY = 2**31 - 1
 # Bytes of rotated descriptors worked on at once: they stay in the cache through all steps of a rotation.
 BLOCK_BYTES = 2**20
 
@@ -61,7 +61,7 @@ class PairCodewords:
         for name, value, least in (("dimensions", self.dimensions, 2), ("rotations", self.rotations, 1)):
             if value < least:
                 raise InvalidInput(f"{name} is {value}; expected at least {least}")
-        if not 0 <= self.seed <= LARGEST_SEED:
+        if not 0 <= self.seed <= MAX_SEED:
             raise InvalidInput(f"seed is {self.seed}; expected 0 to 2^63 − 1")
         for name, value in (("rank_sum", self.rank_sum), ("query_rank_sum", self._query_sum)):
             if not 3 <= value <= self.rotated_dimensions + 1:
@@ -69,12 +69,12 @@ class PairCodewords:
                     f"{name} is {value}; expected 3, the first pair alone, to {self.rotated_dimensions + 1} for "
                     f"{self.rotated_dimensions} rotated components"
                 )
-        if self.vocabulary_size > LARGEST_VOCABULARY:
-            most = LARGEST_VOCABULARY // pair_count(2 * self.rotated_dimensions)
+        if self.vocabulary_size > MAX_VOCABULARY:
+            most = MAX_VOCABULARY // pair_count(2 * self.rotated_dimensions)
             advice = f"take at most {most}" if most else "reduce the descriptors, for example by PCA"
             raise InvalidInput(
                 f"{self.rotations} rotations of {self.dimensions} dimensions have {self.vocabulary_size:,} codewords, "
-                f"and {LARGEST_VOCABULARY:,} can be numbered; {advice}"
+                f"and {MAX_VOCABULARY:,} can be numbered; {advice}"
             )
 
     def __str__(self) -> str:
@@ -97,22 +97,22 @@ class PairCodewords:
         return self.rotations * pair_count(2 * self.rotated_dimensions)
 
     @property
-    def largest_frequency(self) -> int:
+    def max_term_frequency(self) -> int:
         """1."""
         return 1
 
     @property
-    def most_words(self) -> int:
-        """Each of `document_words` once."""
-        return self.document_words
+    def max_words(self) -> int:
+        """Each of `words_per_document` once."""
+        return self.words_per_document
 
     @property
-    def document_words(self) -> int:
+    def words_per_document(self) -> int:
         """For each rotation, the pairs whose ranks sum to at most `rank_sum`."""
         return self.rotations * len(places_of_pairs(self.rank_sum - 1, rank_sum=self.rank_sum)[0])
 
     @property
-    def query_words(self) -> int:
+    def words_per_query(self) -> int:
         """The same for `query_rank_sum`."""
         return self.rotations * len(places_of_pairs(self._query_sum - 1, rank_sum=self._query_sum)[0])
 

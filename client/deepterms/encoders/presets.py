@@ -16,16 +16,16 @@ from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.sampling import sample_pivots
 from deepterms.errors import InvalidInput
 
-__all__ = ["FEWEST_PIVOTS", "MOST_PIVOTS", "PRESETS", "Chosen", "Preset", "PresetName", "chosen_encoder"]
+__all__ = ["MAX_PIVOTS", "MIN_PIVOTS", "PRESETS", "Chosen", "Preset", "PresetName", "chosen_encoder"]
 
 PresetName: TypeAlias = Literal["small", "balanced", "accurate"]
 """How much time and space a search may take."""
 
-FEWEST_PIVOTS = 256
-SMALLEST_SHARE = 4  # documents a pivot, where pivots are compared one by one
-MOST_FOR_SMALL = 4_096
+MIN_PIVOTS = 256
+MIN_DOCUMENTS_PER_PIVOT = 4  # documents a pivot, where pivots are compared one by one
+MAX_SMALL_PIVOTS = 4_096
 MANY_PIVOTS = 8_192
-MOST_PIVOTS = 65_536  # 168 MB of 1,280 dimensions, which each client holds
+MAX_PIVOTS = 65_536  # 168 MB of 1,280 dimensions, which each client holds
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Preset:
     """What goes together.
 
     Attributes:
-        documents_a_pivot: how many, as nearly as a power of two allows; fewer in small collections.
-        documents_a_further_pivot: how many where they are so many that there are more than 8,192 pivots.
+        documents_per_pivot: how many, as nearly as a power of two allows; fewer in small collections.
+        documents_per_extra_pivot: how many where they are so many that there are more than 8,192 pivots.
         top_k: words a document.
         query_top_k: words a query.
         rerank: candidates.
     """
 
-    documents_a_pivot: int
-    documents_a_further_pivot: int
+    documents_per_pivot: int
+    documents_per_extra_pivot: int
     top_k: int
     query_top_k: int
     rerank: int
@@ -63,19 +63,19 @@ class Preset:
         if documents < 1:
             raise InvalidInput(f"documents is {documents}; expected how many the index will hold, at least 1")
         shares = (
-            min(documents / SMALLEST_SHARE, MOST_FOR_SMALL),
-            min(documents / self.documents_a_pivot, MANY_PIVOTS),
-            documents / self.documents_a_further_pivot,
+            min(documents / MIN_DOCUMENTS_PER_PIVOT, MAX_SMALL_PIVOTS),
+            min(documents / self.documents_per_pivot, MANY_PIVOTS),
+            documents / self.documents_per_extra_pivot,
         )
         nearest = int(2 ** round(math.log2(max(1.0, *shares))))
-        return max(FEWEST_PIVOTS, min(nearest, MOST_PIVOTS))
+        return max(MIN_PIVOTS, min(nearest, MAX_PIVOTS))
 
 
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
-        "small": Preset(documents_a_pivot=32, documents_a_further_pivot=32, top_k=4, query_top_k=16, rerank=500),
-        "balanced": Preset(documents_a_pivot=32, documents_a_further_pivot=64, top_k=4, query_top_k=32, rerank=1_000),
-        "accurate": Preset(documents_a_pivot=16, documents_a_further_pivot=32, top_k=8, query_top_k=64, rerank=4_000),
+        "small": Preset(documents_per_pivot=32, documents_per_extra_pivot=32, top_k=4, query_top_k=16, rerank=500),
+        "balanced": Preset(documents_per_pivot=32, documents_per_extra_pivot=64, top_k=4, query_top_k=32, rerank=1_000),
+        "accurate": Preset(documents_per_pivot=16, documents_per_extra_pivot=32, top_k=8, query_top_k=64, rerank=4_000),
     }
 )
 

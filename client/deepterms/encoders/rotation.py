@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST_SEED", "random_signs", "rotated", "rotated_dimensions"]
+__all__ = ["MAX_SEED", "random_signs", "rotated", "rotated_dimensions"]
 
-LARGEST_SEED = 2**63 - 1
+MAX_SEED = 2**63 - 1
 
 
 def rotated_dimensions(dimensions: int) -> int:

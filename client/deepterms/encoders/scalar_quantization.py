@@ -14,13 +14,13 @@ from scipy import sparse
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.rotation import LARGEST_SEED, random_signs, rotated, rotated_dimensions
+from deepterms.encoders.rotation import MAX_SEED, random_signs, rotated, rotated_dimensions
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
 
 __all__ = ["DEFAULT_FACTOR", "ScalarQuantization"]
 
-# The layout `features` holds frequencies up to 512 exactly; and scores, at most the factor's square, stay below 2^24.
+# The layout `rank_features` holds frequencies up to 512 exactly, and scores (at most the factor squared) stay below 2^24.
 DEFAULT_FACTOR = 500
 
 # Bytes of float64 components worked on at once by one thread.
@@ -74,7 +74,7 @@ class ScalarQuantization:
             raise InvalidInput(f"top_k is {self.top_k}; expected 1 to {self.quantized_dimensions} components, or None")
         if not 0 <= self.threshold <= 1:
             raise InvalidInput(f"threshold is {self.threshold}; expected 0 to 1, as components of a unit vector are")
-        if self.rotation_seed is not None and not 0 <= self.rotation_seed <= LARGEST_SEED:
+        if self.rotation_seed is not None and not 0 <= self.rotation_seed <= MAX_SEED:
             raise InvalidInput(f"rotation_seed is {self.rotation_seed}; expected 0 to 2^63 − 1, or None")
 
     def __str__(self) -> str:
@@ -95,12 +95,12 @@ class ScalarQuantization:
         return 2 * self.quantized_dimensions
 
     @property
-    def largest_frequency(self) -> int:
+    def max_term_frequency(self) -> int:
         """The factor: of a component beside which all others are zero."""
         return self.factor
 
     @property
-    def most_words(self) -> int:
+    def max_words(self) -> int:
         """The factor · √K: no K components of a unit vector have a larger sum."""
         return math.isqrt(self.factor**2 * (self.top_k or self.quantized_dimensions))
 

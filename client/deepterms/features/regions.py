@@ -16,7 +16,7 @@ from deepterms.errors import InvalidInput
 __all__ = ["DEFAULT_LEVELS", "region_grid"]
 
 DEFAULT_LEVELS = 2  # as in the code of Gordo et al., whose descriptors the paper indexes
-LONGEST_TRIED = 7  # regions along the long side; the authors' code stops here, longer maps need more
+MAX_TRIED = 7  # regions along the long side; the authors' code stops here, longer maps need more
 
 
 def region_grid(height: int, width: int, *, levels: int = DEFAULT_LEVELS) -> NDArray[np.int64]:
@@ -55,7 +55,7 @@ def _extra_regions(short: int, long: int) -> int:
     if short == long:
         return 0
     # The best number of steps is next to (long - short) / (0.6 · short).
-    most = max(LONGEST_TRIED, 10 * (long - short) // (6 * short) + 3)
+    most = max(MAX_TRIED, 10 * (long - short) // (6 * short) + 3)
     steps = np.arange(1, most)
     # |overlap - 40 %|, where overlap is 1 - (long - short) / (steps · short), times 10 · short: integers over steps, so
     # that ties (5 x 9: 20 % or 60 %) go to the fewer regions instead of to a rounding error.

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import meta_of
 from deepterms.encoders.encoder import Encoder
-from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRefused
+from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRejected
 from deepterms.schema.layouts import Layout
 from deepterms.schema.vectors import VectorType, vector_type
 from deepterms.search.filter_counts import FilterCounts
@@ -83,12 +83,12 @@ class IndexHandle:
             EncoderMismatch: it was made with another encoder than the given one.
             PivotsUnavailable: its encoder needs pivots, which are not in the cluster beside it, or damaged.
             ClusterError: it was not made by deepterms, or the alias covers indices that differ.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         cluster, path = Cluster(client), index_path(name)
         try:
             mappings = cluster.request("GET", f"{path}/_mapping")
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status == 404:
                 raise IndexNotFound(f"no index {name!r} in the cluster; make one with SurrogateIndex.create") from error
             raise

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepterms.cluster.responses import incomplete
 from deepterms.encoders.encoder import as_features, one_feature
-from deepterms.errors import ClusterError, InvalidInput, RequestRefused
+from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.index.handle import IndexHandle
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.inspection.reconciliation import Reconciliation, reconcile
-from deepterms.inspection.statistics import DEFAULT_SAMPLE, LARGEST_SAMPLE, cluster_stats
+from deepterms.inspection.statistics import DEFAULT_SAMPLE, MAX_SAMPLE, cluster_stats
 from deepterms.inspection.verification import Verification, verify
 from deepterms.results import Hit, Hits, IndexStats, StoredDocument
 from deepterms.schema.stored_documents import stored_document
@@ -73,7 +73,7 @@ class IndexReader(IndexHandle):
             InvalidInput: a feature of another shape or without direction, an option out of range, re-ranking asked
                 of an index without vectors or of a store that lacks a candidate, or more clauses than the cluster
                 allows.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         options = SearchOptions(k, filter, rerank, rerank_from, effort, min_score, fields)
         query = self._one(feature)
@@ -92,7 +92,7 @@ class IndexReader(IndexHandle):
 
         Raises:
             InvalidInput: features of another shape, or an option out of range.
-            RequestRefused: the engine cannot read the filter.
+            RequestRejected: the engine cannot read the filter.
         """
         asked = SearchOptions(**options)
         array = as_features(features, dimensions=self.encoder.dimensions)
@@ -125,7 +125,7 @@ class IndexReader(IndexHandle):
             InvalidInput: as `search`.
             ClusterError: a page is not whole, or a document has no id of its own to order equal scores by.
             UnsupportedEngine: OpenSearch before 2.4.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         options = SearchOptions(page, filter, 0, None, effort, min_score, fields)
         query = self._one(feature)
@@ -238,10 +238,10 @@ class IndexReader(IndexHandle):
 
         Raises:
             InvalidInput: a sample out of range.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
-        if not 1 <= sample <= LARGEST_SAMPLE:
-            raise InvalidInput(f"sample is {sample}; expected 1 to {LARGEST_SAMPLE:,} documents")
+        if not 1 <= sample <= MAX_SAMPLE:
+            raise InvalidInput(f"sample is {sample}; expected 1 to {MAX_SAMPLE:,} documents")
         return cluster_stats(
             self.cluster,
             self.name,
@@ -287,7 +287,7 @@ class IndexReader(IndexHandle):
             # A query for another layout is refused, or finds nothing.
             if (not found.doubtful and found.indices <= self.concrete) or not self.reopen():
                 return found.hits
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status != 400 or not self.reopen():
                 raise
         return search(self._searcher).hits

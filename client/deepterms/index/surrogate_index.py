@@ -15,7 +15,7 @@ from deepterms.errors import IndexAlreadyExists
 from deepterms.index.ingest import DocumentBatch
 from deepterms.index.reader import IndexReader
 from deepterms.index.writer import IndexWriter
-from deepterms.schema.layouts import layout_named
+from deepterms.schema.layouts import find_layout, select_layout
 from deepterms.schema.sketches import sketch_wanted
 from deepterms.schema.vectors import StoreVectors, vector_type
 from deepterms.search.request import SearchOptions
@@ -81,8 +81,8 @@ class SurrogateIndex(IndexReader, IndexWriter):
                 and candidates; see docs/choosing.md.
             rerank: how many candidates of each shard a search re-ranks where it does not say itself; default: the
                 preset's or the encoder's (200; 500 with pivots).
-            layout: ``frequencies``, ``words``, ``features`` or ``codewords``; default: ``codewords`` for an encoder
-                whose frequencies are all 1, else the first that the engine has.
+            layout: ``frequencies``, ``words``, ``rank_features`` or ``codewords``; default: ``codewords`` for an
+                encoder whose frequencies are all 1, else the first that the engine has.
             store_vectors: keep the descriptors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes a document),
                 ``"int8"`` (D + 4 bytes; measured at D = 2,048, a cosine is off by 1e-4 on average and 6e-4 at most),
                 or ``False``. An int8 index takes documents from `add` only: its pipeline encodes no raw vectors.
@@ -106,15 +106,15 @@ class SurrogateIndex(IndexReader, IndexWriter):
             UnsupportedEngine: the engine lacks the layout or the dense_vector.
             IndexAlreadyExists: the name is taken.
             ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         picked = chosen_encoder(encoder, features=features, documents=documents, preset=preset)
         encoder = picked.encoder
         SearchOptions(rerank=rerank)
         rerank = picked.rerank if rerank is None else rerank
         cluster = Cluster(client)
-        chosen = cluster.engine.layout_for(encoder) if layout is None else layout_named(layout)
-        cluster.engine.require(chosen)
+        chosen = select_layout(cluster.engine, encoder) if layout is None else find_layout(layout)
+        chosen.require_engine(cluster.engine)
         chosen.check_encoder(encoder)
         vectors = vector_type(store_vectors)
         if dense_vector:
@@ -172,7 +172,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         to them.
 
         Raises:
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         behind = set(self.cluster.request("GET", f"{self._path}/_mapping"))
         left = {concrete for concrete, answer in concretes_of(self.cluster, self.name).items() if not answer["aliases"]}

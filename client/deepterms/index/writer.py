@@ -156,7 +156,7 @@ class IndexWriter(IndexHandle):
             since it was found stays.
 
         Raises:
-            ClusterUnreachable, RequestRefused: they could not be looked for.
+            ClusterUnreachable, RequestRejected: they could not be looked for.
         """
         return delete_by_filter(self, filter)
 

@@ -16,9 +16,9 @@ from deepterms.cluster.responses import incomplete
 from deepterms.cluster.scroll import hit_pages
 from deepterms.errors import ClusterError, InvalidInput
 
-__all__ = ["MOST_NAMED", "Reconciliation", "reconcile", "reconcile_with"]
+__all__ = ["MAX_NAMED", "Reconciliation", "reconcile", "reconcile_with"]
 
-MOST_NAMED = 100_000
+MAX_NAMED = 100_000
 IDS_PER_REQUEST = 2_000
 
 
@@ -111,7 +111,7 @@ def reconcile_with(
     while piece := list(islice(remaining, IDS_PER_REQUEST)):
         there = present(list(dict.fromkeys(piece)))
         gone = [identifier for identifier in piece if identifier not in there]
-        missing.update(dict.fromkeys(gone[: max(0, MOST_NAMED - len(missing))]))
+        missing.update(dict.fromkeys(gone[: max(0, MAX_NAMED - len(missing))]))
         hashes.append(_hashes(piece))
         absent.append(_hashes(gone))
     expected = _distinct(hashes)
@@ -126,7 +126,7 @@ def reconcile_with(
             unknown = expected[places] != found if len(expected) else np.ones(len(found), dtype=np.bool_)
             beyond = [page[position] for position in np.nonzero(unknown)[0].tolist()]
             extra_count += len(beyond)
-            extra += beyond[: max(0, MOST_NAMED - len(extra))]
+            extra += beyond[: max(0, MAX_NAMED - len(extra))]
     return Reconciliation(len(expected), tuple(missing), tuple(extra), missing_count, extra_count)
 
 

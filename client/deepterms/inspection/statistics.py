@@ -15,11 +15,11 @@ from deepterms.results import IndexStats, PostingList
 from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.terms import TermFrequencies, codeword
 
-__all__ = ["DEFAULT_SAMPLE", "LARGEST_SAMPLE", "QUERIES", "cluster_stats", "stats_of_counts"]
+__all__ = ["DEFAULT_SAMPLE", "MAX_SAMPLE", "QUERIES", "cluster_stats", "stats_of_counts"]
 
 DEFAULT_SAMPLE = 1_000
-LARGEST_SAMPLE = 10_000  # what an engine gives back at once
-LONGEST_LISTS = 10
+MAX_SAMPLE = 10_000  # what an engine gives back at once
+LISTS_REPORTED = 10
 QUERIES = 200  # vectors of documents that are encoded as queries
 RANDOM: dict[str, Any] = {"seed": 2018, "field": "_seq_no"}  # the same documents each time, while nothing is written
 
@@ -108,11 +108,11 @@ def stats_of_counts(
     mean = documents * per_document / encoder.vocabulary_size
     own, others = per_document, pairs
     if isinstance(encoder, AsymmetricEncoder) and per_document:
-        own, others = min(per_document, encoder.query_words), pairs * encoder.query_words / per_document
+        own, others = min(per_document, encoder.words_per_query), pairs * encoder.words_per_query / per_document
         if vectors is not None and len(vectors) and sampled > 1:
             own, read = _read_by(encoder, vectors, codewords, counts)
             others = (read - own) / (sampled - 1)
-    longest = np.argsort(-counts, kind="stable")[:LONGEST_LISTS]
+    longest = np.argsort(-counts, kind="stable")[:LISTS_REPORTED]
     return IndexStats(
         documents=documents,
         bytes=size,

@@ -21,7 +21,7 @@ from deepterms.terms import TermFrequencies
 
 __all__ = ["Difference", "Verification", "verify"]
 
-MOST_SAMPLED = 1_000  # a million scores
+MAX_SAMPLED = 1_000  # a million scores
 BEST_HITS = 10
 RELATIVE_TOLERANCE = 1e-6  # a score is float32, exact up to 2^24
 COSINE_TOLERANCE = 1e-6
@@ -86,8 +86,8 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
         InvalidInput: a sample out of range.
         ClusterError: a search failed, or lacks a shard.
     """
-    if not 1 <= sample <= MOST_SAMPLED:
-        raise InvalidInput(f"sample is {sample}; expected 1 to {MOST_SAMPLED} documents")
+    if not 1 <= sample <= MAX_SAMPLED:
+        raise InvalidInput(f"sample is {sample}; expected 1 to {MAX_SAMPLED} documents")
     drawn = _draw(searcher, sample, seed)
     if not drawn:
         return Verification(0, 0, 0)

@@ -20,7 +20,7 @@ _NO_METADATA: Mapping[str, Any] = {}
 # A document's number then fits 16 bits, and a segment's scores stay in the cache while its lists are scanned.
 SEGMENT_DOCUMENTS = 65_536
 # Of a larger vocabulary, the codewords that occur are found by sorting, not by a table with a place for each.
-LARGEST_TABLE = 2**22
+MAX_TABLE = 2**22
 
 
 @dataclass(eq=False)
@@ -61,7 +61,7 @@ class Segment:
         """Invert the term frequencies (n, V) of a segment's documents, given in one piece or more."""
         rows = sparse.vstack([piece.matrix for piece in terms], format="csr")
         n, V = rows.shape
-        if V <= LARGEST_TABLE:
+        if V <= MAX_TABLE:
             occurs = np.bincount(rows.indices, minlength=V) > 0
             codewords, numbers = np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[rows.indices]
         else:

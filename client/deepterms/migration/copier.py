@@ -22,7 +22,7 @@ __all__ = ["STORED", "Copier", "copy_lines"]
 DOCUMENTS_PER_PAGE = 500  # 2,048-d with K = 400: 8 MB
 IDS_PER_PAGE = 2_000
 THREADS = 2
-MOST_FAILURES = 1_000
+MAX_FAILURES = 1_000
 
 
 def copy_lines(
@@ -120,7 +120,7 @@ class Copier:
             self.copied += copied
             self.skipped += count - copied - len(refused)
             failed.extend(refused)
-            if len(failed) >= MOST_FAILURES:
+            if len(failed) >= MAX_FAILURES:
                 raise _not_copied(failed, self.target)
             if on_progress is not None:
                 on_progress(count)

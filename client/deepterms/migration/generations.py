@@ -10,7 +10,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import meta_of
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivots.reach import Reach
-from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRefused
+from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
 from deepterms.schema.layouts import Layout
 from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete, index_path
@@ -50,7 +50,7 @@ class Generations:
         quoted = index_path(name).removeprefix("/")
         try:
             pointed = list(cluster.request("GET", f"/_alias/{quoted}"))
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status != 404:
                 raise
             if cluster.request("HEAD", f"/{quoted}"):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.errors import ClusterError, MigrationFailed, RequestRefused
+from deepterms.errors import ClusterError, MigrationFailed, RequestRejected
 
 __all__ = ["LEASE_SECONDS", "Lease"]
 
@@ -79,7 +79,7 @@ class Lease:
         try:
             settings = {"number_of_shards": 1, "auto_expand_replicas": "0-1", "hidden": True}
             self.cluster.request("PUT", self._index, body={"settings": {"index": settings}})
-        except RequestRefused as error:
+        except RequestRejected as error:
             if "resource_already_exists" not in str(error):
                 raise
         return self._write({"op_type": "create"})
@@ -101,7 +101,7 @@ class Lease:
     def _held(self) -> dict[str, Any] | None:
         try:
             return dict(self.cluster.request("GET", f"{self._index}/_doc/lease"))
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status == 404:
                 return None
             raise
@@ -113,7 +113,7 @@ class Lease:
             answer = self.cluster.request(
                 "PUT", f"{self._index}/_doc/lease", body={"owner": self.owner}, params=condition
             )
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status in (404, 409):
                 return False
             raise

@@ -42,7 +42,7 @@ from deepterms.migration.generations import (
 from deepterms.migration.lease import LEASE_SECONDS, Lease
 from deepterms.migration.pinning import await_requests, pinned, unpin
 from deepterms.migration.verification import verify_copy
-from deepterms.schema.layouts import Layout, layout_named
+from deepterms.schema.layouts import Layout, find_layout
 from deepterms.schema.sketches import sketch_wanted
 from deepterms.schema.vectors import vector_type
 from deepterms.storage.concrete_index import index_meta
@@ -52,7 +52,7 @@ from deepterms.storage.encoder_loading import rebuild_encoder
 __all__ = ["MigrationReport", "drop_old", "layout_called", "migrate", "roll_back"]
 
 # Passes before writes are blocked. Writers that are faster than copying would otherwise be followed for ever.
-MOST_PASSES = 10
+MAX_PASSES = 10
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def layout_called(text: str) -> Layout:
         InvalidInput: there is no such layout.
     """
     match = re.fullmatch(r"(.+)-v([1-9]\d*)", text)
-    return replace(layout_named(match[1]), version=int(match[2])) if match else layout_named(text)
+    return replace(find_layout(match[1]), version=int(match[2])) if match else find_layout(text)
 
 
 def migrate(
@@ -131,7 +131,7 @@ def migrate(
         IndexNotFound: no such name.
         MigrationFailed: another migration of the name runs, documents cannot be copied, or the copy is not equal. The
             name then still points to the old index.
-        ClusterError, UnsupportedEngine, ClusterUnreachable, RequestRefused: as `SurrogateIndex.create`.
+        ClusterError, UnsupportedEngine, ClusterUnreachable, RequestRejected: as `SurrogateIndex.create`.
     """
     cluster = Cluster(client)
     before = Generations.of(cluster, name)
@@ -139,9 +139,9 @@ def migrate(
     spec = meta["encoder"]
     # The old encoder is not rebuilt where a new one takes its place: its pivots may be what was lost.
     chosen_encoder = encoder if encoder is not None else rebuild_encoder(cluster, before.live, spec)
-    now = replace(layout_named(meta["layout"]), version=meta["version"])
+    now = replace(find_layout(meta["layout"]), version=meta["version"])
     layout = to if to is not None else now
-    cluster.engine.require(layout)
+    layout.require_engine(cluster.engine)
     layout.check_encoder(chosen_encoder)
     keep_terms = chosen_encoder.spec() == spec
     if not keep_terms and meta["vectors"] is None:
@@ -247,7 +247,7 @@ def roll_back(
     Raises:
         IndexNotFound: no such name.
         MigrationFailed: it was not migrated, the old index is gone, or writes would be lost.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     cluster = Cluster(client)
     with Lease(cluster, name, seconds=lease_seconds):
@@ -285,7 +285,7 @@ def drop_old(client: Any, name: str, *, lease_seconds: float = LEASE_SECONDS) ->
     Raises:
         IndexNotFound: no such name.
         MigrationFailed: a migration of the name runs.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     cluster = Cluster(client)
     with Lease(cluster, name, seconds=lease_seconds):
@@ -303,7 +303,7 @@ def _follow(cluster: Cluster, copier: Copier, on_progress: Callable[[int, int], 
         if on_progress is not None:
             on_progress(done, max(done, total))
 
-    for _ in range(MOST_PASSES):
+    for _ in range(MAX_PASSES):
         if copier.catch_up(report) <= DOCUMENTS_PER_PAGE:
             break
     if copier.extra() > 0:

@@ -43,7 +43,7 @@ def repivoted(
         InvalidInput: the index's encoder has no pivots, it stores no vectors, or too few.
         IndexNotFound: no such name.
         ClusterError: a shard did not answer.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     cluster = Cluster(client)
     state = Generations.of(cluster, name)

@@ -37,7 +37,7 @@ OWN, FOREIGN = "IVFPQ, own codebooks", "IVFPQ, foreign codebooks"
 Reading: TypeAlias = Literal["afda_mean", "afda_sum"]
 
 # Of k-means: more rows find no better codebooks, but take longer.
-MOST_TRAINING_ROWS = 65_536
+MAX_TRAINING_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _quantizers(
     D = collection.dimensions
     if foreign is not None and foreign.shape[1:] != (D,):
         raise InvalidInput(f"foreign descriptors have shape {foreign.shape}; expected (F, {D})")
-    rows = min(len(collection), MOST_TRAINING_ROWS, MOST_TRAINING_ROWS if foreign is None else len(foreign))
+    rows = min(len(collection), MAX_TRAINING_ROWS, MAX_TRAINING_ROWS if foreign is None else len(foreign))
     cells, code_bytes = default_cells(len(collection), training_rows=rows), default_code_bytes(D)
     training = {OWN: sample_rows(collection.streams, rows, seed=settings.seed)}
     if foreign is not None:

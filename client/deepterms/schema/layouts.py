@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from deepterms.cluster.engine import SUPPORTED, Engine
 from deepterms.encoders.encoder import Encoder
-from deepterms.errors import InvalidInput
+from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.terms import MAX_TERM_FREQUENCY
 
-__all__ = ["LAYOUTS", "Layout", "layout_named"]
+__all__ = ["LAYOUTS", "Layout", "default_layout", "find_layout", "select_layout"]
 
 # The engine refuses longer index names (255 bytes), and the concrete name adds a prefix and a generation.
 MAX_NAME_BYTES = 200
@@ -29,18 +30,18 @@ class Layout:
         version: of the released resources; a change of either is a new version.
         engines: engine → the first version that has what the layout needs; an engine that is missing never has it.
         query: the kind of clause that scores one codeword.
-        largest_frequency: the largest term frequency of a document that it holds exactly; its pipeline refuses more.
+        max_term_frequency: the largest term frequency of a document that it holds exactly; its pipeline refuses more.
         holds: that limit in words.
-        most_words: how many words of surrogate text a document may have; None where none are written.
+        max_words: how many words of surrogate text a document may have; None where none are written.
     """
 
     name: str
     version: int = 1
     engines: Mapping[str, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
     query: Literal["term", "rank_feature"] = "term"
-    largest_frequency: int = MAX_TERM_FREQUENCY
+    max_term_frequency: int = MAX_TERM_FREQUENCY
     holds: str = f"term frequencies up to {MAX_TERM_FREQUENCY}"
-    most_words: int | None = None
+    max_words: int | None = None
 
     @property
     def resource(self) -> str:
@@ -52,6 +53,20 @@ class Layout:
         """The name of the pipeline that takes raw vectors, and calls `resource`: ``deepterms-encode-words-v1``."""
         return f"deepterms-encode-{self.name}-v{self.version}"
 
+    def runs_on(self, engine: Engine) -> bool:
+        """Whether that engine can hold an index of this layout."""
+        first = self.engines.get(engine.name)
+        return first is not None and engine.version[:2] >= first
+
+    def require_engine(self, engine: Engine) -> None:
+        """Raise UnsupportedEngine unless that engine can hold an index of this layout."""
+        if self.runs_on(engine):
+            return
+        others = ", ".join(layout.name for layout in LAYOUTS if layout.runs_on(engine))
+        if not others:
+            raise UnsupportedEngine(f"{engine} is too old; {SUPPORTED}")
+        raise UnsupportedEngine(f"{engine} does not have the layout {self.name!r}; it has: {others}")
+
     def clause(self, codeword: str, weight: int) -> dict[str, Any]:
         """The query clause that adds weight × term frequency of one codeword to a document's score."""
         if self.query == "rank_feature":
@@ -61,12 +76,12 @@ class Layout:
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise InvalidInput if documents of the encoder can be more than the layout holds."""
-        if encoder.largest_frequency > self.largest_frequency:
-            largest = self.largest_frequency
-            holds, gives = self.holds, f"gives term frequencies up to {encoder.largest_frequency}"
+        if encoder.max_term_frequency > self.max_term_frequency:
+            largest = self.max_term_frequency
+            holds, gives = self.holds, f"gives term frequencies up to {encoder.max_term_frequency}"
             smaller = "binary=True" if largest == 1 else f"a top_k or factor of at most {largest}"
-        elif self.most_words is not None and encoder.most_words > self.most_words:
-            holds, gives = f"documents of up to {self.most_words:,} words", f"can give {encoder.most_words:,}"
+        elif self.max_words is not None and encoder.max_words > self.max_words:
+            holds, gives = f"documents of up to {self.max_words:,} words", f"can give {encoder.max_words:,}"
             smaller = "a smaller top_k or factor"
         else:
             return
@@ -77,8 +92,8 @@ class Layout:
         )
 
     def _can_hold(self, encoder: Encoder) -> bool:
-        words = self.most_words is None or encoder.most_words <= self.most_words
-        return words and encoder.largest_frequency <= self.largest_frequency
+        words = self.max_words is None or encoder.max_words <= self.max_words
+        return words and encoder.max_term_frequency <= self.max_term_frequency
 
     def index_name(self, name: str, *, generation: int = 1) -> str:
         """The concrete index behind the alias `name`: ``deepterms-words-v1-holidays-000001``.
@@ -107,19 +122,19 @@ _BOTH = MappingProxyType({"opensearch": (2, 0), "elasticsearch": (8, 0)})
 LAYOUTS: tuple[Layout, ...] = (
     # An index is created with the first that its engine has, so those that hold every encoder's documents come first.
     Layout("frequencies", engines=MappingProxyType({"opensearch": (2, 10)})),
-    Layout("words", engines=_BOTH, most_words=400_000),
+    Layout("words", engines=_BOTH, max_words=400_000),
     Layout(
-        "features",
+        "rank_features",
         engines=_BOTH,
         query="rank_feature",
-        largest_frequency=512,
+        max_term_frequency=512,
         holds="term frequencies up to 512 exactly (rank_features keeps 9 significant bits)",
     ),
-    Layout("codewords", engines=_BOTH, largest_frequency=1, holds="each codeword once, without a term frequency"),
+    Layout("codewords", engines=_BOTH, max_term_frequency=1, holds="each codeword once, without a term frequency"),
 )
 
 
-def layout_named(name: str) -> Layout:
+def find_layout(name: str) -> Layout:
     """The layout of that name.
 
     Raises:
@@ -129,3 +144,27 @@ def layout_named(name: str) -> Layout:
         if layout.name == name:
             return layout
     raise InvalidInput(f"no layout {name!r}; expected one of {', '.join(layout.name for layout in LAYOUTS)}")
+
+
+def default_layout(engine: Engine) -> Layout:
+    """The best layout that an engine has for any encoder.
+
+    Raises:
+        UnsupportedEngine: it has none.
+    """
+    for layout in LAYOUTS:
+        if layout.runs_on(engine):
+            return layout
+    raise UnsupportedEngine(f"{engine} is too old; {SUPPORTED}")
+
+
+def select_layout(engine: Engine, encoder: Encoder) -> Layout:
+    """The layout of an index whose creator names none: `codewords` for binary documents, else the default.
+
+    Raises:
+        UnsupportedEngine: this engine has none.
+    """
+    made_for_binary = find_layout("codewords")
+    if encoder.max_term_frequency == 1 and made_for_binary.runs_on(engine):
+        return made_for_binary
+    return default_layout(engine)

@@ -24,13 +24,13 @@ SKETCH = "sketch"  # the field
 
 # How many are compared exactly after their sketches. Of the 4,000 nearest of 100,000 mixtures (1,280 dimensions) the
 # best 100 by their sketches held .999 of the ten nearest and the best 50 .998, for a tenth of a millisecond less.
-LEAST_SURVIVORS = 100
-LEAST_FAR_SURVIVORS = 400
-SURVIVORS_A_HIT = 4
+MIN_SURVIVORS = 100
+MIN_FAR_SURVIVORS = 400
+SURVIVORS_PER_HIT = 4
 # Where indices have sketches unless told otherwise: with fewer candidates, or short vectors, they save nothing, and
 # fewer bits tell less.
-LEAST_CANDIDATES = 500
-LEAST_DIMENSIONS = 1_024
+MIN_CANDIDATES = 500
+MIN_DIMENSIONS = 1_024
 
 # Both sides are padded to whole ints. charAt is a primitive read (see rerank.py). A document without a sketch, or with
 # one of another length, comes last.
@@ -65,7 +65,7 @@ def sketch_wanted(sketch: bool | None, *, dimensions: int, stores_vectors: bool,
     if sketch and not stores_vectors:
         raise InvalidInput("a sketch is made of the stored vector, and the index stores none; leave sketch out")
     if sketch is None:
-        return stores_vectors and dimensions >= LEAST_DIMENSIONS and rerank >= LEAST_CANDIDATES
+        return stores_vectors and dimensions >= MIN_DIMENSIONS and rerank >= MIN_CANDIDATES
     return sketch
 
 
@@ -76,7 +76,7 @@ def survivors(k: int, *, far: bool = False) -> int:
         k: hits.
         far: the candidates are all that a filter keeps, so the nearest of them may not be near.
     """
-    return max(LEAST_FAR_SURVIVORS if far else LEAST_SURVIVORS, SURVIVORS_A_HIT * k)
+    return max(MIN_FAR_SURVIVORS if far else MIN_SURVIVORS, SURVIVORS_PER_HIT * k)
 
 
 def sketch_bytes(dimensions: int) -> int:

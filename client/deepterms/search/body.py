@@ -12,7 +12,7 @@ from scipy import sparse
 from deepterms.schema.layouts import Layout
 from deepterms.terms import TermFrequencies
 
-__all__ = ["clause_count", "exact_body", "largest_components", "search_body"]
+__all__ = ["clause_count", "exact_body", "keep_largest_components", "search_body"]
 
 
 def search_body(
@@ -81,7 +81,7 @@ def exact_body(
     return body if rescore is None else {**body, "rescore": list(rescore)}
 
 
-def largest_components(terms: TermFrequencies, effort: float) -> TermFrequencies:
+def keep_largest_components(terms: TermFrequencies, effort: float) -> TermFrequencies:
     """A query cut to its largest components; of equal ones those of the lowest number stay.
 
     Args:

@@ -54,7 +54,7 @@ class FilterCounts:
         """What a filter keeps, as of a second ago at most; None if not every shard says.
 
         Raises:
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         text, now = json.dumps(filter), self._clock()
         known = self._known.get(text)

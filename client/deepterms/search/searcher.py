@@ -93,7 +93,7 @@ class Searcher:
         Raises:
             InvalidInput: more clauses than the cluster allows; re-ranking without vectors; a candidate that the
                 feature store lacks.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         breadth = self._breadth(options) if feature is not None and terms is None else USUAL
         search = self._search(feature, options, terms, breadth)
@@ -136,7 +136,7 @@ class Searcher:
 
         Raises:
             ClusterError: a page is not whole, or a document has no id of its own to order equal scores by.
-            ClusterUnreachable, RequestRefused, UnsupportedEngine: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected, UnsupportedEngine: the cluster did not answer, or refused.
         """
         search = self._search(feature, replace(options, k=size, rerank=0, rerank_from=None), None, USUAL)
         self.cluster.check_clauses(search.clauses)

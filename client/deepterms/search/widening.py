@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from numpy.typing import ArrayLike
 
 from deepterms.encoders.encoder import Encoder, WideningEncoder
-from deepterms.search.body import largest_components
+from deepterms.search.body import keep_largest_components
 from deepterms.search.request import SearchOptions
 from deepterms.terms import TermFrequencies
 
 __all__ = ["USUAL", "Breadth", "breadth_of", "query_terms", "widens"]
 
 # Documents that are compared one by one rather than found by codewords: 2 to 4 microseconds each.
-COMPARED_AT_MOST = 2_000
+MAX_COMPARED = 2_000
 # So many of them where even the widest query would find fewer candidates than are to be re-ranked.
 COMPARED_IF_FEW_FOUND = 10_000
 # And so many times as many where they have sketches, which take a third of a microsecond each. From some 25,000 on
@@ -36,9 +36,9 @@ COMPARED_BY_VECTOR = 1_000
 # the codewords, in half as much time again. Where three tenths were kept three times found .977, four times .984.
 DEEPER = 4
 # Candidates that are re-ranked at most unless more were asked for: what both engines allow (max_rescore_window).
-RERANKED_AT_MOST = 10_000
+MAX_RERANKED = 10_000
 # Codewords that a widened query names at most: OpenSearch allows 1,024 clauses, and the filter has some too.
-NAMED_AT_MOST = 768
+MAX_NAMED = 768
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,19 @@ def breadth_of(
     if not isinstance(encoder, WideningEncoder) or not 0 < kept < documents:
         return USUAL
     times = SKETCHED if sketch else 1
-    if exact and kept <= max(window, times * COMPARED_AT_MOST):
+    if exact and kept <= max(window, times * MAX_COMPARED):
         return Breadth(exact=True, sketched=sketch and kept > COMPARED_BY_VECTOR)
     # In proportion to documents / kept they leave as many candidates as without a filter; fewer are enough if they find
     # all that are re-ranked. Where they found less recall fell: from .96 to .90, with 3 % of 60,000 kept.
-    usual, most = math.ceil(effort * encoder.query_words), min(NAMED_AT_MOST, encoder.vocabulary_size)
-    found_a_codeword = kept * encoder.document_words / encoder.vocabulary_size
-    wanted = min(usual * documents / kept, DEEPER * window / found_a_codeword)
+    usual, most = math.ceil(effort * encoder.words_per_query), min(MAX_NAMED, encoder.vocabulary_size)
+    found_per_codeword = kept * encoder.words_per_document / encoder.vocabulary_size
+    wanted = min(usual * documents / kept, DEEPER * window / found_per_codeword)
     codewords = max(usual, min(math.ceil(wanted), most))
-    found = codewords * found_a_codeword
+    found = codewords * found_per_codeword
     if exact and found < window and kept <= times * COMPARED_IF_FEW_FOUND:
         return Breadth(exact=True, sketched=sketch and kept > COMPARED_BY_VECTOR)
     deeper = math.ceil(window * min(documents / kept, DEEPER))
-    return Breadth(codewords=codewords, window=max(window, min(deeper, RERANKED_AT_MOST)))
+    return Breadth(codewords=codewords, window=max(window, min(deeper, MAX_RERANKED)))
 
 
 def query_terms(
@@ -131,10 +131,10 @@ def query_terms(
         InvalidInput: as `Encoder.encode_queries`.
     """
     if isinstance(asked, TermFrequencies):
-        return largest_components(asked, effort)
+        return keep_largest_components(asked, effort)
     if breadth.codewords is None and effort == 1:
         return encoder.encode_queries(asked)
     if not isinstance(encoder, WideningEncoder):
-        return largest_components(encoder.encode_queries(asked), effort)
-    codewords = breadth.codewords or math.ceil(effort * encoder.query_words)
-    return encoder.encode_wider_queries(asked, query_words=codewords)
+        return keep_largest_components(encoder.encode_queries(asked), effort)
+    codewords = breadth.codewords or math.ceil(effort * encoder.words_per_query)
+    return encoder.encode_wider_queries(asked, words_per_query=codewords)

@@ -19,9 +19,9 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivots.pivots import Pivots, pivots_of
 from deepterms.encoders.pivots.reach import Reach
 from deepterms.encoders.spec import reasons_of
-from deepterms.errors import ClusterError, InvalidInput, RequestRefused, UnsupportedEngine
+from deepterms.errors import ClusterError, InvalidInput, RequestRejected, UnsupportedEngine
 from deepterms.schema.index_pipeline import index_pipeline
-from deepterms.schema.layouts import Layout, layout_named
+from deepterms.schema.layouts import Layout, find_layout
 from deepterms.schema.sketches import SKETCH
 from deepterms.schema.vectors import StoreVectors, vector_type
 from deepterms.search.rerank import DENSE_VECTOR
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # By these a URL or an engine would take a name for several, or for something else than an index.
-_NOT_IN_A_NAME = frozenset('*,/\\?#"<>| :%')
+_NOT_IN_NAME = frozenset('*,/\\?#"<>| :%')
 
 
 def index_path(name: str) -> str:
@@ -49,7 +49,7 @@ def index_path(name: str) -> str:
     Raises:
         InvalidInput: the engine would read the name as a pattern, a list, or something else than an index.
     """
-    if not name or name[0] in "_-." or _NOT_IN_A_NAME & set(name) or not name.isprintable():
+    if not name or name[0] in "_-." or _NOT_IN_NAME & set(name) or not name.isprintable():
         raise InvalidInput(f"{name!r} is not the name of one index or alias; patterns and lists are not opened")
     return f"/{quote(name, safe='')}"
 
@@ -70,7 +70,7 @@ class IndexMeta(BaseModel):
 
     def layout_in_use(self) -> Layout:
         """The layout, in the version with which the index was made."""
-        return replace(layout_named(self.layout), version=self.version)
+        return replace(find_layout(self.layout), version=self.version)
 
 
 def read_meta(meta: Any, *, name: str) -> IndexMeta:
@@ -147,7 +147,7 @@ def create_concrete(
     Raises:
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
         UnsupportedEngine: a dense_vector is asked for, and the server's scripts cannot compare by it.
-        RequestRefused: such an index exists already, or the engine refuses the body.
+        RequestRejected: such an index exists already, or the engine refuses the body.
     """
     template = _require_template(cluster, layout, concrete)
     meta = mappings["_meta"]["deepterms"]
@@ -177,7 +177,7 @@ def create_concrete(
     # would put its encoder's parameters under the first one's index.
     try:
         cluster.request("PUT", f"/{concrete}", body=body)
-    except RequestRefused:
+    except RequestRejected:
         if stored and pivots is not None and not _needs(cluster, concrete, pivots):
             delete_companions(cluster, concrete, checksum=pivots.checksum)
         raise
@@ -186,7 +186,7 @@ def create_concrete(
             cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=pipeline)
         if dense_vector:
             check_functions(cluster, concrete, dimensions=encoder.dimensions)
-    except (RequestRefused, UnsupportedEngine):
+    except (RequestRejected, UnsupportedEngine):
         delete_concrete(cluster, concrete)
         raise
 
@@ -217,7 +217,7 @@ def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
         name: the alias.
     """
     path = index_path(name)
-    ours = re.compile(rf"deepterms-[a-z]+-v\d+-{re.escape(name)}-\d{{6}}")
+    ours = re.compile(rf"deepterms-[a-z_]+-v\d+-{re.escape(name)}-\d{{6}}")
     answer = cluster.request("GET", f"/deepterms-*-{path.removeprefix('/')}-*")
     return {
         concrete: answer[concrete]
@@ -236,7 +236,7 @@ def delete_concrete(cluster: Cluster, concrete: str) -> None:
     cluster.request("DELETE", f"/{concrete}")
     try:  # afterwards: Elasticsearch refuses to delete a pipeline that an index names
         cluster.request("DELETE", f"/_ingest/pipeline/{concrete}")
-    except RequestRefused as error:
+    except RequestRejected as error:
         if error.status != 404:  # it had none
             raise
 
@@ -245,7 +245,7 @@ def _needs(cluster: Cluster, concrete: str, pivots: Pivots) -> bool:
     """Whether there is such an index, by somebody else, and with the same pivots."""
     try:
         answer = cluster.request("GET", f"/{concrete}/_mapping")
-    except RequestRefused as error:
+    except RequestRejected as error:
         if error.status == 404:
             return False
         raise
@@ -275,7 +275,7 @@ def _require_pipeline(cluster: Cluster, name: str) -> None:
     """Refuse to create an index whose documents would all be refused."""
     try:
         cluster.request("GET", f"/_ingest/pipeline/{name}")
-    except RequestRefused as error:
+    except RequestRejected as error:
         if error.status != 404:
             raise
         raise ClusterError(f"the pipeline {name} is not in the cluster; call deepterms.deploy(client) first") from error

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from deepterms.cluster.cluster import Cluster, Engine
-from deepterms.errors import InvalidInput, RequestRefused, UnsupportedEngine
+from deepterms.errors import InvalidInput, RequestRejected, UnsupportedEngine
 from deepterms.schema.vectors import VectorType
 from deepterms.search.rerank import DENSE_VECTOR, compared
 
 __all__ = ["check_functions", "dense_vector_field", "require_dense_vector"]
 
 # Of any dense_vector; 2,048 before Elasticsearch 8.11.
-MOST_DIMENSIONS = 4_096
-MOST_DIMENSIONS_BEFORE = 2_048
+MAX_DIMENSIONS = 4_096
+MAX_DIMENSIONS_BEFORE = 2_048
 _SINCE = (8, 11)
 
 
@@ -40,7 +40,7 @@ def require_dense_vector(engine: Engine, *, dimensions: int, vectors: VectorType
     if vectors != "float32":
         stored = "stores no vectors" if vectors is None else f"stores {vectors} vectors"
         raise InvalidInput(f"dense_vector is for float32 vectors, and the index {stored}; leave one of the two out")
-    most = MOST_DIMENSIONS if engine.version[:2] >= _SINCE else MOST_DIMENSIONS_BEFORE
+    most = MAX_DIMENSIONS if engine.version[:2] >= _SINCE else MAX_DIMENSIONS_BEFORE
     if dimensions > most:
         raise InvalidInput(
             f"a dense_vector of {engine} has at most {most:,} dimensions, and the vectors have {dimensions:,}; leave "
@@ -62,7 +62,7 @@ def check_functions(cluster: Cluster, concrete: str, *, dimensions: int) -> None
     query = compared(np.eye(1, dimensions, dtype=np.float32)[0], {"match_all": {}}, vectors=DENSE_VECTOR)
     try:
         cluster.request("POST", f"/{concrete}/_search", body={"size": 0, "query": query})
-    except RequestRefused as error:
+    except RequestRejected as error:
         # Anything else says nothing of the function: a shard that is not up yet, or a user who may not search.
         if error.status == 400:
             raise UnsupportedEngine(

@@ -32,7 +32,7 @@ def rebuild_encoder(cluster: Cluster, concrete: str, spec: Mapping[str, Any]) ->
     Raises:
         InvalidInput: the spec is none that this release knows.
         PivotsUnavailable: its pivots are not in the cluster, or damaged, and this machine has not kept them either.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     try:
         return encoder_from_spec(spec)

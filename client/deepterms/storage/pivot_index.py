@@ -25,7 +25,7 @@ from deepterms.cluster.responses import meta_of
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.encoders.pivots.reach import Reach
 from deepterms.encoders.spec import reasons_of
-from deepterms.errors import ClusterError, InvalidInput, PivotsUnavailable, RequestRefused
+from deepterms.errors import ClusterError, InvalidInput, PivotsUnavailable, RequestRejected
 from deepterms.schema.assets import PIVOTS_TEMPLATE
 from deepterms.schema.documents import BulkLine
 from deepterms.storage.pivot_chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
@@ -102,7 +102,7 @@ def write_companion(cluster: Cluster, concrete: str, pivots: Pivots, *, reach: R
 
     Raises:
         ClusterError: its template is not deployed, or a chunk was refused.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     companion = companion_name(concrete, pivots.checksum)
     rows = rows_per_chunk(pivots.dimensions)
@@ -134,7 +134,7 @@ def read_companion(cluster: Cluster, concrete: str, described: Mapping[str, Any]
 
     Raises:
         PivotsUnavailable: they are not there, or damaged.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     companion = companion_name(concrete, str(described.get("checksum")))
     meta = read_companion_meta(cluster, concrete, described)
@@ -161,7 +161,7 @@ def read_companion_meta(cluster: Cluster, concrete: str, described: Mapping[str,
     companion = companion_name(concrete, str(described.get("checksum")))
     try:
         answer = cluster.request("GET", f"/{companion}/_mapping")
-    except RequestRefused as error:
+    except RequestRejected as error:
         if error.status != 404:
             raise
         raise _unavailable(concrete, f"there is no index {companion}") from error
@@ -210,7 +210,7 @@ def delete_companions(cluster: Cluster, concrete: str, *, checksum: str | None =
     for companion in found:
         try:
             cluster.request("DELETE", f"/{companion}")
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status != 404:  # somebody else was quicker
                 raise
 
@@ -229,7 +229,7 @@ def _make(cluster: Cluster, companion: str, meta: CompanionMeta) -> bool:
         try:
             cluster.request("PUT", f"/{companion}", body=body)
             return True
-        except RequestRefused as error:
+        except RequestRejected as error:
             if "resource_already_exists" not in str(error):
                 raise
         held = meta_of(cluster.request("GET", f"/{companion}/_mapping")[companion]) or {}

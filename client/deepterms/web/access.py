@@ -15,7 +15,7 @@ from deepterms.web.errors import Problem
 __all__ = ["COOKIE", "Access", "is_loopback"]
 
 COOKIE = "deepterms_session"
-SHORTEST_TOKEN = 16  # characters
+MIN_TOKEN = 16  # characters
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # The page itself and its parts tell nothing of the index, and probes have no tokens.
@@ -39,9 +39,9 @@ class Access:
     read_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
+        if self.token is not None and len(self.token) < MIN_TOKEN:
             raise InvalidInput(
-                f"the token has {len(self.token)} characters; expected {SHORTEST_TOKEN} or more, such as those of "
+                f"the token has {len(self.token)} characters; expected {MIN_TOKEN} or more, such as those of "
                 "`openssl rand -hex 24`"
             )
 

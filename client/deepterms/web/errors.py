@@ -12,7 +12,7 @@ from deepterms.errors import (
     DeepTermsError,
     IndexNotFound,
     InvalidInput,
-    RequestRefused,
+    RequestRejected,
     TooManyPixels,
 )
 
@@ -67,7 +67,7 @@ def problem_of(error: DeepTermsError) -> Problem:
         return Problem(413, f"the picture has {error.pixels:,} pixels; at most {error.allowed:,} are taken")
     if isinstance(error, InvalidInput):
         return Problem(422, str(error))
-    if isinstance(error, RequestRefused):
+    if isinstance(error, RequestRejected):
         if error.status == 400:
             return Problem(422, str(error))
         if error.status in {408, 429, 503}:

@@ -45,7 +45,7 @@ def facets_of(index: Any, choices: Mapping[str, list[Any] | Between]) -> list[Fa
         choices: that are made; those of a field leave its own counts as they are, so that one can choose more.
 
     Raises:
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     return _counted_by_engine(index, choices) if hasattr(index, "cluster") else _counted_here(index, choices)
 

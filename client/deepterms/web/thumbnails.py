@@ -19,7 +19,7 @@ __all__ = ["Photographs", "Thumbnail"]
 
 SIDE = 480  # pixels of the longer side: the page shows half of it, or less
 KEPT = 2_000  # thumbnails, about 30 kB each
-LARGEST_FILE = 256 << 20  # bytes
+MAX_FILE = 256 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Photographs:
                     if etag in self._kept:
                         self._kept.move_to_end(etag)
                         return self._kept[etag]
-                if status.st_size > LARGEST_FILE:
+                if status.st_size > MAX_FILE:
                     raise UnreadableImage("the picture", "the file is too large for a thumbnail")
                 content = file.read()
             made = Thumbnail(self._decoder.thumbnail(content, side=SIDE), etag)

@@ -66,16 +66,16 @@ class PivotEncoder(ABC):
 
     @property
     @abstractmethod
-    def query_words(self) -> int:
+    def words_per_query(self) -> int:
         """How many codewords a query names."""
 
     @abstractmethod
-    def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
+    def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
         """Name more codewords, or fewer, than queries usually do, as a narrow filter needs.
 
         Args:
             features: float32 (N, D).
-            query_words: how many at most.
+            words_per_query: how many at most.
 
         Returns:
             Term frequencies (N, V).
@@ -91,12 +91,12 @@ class PivotEncoder(ABC):
             features: float32 (N, D); other numbers are converted to float32 first.
 
         Returns:
-            Term frequencies (N, V), `query_words` a row; weights by nearness are from 1 to 1,000.
+            Term frequencies (N, V), `words_per_query` a row; weights by nearness are from 1 to 1,000.
 
         Raises:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
         """
-        return self.encode_wider_queries(features, query_words=self.query_words)
+        return self.encode_wider_queries(features, words_per_query=self.words_per_query)
 
     def _near(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """The nearest pivots (N, count) of any features, and how near, as `NearestPivots`."""

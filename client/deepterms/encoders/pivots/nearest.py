@@ -21,7 +21,7 @@ Search: TypeAlias = Literal["exact", "projected"]
 """How pivots are found: ``exact`` compares with all of them, ``projected`` too, but most in few dimensions only."""
 
 # Up to how many pivots all are compared unless told otherwise (benchmarks/pivot_assignment.py).
-LARGEST_EXACT = 1_024
+MAX_EXACT = 1_024
 # Bytes of float32 similarities held at once.
 BLOCK_BYTES = 32 * 2**20
 # Descriptors that one thread projects at once.
@@ -35,7 +35,7 @@ def chosen_search(search: Search | Literal["auto"], pivots: Pivots) -> Search:
         InvalidInput: it is none of them.
     """
     if search == "auto":
-        return "exact" if len(pivots) <= LARGEST_EXACT else "projected"
+        return "exact" if len(pivots) <= MAX_EXACT else "projected"
     if search not in get_args(Search):
         raise InvalidInput(f"search is {search!r}; expected one of auto, {', '.join(get_args(Search))}")
     return search

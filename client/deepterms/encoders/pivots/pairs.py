@@ -19,7 +19,7 @@ __all__ = ["PivotPairs"]
 
 DEFAULT_TOP_K = 4
 DEFAULT_QUERY_TOP_K = 12
-LARGEST_COUNT = 65_536  # pivots whose pairs can be numbered within int32
+MAX_COUNT = 65_536  # pivots whose pairs can be numbered within int32
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class PivotPairs(PivotEncoder):
     _fewest: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if not 2 <= len(self.pivots) <= LARGEST_COUNT:
+        if not 2 <= len(self.pivots) <= MAX_COUNT:
             raise InvalidInput(
-                f"pairs are made of 2 to {LARGEST_COUNT:,} pivots; got {len(self.pivots):,}. So many pivots need no "
+                f"pairs are made of 2 to {MAX_COUNT:,} pivots; got {len(self.pivots):,}. So many pivots need no "
                 "pairs: take PivotPermutation"
             )
         super().__post_init__()
@@ -63,24 +63,24 @@ class PivotPairs(PivotEncoder):
         return pair_count(len(self.pivots))
 
     @property
-    def document_words(self) -> int:
+    def words_per_document(self) -> int:
         """The pairs of K pivots."""
         return pair_count(self.top_k)
 
     @property
-    def query_words(self) -> int:
+    def words_per_query(self) -> int:
         """The pairs of a query's pivots."""
         return pair_count(self.query_top_k)
 
     @property
-    def largest_frequency(self) -> int:
+    def max_term_frequency(self) -> int:
         """1."""
         return 1
 
     @property
-    def most_words(self) -> int:
-        """Each of `document_words` once."""
-        return self.document_words
+    def max_words(self) -> int:
+        """Each of `words_per_document` once."""
+        return self.words_per_document
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
@@ -101,19 +101,21 @@ class PivotPairs(PivotEncoder):
         numbers, _ = self._pairs(features, self.top_k)
         return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
 
-    def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
+    def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
         """`encode_queries` with the pairs of more or fewer pivots, as a search behind a narrow filter needs.
 
         Args:
             features: float32 (N, D).
-            query_words: how many pairs these queries name at most, 1 to V: those of as many pivots as have no more.
+            words_per_query: how many pairs these queries name at most, 1 to V: those of as many pivots as have no more.
 
         Raises:
             InvalidInput: as `encode_queries`, or a number out of range.
         """
-        if not 1 <= query_words <= self.vocabulary_size:
-            raise InvalidInput(f"query_words is {query_words}; expected 1 to {self.vocabulary_size}, the pairs of all")
-        numbers, sums = self._pairs(features, (1 + math.isqrt(1 + 8 * query_words)) // 2)
+        if not 1 <= words_per_query <= self.vocabulary_size:
+            raise InvalidInput(
+                f"words_per_query is {words_per_query}; expected 1 to {self.vocabulary_size}, the pairs of all"
+            )
+        numbers, sums = self._pairs(features, (1 + math.isqrt(1 + 8 * words_per_query)) // 2)
         return pair_terms(numbers, scaled(sums), vocabulary_size=self.vocabulary_size)
 
     def _pairs(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

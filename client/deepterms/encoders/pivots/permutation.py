@@ -76,22 +76,22 @@ class PivotPermutation(PivotEncoder):
         return len(self.pivots)
 
     @property
-    def document_words(self) -> int:
+    def words_per_document(self) -> int:
         """K."""
         return self.top_k
 
     @property
-    def query_words(self) -> int:
+    def words_per_query(self) -> int:
         """As many as pivots."""
         return self.query_top_k
 
     @property
-    def largest_frequency(self) -> int:
+    def max_term_frequency(self) -> int:
         """1; K with ranks."""
         return self.top_k if self.weights == "ranks" else 1
 
     @property
-    def most_words(self) -> int:
+    def max_words(self) -> int:
         """K; with ranks K + (K − 1) + … + 1."""
         return self.top_k * (self.top_k + 1) // 2 if self.weights == "ranks" else self.top_k
 
@@ -115,21 +115,23 @@ class PivotPermutation(PivotEncoder):
         weights = np.broadcast_to(_ranks(self.top_k) if self.weights == "ranks" else np.int32(1), numbers.shape)
         return self._terms(numbers, weights)
 
-    def encode_wider_queries(self, features: ArrayLike, *, query_words: int) -> TermFrequencies:
+    def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
         """`encode_queries` with another number of pivots, as a search behind a narrow filter needs.
 
         Args:
             features: float32 (N, D).
-            query_words: how many pivots these queries name, 1 to P.
+            words_per_query: how many pivots these queries name, 1 to P.
 
         Raises:
             InvalidInput: as `encode_queries`, or a number out of range.
         """
-        if not 1 <= query_words <= len(self.pivots):
-            raise InvalidInput(f"query_words is {query_words}; expected 1 to {len(self.pivots)}, the number of pivots")
-        numbers, nearness = self._near(features, query_words)
+        if not 1 <= words_per_query <= len(self.pivots):
+            raise InvalidInput(
+                f"words_per_query is {words_per_query}; expected 1 to {len(self.pivots)}, the number of pivots"
+            )
+        numbers, nearness = self._near(features, words_per_query)
         if self.weights == "ranks":
-            return self._terms(numbers, np.broadcast_to(_ranks(query_words), numbers.shape))
+            return self._terms(numbers, np.broadcast_to(_ranks(words_per_query), numbers.shape))
         return self._terms(numbers, scaled(np.maximum(closeness(nearness, self.pivots.metric), 0) ** WEIGHT_POWER))
 
     def _terms(self, numbers: NDArray[np.int32], weights: NDArray[np.int32]) -> TermFrequencies:

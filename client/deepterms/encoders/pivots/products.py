@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import MissingExtra
-from deepterms.faiss_library import faiss, one_thread
+from deepterms.optional import faiss, one_thread
 
 __all__ = ["candidate_products"]
 

@@ -11,7 +11,7 @@ from deepterms.encoders.pivots.grid import GridFeatures, PivotGrid
 from deepterms.encoders.pivots.principal_components import PrincipalComponents
 from deepterms.encoders.pivots.products import candidate_products
 from deepterms.errors import MissingExtra
-from deepterms.faiss_library import faiss, one_thread
+from deepterms.optional import faiss, one_thread
 
 __all__ = ["PivotProjection"]
 
@@ -19,8 +19,8 @@ __all__ = ["PivotProjection"]
 # With 4 candidates a pivot .987 of a query's 16 nearest of 32,768 were found, with 8 .994, and R@10 of 2,000,000
 # mixtures rose by .005.
 COMPONENTS = 384
-CANDIDATES_A_PIVOT = 8
-LEAST_CANDIDATES = 96
+CANDIDATES_PER_PIVOT = 8
+MIN_CANDIDATES = 96
 # From so many pivots the centroids of their codes are learnt, each from so many of them and in so many iterations: as
 # many of the nearest are among the candidates as with faiss's 256 and 25, and the first search waits a third as long.
 TRAINING_PIVOTS = 16_384
@@ -62,7 +62,7 @@ class PivotProjection:
             Numbers of pivots, int64 (N, C), ascending; −1 where fewer are told apart from the farthest.
         """
         N, P = len(features.numbers), len(self._components.pivots)
-        most = max(LEAST_CANDIDATES, CANDIDATES_A_PIVOT * count)
+        most = max(MIN_CANDIDATES, CANDIDATES_PER_PIVOT * count)
         if most >= P:
             return np.broadcast_to(np.arange(P), (N, P))
         scaled = self._components.scaled(features)

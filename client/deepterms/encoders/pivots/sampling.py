@@ -19,27 +19,27 @@ SamplingMethod: TypeAlias = Literal["mixtures", "rows", "farthest", "kmeans"]
 """How pivots are made of descriptors; see `sample_pivots`."""
 
 # Farthest-first compares every pivot with every row that it may take, so it looks at a sample of them.
-FARTHEST_ROWS_A_PIVOT = 8
+FARTHEST_ROWS_PER_PIVOT = 8
 # With 4,096 pivots of 100,000 mixtures, 16 words and 1,000 candidates R@10 was .979, and .980 after ten iterations of
 # faiss with 24 rows a pivot, which took thirty times as long.
-KMEANS_ROWS_A_PIVOT = 8
+KMEANS_ROWS_PER_PIVOT = 8
 KMEANS_ITERATIONS = 2
 # Up to so many pivots are centroids for ``auto``, if there are so many rows a pivot: of 3,000 mixtures 1,024 of them
 # found .976 to .995 by preset, mixtures .925 to .988. Of 500,000 mixtures 16,384 found .991 and not .982, with 16 words
 # and 1,000 candidates, but 671 MB of rows are read for those, and the fill took 1.14 times as long.
-MOST_CENTROIDS = 8_192
-LEAST_ROWS_A_CENTROID = 2
+MAX_CENTROIDS = 8_192
+MIN_ROWS_PER_CENTROID = 2
 MIXED_ROWS = 2  # of which a mixture is made
 MIXTURES_AT_ONCE = 16_384
 # Rows that are compared with all pivots for their reach: with a million of them 200, in some seconds.
-MOST_REACH_ROWS = 1_000
-LEAST_REACH_ROWS = 200
+MAX_REACH_ROWS = 1_000
+MIN_REACH_ROWS = 200
 REACH_COMPARISONS = 10**8
 
 
 def rows_for(count: int) -> int:
     """How many rows `sample_pivots` takes for so many pivots by ``auto`` and their reach, if there are as many."""
-    return (KMEANS_ROWS_A_PIVOT if count <= MOST_CENTROIDS else MIXED_ROWS) * count + _reach_rows(count)
+    return (KMEANS_ROWS_PER_PIVOT if count <= MAX_CENTROIDS else MIXED_ROWS) * count + _reach_rows(count)
 
 
 def sample_pivots(
@@ -84,7 +84,7 @@ def sample_pivots(
     if count < 1:
         raise InvalidInput(f"count is {count}; expected at least 1")
     if method == "auto":
-        centroids = count <= MOST_CENTROIDS and len(rows) >= LEAST_ROWS_A_CENTROID * count
+        centroids = count <= MAX_CENTROIDS and len(rows) >= MIN_ROWS_PER_CENTROID * count
         method = "kmeans" if centroids else "mixtures"
     needed = 2 if method == "mixtures" else count
     if len(rows) < needed:
@@ -100,9 +100,9 @@ def sample_pivots(
     elif method == "rows":
         pivots = _read(rows, _some(rng, len(rows), count), metric)
     elif method == "farthest":
-        pivots = _farthest(_read(rows, _some(rng, len(rows), FARTHEST_ROWS_A_PIVOT * count), metric), count)
+        pivots = _farthest(_read(rows, _some(rng, len(rows), FARTHEST_ROWS_PER_PIVOT * count), metric), count)
     else:
-        drawn = _some(rng, len(rows), KMEANS_ROWS_A_PIVOT * count + _reach_rows(count))
+        drawn = _some(rng, len(rows), KMEANS_ROWS_PER_PIVOT * count + _reach_rows(count))
         learnt, others = np.split(drawn, [len(drawn) - min(_reach_rows(count), len(drawn) // 10, len(drawn) - count)])
         read = _read(rows, learnt, metric)
         pivots = moved_to_centroids(Pivots(read[:count], metric=metric), read, iterations=KMEANS_ITERATIONS).features
@@ -114,7 +114,7 @@ def sample_pivots(
 
 def _reach_rows(count: int) -> int:
     """How many rows are compared with so many pivots for their reach."""
-    return max(LEAST_REACH_ROWS, min(MOST_REACH_ROWS, REACH_COMPARISONS // count))
+    return max(MIN_REACH_ROWS, min(MAX_REACH_ROWS, REACH_COMPARISONS // count))
 
 
 def _reach(rows: NDArray[Any], which: NDArray[np.int64], pivots: Pivots) -> Reach | None:

@@ -10,7 +10,7 @@ from deepterms.encoders.pivots.pivots import Metric
 __all__ = ["closeness", "scaled"]
 
 # Similarities are scaled to whole numbers up to this, so that an engine's float32 sums stay exact.
-LARGEST_WEIGHT = 1_000
+MAX_WEIGHT = 1_000
 
 
 def closeness(nearness: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
@@ -33,5 +33,5 @@ def scaled(measure: NDArray[np.float64]) -> NDArray[np.int32]:
     first = measure[:, :1]
     # A query that points away from every pivot has no proportion to keep: each counts alike.
     share = np.where(first > 0, measure / np.where(first > 0, first, 1), 0)
-    weights: NDArray[np.int32] = np.maximum(np.rint(share * LARGEST_WEIGHT), 1).astype(np.int32)
+    weights: NDArray[np.int32] = np.maximum(np.rint(share * MAX_WEIGHT), 1).astype(np.int32)
     return weights

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from deepterms.features import RMACExtractor
 
-__all__ = ["MOST_CROPS", "Crop", "DescribedCrops", "crops_of", "describe_crops"]
+__all__ = ["MAX_CROPS", "Crop", "DescribedCrops", "crops_of", "describe_crops"]
 
 SEED = 2018
-MOST_CROPS = 48  # of a photograph, and one more for the query
+MAX_CROPS = 48  # of a photograph, and one more for the query
 SIDES = (0.25, 0.75)  # of the photograph's; a crop's two sides differ by a quarter at most
 RELEVANT = 0.5  # intersection over union
 
@@ -96,7 +96,7 @@ def crops_of(photograph: int) -> list[Crop]:
     """The crops of the photograph of that number; the last is its query."""
     rng = np.random.default_rng([SEED, photograph])
     crops = []
-    for _ in range(MOST_CROPS + 1):
+    for _ in range(MAX_CROPS + 1):
         side = rng.uniform(*SIDES)
         width, height = (min(1.0, side * rng.uniform(0.875, 1.125)) for _ in range(2))
         left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
@@ -105,7 +105,7 @@ def crops_of(photograph: int) -> list[Crop]:
 
 
 def describe_crops(
-    folder: Path, *, crops: int = MOST_CROPS, on_progress: Callable[[int, int, str], None] = lambda *_: None
+    folder: Path, *, crops: int = MAX_CROPS, on_progress: Callable[[int, int, str], None] = lambda *_: None
 ) -> DescribedCrops:
     """Describe the crops, or read what an earlier call described; one that was cut goes on.
 
@@ -119,8 +119,8 @@ def describe_crops(
         MissingExtra: torch or the network is not installed.
         PackageUnavailable: none of the packages with photographs can be had.
     """
-    if not 1 <= crops <= MOST_CROPS:
-        raise InvalidInput(f"crops is {crops}; expected 1 to {MOST_CROPS}")
+    if not 1 <= crops <= MAX_CROPS:
+        raise InvalidInput(f"crops is {crops}; expected 1 to {MAX_CROPS}")
     ours, others = _photographs(folder)
     paths = [*ours, *others]
     described = []  # (crops + 1, D) each
@@ -153,11 +153,11 @@ def _photographs(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _described(path: Path, number: int, folder: Path, crops: int) -> NDArray[np.float32]:
     """Descriptors of the first crops and of the query: (crops + 1, D)."""
-    rows = [*range(crops), MOST_CROPS]
+    rows = [*range(crops), MAX_CROPS]
     whole, part = folder / f"{number:04d}-{path.stem}.npy", folder / f"{number:04d}-{path.stem}-{crops}.npy"
     if not whole.exists() and not part.exists():
         cut = crops_of(number)
-        _describe(path, [cut[row] for row in rows], whole if crops == MOST_CROPS else part)
+        _describe(path, [cut[row] for row in rows], whole if crops == MAX_CROPS else part)
     features: NDArray[np.float32] = np.load(whole)[rows] if whole.exists() else np.load(part)
     return features
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
 from deepterms.evaluation.systems.system import Answers
-from deepterms.faiss_library import faiss
+from deepterms.optional import faiss
 
 __all__ = ["HNSW"]
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
 from deepterms.evaluation.ranking import NOT_FOUND
-from deepterms.faiss_library import faiss
+from deepterms.optional import faiss
 
-__all__ = ["IVFPQ", "ROWS_A_CENTROID", "default_cells", "default_code_bytes"]
+__all__ = ["IVFPQ", "ROWS_PER_CENTROID", "default_cells", "default_code_bytes"]
 
-ROWS_A_CENTROID = 39  # below this FAISS warns that k-means has too little to learn from
+ROWS_PER_CENTROID = 39  # below this FAISS warns that k-means has too little to learn from
 CENTROIDS = 256  # of each part of a code: one byte
 CODE_SHARE = 10  # dimensions that one byte of a code stands for, at least
 
@@ -27,7 +27,7 @@ def default_cells(documents: int, *, training_rows: int) -> int:
         training_rows: from which codebooks are learned.
     """
     wanted = 2 ** round(np.log2(max(1, documents) ** 0.5))
-    most = 2 ** int(np.log2(max(1.0, training_rows / ROWS_A_CENTROID)))
+    most = 2 ** int(np.log2(max(1.0, training_rows / ROWS_PER_CENTROID)))
     return int(min(wanted, most))
 
 

@@ -15,7 +15,7 @@ __all__ = ["LatencyModel", "fitted_model", "predictions", "shortfall"]
 DOCUMENTS = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 MACHINES = (1, 4, 16, 64)
 CORES = 16  # of each machine of the predictions
-SMALLEST_SHARD = 50_000  # documents; smaller ones would cost more to put together than they save
+MIN_SHARD = 50_000  # documents; smaller ones would cost more to put together than they save
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def predictions(
             "bytes_per_machine": bytes_per_document * documents / machines,
         }
         for documents, machines in product(DOCUMENTS, MACHINES)
-        if documents >= SMALLEST_SHARD * machines * CORES
+        if documents >= MIN_SHARD * machines * CORES
     ]
 
 

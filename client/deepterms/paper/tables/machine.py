@@ -10,7 +10,7 @@ from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 
-__all__ = ["engine_of", "machine", "measured_on"]
+__all__ = ["describe_engine", "machine", "measured_on"]
 
 
 def machine() -> dict[str, Any]:
@@ -39,7 +39,7 @@ def measured_on(result: Mapping[str, Any]) -> str:
     )
 
 
-def engine_of(cluster: Cluster) -> str:
+def describe_engine(cluster: Cluster) -> str:
     """The engine and its version; its data nodes, with their heap and Java, as far as it tells."""
     nodes = cluster.request("GET", "/_nodes/data:true/jvm").get("nodes", {})
     told = sorted(

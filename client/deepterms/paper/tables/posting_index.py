@@ -14,9 +14,9 @@ from typing import Any
 from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK
 from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import deploy
-from deepterms.errors import ClusterError, InvalidInput, RequestRefused
+from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.schema.documents import BulkLine
-from deepterms.schema.layouts import Layout, layout_named
+from deepterms.schema.layouts import Layout, find_layout
 from deepterms.terms import TermFrequencies
 
 __all__ = ["Lists", "layout_for_lists", "rendered"]
@@ -29,24 +29,24 @@ def layout_for_lists(cluster: Cluster, name: str | None = None) -> Layout:
     """The layout of that name, or the one that costs least to fill with term frequencies.
 
     The words of a document are K(K+1)/2, 80,200 at K = 400, so where the engine lacks ``frequencies`` it is
-    ``features``: the same scores.
+    ``rank_features``: the same scores.
 
     Raises:
         InvalidInput: no such layout, or one without term frequencies.
         UnsupportedEngine: the engine lacks it.
     """
-    layout = layout_named(name or "frequencies")
-    if name is None and not cluster.engine.has(layout):
-        layout = layout_named("features")
-    if layout.largest_frequency == 1:
+    layout = find_layout(name or "frequencies")
+    if name is None and not layout.runs_on(cluster.engine):
+        layout = find_layout("rank_features")
+    if layout.max_term_frequency == 1:
         raise InvalidInput(f"the layout {layout.name!r} holds {layout.holds}; take frequencies, words or features")
-    cluster.engine.require(layout)
+    layout.require_engine(cluster.engine)
     return layout
 
 
 def rendered(terms: TermFrequencies, layout: Layout) -> list[str]:
     """What the layout's pipeline makes of each document's terms, as JSON."""
-    if layout.name == "features":
+    if layout.name == "rank_features":
         return terms.to_json()
     if layout.name == "words":
         return [f'"{text}"' for text in terms.to_text()]
@@ -76,7 +76,7 @@ class Lists:
         """How many documents it holds; 0 if it is not there."""
         try:
             return int(self.cluster.request("GET", f"/{self.index}/_count")["count"])
-        except RequestRefused as error:
+        except RequestRejected as error:
             if error.status != 404:
                 raise
             return 0
@@ -89,7 +89,7 @@ class Lists:
 
         Raises:
             DeploymentConflict: the template in the cluster is another release's.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         deploy(self.cluster.client, layouts=[self.layout])
         self.drop()
@@ -131,7 +131,7 @@ class Lists:
 
         Raises:
             ClusterError: it failed.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         self.cluster.request("POST", f"/{self.index}/_flush")
         answer = self.cluster.request(

@@ -59,7 +59,7 @@ class Table1:
 
         Raises:
             ClusterError: a document was refused.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         missing = {top_k: lists for top_k, lists in self.indices.items() if lists.count() != self.collection.documents}
         for lists in missing.values():
@@ -100,7 +100,7 @@ class Table1:
             InvalidInput: fewer documents than hits.
             ClusterError: the engine does not find what the scan finds, so the two times are not of the same work.
             MissingExtra: numba is not installed.
-            ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         if not 1 <= hits <= self.collection.documents or queries < 1:
             raise InvalidInput(

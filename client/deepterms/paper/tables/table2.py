@@ -17,13 +17,13 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.errors import InvalidInput
 from deepterms.paper.tables.latency_model import LatencyModel, fitted_model, predictions
 from deepterms.paper.tables.local_cluster import Nodes, cores
-from deepterms.paper.tables.machine import engine_of
+from deepterms.paper.tables.machine import describe_engine
 from deepterms.paper.tables.posting_index import Lists
 from deepterms.paper.tables.progress import Progress, silent
 from deepterms.paper.tables.synthetic import Collection
 from deepterms.paper.tables.timed_searches import Searched, exhaustive_body, search_in_turn
-from deepterms.schema.layouts import layout_named
-from deepterms.search.body import largest_components
+from deepterms.schema.layouts import find_layout
+from deepterms.search.body import keep_largest_components
 from deepterms.terms import TermFrequencies
 
 __all__ = ["PAPER_MS", "Table2", "busiest"]
@@ -105,7 +105,7 @@ class Table2:
             InvalidInput: more hits than a share has documents.
             NodeError: a node cannot be started, or not be held to a core.
             ClusterError: a document was refused, or shards do not settle.
-            ClusterUnreachable, RequestRefused: a node did not answer, or refused.
+            ClusterUnreachable, RequestRejected: a node did not answer, or refused.
         """
         if queries < 1 or not 1 <= hits <= self.share:
             raise InvalidInput(
@@ -115,12 +115,13 @@ class Table2:
         client = connect(nodes.url)
         try:
             cluster = Cluster(client)
-            layout = layout_named("frequencies")
+            layout = find_layout("frequencies")
             lists = [Lists(cluster, layout, f"share-{number}") for number in range(self.shares)]
             part = Lists(cluster, layout, "part")
             lengths = self._load(lists, part, on_progress)
             asked = {
-                effort: [largest_components(query, effort) for query in self._queries(queries)] for effort in EFFORTS
+                effort: [keep_largest_components(query, effort) for query in self._queries(queries)]
+                for effort in EFFORTS
             }
             postings = {effort: _postings(cut, lengths) / self.shares for effort, cut in asked.items()}
             found: dict[tuple[int, int], Searched] = {}
@@ -144,7 +145,7 @@ class Table2:
                     part.drop()
             model = fitted_model(observations)
             return {
-                "engine": engine_of(cluster),
+                "engine": describe_engine(cluster),
                 "rows": [self._row(key, seen, model, postings[1.0]) for key, seen in found.items()],
                 "postings": postings[1.0],
                 "model": asdict(model),

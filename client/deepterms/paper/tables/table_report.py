@@ -63,7 +63,7 @@ def report(kind: str, *, engine: str, command: str, rows: Sequence[Mapping[str, 
 
     Args:
         kind: ``table1`` or ``table2``.
-        engine: as `engine_of` says.
+        engine: as `describe_engine` says.
         command: that gives it again.
         rows: of the table.
         said: what else belongs to it: the number of documents, the seed and so on.

@@ -70,7 +70,7 @@ def search_in_turn(
 
     Raises:
         ClusterError: an answer is incomplete.
-        ClusterUnreachable, RequestRefused: the cluster did not answer, or refused.
+        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
     found = {index: Searched() for index in bodies}
     count = min(map(len, bodies.values()))
