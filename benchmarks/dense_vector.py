@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from common.corpus import Corpus, merge, milliseconds
+from deepterms.schema.scripts import COSINE_OFFSET
 from deepterms.schema.vectors import VectorType, encode_vectors, normalise_rows
 from deepterms.search.body import search_body
-from deepterms.search.rerank import COSINE_OFFSET, rescore
+from deepterms.search.rerank import rescore
 
 WARM_UP = 150  # queries of each kind: the script is interpreted until the JIT has it
 STATISTICS_KEPT = 1.1  # seconds; a node reads its own no more often
@@ -83,7 +84,7 @@ def bodies(
     """The same search, re-ranked by the script and by the field."""
     (query,) = normalise_rows(feature[np.newaxis])
     terms = corpus.encoder.encode_queries(feature)
-    ours = rescore(query, window=window, vectors=vectors)
+    ours = rescore(query, window=window, vector_type=vectors)
     asked = as_bytes(query[np.newaxis])[0] if vectors == "int8" else query
     source = f"double score = {SCORES[vectors][1]}; return score + {COSINE_OFFSET};"
     script = {"lang": "painless", "source": source, "params": {"query": numbers(asked, vectors)}}

@@ -52,7 +52,7 @@ def main(
             began = time.perf_counter()
             report = index.add(ids, rows)
             taken[name].append(time.perf_counter() - began)
-            assert report.indexed == len(ids), report.failed[:1]
+            assert report.succeeded == len(ids), report.failed[:1]
     for index in indices.values():
         merge(index)
     spent: dict[str, list[float]] = {name: [] for name in indices}

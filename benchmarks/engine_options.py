@@ -44,7 +44,7 @@ class Asked:
             index.encoder.encode_queries(query[np.newaxis]),
             normalise_rows(query[np.newaxis])[0],
             layout=index.layout,
-            vectors=index.vectors,
+            vector_type=index.vector_type,
             options=SearchOptions(k=10, rerank=DEPTH, fields=[]),
             sketch=index.sketch,
         )

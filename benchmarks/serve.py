@@ -62,7 +62,11 @@ def main(
     bodies = [
         json.dumps(
             Search.build(
-                corpus.encoder.encode_queries(query), query, layout=index.layout, vectors=index.vectors, options=options
+                corpus.encoder.encode_queries(query),
+                query,
+                layout=index.layout,
+                vector_type=index.vector_type,
+                options=options,
             ).body
         ).encode()
         for query in normalise_rows(corpus.queries)

@@ -218,7 +218,7 @@ class Surrogate:
             for some in (chosen[start : start + 1_000] for start in range(0, len(chosen), 1_000))
         )
         report = self.opened().add_batches(batches, threads=THREADS)
-        if report.indexed != len(chosen):
+        if report.succeeded != len(chosen):
             raise RuntimeError(str(report.failed[:1]))
 
     def merge(self) -> None:

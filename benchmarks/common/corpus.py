@@ -69,7 +69,7 @@ class Corpus:
         started = time.perf_counter()
         report = index.add(self.ids, self.features, metadata, **options)
         rate = len(self.ids) / (time.perf_counter() - started)
-        assert report.indexed == len(self.ids), report.failed[:1]
+        assert report.succeeded == len(self.ids), report.failed[:1]
         return rate
 
 

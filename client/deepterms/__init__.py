@@ -23,7 +23,7 @@ from deepterms.inspection.reconciliation import Reconciliation
 from deepterms.inspection.verification import Difference, Verification
 from deepterms.memory import MemoryIndex
 from deepterms.permutations import inverted_permutations, kendall_tau, spearman_footrule, spearman_rho
-from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, PostingList, Revision, StoredDocument
+from deepterms.results import Failure, Hit, Hits, IndexStats, PostingList, Revision, StoredDocument, WriteReport
 from deepterms.terms import TermFrequencies
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ __all__ = [
     "Failure",
     "Hit",
     "Hits",
-    "IndexReport",
     "IndexStats",
     "Match",
     "MemoryIndex",
@@ -59,6 +58,7 @@ __all__ = [
     "SurrogateIndex",
     "TermFrequencies",
     "Verification",
+    "WriteReport",
     "deploy",
     "encoder_from_spec",
     "evaluation",

@@ -13,11 +13,11 @@ __all__ = [
     "Failure",
     "Hit",
     "Hits",
-    "IndexReport",
     "IndexStats",
     "PostingList",
     "Revision",
     "StoredDocument",
+    "WriteReport",
 ]
 
 
@@ -112,22 +112,22 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class IndexReport:
+class WriteReport:
     """What became of the documents given to `add`.
 
     Attributes:
-        indexed: how many are in the index now.
+        succeeded: how many were written (or deleted) as asked.
         failed: every other one.
-        skipped: how many of the indexed were not sent, as a checkpoint says that an earlier call had them acknowledged.
+        skipped: how many of these were not sent, as a checkpoint says that an earlier call had them acknowledged.
     """
 
-    indexed: int
+    succeeded: int
     failed: tuple[Failure, ...] = ()
     skipped: int = field(default=0, repr=False)
 
-    def __add__(self, other: IndexReport) -> IndexReport:
+    def __add__(self, other: WriteReport) -> WriteReport:
         """The report of both."""
-        return IndexReport(self.indexed + other.indexed, self.failed + other.failed, self.skipped + other.skipped)
+        return WriteReport(self.succeeded + other.succeeded, self.failed + other.failed, self.skipped + other.skipped)
 
 
 @dataclass(frozen=True)

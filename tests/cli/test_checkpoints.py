@@ -21,13 +21,13 @@ class Store:
 
 
 class Target:
-    def add_batches(self, batches: Any, *, on_progress: Any, checkpoint: Path | None) -> dt.IndexReport:
+    def add_batches(self, batches: Any, *, on_progress: Any, checkpoint: Path | None) -> dt.WriteReport:
         if checkpoint is None or checkpoint.exists():
             raise CheckpointMismatch("it belongs to another index")
-        return dt.IndexReport(3)
+        return dt.WriteReport(3)
 
 
-def add(checkpoint: Path | None) -> dt.IndexReport:
+def add(checkpoint: Path | None) -> dt.WriteReport:
     target: Any = Target()
     store: Any = Store()
     return add_store(target, store, checkpoint=checkpoint)
@@ -35,7 +35,7 @@ def add(checkpoint: Path | None) -> dt.IndexReport:
 
 def test_an_old_checkpoint_is_begun_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "old").write_text("old")
-    assert add(tmp_path / "old") == dt.IndexReport(3)
+    assert add(tmp_path / "old") == dt.WriteReport(3)
     assert "beginning anew: it belongs to another index" in " ".join(capsys.readouterr().err.split())
 
 

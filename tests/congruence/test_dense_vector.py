@@ -53,7 +53,7 @@ def test_searches_agree(elasticsearch: Any, unique_name: str, shards: int) -> No
     assert checked.ok
     assert checked.cosines > 1_000
     for target in (dense, reference):
-        assert target.update_metadata(["d001"], [{"year": 1}]).indexed == 1
+        assert target.update_metadata(["d001"], [{"year": 1}]).succeeded == 1
         assert target.delete(IDS[::4]).failed == ()
         assert target.add(IDS[1::8], ROWS[2::8], METADATA[1::8]).failed == ()
         target.refresh()

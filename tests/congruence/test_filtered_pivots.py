@@ -57,7 +57,7 @@ def test_filtered_searches_agree_with_the_reference(
     ids = [f"d{row:04}" for row in range(DOCUMENTS)]
     for target in (index, reference):
         report = target.add(ids, ROWS, metadata=[{"draw": float(draw)} for draw in DRAWS])
-        assert report == dt.IndexReport(DOCUMENTS)
+        assert report == dt.WriteReport(DOCUMENTS)
         target.refresh()
     # All documents that are kept, a widened query, the usual one, and a filter that keeps nothing or all.
     for share, effort in ((0.0, 1.0), (0.04, 1.0), (0.2, 1.0), (0.6, 1.0), (0.6, 0.5), (2.0, 1.0)):
@@ -86,7 +86,7 @@ def test_filtered_searches_agree_with_the_reference(
     for target, other in ((index, dt.SurrogateIndex.open(cluster, unique_name)), (reference, reference)):
         only = {"term": {"metadata.draw": 7.5}}
         assert len(target.search(-QUERIES[0], filter=only)) == 0
-        assert other.add(["late"], QUERIES[:1], metadata=[{"draw": 7.5}]) == dt.IndexReport(1)
+        assert other.add(["late"], QUERIES[:1], metadata=[{"draw": 7.5}]) == dt.WriteReport(1)
         other.refresh()
         found.append(target.search(-QUERIES[0], filter=only))
     assert found[0].ids == found[1].ids == ["late"]  # compared, though it shares no codeword

@@ -42,7 +42,7 @@ def names(count: int) -> tuple[list[str], list[dict[str, Any]]]:
 def add_to_both(index: dt.SurrogateIndex, reference: dt.MemoryIndex, rows: NDArray[np.float32]) -> None:
     ids, metadata = names(len(rows))
     for target in (index, reference):
-        assert target.add(ids, rows, metadata=metadata) == dt.IndexReport(len(rows))
+        assert target.add(ids, rows, metadata=metadata) == dt.WriteReport(len(rows))
         target.refresh()
 
 
@@ -129,7 +129,7 @@ def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: s
         reference = dt.MemoryIndex(encoder)
         add_to_both(index, reference, rows)
         for target in (index, reference):
-            assert target.delete(ids[::4]) == dt.IndexReport(len(ids[::4]))
+            assert target.delete(ids[::4]) == dt.WriteReport(len(ids[::4]))
             target.refresh()
         assert index.count() == reference.count() == len(ids) - len(ids[::4])
         assert_equal_answers(index, reference, queries, relative=0.0)

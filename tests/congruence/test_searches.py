@@ -66,7 +66,7 @@ def both(
     )
     reference = dt.MemoryIndex(ENCODER, store_vectors=vectors)
     for target in (index, reference):
-        assert target.add(IDS, ROWS, metadata=METADATA) == dt.IndexReport(DOCUMENTS)
+        assert target.add(IDS, ROWS, metadata=METADATA) == dt.WriteReport(DOCUMENTS)
         target.refresh()
     return index, reference
 
@@ -144,7 +144,7 @@ def test_filtered_rankings_are_the_true_ones(cluster: Any, unique_name: str, vec
     )
     reference = dt.MemoryIndex(ENCODER, store_vectors=vectors)
     for target in (index, reference):
-        assert target.add(ids, rows, metadata=metadata).indexed == count
+        assert target.add(ids, rows, metadata=metadata).succeeded == count
         target.refresh()
     for kept in (1, 10, 50):  # percent
         filter = {"range": {"metadata.number": {"lt": kept}}}
@@ -306,7 +306,7 @@ def test_reranking_from_a_store(cluster: Any, unique_name: str) -> None:
 @pytest.mark.parametrize("shards", [1, 3])
 def test_int8_vectors(cluster: Any, unique_name: str, shards: int) -> None:
     index, reference = both(cluster, unique_name, vectors="int8", shards=shards)
-    assert dt.SurrogateIndex.open(cluster, unique_name).vectors == "int8"
+    assert dt.SurrogateIndex.open(cluster, unique_name).vector_type == "int8"
     exact = dt.MemoryIndex(ENCODER)
     exact.add(IDS, ROWS)
     for query in (*QUERIES, ROWS[12]):
@@ -352,10 +352,10 @@ def test_int8_vectors_are_migrated_as_they_are(cluster: Any, unique_name: str) -
     before = index.search(QUERIES[0], k=20)
     migrate(cluster, unique_name, to=find_layout("rank_features"))
     assert_equal(index.search(QUERIES[0], k=20), before)
-    assert (index.layout.name, index.vectors) == ("rank_features", "int8")
+    assert (index.layout.name, index.vector_type) == ("rank_features", "int8")
     migrate(cluster, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=12))
     after = dt.SurrogateIndex.open(cluster, unique_name)
-    assert (after.encoder.spec()["top_k"], after.vectors) == (12, "int8")
+    assert (after.encoder.spec()["top_k"], after.vector_type) == (12, "int8")
     assert after.verify(sample=30).ok
 
 

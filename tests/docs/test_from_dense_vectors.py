@@ -77,8 +77,8 @@ def test_the_code(cluster: Any, unique_name: str, old: str, tmp_path: Path, monk
     assert (recall.split()[0], recall.split()[2:]) == ("R@10", ["of", "300", "documents"])
     assert float(recall.split()[1]) > 0.95
     assert moved == "300 moved; 0 refused: ()"
-    assert (names["late"].indexed, names["compared"].missing, names["compared"].extra) == (1, ("unstamped",), ("p7",))
-    assert (names["missing"].indexed, names["index"].count()) == (1, 301)
+    assert (names["late"].succeeded, names["compared"].missing, names["compared"].extra) == (1, ("unstamped",), ("p7",))
+    assert (names["missing"].succeeded, names["index"].count()) == (1, 301)
     assert len(found) == 10
     assert all("'year': 20" in line for line in found)
     if isinstance(cluster, Elasticsearch):

@@ -47,7 +47,7 @@ def test_python(url: str, folder: Path) -> None:
     with contextlib.redirect_stdout(printed):
         exec(compile(code.replace(ADDRESS, url), "README.md", "exec"), names)
     names["cluster"].close()
-    assert names["report"] == dt.IndexReport(8)
+    assert names["report"] == dt.WriteReport(8)
     lines = printed.getvalue().splitlines()
     assert lines[0] == f"1.000  {Path('photos/100000.jpg')}"
     assert len(lines) == 5

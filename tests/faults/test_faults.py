@@ -63,7 +63,7 @@ def test_a_node_is_cut_off(trio: Trio, judged: Judge, seed: int, victim: str) ->
 def test_a_shard_without_any_copy_is_flagged(trio: Trio, judged: Judge, seed: int) -> None:
     documents = Documents("s", 500, seed=seed)
     index = dt.SurrogateIndex.create(trio.client, f"lonely-{seed}", encoder=ENCODER, shards=3, replicas=0)
-    tally = Tally(times=1, acknowledged=index.add(documents.ids, documents.rows).indexed)
+    tally = Tally(times=1, acknowledged=index.add(documents.ids, documents.rows).succeeded)
     index.refresh()
     trio.settled()
     node = trio.other()
@@ -135,7 +135,7 @@ def test_the_client_is_killed_twenty_times(
     assert not index.reconcile(held).missing_count
     monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", DOCUMENTS_PER_PIECE)
     report = index.add_batches([(documents.ids, documents.rows, None)], checkpoint=path)
-    assert report == dt.IndexReport(len(documents.ids), skipped=len(held))
+    assert report == dt.WriteReport(len(documents.ids), skipped=len(held))
     assert index.reconcile(documents.ids).equal
     work.acknowledged.update(documents.ids)
     work.tally.times = CLIENT_KILLS

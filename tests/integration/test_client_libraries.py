@@ -23,7 +23,7 @@ def test_opensearch_py_speaks_to_elasticsearch(elasticsearch: Elasticsearch, uni
         dt.deploy(client)
         index = dt.SurrogateIndex.create(client, unique_name, encoder=dt.DeepPermutation(16, top_k=6), replicas=0)
         ids = [str(number) for number in range(20)]
-        assert index.add(ids, FEATURES, [{"number": number} for number in range(20)]).indexed == 20
+        assert index.add(ids, FEATURES, [{"number": number} for number in range(20)]).succeeded == 20
         index.refresh()
         same = dt.SurrogateIndex.open(elasticsearch, unique_name)
         for rerank in (0, 200):

@@ -133,7 +133,7 @@ def test_a_folder_of_clip_retrieval_and_back_to_a_store(
     assert done.returncode == 0, done.stderr
     assert "9 indexed, 0 refused, 0 unreadable; 9 in " in done.stderr
     index = dt.SurrogateIndex.open(cluster, unique_name)
-    assert (index.vectors, index.encoder) == ("int8", dt.DeepPermutation(32, top_k=12))
+    assert (index.vector_type, index.encoder) == ("int8", dt.DeepPermutation(32, top_k=12))
 
     def found(*options: str) -> list[Any]:
         done = deepterms("search", unique_name, "--id", "p3.jpg", "--json", *options, url=url, cwd=tmp_path)

@@ -15,8 +15,8 @@ from deepterms.cli.app import app
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import IndexNotFound, InvalidInput, UnsupportedEngine
 from deepterms.migration import migrate, roll_back
+from deepterms.schema import scripts
 from deepterms.schema.layouts import find_layout
-from deepterms.search import rerank
 
 DIMENSIONS = 32
 ENCODER = dt.DeepPermutation(DIMENSIONS, top_k=8)
@@ -114,8 +114,8 @@ def test_a_server_whose_scripts_lack_the_function(
     elasticsearch: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dt.deploy(elasticsearch)
-    source = rerank.SOURCES["dense_vector"].replace("dotProduct", "noProduct")
-    monkeypatch.setattr(rerank, "SOURCES", {**rerank.SOURCES, "dense_vector": source})
+    source = scripts.COSINE_SOURCES["dense_vector"].replace("dotProduct", "noProduct")
+    monkeypatch.setattr(scripts, "COSINE_SOURCES", {**scripts.COSINE_SOURCES, "dense_vector": source})
     with pytest.raises(UnsupportedEngine, match=r"Elasticsearch .* does not let a script compare vectors.*noProduct"):
         dt.SurrogateIndex.create(elasticsearch, unique_name, encoder=ENCODER, dense_vector=True)
     with pytest.raises(IndexNotFound):

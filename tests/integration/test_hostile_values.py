@@ -86,7 +86,7 @@ def test_a_name_is_one_index_or_refused(cluster: Any, bystander: dt.SurrogateInd
     for name in ODD_NAMES:
         index = dt.SurrogateIndex.create(cluster, name, encoder=ENCODER, replicas=0)
         try:
-            assert index.add(["a"], FEATURES[:1]).indexed == 1
+            assert index.add(["a"], FEATURES[:1]).succeeded == 1
             same = dt.SurrogateIndex.open(cluster, name)
             same.refresh()
             assert same.search(FEATURES[0]).ids == ["a"], name
@@ -132,8 +132,8 @@ def test_odd_metadata_keys_stop_no_other_document(cluster: Any, bystander: dt.Su
     ids = [f"id-{number}" for number in range(len(keys))]
     report = index.add(ids, FEATURES[: len(keys)], [{key: "x"} for key in keys])
     index.refresh()
-    assert report.indexed + len(report.failed) == len(keys)
-    assert report.indexed == index.count() >= len(keys) - 4
+    assert report.succeeded + len(report.failed) == len(keys)
+    assert report.succeeded == index.count() >= len(keys) - 4
     for failure in report.failed:  # keys that are paths without names are refused by the engine, document by document
         assert keys[ids.index(failure.id)] in ("..", "", " ", "a..b"), failure
     (found,) = index.search(FEATURES[1], k=1)

@@ -107,7 +107,7 @@ def test_many_pieces_are_streamed_and_counted(index: dt.SurrogateIndex, monkeypa
     ids = [f"d{number}" for number in range(100)]
     done: list[int] = []
     report = index.add(ids, rows, metadata=[{"n": n} for n in range(100)], threads=3, on_progress=done.append)
-    assert report == dt.IndexReport(100)
+    assert report == dt.WriteReport(100)
     assert sum(done) == 100
     index.refresh()
     assert index.count() == 100
@@ -116,7 +116,7 @@ def test_many_pieces_are_streamed_and_counted(index: dt.SurrogateIndex, monkeypa
         assert (hit.id, dict(hit.metadata)) == (f"d{row}", {"n": row})
         assert hit.score == pytest.approx(1, abs=5e-7)
     report = index.add_batches((ids[n : n + 13], -rows[n : n + 13], None) for n in range(0, 100, 13))
-    assert report == dt.IndexReport(100)
+    assert report == dt.WriteReport(100)
     index.refresh()
     assert index.count() == 100
     assert index.search(-rows[50], k=1).ids == ["d50"]
@@ -129,7 +129,7 @@ def test_each_bad_document_is_named_and_the_rest_is_indexed(index: dt.SurrogateI
     metadata: list[dict[str, Any]] = [{"year": 2001}, {}, {}, {"year": 2003}, {}, {"year": "not a number"}, {}, {}]
     index.add(["first"], features(1, seed=5), metadata=[{"year": 2000}])  # makes metadata.year a number
     report = index.add(ids, rows, metadata=metadata)
-    assert report.indexed == 3
+    assert report.succeeded == 3
     reasons = {failure.id: failure.reason for failure in report.failed}
     assert list(reasons) == ["infinite", "zero", "", "ok-3", "conflict"]
     assert "NaN or infinite" in reasons["infinite"]
@@ -152,7 +152,7 @@ def test_a_request_refused_as_a_whole_names_every_document(
     monkeypatch.setattr(index.cluster, "bulk", sometimes)
     monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", 10)
     report = index.add([f"d{n}" for n in range(30)], features(30), threads=1)
-    assert report.indexed == 20
+    assert report.succeeded == 20
     assert [failure.id for failure in report.failed] == [f"d{n}" for n in range(10, 20)]
     assert {failure.reason for failure in report.failed} == {"refused (HTTP 403): no rights"}
 
@@ -160,7 +160,7 @@ def test_a_request_refused_as_a_whole_names_every_document(
 def test_deletes(index: dt.SurrogateIndex) -> None:
     index.add(["a", "b", "c"], features(3))
     index.refresh()
-    assert index.delete(["a", "never there"]) == dt.IndexReport(2)
+    assert index.delete(["a", "never there"]) == dt.WriteReport(2)
     index.refresh()
     assert index.count() == 2
     with pytest.raises(InvalidInput, match="refresh"):
@@ -174,12 +174,12 @@ def test_odd_ids_and_metadata_come_back_as_they_were(index: dt.SurrogateIndex) -
     ids = ["a/b.jpg", "ü é 漢字", 'quote"\\', "%2F", "x" * 512, " space "]
     rows = features(len(ids))
     metadata = [{"path": f"/photos/{id[:20]}\n\t\u2028", "list": [1, [2, None]], "empty": {}} for id in ids]
-    assert index.add(ids, rows, metadata=metadata) == dt.IndexReport(len(ids))
+    assert index.add(ids, rows, metadata=metadata) == dt.WriteReport(len(ids))
     index.refresh()
     for id, row, given in zip(ids, rows, metadata, strict=True):
         (hit,) = index.search(row, k=1)
         assert (hit.id, dict(hit.metadata)) == (id, given)
-    assert index.delete(ids).indexed == len(ids)
+    assert index.delete(ids).succeeded == len(ids)
     index.refresh()
     assert index.count() == 0
 

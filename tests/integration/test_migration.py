@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, IndexNotFound, InvalidInput, MigrationFailed
-from deepterms.migration import drop_old, layout_called, migrate, roll_back
+from deepterms.migration import drop_old, migrate, parse_layout, roll_back
 from deepterms.migration.lease import Lease
 from deepterms.schema.layouts import LAYOUTS, find_layout
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_made(client: Any, unique
     with pytest.raises(InvalidInput, match="'codewords' holds each codeword once"):
         migrate(client, unique_name, to=find_layout("codewords"))
     with pytest.raises(ClusterError, match="deepterms-words-v9 is not in the cluster"):
-        migrate(client, unique_name, to=layout_called("words-v9"))
+        migrate(client, unique_name, to=parse_layout("words-v9"))
     with pytest.raises(ClusterError, match="give the alias"):
         migrate(client, concrete(client, unique_name), to=find_layout("rank_features"))
     with pytest.raises(MigrationFailed, match="was not migrated"):
@@ -181,7 +181,7 @@ def version_two(client: Any) -> Iterator[None]:
 @pytest.mark.usefixtures("version_two")
 def test_a_new_version_of_a_layout(client: Any, unique_name: str) -> None:
     filled(client, unique_name)
-    report = migrate(client, unique_name, to=layout_called("words-v2"))
+    report = migrate(client, unique_name, to=parse_layout("words-v2"))
     assert report.new == f"deepterms-words-v2-{unique_name}-000002"
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.layout == replace(find_layout("words"), version=2)
@@ -301,7 +301,7 @@ def test_killed_anywhere_and_run_again(client: Any, url: str, unique_name: str) 
     )  # the last had done it all
     assert scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0) == expected
     index = dt.SurrogateIndex.open(client, unique_name)
-    assert index.add(["after"], features(1)).indexed == 1
+    assert index.add(["after"], features(1)).succeeded == 1
     assert drop_old(client, unique_name) == (f"deepterms-words-v1-{unique_name}-000001",)
 
 
@@ -318,7 +318,7 @@ def test_what_an_unfinished_run_copied_is_skipped_and_what_it_missed_is_not(
         with pytest.raises(KeyboardInterrupt):
             migrate(client, unique_name, to=find_layout("rank_features"))
     # Writes are open again: one document is replaced, one is new, one goes.
-    assert index.add(["d0", "new"], features(2, seed=3)).indexed == 2
+    assert index.add(["d0", "new"], features(2, seed=3)).succeeded == 2
     index.delete(["d1"])
     with pytest.raises(MigrationFailed, match="is unfinished and was asked for something else"):
         migrate(client, unique_name, to=find_layout("rank_features"), shards=1)
@@ -354,7 +354,7 @@ def test_a_document_that_cannot_be_copied_stops_it_and_the_old_index_goes_on(cli
     with pytest.raises(MigrationFailed, match=r"1 documents cannot be copied .* loud: .*600"):
         migrate(client, unique_name, to=find_layout("rank_features"))
     assert concrete(client, unique_name) == find_layout("words").index_name(unique_name)
-    assert index.delete(["loud"]).indexed == 1
+    assert index.delete(["loud"]).succeeded == 1
     assert migrate(client, unique_name, to=find_layout("rank_features")).skipped == 60
 
 
@@ -366,11 +366,11 @@ def test_back_to_the_old_index_but_not_over_writes(client: Any, unique_name: str
     index.add(["later"], features(1))
     with pytest.raises(MigrationFailed, match=r"took 1 writes since"):
         roll_back(client, unique_name)
-    assert index.add(["later still"], features(1)).indexed == 1  # not left blocked
+    assert index.add(["later still"], features(1)).succeeded == 1  # not left blocked
     report = roll_back(client, unique_name, lose_writes=True)
     assert (report.new, report.documents, concrete(client, unique_name)) == (old, 60, old)
     index = dt.SurrogateIndex.open(client, unique_name)
-    assert index.add(["again"], features(1)).indexed == 1
+    assert index.add(["again"], features(1)).succeeded == 1
     again = migrate(client, unique_name, to=find_layout("rank_features"))
     assert (again.new[-6:], again.documents, again.skipped) == ("000003", 61, 0)
     assert again.dropped == ()

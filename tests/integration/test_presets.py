@@ -25,7 +25,7 @@ def test_an_index_re_ranks_as_it_was_created(cluster: Any, unique_name: str) -> 
     )
     memory = dt.MemoryIndex("auto", features=rows, documents=5_000, preset="small")
     ids = [str(row) for row in range(DOCUMENTS)]
-    assert index.add(ids, rows).indexed == memory.add(ids, rows).indexed == DOCUMENTS
+    assert index.add(ids, rows).succeeded == memory.add(ids, rows).succeeded == DOCUMENTS
     index.refresh()
     opened = dt.SurrogateIndex.open(cluster, unique_name)
     assert opened.encoder == index.encoder == memory.encoder

@@ -21,7 +21,7 @@ from deepterms.doctor import Finding, examine
 from deepterms.doctor.pivot_examination import examine_pivots
 from deepterms.encoders.pivots.reach import Reach
 from deepterms.errors import ClusterUnreachable, InvalidInput, PivotsUnavailable
-from deepterms.migration import drop_old, migrate, repivoted, roll_back
+from deepterms.migration import drop_old, migrate, repivot_encoder, roll_back
 from deepterms.migration.generations import Generations
 from deepterms.migration.repivoting import sample_vectors
 from deepterms.schema.layouts import find_layout
@@ -88,7 +88,7 @@ def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str,
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        new = repivoted(client, unique_name, 100)
+        new = repivot_encoder(client, unique_name, 100)
         report = migrate(client, unique_name, encoder=new, drop=True)
     finally:
         stop.set()
@@ -117,7 +117,7 @@ def test_a_repivoting_that_was_cut_goes_on_with_the_same_pivots(
     client: Any, unique_name: str, elsewhere: Callable[[], None]
 ) -> None:
     index = filled(client, unique_name)
-    new = repivoted(client, unique_name, 30)
+    new = repivot_encoder(client, unique_name, 30)
 
     def cut(done: int, total: int) -> None:
         raise ClusterUnreachable("cut")
@@ -127,11 +127,11 @@ def test_a_repivoting_that_was_cut_goes_on_with_the_same_pivots(
     index.add(["more"], kinds(1, 0, 40))  # a sample would not be the same any more
     index.refresh()
     elsewhere()
-    again = repivoted(client, unique_name, 30)
+    again = repivot_encoder(client, unique_name, 30)
     assert again == new
     report = migrate(client, unique_name, encoder=again)
     assert (report.documents, report.new[-6:]) == (81, "000002")
-    assert repivoted(client, unique_name, 30) != new  # that one is finished
+    assert repivot_encoder(client, unique_name, 30) != new  # that one is finished
 
 
 def test_lost_pivots_are_replaced(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
@@ -144,7 +144,7 @@ def test_lost_pivots_are_replaced(client: Any, unique_name: str, elsewhere: Call
     elsewhere()
     with pytest.raises(PivotsUnavailable):
         dt.SurrogateIndex.open(client, unique_name)
-    migrate(client, unique_name, encoder=repivoted(client, unique_name, 64), drop=True)
+    migrate(client, unique_name, encoder=repivot_encoder(client, unique_name, 64), drop=True)
     mended = dt.SurrogateIndex.open(client, unique_name)
     assert len(hits(mended)[0]) == 10
     assert {finding.level for finding in health(mended)} == {"green"}
@@ -163,7 +163,7 @@ def test_what_cannot_be_repivoted(
 ) -> None:
     filled(client, unique_name, using=using, **options)
     with pytest.raises(InvalidInput, match=why):
-        repivoted(client, unique_name, 10)
+        repivot_encoder(client, unique_name, 10)
 
 
 def test_a_sample_of_the_stored_vectors(client: Any, unique_name: str) -> None:
@@ -176,14 +176,14 @@ def test_a_sample_of_the_stored_vectors(client: Any, unique_name: str) -> None:
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     places = []
     for seed in range(4):
-        drawn = sample_vectors(index.cluster, concrete, 200, dimensions=DIMENSIONS, vectors="float32", seed=seed)
+        drawn = sample_vectors(index.cluster, concrete, 200, dimensions=DIMENSIONS, vector_type="float32", seed=seed)
         assert drawn.shape == (200, DIMENSIONS)
         similar = drawn @ units.T
         assert similar.max(axis=1) == pytest.approx(np.ones(200), abs=1e-5)
         places += [int(place) for place in similar.argmax(axis=1)]
     assert len(set(places)) > 600  # of 800, other ones each time
     assert 0.4 < np.mean(np.array(places) < 1_000) < 0.6
-    everything = sample_vectors(index.cluster, concrete, 5_000, dimensions=DIMENSIONS, vectors="float32")
+    everything = sample_vectors(index.cluster, concrete, 5_000, dimensions=DIMENSIONS, vector_type="float32")
     assert everything.shape == (2_000, DIMENSIONS)
 
 
@@ -204,7 +204,7 @@ def test_a_collection_that_grows_into_new_kinds_is_told(client: Any, unique_name
     assert [finding.level for finding in (whole, lists, reach)] == ["green", "yellow", "yellow"]
     assert f"deepterms migrate {unique_name} --repivot 200" in lists.advice
     assert f"deepterms migrate {unique_name} --repivot 200" in reach.advice
-    migrate(client, unique_name, encoder=repivoted(client, unique_name, 200), drop=True)
+    migrate(client, unique_name, encoder=repivot_encoder(client, unique_name, 200), drop=True)
     _, _, reach = health(dt.SurrogateIndex.open(client, unique_name))
     assert reach.level == "green"
 

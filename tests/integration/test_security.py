@@ -26,7 +26,7 @@ import deepterms as dt
 from deepterms import deployment, migration
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected
-from deepterms.migration import layout_called
+from deepterms.migration import parse_layout
 from deepterms.storage import encoder_loading
 from deepterms.storage.pivot_cache import PivotCache
 from tests.clusters import images
@@ -296,7 +296,7 @@ def test_migrating_within_its_role(
 ) -> None:
     migrator = connected("deepterms-migrate")
     old = index.layout.index_name("holidays")
-    report = migration.migrate(migrator, "holidays", to=layout_called("rank_features"))
+    report = migration.migrate(migrator, "holidays", to=parse_layout("rank_features"))
     assert (report.old, report.documents, report.copied) == (old, 10, 10)
     assert report.scores > 0
     assert migration.roll_back(migrator, "holidays").new == old
@@ -319,7 +319,7 @@ def test_migrating_without_one_of_its_privileges(secured: Secured, index: dt.Sur
         body = {"name": "less", "expiration": "1h", "role_descriptors": {"less": descriptor}}
         key = _send(operator, "POST", "/_security/api_key", body)["encoded"]
         with secured.client(api_key=key) as client, pytest.raises(ClusterError) as refusal:
-            migration.migrate(client, "holidays", to=layout_called("rank_features"), drop=True)
+            migration.migrate(client, "holidays", to=parse_layout("rank_features"), drop=True)
             pytest.fail(f"not needed: {missing}")
         if missing in indices["names"]:  # Elasticsearch shows nothing of an index that one may not see
             assert re.search(r" is unauthorized for API key |may not see$|^no index ", str(refusal.value)), missing
@@ -474,7 +474,7 @@ def test_opensearch_behind_tls_and_a_password(proxied: Secured, unique_name: str
     with OpenSearch(proxied.url, http_auth=("operator", PASSWORD), **options) as client:
         dt.deploy(client)
         index = dt.SurrogateIndex.create(client, unique_name, encoder=dt.DeepPermutation(16, top_k=6), replicas=0)
-        assert index.add([str(number) for number in range(20)], FEATURES).indexed == 20
+        assert index.add([str(number) for number in range(20)], FEATURES).succeeded == 20
         index.refresh()
         assert index.search(FEATURES[7], k=1).hits[0].id == "7"
     with OpenSearch(proxied.url, http_auth=("operator", "wrong"), **options) as client:

@@ -45,7 +45,7 @@ def test_in_by_a_stream_and_out_by_every_search(served: tuple[TestClient, dt.Sur
     sent = client.post(
         "/v1/documents/stream", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
     )
-    assert json.loads(sent.text.splitlines()[-1]) == {"indexed": COUNT, "failed": [], "done": True}
+    assert json.loads(sent.text.splitlines()[-1]) == {"succeeded": COUNT, "failed": [], "done": True}
     index.refresh()
 
     memory = dt.MemoryIndex(index.encoder)
@@ -86,7 +86,7 @@ def test_in_by_a_stream_and_out_by_every_search(served: tuple[TestClient, dt.Sur
     assert client.get("/readyz").status_code == 200
 
     gone = client.post("/v1/documents/delete", json={"ids": ["d/7"], "refresh": True})
-    assert gone.json() == {"indexed": 1, "failed": []}
+    assert gone.json() == {"succeeded": 1, "failed": []}
     assert client.post("/v1/search/id", json={"id": "d/7"}).status_code == 404
     assert "d/7" not in index.search(vectors[7], k=5).ids
 
@@ -94,14 +94,14 @@ def test_in_by_a_stream_and_out_by_every_search(served: tuple[TestClient, dt.Sur
 def test_what_the_engine_refuses_is_said(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
     client, _ = served
     added = {"documents": [{"id": "a", "vector": features()[0].tolist(), "metadata": {"year": 1}}], "refresh": True}
-    assert client.post("/v1/documents", json=added).json()["indexed"] == 1
+    assert client.post("/v1/documents", json=added).json()["succeeded"] == 1
     query = {"query": features()[0].tolist(), "filter": {"year": ["not a number"]}}
     refused = client.post("/v1/search/vector", json=query)
     assert refused.status_code == 422
     assert "not a number" in refused.json()["detail"]
     clash = {"documents": [{"id": "b", "vector": features()[1].tolist(), "metadata": {"year": "x"}}]}
     failed = client.post("/v1/documents", json=clash).json()
-    assert failed["indexed"] == 0
+    assert failed["succeeded"] == 0
     assert failed["failed"][0]["id"] == "b"
 
 

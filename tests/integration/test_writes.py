@@ -57,7 +57,7 @@ def test_terms_made_elsewhere_score_as_descriptors_do(index: dt.SurrogateIndex) 
     memory = dt.MemoryIndex(ENCODER)
     ids, terms = [f"d{n}" for n in range(20)], ENCODER.encode(rows)
     for target in (index, memory):
-        assert target.add_terms(ids, terms, metadata=[{"n": n} for n in range(20)]) == dt.IndexReport(20)
+        assert target.add_terms(ids, terms, metadata=[{"n": n} for n in range(20)]) == dt.WriteReport(20)
         target.refresh()
         stored = target.get("d7")
         assert stored is not None
@@ -82,7 +82,7 @@ def test_terms_of_another_vocabulary_or_none_are_refused(index: dt.SurrogateInde
             target.add_terms(["a"], ENCODER.encode(features(2)))
         empty = dt.TermFrequencies.from_terms([{"t1": 1}, {}, {"t2": 2}], vocabulary_size=64)
         report = target.add_terms(["a", "b", "a"], empty)
-        assert report.indexed == 1
+        assert report.succeeded == 1
         assert [failure.id for failure in report.failed] == ["b", "a"]
         assert "no codeword" in report.failed[0].reason
         assert "given before" in report.failed[1].reason
@@ -91,7 +91,7 @@ def test_terms_of_another_vocabulary_or_none_are_refused(index: dt.SurrogateInde
 def test_metadata_is_replaced_and_the_document_is_found_as_before(filled: dt.SurrogateIndex) -> None:
     before = filled.get("d4")
     report = filled.update_metadata(["d4", "never", "d5", "d4"], [{"title": "ü\n"}, {}, {}, {"n": 5}])
-    assert report.indexed == 2
+    assert report.succeeded == 2
     assert {failure.id for failure in report.failed} == {"never", "d4"}
     assert "call refresh()" in report.failed[1].reason
     filled.refresh()
@@ -112,7 +112,7 @@ def test_metadata_is_replaced_and_the_document_is_found_as_before(filled: dt.Sur
 def test_a_change_meanwhile_is_a_conflict_and_is_kept(filled: dt.SurrogateIndex, interrupted: list[Any]) -> None:
     interrupted.append(lambda: filled.add(["d1"], features(1, seed=9), metadata=[{"theirs": True}]))
     report = filled.update_metadata(["d0", "d1"], [{"mine": True}, {"mine": True}])
-    assert report.indexed == 1
+    assert report.succeeded == 1
     ((identifier, why),) = [(failure.id, failure.reason) for failure in report.failed]
     assert identifier == "d1"
     assert why.startswith("the document was changed meanwhile; read it again")
@@ -127,11 +127,11 @@ def test_deletion_by_filter_spares_what_was_changed_meanwhile(
 ) -> None:
     interrupted.append(lambda: filled.add(["d3"], features(1, seed=9), metadata=[{"year": 2020}]))
     report = filled.delete_by_filter({"term": {"metadata.year": 2000}})
-    assert report.indexed == 2
+    assert report.succeeded == 2
     assert [failure.id for failure in report.failed] == ["d3"]
     filled.refresh()
     assert filled.count() == 7
-    assert filled.delete_by_filter({"term": {"metadata.year": 1}}) == dt.IndexReport(0)
+    assert filled.delete_by_filter({"term": {"metadata.year": 1}}) == dt.WriteReport(0)
 
 
 def test_a_revision_that_was_read_guards_an_add(filled: dt.SurrogateIndex) -> None:
@@ -139,7 +139,7 @@ def test_a_revision_that_was_read_guards_an_add(filled: dt.SurrogateIndex) -> No
     revisions = [stored.revision if stored else None for stored in read]
     filled.add(["d1"], features(1, seed=9))
     report = filled.add(["d0", "d1", "d2"], -features(3), revisions=[*revisions, None])
-    assert report.indexed == 2
+    assert report.succeeded == 2
     assert [failure.id for failure in report.failed] == ["d1"]
     with pytest.raises(InvalidInput, match="ids and revisions are aligned"):
         filled.add(["d0"], features(1), revisions=[])
@@ -187,9 +187,9 @@ def test_deletion_by_filter_in_memory_leaves_the_same_documents(filled: dt.Surro
     memory.add([f"d{n}" for n in range(9)], features(9), metadata=[{"year": 2000 + n % 3, "n": n} for n in range(9)])
     condition = {"range": {"metadata.n": {"gte": 5}}}
     for target in (filled, memory):
-        assert target.delete_by_filter(condition) == dt.IndexReport(4)
+        assert target.delete_by_filter(condition) == dt.WriteReport(4)
         target.refresh()
-        assert target.update_metadata(["d0"], [{"n": 99}]) == dt.IndexReport(1)
+        assert target.update_metadata(["d0"], [{"n": 99}]) == dt.WriteReport(1)
         target.refresh()
         assert target.count(filter=condition) == 1
         assert target.count() == 5

@@ -29,7 +29,7 @@ def index_and_search(cluster: OpenSearch | Elasticsearch, features: NDArray[np.f
     index = dt.SurrogateIndex.create(cluster, "holidays", encoder=encoder, store_vectors=True)
     assert_type(index, dt.SurrogateIndex)
     added = index.add(ids, features, metadata=[{"path": name} for name in ids])
-    assert_type(added.indexed, int)
+    assert_type(added.succeeded, int)
     for failure in added.failed:
         print(failure.id, failure.reason)
     hits = index.search(features[0], k=10, filter={"term": {"metadata.year": 2018}}, rerank=1000)
@@ -59,7 +59,7 @@ def either(indices: Sequence[dt.SurrogateIndex | dt.MemoryIndex], feature: list[
     return found
 
 
-def stream(index: dt.SurrogateIndex, store: FeatureStore) -> dt.IndexReport:
+def stream(index: dt.SurrogateIndex, store: FeatureStore) -> dt.WriteReport:
     def batches() -> Iterator[tuple[Sequence[str], ArrayLike, Sequence[Mapping[str, Any]] | None]]:
         for batch in store.batches():
             yield batch.ids, batch.features, batch.items

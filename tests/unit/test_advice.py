@@ -14,7 +14,7 @@ from deepterms.advice.recall import HARD, PHOTOGRAPHS, RecallCurve
 from deepterms.advice.report import readable_bytes, readable_seconds, sentences
 from deepterms.errors import InvalidInput
 
-PLAN = Plan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vectors="float32", shards=1)
+PLAN = Plan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vector_type="float32", shards=1)
 WORKLOAD = Workload(100_000, 1_280)
 
 
@@ -43,7 +43,7 @@ def test_a_search_is_the_sum_of_its_parts() -> None:
 
 def test_bytes_are_the_sum_of_their_parts() -> None:
     figures = replace(REFERENCE, posting_bytes=2, document_bytes=50)
-    found = predict(replace(PLAN, vectors="int8"), WORKLOAD, figures)
+    found = predict(replace(PLAN, vector_type="int8"), WORKLOAD, figures)
     assert found.vector_bytes == 100_000 * (1_284 + 160)
     assert found.posting_bytes == 100_000 * 4 * 2
     assert found.other_bytes == 100_000 * 50
@@ -84,7 +84,7 @@ def test_a_curve_goes_by_the_lesser_of_candidates_and_postings(curve: RecallCurv
 
 def test_the_curve_says_what_was_measured_at_a_million_documents() -> None:
     """16,384 pivots, 4 words, 32 query words, 500 candidates, int8 vectors: R@10 .898."""
-    plan = Plan(pivots=16_384, top_k=4, query_top_k=32, rerank=500, vectors="int8", shards=1)
+    plan = Plan(pivots=16_384, top_k=4, query_top_k=32, rerank=500, vector_type="int8", shards=1)
     assert predict(plan, Workload(1_000_000, 1_280), REFERENCE).recall == pytest.approx(0.898, abs=0.02)
 
 

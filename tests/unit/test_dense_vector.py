@@ -13,14 +13,14 @@ from deepterms.storage.dense_vector import dense_vector_field, require_dense_vec
 def test_engines_and_their_limits() -> None:
     for version, most in (((8, 10, 4), 2_048), ((8, 11, 0), 4_096), ((9, 2, 0), 4_096)):
         engine = Engine("elasticsearch", version)
-        require_dense_vector(engine, dimensions=most, vectors="float32")
+        require_dense_vector(engine, dimensions=most, vector_type="float32")
         with pytest.raises(InvalidInput, match=f"at most {most:,} dimensions, and the vectors have {most + 1:,}"):
-            require_dense_vector(engine, dimensions=most + 1, vectors="float32")
+            require_dense_vector(engine, dimensions=most + 1, vector_type="float32")
         for vectors, stored in (("int8", "stores int8 vectors"), (None, "stores no vectors")):
             with pytest.raises(InvalidInput, match=stored):
-                require_dense_vector(engine, dimensions=64, vectors=vectors)  # type: ignore[arg-type]
+                require_dense_vector(engine, dimensions=64, vector_type=vectors)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedEngine, match=r"OpenSearch 3\.8\.0 has no dense_vector"):
-        require_dense_vector(Engine("opensearch", (3, 8, 0)), dimensions=64, vectors="float32")
+        require_dense_vector(Engine("opensearch", (3, 8, 0)), dimensions=64, vector_type="float32")
 
 
 def test_what_the_template_and_the_index_have_stays() -> None:

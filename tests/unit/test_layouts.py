@@ -112,8 +112,8 @@ def test_documents_are_as_large_as_their_encoder_says(encoder: dt.Encoder) -> No
         (
             "rank_features",
             513,
-            "the layout 'rank_features' holds term frequencies up to 512 exactly (rank_features keeps 9 significant bits); "
-            "deep-permutation/d600/crelu/k513 gives term frequencies up to 513. Take an encoder with a top_k or "
+            "the layout 'rank_features' holds term frequencies up to 512 exactly (rank_features keeps 9 significant "
+            "bits); deep-permutation/d600/crelu/k513 gives term frequencies up to 513. Take an encoder with a top_k or "
             "factor of at most 512, or another layout: frequencies, words",
         ),
         (

@@ -39,10 +39,10 @@ def test_equals_brute_force_through_adds_replacements_and_deletes() -> None:
         count = int(rng.integers(1, 25))
         ids = [f"d{n}" for n in rng.choice(90, count, replace=False)]
         rows = features(count, seed=step)
-        assert index.add(ids, rows).indexed == count
+        assert index.add(ids, rows).succeeded == count
         kept.update(zip(ids, rows, strict=True))
         gone = [f"d{n}" for n in rng.choice(90, 5, replace=False)]
-        assert index.delete(gone).indexed == 5
+        assert index.delete(gone).succeeded == 5
         for id in gone:
             kept.pop(id, None)
         query = features(1, seed=1000 + step)
@@ -115,7 +115,7 @@ def test_one_bad_document_stops_no_other() -> None:
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8))
     metadata: list[dict[str, Any]] = [{}, {}, {}, {"x": float("nan")}, {}, {}]
     report = index.add(["a", "b", "c", "d", "e", "a"], rows, metadata=metadata)
-    assert report.indexed == 2
+    assert report.succeeded == 2
     assert [(failure.id, failure.reason.split(";")[0][:40]) for failure in report.failed] == [
         ("b", "the feature has a NaN or infinite compon"),
         ("c", "the feature is all zero, so it has no di"),
@@ -139,4 +139,4 @@ def test_an_empty_index_answers() -> None:
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8))
     assert len(index.search(features(1)[0])) == 0
     assert index.count() == 0
-    assert index.add([], np.empty((0, 32))).indexed == 0
+    assert index.add([], np.empty((0, 32))).succeeded == 0

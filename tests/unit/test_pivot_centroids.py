@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders.pivots.centroids import moved_to_centroids
+from deepterms.encoders.pivots.centroids import move_to_centroids
 from deepterms.encoders.pivots.nearest import NearestPivots
 from deepterms.encoders.pivots.pivots import Metric
 
@@ -22,29 +22,29 @@ def rows_of(count: int, metric: Metric) -> NDArray[np.float32]:
 
 def test_one_iteration_is_the_mean_of_the_nearest_rows() -> None:
     rows = np.array([[0, 0], [0, 2], [10, 0], [12, 2]], dtype=np.float32)
-    moved = moved_to_centroids(dt.Pivots([[1, 0], [9, 0]], metric="l2"), rows, iterations=1)
+    moved = move_to_centroids(dt.Pivots([[1, 0], [9, 0]], metric="l2"), rows, iterations=1)
     assert moved.metric == "l2"
     assert moved.features.tolist() == [[0, 1], [11, 1]]
 
 
 def test_middles_of_cosine_are_directions() -> None:
     rows = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
-    moved = moved_to_centroids(dt.Pivots([[1.0, 1.0, 0.0], [0.0, 0.1, 1.0]]), rows, iterations=1)
+    moved = move_to_centroids(dt.Pivots([[1.0, 1.0, 0.0], [0.0, 0.1, 1.0]]), rows, iterations=1)
     np.testing.assert_allclose(moved.features, [[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]], atol=1e-3)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_a_pivot_that_is_nearest_to_none_stays(metric: Metric) -> None:
     rows = np.array([[1, 0], [0.96, 0.28]], dtype=np.float32)
-    moved = moved_to_centroids(dt.Pivots([[1.0, 0.5], [-1.0, 0.0]], metric=metric), rows, iterations=2)
+    moved = move_to_centroids(dt.Pivots([[1.0, 0.5], [-1.0, 0.0]], metric=metric), rows, iterations=2)
     assert moved.features[1].tolist() == [-1, 0]
     assert moved.features[0].tolist() != [1, 0.5]
 
 
 def test_a_pivot_whose_rows_have_no_direction_together_stays() -> None:
     rows = np.array([[1, 0], [-1, 0]], dtype=np.float32)
-    assert moved_to_centroids(dt.Pivots([[0, 1]]), rows, iterations=1).features.tolist() == [[0, 1]]
-    assert moved_to_centroids(dt.Pivots([[0, 1]], metric="l2"), rows, iterations=1).features.tolist() == [[0, 0]]
+    assert move_to_centroids(dt.Pivots([[0, 1]]), rows, iterations=1).features.tolist() == [[0, 1]]
+    assert move_to_centroids(dt.Pivots([[0, 1]], metric="l2"), rows, iterations=1).features.tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
@@ -54,8 +54,8 @@ def test_each_iteration_brings_pivots_nearer_to_rows(metric: Metric, count: int)
     pivots = dt.Pivots(rows[:count], metric=metric)
     near = [float(NearestPivots(pivots).nearest(rows, 1)[1].mean())]
     for _ in range(3):
-        pivots = moved_to_centroids(pivots, rows, iterations=1)
+        pivots = move_to_centroids(pivots, rows, iterations=1)
         near.append(float(NearestPivots(pivots).nearest(rows, 1)[1].mean()))
     assert near == sorted(near)
     assert near[0] < near[1]
-    assert pivots == moved_to_centroids(dt.Pivots(rows[:count], metric=metric), rows, iterations=3)
+    assert pivots == move_to_centroids(dt.Pivots(rows[:count], metric=metric), rows, iterations=3)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS, PRESETS, PresetName, chosen_encoder
+from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS, PRESETS, PresetName, select_encoder
 from deepterms.errors import InvalidInput
 from deepterms.search.request import SearchOptions
 
@@ -68,9 +68,9 @@ def test_auto_is_the_preset_for_the_number_of_documents(preset: PresetName) -> N
 
 def test_the_features_are_the_collection_unless_told_otherwise() -> None:
     sample = clustered(9_000)
-    chosen = chosen_encoder("auto", features=sample)
+    chosen = select_encoder("auto", features=sample)
     assert chosen.encoder.vocabulary_size == 2_048
-    assert chosen.encoder == chosen_encoder("auto", features=sample, documents=9_000).encoder
+    assert chosen.encoder == select_encoder("auto", features=sample, documents=9_000).encoder
 
 
 def test_auto_finds_the_nearest() -> None:

@@ -9,9 +9,10 @@ import pytest
 
 import deepterms as dt
 from deepterms.schema.layouts import find_layout
+from deepterms.schema.scripts import CHARACTER_BITS, QUERY_LEVELS
 from deepterms.schema.vectors import normalise_rows
 from deepterms.search.body import search_body
-from deepterms.search.rerank import CHARACTER_BITS, QUERY_LEVELS, rescore
+from deepterms.search.rerank import rescore
 
 
 @pytest.mark.parametrize("layout", ["frequencies", "words", "codewords"])
@@ -64,7 +65,7 @@ def test_the_query_text_reads_back_to_the_query(dimensions: int) -> None:
 @pytest.mark.parametrize("dimensions", [1, 2, 256, 4096])
 def test_a_dense_vector_is_asked_for_by_numbers(dimensions: int) -> None:
     query = normalise_rows(np.random.default_rng(dimensions).standard_normal((1, dimensions)).astype(np.float32))[0]
-    (body,) = rescore(query, window=50, vectors="dense_vector")
+    (body,) = rescore(query, window=50, vector_type="dense_vector")
     script = body["query"]["rescore_query"]["script_score"]["script"]
     assert "dotProduct(params.query, 'dense_vector')" in script["source"]
     numbers = np.array(json.loads(json.dumps(script["params"]["query"])), dtype=np.float32)

@@ -40,7 +40,7 @@ def test_the_body_asks_for_what_is_wanted_and_no_more() -> None:
 
     def body(**options: Any) -> dict[str, Any]:
         return Search.build(
-            encoder.encode(row), row[0], layout=layout, vectors="int8", options=SearchOptions(**options)
+            encoder.encode(row), row[0], layout=layout, vector_type="int8", options=SearchOptions(**options)
         ).body
 
     assert [step["window_size"] for step in body()["rescore"]] == [200]

@@ -49,7 +49,7 @@ def test_reprs_of_what_holds_a_connection() -> None:
     for client in (connection.opensearch(), connection.elasticsearch()):
         cluster = Cluster(client)
         index = dt.SurrogateIndex(
-            cluster, "holidays", encoder=ENCODER, layout=LAYOUTS[0], vectors="float32", extractor={}
+            cluster, "holidays", encoder=ENCODER, layout=LAYOUTS[0], vector_type="float32", extractor={}
         )
         assert SECRET not in f"{cluster!r} {index!r}"
         client.close()
@@ -78,7 +78,7 @@ def test_errors_and_logs_of_requests(library: Any, caplog: pytest.LogCaptureFixt
                     messages.append(str(refusal.value))
                 unhurried = Cluster(client, backpressure=Backpressure(sleep=lambda seconds: None))
                 index = dt.SurrogateIndex(
-                    unhurried, "holidays", encoder=ENCODER, layout=LAYOUTS[0], vectors="float32", extractor={}
+                    unhurried, "holidays", encoder=ENCODER, layout=LAYOUTS[0], vector_type="float32", extractor={}
                 )
                 try:
                     messages += [failure.reason for failure in index.add(["a"], np.ones((1, 4))).failed]

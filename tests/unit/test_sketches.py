@@ -16,7 +16,8 @@ import deepterms as dt
 from deepterms.errors import InvalidInput
 from deepterms.schema.index_pipeline import index_pipeline
 from deepterms.schema.layouts import find_layout
-from deepterms.schema.sketches import agreement, by_sketch, sketch_bytes, sketch_wanted, survivors
+from deepterms.schema.scripts import score_by_sketch
+from deepterms.schema.sketches import agreement, sketch_bytes, survivors, wants_sketch
 from deepterms.schema.vectors import VectorType, encode_vectors, round_trip
 from deepterms.search.rerank import rescore
 
@@ -29,7 +30,7 @@ def scored(text: str, query: NDArray[np.float32], parameters: dict[str, Any]) ->
     for i in range(parameters["dimensions"]):
         if stored[parameters["first"] + i * parameters["step"]] > 127:
             sketch[i >> 3] |= 1 << (i & 7)
-    asked = by_sketch(query, {"match_all": {}})["script_score"]["script"]["params"]["query"]
+    asked = score_by_sketch(query, {"match_all": {}})["script_score"]["script"]["params"]["query"]
     travelled = json.loads(json.dumps(asked))
     assert len(travelled) == len(sketch) == sketch_bytes(parameters["dimensions"])
     return 8 * len(sketch) - sum((a ^ ord(b)).bit_count() for a, b in zip(sketch, travelled, strict=True))
@@ -56,12 +57,12 @@ def test_without_a_vector_nothing_agrees() -> None:
 
 
 def test_where_an_index_has_sketches() -> None:
-    assert sketch_wanted(None, stores_vectors=True, dimensions=1_024, rerank=500)
-    assert not sketch_wanted(None, stores_vectors=False, dimensions=1_024, rerank=500)
-    assert not sketch_wanted(None, stores_vectors=True, dimensions=1_023, rerank=500)
-    assert not sketch_wanted(None, stores_vectors=True, dimensions=1_024, rerank=499)
-    assert sketch_wanted(True, stores_vectors=True, dimensions=8, rerank=0)
-    assert not sketch_wanted(False, stores_vectors=True, dimensions=1_024, rerank=500)
+    assert wants_sketch(None, stores_vectors=True, dimensions=1_024, rerank=500)
+    assert not wants_sketch(None, stores_vectors=False, dimensions=1_024, rerank=500)
+    assert not wants_sketch(None, stores_vectors=True, dimensions=1_023, rerank=500)
+    assert not wants_sketch(None, stores_vectors=True, dimensions=1_024, rerank=499)
+    assert wants_sketch(True, stores_vectors=True, dimensions=8, rerank=0)
+    assert not wants_sketch(False, stores_vectors=True, dimensions=1_024, rerank=500)
     with pytest.raises(InvalidInput, match="the index stores none"):
         dt.MemoryIndex(dt.DeepPermutation(4, top_k=2), store_vectors=False, sketch=True)
 

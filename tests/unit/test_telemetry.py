@@ -56,7 +56,7 @@ def index() -> Iterator[dt.SurrogateIndex]:
             "i",
             encoder=ENCODER,
             layout=find_layout("words"),
-            vectors=None,
+            vector_type=None,
             extractor={},
             concrete=["i-1"],
         )

@@ -13,9 +13,9 @@ from deepterms.schema.vectors import (
     decode_vector,
     encode_vectors,
     normalise_rows,
+    parse_vector_type,
     round_trip,
     stored_bytes,
-    vector_type,
 )
 
 
@@ -68,7 +68,7 @@ def test_the_loss_at_2048_dimensions_is_as_stated() -> None:
 
 
 def test_what_is_to_be_stored() -> None:
-    assert [vector_type(given) for given in (True, "float32", "int8", False, None)] == [
+    assert [parse_vector_type(given) for given in (True, "float32", "int8", False, None)] == [
         "float32",
         "float32",
         "int8",
@@ -76,4 +76,4 @@ def test_what_is_to_be_stored() -> None:
         None,
     ]
     with pytest.raises(InvalidInput, match="store_vectors is 'float16'; expected True, False, 'float32' or 'int8'"):
-        vector_type("float16")
+        parse_vector_type("float16")

@@ -104,12 +104,12 @@ def test_documents_in_and_out(client: TestClient, index: dt.MemoryIndex, feature
         {"id": "zero", "vector": [0.0] * 48},
     ]
     answer = client.post("/v1/documents", json={"documents": documents, "refresh": True}).json()
-    assert answer["indexed"] == 1
+    assert answer["succeeded"] == 1
     assert {failure["id"] for failure in answer["failed"]} == {"short", "zero"}
     held = client.get("/v1/document", params={"id": "new/one"}).json()
     assert held["metadata"] == {"year": 1999}
     assert held["terms"]
-    assert client.post("/v1/documents/delete", json={"ids": ["new/one"]}).json() == {"indexed": 1, "failed": []}
+    assert client.post("/v1/documents/delete", json={"ids": ["new/one"]}).json() == {"succeeded": 1, "failed": []}
     assert client.get("/v1/document", params={"id": "new/one"}).status_code == 404
     assert client.delete("/v1/document", params={"id": name_of(0)}).status_code == 200
     assert index.count() == COUNT - 1
@@ -125,10 +125,10 @@ def test_a_stream_of_documents(client: TestClient, index: dt.MemoryIndex, featur
 
     answer = client.post("/v1/documents/stream", content=chunks(), headers=LINES)
     lines = [json.loads(line) for line in answer.text.splitlines()]
-    assert [line["indexed"] for line in lines] == sorted(line["indexed"] for line in lines)
+    assert [line["succeeded"] for line in lines] == sorted(line["succeeded"] for line in lines)
     assert len(lines) > 2
     assert lines[-1]["done"]
-    assert lines[-1]["indexed"] == 1_098
+    assert lines[-1]["succeeded"] == 1_098
     failed = [failure["id"] for line in lines for failure in line["failed"]]
     assert failed == ["line 4", "line 701"]
     assert index.count() == COUNT + 1_098

@@ -11,7 +11,7 @@ from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallC
 from deepterms.encoders.pivots.nearest import MAX_EXACT
 from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS
 from deepterms.errors import InvalidInput
-from deepterms.schema.sketches import MIN_SURVIVORS, sketch_bytes, sketch_wanted
+from deepterms.schema.sketches import MIN_SURVIVORS, sketch_bytes, wants_sketch
 from deepterms.schema.vectors import VectorType, stored_bytes
 
 __all__ = ["Plan", "Prediction", "Workload", "advise", "plans", "predict"]
@@ -79,7 +79,7 @@ class Plan:
     top_k: int
     query_top_k: int
     rerank: int
-    vectors: VectorType
+    vector_type: VectorType
     shards: int
 
 
@@ -146,7 +146,7 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
     scale = D / figures.dimensions  # what looks at a whole descriptor
     postings = min(SKEW * N * plan.top_k * plan.query_top_k / plan.pivots, float(N * min(plan.top_k, plan.query_top_k)))
     depth = min(plan.rerank, N / plan.shards, postings / plan.shards)  # candidates of a shard
-    keeps = INT8_KEEPS if plan.vectors == "int8" else 1.0
+    keeps = INT8_KEEPS if plan.vector_type == "int8" else 1.0
 
     def recall(curve: RecallCurve) -> float:
         return keeps * curve(
@@ -157,8 +157,8 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
             postings=max(1.0, postings),
         )
 
-    candidate_us = scale * (figures.int8_us if plan.vectors == "int8" else figures.float32_us)
-    sketch = sketch_wanted(None, dimensions=D, stores_vectors=True, rerank=plan.rerank)
+    candidate_us = scale * (figures.int8_us if plan.vector_type == "int8" else figures.float32_us)
+    sketch = wants_sketch(None, dimensions=D, stores_vectors=True, rerank=plan.rerank)
     compared = min(depth, MIN_SURVIVORS) if sketch else depth  # exactly
     shard_ms = (
         plan.query_top_k * figures.clause_us / 1e3
@@ -168,9 +168,9 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
     )
     find_ms = _compared_pivots(plan.pivots) * scale * figures.pivot_ns / 1e6
     core_ms = figures.fixed_ms + plan.shards * shard_ms
-    rate = figures.int8_docs_per_second if plan.vectors == "int8" else figures.float32_docs_per_second
+    rate = figures.int8_docs_per_second if plan.vector_type == "int8" else figures.float32_docs_per_second
     posting_bytes = N * plan.top_k * figures.posting_bytes
-    vector_bytes = float(N * (stored_bytes(plan.vectors, D) + (sketch_bytes(D) if sketch else 0)))
+    vector_bytes = float(N * (stored_bytes(plan.vector_type, D) + (sketch_bytes(D) if sketch else 0)))
     dictionary_bytes = float(TERM_BYTES * plan.pivots * plan.shards)
     queries = workload.queries_per_second
     return Prediction(
@@ -200,8 +200,8 @@ def plans(workload: Workload) -> Iterator[Plan]:
     # Fewer pivots would only be right for collections that are smaller than the sample they come from.
     usable = [count for count in pivots if count <= max(MIN_PIVOTS, workload.documents / 4)]
     kinds: tuple[VectorType, ...] = ("int8", "float32")
-    for vectors in kinds:
-        document_bytes = stored_bytes(vectors, workload.dimensions) + sketch_bytes(workload.dimensions)
+    for vector_type in kinds:
+        document_bytes = stored_bytes(vector_type, workload.dimensions) + sketch_bytes(workload.dimensions)
         needed = max(
             workload.documents * document_bytes / MAX_SHARD_BYTES,
             workload.documents / MAX_SHARD,
@@ -213,7 +213,7 @@ def plans(workload: Workload) -> Iterator[Plan]:
                 for words in WORDS:
                     for words_per_query in QUERY_WORDS:
                         for depth in DEPTHS:
-                            yield Plan(P, words, words_per_query, depth, vectors, shards)
+                            yield Plan(P, words, words_per_query, depth, vector_type, shards)
 
 
 def advise(workload: Workload, figures: Figures) -> Prediction:

@@ -211,7 +211,7 @@ def _fill(index: SurrogateIndex, rows: NDArray[np.float32], *, seconds: float) -
             yield [str(start + row) for row in range(len(batch))], batch, None
 
     report = index.add_batches(batches())
-    if report.failed or not report.indexed:
+    if report.failed or not report.succeeded:
         raise ClusterError(f"{len(report.failed)} documents of a probe were refused: {report.failed[:1]}")
     seconds = time.monotonic() - started
     for start in range(0, documents, 4 * BATCH):
@@ -222,7 +222,7 @@ def _fill(index: SurrogateIndex, rows: NDArray[np.float32], *, seconds: float) -
 
 def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Spent) -> list[Observation]:
     """Each kind of search, all of them in turn, so that a busy moment falls on all; finding pivots is taken off."""
-    kinds = [(one, words, depth) for one in filled for words, depth in (RERANKED if one.index.vectors else WITHOUT)]
+    kinds = [(one, words, depth) for one in filled for words, depth in (RERANKED if one.index.vector_type else WITHOUT)]
     times: list[list[float]] = [[] for _ in kinds]
     postings: list[list[float]] = [[] for _ in kinds]
     for number in range(WARM_UP + len(queries)):
@@ -248,8 +248,8 @@ def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Sp
             Observation(
                 clauses=words,
                 postings=float(np.mean(postings[place])),
-                float32=compared if one.index.vectors == "float32" else 0,
-                int8=compared if one.index.vectors == "int8" else 0,
+                float32=compared if one.index.vector_type == "float32" else 0,
+                int8=compared if one.index.vector_type == "int8" else 0,
                 sketch=candidates if compared < candidates else 0,
                 ms=median(times[place]),
             )

@@ -39,7 +39,7 @@ def sentences(prediction: Prediction, workload: Workload, figures: Figures) -> I
         f"PivotPermutation of {plan.pivots:,} pivots, {plan.top_k} words a document, {plan.query_top_k} a query; "
         f"re-rank {plan.rerank:,} candidates{' of each shard' if plan.shards > 1 else ''}",
     )
-    yield "index", f"layout codewords, {plan.vectors} vectors, {shards}"
+    yield "index", f"layout codewords, {plan.vector_type} vectors, {shards}"
     reached = "" if prediction.recall >= workload.recall else f": less than the {workload.recall:g} wanted"
     photographs = prediction.recall_photographs
     easy = "" if photographs is None else f", {photographs:.3f} of {PHOTOGRAPHS.name}"

@@ -80,7 +80,8 @@ def demo(
     report = add_store(index, store, about=_about(collection))
     index.refresh()
     note(
-        f"{report.indexed} photographs in {index.cluster.engine} at {url}, index {INDEX!r}, layout {index.layout.name}"
+        f"{report.succeeded} photographs in {index.cluster.engine} at {url}, index {INDEX!r}, "
+        f"layout {index.layout.name}"
     )
 
     found = _Found(index, store)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.pivots.sampling import rows_for
-from deepterms.encoders.presets import PRESETS, Chosen, PresetName, chosen_encoder
+from deepterms.encoders.presets import PRESETS, Chosen, PresetName, select_encoder
 from deepterms.encoders.scalar_quantization import ScalarQuantization
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def encoder_for(
     wanted: PresetName = preset.value
     pivots = PRESETS[wanted].pivot_count(max(1, len(features)))
     sample = sample_of(features, min(MAX_ROWS, rows_for(pivots)))
-    return chosen_encoder("auto", features=sample, documents=max(1, len(features)), preset=wanted)
+    return select_encoder("auto", features=sample, documents=max(1, len(features)), preset=wanted)
 
 
 def sample_of(features: FeatureStore | EmbeddingFolder, count: int, *, seed: int = 0) -> NDArray[np.float32]:

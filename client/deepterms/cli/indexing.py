@@ -33,7 +33,7 @@ from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K
 from deepterms.errors import CheckpointMismatch, EncoderMismatch, IndexNotFound, InvalidInput
 from deepterms.index import DocumentBatch, SurrogateIndex
-from deepterms.results import Failure, Hits, IndexReport
+from deepterms.results import Failure, Hits, WriteReport
 from deepterms.schema.vectors import StoreVectors
 from deepterms.search.request import SearchKeywords
 
@@ -179,9 +179,10 @@ def index(
     count = target.count()
     before = f" ({result.skipped} by an earlier run)" if result.skipped else ""
     note(
-        f"{result.indexed} indexed{before}, {len(result.failed)} refused, {unreadable} unreadable; {count} in {name!r}"
+        f"{result.succeeded} indexed{before}, {len(result.failed)} rejected, {unreadable} unreadable; "
+        f"{count} in {name!r}"
     )
-    if result.skipped and count < result.indexed:
+    if result.skipped and count < result.succeeded:
         note("[yellow]some were deleted since; --no-checkpoint sends everything again[/yellow]")
     if result.failed or unreadable:
         sys.exit(1)
@@ -271,7 +272,7 @@ def add_store(
     *,
     checkpoint: Path | None = None,
     about: Mapping[str, Mapping[str, Any]] | None = None,
-) -> IndexReport:
+) -> WriteReport:
     """Index what a feature store holds, with progress on stderr.
 
     A checkpoint of an index of this name that is gone, or was moved by a migration, is begun anew. `about` has further

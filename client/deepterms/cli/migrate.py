@@ -14,7 +14,7 @@ from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput
 from deepterms.index import SurrogateIndex
-from deepterms.migration import MigrationReport, layout_called
+from deepterms.migration import MigrationReport, parse_layout
 
 __all__ = ["migrate"]
 
@@ -92,12 +92,12 @@ def migrate(
             print_json({"name": name, "dropped": dropped})
         note(f"deleted {', '.join(dropped)}" if dropped else f"nothing to delete: {name!r} has one index")
         return
-    layout = None if to is None else layout_called(to)
+    layout = None if to is None else parse_layout(to)
     if repivot is not None and (top_k is not None or binary is not None):
         raise typer.BadParameter("--repivot keeps the numbers of words; it goes without --top-k and --binary")
     encoder = None
     if repivot is not None:
-        encoder = migration.repivoted(client, name, repivot)
+        encoder = migration.repivot_encoder(client, name, repivot)
     elif top_k is not None or binary is not None:
         encoder = _changed(SurrogateIndex.open(client, name).encoder, top_k=top_k, binary=binary)
     with progress("Copying") as report:

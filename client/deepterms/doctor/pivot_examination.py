@@ -24,7 +24,7 @@ from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import PivotsUnavailable
 from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, cluster_stats
-from deepterms.schema.vectors import VectorType, decode_vector, vector_type
+from deepterms.schema.vectors import VectorType, decode_vector, parse_vector_type
 from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
 
 __all__ = ["examine_pivots", "orphans_among"]
@@ -85,10 +85,10 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, A
     words = max(1, int(meta["encoder"].get("top_k", 1)))
     # So many that enough pairs of them share a word in even lists.
     sample = int(np.clip((2 * MIN_PAIRS * len(pivots)) ** 0.5 / words + 2, MIN_SAMPLE, MAX_SAMPLE))
-    stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vectors=None)
+    stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vector_type=None)
     yield judge_lists(name, stats, pivots=len(pivots), single=single)
-    vectors = vector_type(meta.get("vectors"))
-    if vectors is not None and (found := _reach(cluster, name, live, pivots, vectors)):
+    vector_type = parse_vector_type(meta.get("vectors"))
+    if vector_type is not None and (found := _reach(cluster, name, live, pivots, vector_type)):
         yield found
 
 
@@ -101,16 +101,20 @@ def _incomplete(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -
     return f"the pivots of {concrete} lack {len(missing)} chunks" if missing else ""
 
 
-def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vectors: VectorType) -> Finding | None:
+def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: VectorType) -> Finding | None:
     now = _cosines(
-        cluster, live, {"query": {"function_score": {"query": _WITH_VECTOR, "random_score": RANDOM}}}, pivots, vectors
+        cluster,
+        live,
+        {"query": {"function_score": {"query": _WITH_VECTOR, "random_score": RANDOM}}},
+        pivots,
+        vector_type,
     )
     reach = read_companion_meta(cluster, live, pivots.spec()).known_reach()
     if reach is not None:
         bound = reach.low
     else:
         first = {"query": _WITH_VECTOR, "sort": [{"_seq_no": "asc"}]}
-        then = _cosines(cluster, live, first, pivots, vectors)
+        then = _cosines(cluster, live, first, pivots, vector_type)
         if not len(then):
             return None
         bound = float(np.quantile(then, FAR_QUANTILE))
@@ -123,12 +127,12 @@ _WITH_VECTOR: Mapping[str, Any] = {"exists": {"field": "vector"}}
 
 
 def _cosines(
-    cluster: Cluster, live: str, search: Mapping[str, Any], pivots: Pivots, vectors: VectorType
+    cluster: Cluster, live: str, search: Mapping[str, Any], pivots: Pivots, vector_type: VectorType
 ) -> NDArray[np.float32]:
     """The cosine of each found document's vector with its nearest pivot."""
     body = {**search, "size": SAMPLED_VECTORS, "_source": False, "docvalue_fields": ["vector"]}
     hits = hits_of(cluster.request("POST", f"/{live}/_search", body=body))
     texts = [str(hit["fields"]["vector"][0]) for hit in hits]
-    decoded = [decode_vector(text, vectors, dimensions=pivots.dimensions) for text in texts]
+    decoded = [decode_vector(text, vector_type, dimensions=pivots.dimensions) for text in texts]
     usable = [vector for vector in decoded if vector.shape == (pivots.dimensions,) and np.isfinite(vector).all()]
     return nearest_cosines(np.array(usable, dtype=np.float32).reshape(-1, pivots.dimensions), pivots)

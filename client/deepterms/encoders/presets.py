@@ -16,7 +16,7 @@ from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.sampling import sample_pivots
 from deepterms.errors import InvalidInput
 
-__all__ = ["MAX_PIVOTS", "MIN_PIVOTS", "PRESETS", "Chosen", "Preset", "PresetName", "chosen_encoder"]
+__all__ = ["MAX_PIVOTS", "MIN_PIVOTS", "PRESETS", "Chosen", "Preset", "PresetName", "select_encoder"]
 
 PresetName: TypeAlias = Literal["small", "balanced", "accurate"]
 """How much time and space a search may take."""
@@ -93,7 +93,7 @@ class Chosen:
     rerank: int | None = None
 
 
-def chosen_encoder(
+def select_encoder(
     encoder: Encoder | Literal["auto"],
     *,
     features: ArrayLike | None = None,

@@ -20,7 +20,7 @@ from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
 
 __all__ = ["DEFAULT_FACTOR", "ScalarQuantization"]
 
-# The layout `rank_features` holds frequencies up to 512 exactly, and scores (at most the factor squared) stay below 2^24.
+# The layout `rank_features` holds frequencies up to 512 exactly; scores (at most the factor squared) stay below 2^24.
 DEFAULT_FACTOR = 500
 
 # Bytes of float64 components worked on at once by one thread.

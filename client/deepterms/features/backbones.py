@@ -25,7 +25,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("torch", "features") from error
 
-__all__ = ["BACKBONES", "Backbone", "Trunk", "backbone_named"]
+__all__ = ["BACKBONES", "Backbone", "Trunk", "find_backbone"]
 
 
 # What follows the trunk: a classifier, or the pooling and the projection of the networks of Gordo et al.
@@ -105,7 +105,7 @@ class Backbone:
             return PCAWhitening.load(path)
 
 
-def backbone_named(name: str) -> Backbone:
+def find_backbone(name: str) -> Backbone:
     """Finds a backbone by its name."""
     if name not in BACKBONES:
         raise InvalidInput(f"backbone {name!r} is unknown; expected one of {', '.join(BACKBONES)}, or a Backbone")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput, MissingExtra, UnreadableImage, UnreadableImages
-from deepterms.features.backbones import Backbone, backbone_named
+from deepterms.features.backbones import Backbone, find_backbone
 from deepterms.features.decoding import Decoded, Decoder, Workers, decoded_chunks
 from deepterms.features.images import DEFAULT_MAX_PIXELS, Pixels, resized_pixels, upright_rgb
 from deepterms.features.regions import DEFAULT_LEVELS
@@ -95,7 +95,7 @@ class RMACExtractor:
                 ``if __name__ == "__main__"``.
             max_pixels: larger pictures are refused.
         """
-        self.backbone = backbone_named(backbone) if isinstance(backbone, str) else backbone
+        self.backbone = find_backbone(backbone) if isinstance(backbone, str) else backbone
         self.sizes = tuple(self.backbone.sizes if sizes is None else sizes)
         if not self.sizes or min(self.sizes) < self.backbone.stride:
             raise InvalidInput(f"sizes is {self.sizes}; expected one or more of {self.backbone.stride} pixels or more")

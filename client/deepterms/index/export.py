@@ -42,7 +42,7 @@ def export_features(
     """
     from deepterms.features import write_store
 
-    stored = index.vectors
+    stored = index.vector_type
     if stored is None:
         raise InvalidInput(f"the index {index.name!r} stores no vectors, so there is nothing to export")
 

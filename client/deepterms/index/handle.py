@@ -12,11 +12,11 @@ from deepterms.cluster.responses import meta_of
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRejected
 from deepterms.schema.layouts import Layout
-from deepterms.schema.vectors import VectorType, vector_type
+from deepterms.schema.vectors import VectorType, parse_vector_type
 from deepterms.search.filter_counts import FilterCounts
-from deepterms.search.rerank import usual_rerank
+from deepterms.search.rerank import default_rerank
 from deepterms.storage.concrete_index import index_path, read_meta
-from deepterms.storage.encoder_loading import rebuild_encoder, remember_encoder
+from deepterms.storage.encoder_loading import load_encoder, remember_encoder
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,7 +36,7 @@ class IndexHandle:
         *,
         encoder: Encoder,
         layout: Layout,
-        vectors: VectorType | None,
+        vector_type: VectorType | None,
         extractor: Mapping[str, Any],
         concrete: Iterable[str] = (),
         rerank: int | None = None,
@@ -47,23 +47,23 @@ class IndexHandle:
         self.name = name
         self.encoder = encoder
         self.layout = layout
-        self.vectors = vectors
+        self.vector_type = vector_type
         self.dense_vector = dense_vector
         self.sketch = sketch
         self.extractor = extractor
-        self.rerank = usual_rerank(encoder) if rerank is None else rerank
+        self.rerank = default_rerank(encoder) if rerank is None else rerank
         self._path = f"/{quote(name, safe='')}"
         self.concrete = frozenset(concrete)
         self._counts = FilterCounts(cluster, name)
 
     def __repr__(self) -> str:
-        vectors = f"with {self.vectors} vectors" if self.vectors else "without vectors"
-        return f"{type(self).__name__}({self.name!r}, {self.encoder}, layout {self.layout.name}, {vectors})"
+        vector_type = f"with {self.vector_type} vectors" if self.vector_type else "without vectors"
+        return f"{type(self).__name__}({self.name!r}, {self.encoder}, layout {self.layout.name}, {vector_type})"
 
     @property
     def stores_vectors(self) -> bool:
         """Whether descriptors are kept."""
-        return self.vectors is not None
+        return self.vector_type is not None
 
     @classmethod
     def open(cls, client: Any, name: str, *, encoder: Encoder | None = None) -> Self:
@@ -103,7 +103,7 @@ class IndexHandle:
             remember_encoder(encoder)
         else:
             try:
-                own = rebuild_encoder(cluster, next(iter(mappings)), meta.encoder)
+                own = load_encoder(cluster, next(iter(mappings)), meta.encoder)
             except PivotsUnavailable:
                 if cluster.request("GET", f"{path}/_mapping").keys() == mappings.keys():
                     raise
@@ -119,7 +119,7 @@ class IndexHandle:
             name,
             encoder=own,
             layout=meta.layout_in_use(),
-            vectors=vector_type(meta.vectors),
+            vector_type=parse_vector_type(meta.vector_type),
             extractor=meta.extractor,
             concrete=mappings,
             rerank=meta.rerank,
@@ -131,7 +131,7 @@ class IndexHandle:
         """Go by what the index says of itself now; whether the name has moved to another concrete index."""
         before = self.concrete
         now = type(self).open(self.cluster.client, self.name)
-        self.encoder, self.layout, self.vectors, self.rerank = now.encoder, now.layout, now.vectors, now.rerank
+        self.encoder, self.layout, self.vector_type, self.rerank = now.encoder, now.layout, now.vector_type, now.rerank
         self.dense_vector, self.sketch = now.dense_vector, now.sketch
         self.concrete = now.concrete
         self._counts.forget()

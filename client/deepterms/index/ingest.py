@@ -18,7 +18,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index.checkpoint import Checkpoint, piece_hash
-from deepterms.results import Failure, IndexReport, Revision
+from deepterms.results import Failure, Revision, WriteReport
 from deepterms.schema.documents import Batch, BulkLine, bulk_lines, check_batch
 from deepterms.schema.vectors import VectorType
 from deepterms.storage.concrete_index import index_path
@@ -38,7 +38,7 @@ class Target(Protocol):
     cluster: Cluster
     name: str
     encoder: Encoder
-    vectors: VectorType | None
+    vector_type: VectorType | None
     concrete: frozenset[str]
 
     def reopen(self) -> bool:
@@ -63,33 +63,33 @@ class Ingest:
         on_progress: Callable[[int], None] | None = None,
         revisions: Sequence[Revision | None] | None = None,
         checkpoint: str | Path | None = None,
-    ) -> IndexReport:
+    ) -> WriteReport:
         """As `SurrogateIndex.add_batches`; revisions are those of the only batch."""
-        report = IndexReport(0)
-        waiting: deque[tuple[str, Future[IndexReport]]] = deque()
+        report = WriteReport(0)
+        waiting: deque[tuple[str, Future[WriteReport]]] = deque()
         with (
             span("deepterms.add", index=self.target.name) as spanned,
             ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
             nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=self.owner()) as noted,
         ):
 
-            def collect() -> IndexReport:
+            def collect() -> WriteReport:
                 piece, sent = waiting.popleft()
                 finished = sent.result()
                 if noted is not None and not finished.failed:
-                    noted.record(piece, documents=finished.indexed)
+                    noted.record(piece, documents=finished.succeeded)
                 if on_progress is not None:
-                    on_progress(finished.indexed + len(finished.failed))
+                    on_progress(finished.succeeded + len(finished.failed))
                 return finished
 
             for batch, encoder in self._pieces(batches, revisions):
                 if batch.failed:
-                    report += IndexReport(0, batch.failed)
+                    report += WriteReport(0, batch.failed)
                 if not batch.ids:
                     continue
                 piece = "" if noted is None else piece_hash(batch)
                 if noted is not None and noted.holds(piece):
-                    report += IndexReport(len(batch.ids), skipped=len(batch.ids))
+                    report += WriteReport(len(batch.ids), skipped=len(batch.ids))
                     if on_progress is not None:
                         on_progress(len(batch.ids))
                     continue
@@ -100,14 +100,14 @@ class Ingest:
                     report += collect()
             while waiting:
                 report += collect()
-            spanned.note(documents=report.indexed, failed=len(report.failed))
+            spanned.note(documents=report.succeeded, failed=len(report.failed))
         return report
 
-    def delete(self, ids: Sequence[str]) -> IndexReport:
+    def delete(self, ids: Sequence[str]) -> WriteReport:
         """As `SurrogateIndex.delete`."""
         if isinstance(ids, str):
             raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
-        report = IndexReport(0)
+        report = WriteReport(0)
         remaining = iter(ids)
         while chunk := list(islice(remaining, DOCUMENTS_PER_BULK)):
             report += self.send([({"delete": {"_id": identifier}}, None) for identifier in chunk])
@@ -120,7 +120,7 @@ class Ingest:
             "index": self.target.name,
             "concrete": {name: answer["settings"]["index"]["uuid"] for name, answer in sorted(settings.items())},
             "encoder": self.target.encoder.spec(),
-            "vectors": self.target.vectors,
+            "vectors": self.target.vector_type,
         }
 
     def _pieces(
@@ -144,9 +144,9 @@ class Ingest:
                 yield batch, encoder
 
     def _lines(self, batch: Batch, encoder: Encoder) -> list[BulkLine]:
-        return bulk_lines(batch, batch.terms(encoder), store_vectors=self.target.vectors)
+        return bulk_lines(batch, batch.terms(encoder), store_vectors=self.target.vector_type)
 
-    def _index(self, batch: Batch, encoder: Encoder, lines: list[BulkLine]) -> IndexReport:
+    def _index(self, batch: Batch, encoder: Encoder, lines: list[BulkLine]) -> WriteReport:
         """Send a batch; again if it turns out to have been encoded for an index that the name no longer points to."""
         took: set[str] = set()
         report = self.send(lines, took)
@@ -158,23 +158,23 @@ class Ingest:
             report = self.send(self._lines(batch, self.target.encoder))
         return report
 
-    def _withdraw(self, batch: Batch) -> IndexReport:
+    def _withdraw(self, batch: Batch) -> WriteReport:
         """Delete documents that came as terms of another encoder than the index turned out to have."""
         self.delete(batch.ids)
         why = (
             f"the index moved to {self.target.encoder} meanwhile, and terms of another encoder would never be found; "
             "make them anew with index.encoder"
         )
-        return IndexReport(0, tuple(Failure(identifier, why) for identifier in batch.ids))
+        return WriteReport(0, tuple(Failure(identifier, why) for identifier in batch.ids))
 
-    def send(self, lines: list[BulkLine], took: set[str] | None = None) -> IndexReport:
+    def send(self, lines: list[BulkLine], took: set[str] | None = None) -> WriteReport:
         """Send lines; each document of a request that failed as a whole is named, and nothing is raised."""
         try:
             outcomes = list(self.target.cluster.bulk(lines, index=self.target.name, took=took))
         except ClusterError as error:
             outcomes = [(next(iter(action.values()))["_id"], str(error)) for action, _ in lines]
         failed = tuple(Failure(identifier, _explained(why)) for identifier, why in outcomes if why)
-        return IndexReport(len(outcomes) - len(failed), failed)
+        return WriteReport(len(outcomes) - len(failed), failed)
 
 
 def _explained(why: str) -> str:

@@ -205,7 +205,7 @@ class IndexReader(IndexHandle):
         if self.stores_vectors:
             body["docvalue_fields"] = ["vector"]
         hits = self.cluster.request("POST", f"{self._path}/_search", body=body)["hits"]["hits"]
-        return stored_document(hits[0], self.vectors, dimensions=self.encoder.dimensions) if hits else None
+        return stored_document(hits[0], self.vector_type, dimensions=self.encoder.dimensions) if hits else None
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents are visible to search, in all or of those that match a filter."""
@@ -248,7 +248,7 @@ class IndexReader(IndexHandle):
             encoder=self.encoder,
             documents=self.count(),
             sample=sample,
-            vectors=self.vectors,
+            vector_type=self.vector_type,
         )
 
     @property
@@ -258,7 +258,7 @@ class IndexReader(IndexHandle):
             self.name,
             self.encoder,
             self.layout,
-            self.vectors,
+            self.vector_type,
             self._counts,
             self.rerank,
             dense_vector=self.dense_vector,

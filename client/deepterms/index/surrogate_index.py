@@ -10,16 +10,16 @@ from numpy.typing import ArrayLike
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.presets import PresetName, chosen_encoder
+from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import IndexAlreadyExists
 from deepterms.index.ingest import DocumentBatch
 from deepterms.index.reader import IndexReader
 from deepterms.index.writer import IndexWriter
 from deepterms.schema.layouts import find_layout, select_layout
-from deepterms.schema.sketches import sketch_wanted
-from deepterms.schema.vectors import StoreVectors, vector_type
+from deepterms.schema.sketches import wants_sketch
+from deepterms.schema.vectors import StoreVectors, parse_vector_type
 from deepterms.search.request import SearchOptions
-from deepterms.search.rerank import usual_rerank
+from deepterms.search.rerank import default_rerank
 from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete, index_meta
 from deepterms.storage.dense_vector import require_dense_vector
 from deepterms.storage.encoder_loading import remember_encoder
@@ -38,7 +38,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         name: the alias.
         encoder: the rule from descriptors to terms; documents and queries share it.
         layout: how codewords are stored.
-        vectors: the type in which descriptors are kept, ``float32`` or ``int8``, so that hits can be re-ranked by
+        vector_type: the type in which descriptors are kept, ``float32`` or ``int8``, so that hits can be re-ranked by
             exact cosine; None if they are not.
         dense_vector: whether they stand in Elasticsearch's own field as well, by which they are compared then.
         sketch: whether their signs stand in a field of their own, by which most candidates are compared then.
@@ -108,7 +108,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
-        picked = chosen_encoder(encoder, features=features, documents=documents, preset=preset)
+        picked = select_encoder(encoder, features=features, documents=documents, preset=preset)
         encoder = picked.encoder
         SearchOptions(rerank=rerank)
         rerank = picked.rerank if rerank is None else rerank
@@ -116,14 +116,14 @@ class SurrogateIndex(IndexReader, IndexWriter):
         chosen = select_layout(cluster.engine, encoder) if layout is None else find_layout(layout)
         chosen.require_engine(cluster.engine)
         chosen.check_encoder(encoder)
-        vectors = vector_type(store_vectors)
+        vector_type = parse_vector_type(store_vectors)
         if dense_vector:
-            require_dense_vector(cluster.engine, dimensions=encoder.dimensions, vectors=vectors)
-        sketch = sketch_wanted(
+            require_dense_vector(cluster.engine, dimensions=encoder.dimensions, vector_type=vector_type)
+        sketch = wants_sketch(
             sketch,
             dimensions=encoder.dimensions,
-            stores_vectors=vectors is not None,
-            rerank=usual_rerank(encoder) if rerank is None else rerank,
+            stores_vectors=vector_type is not None,
+            rerank=default_rerank(encoder) if rerank is None else rerank,
         )
         concrete = chosen.index_name(name)
         if cluster.request("HEAD", f"/{quote(name, safe='')}") or cluster.request("HEAD", f"/{concrete}"):
@@ -157,7 +157,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             name,
             encoder=encoder,
             layout=chosen,
-            vectors=vectors,
+            vector_type=vector_type,
             extractor=meta["extractor"],
             concrete=[concrete],
             rerank=rerank,

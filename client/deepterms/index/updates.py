@@ -10,7 +10,7 @@ from urllib.parse import quote
 from deepterms.cluster.scroll import hit_pages, hits_of
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index.ingest import Ingest, Target
-from deepterms.results import Failure, IndexReport
+from deepterms.results import Failure, WriteReport
 from deepterms.schema.documents import BulkLine, condition, usable_documents
 from deepterms.schema.stored_documents import STORED, address, revision_of, whole_lines
 
@@ -20,37 +20,37 @@ DOCUMENTS_PER_READ = 500  # 2,048 dimensions with K = 400: 8 MB
 DELETES_PER_READ = 1_000
 
 
-def update_metadata(target: Target, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> IndexReport:
+def update_metadata(target: Target, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
     """As `SurrogateIndex.update_metadata`."""
     if isinstance(ids, str):
         raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
     if len(metadata) != len(ids):
         raise InvalidInput(f"ids and metadata are aligned by position; got {len(ids)} ids, {len(metadata)} metadata")
     kept, usable, failed = usable_documents(ids, metadata)
-    report = IndexReport(0, failed)
+    report = WriteReport(0, failed)
     remaining: Iterator[tuple[str, dict[str, Any]]] = zip([ids[row] for row in kept], usable, strict=True)
     while page := dict(islice(remaining, DOCUMENTS_PER_READ)):
         report += _update(target, page)
     return report
 
 
-def delete_by_filter(target: Target, filter: Mapping[str, Any]) -> IndexReport:
+def delete_by_filter(target: Target, filter: Mapping[str, Any]) -> WriteReport:
     """As `SurrogateIndex.delete_by_filter`."""
-    report, ingest = IndexReport(0), Ingest(target)
+    report, ingest = WriteReport(0), Ingest(target)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
     for page in hit_pages(target.cluster, target.name, body, size=DELETES_PER_READ):
         report += ingest.send([({"delete": {**address(hit), **condition(revision_of(hit))}}, None) for hit in page])
     return report
 
 
-def _update(target: Target, wanted: Mapping[str, dict[str, Any]]) -> IndexReport:
+def _update(target: Target, wanted: Mapping[str, dict[str, Any]]) -> WriteReport:
     """Read some documents and write them with other metadata."""
     encoder, took = target.encoder, set[str]()
     body = {**STORED, "query": {"ids": {"values": list(wanted)}}, "size": len(wanted)}
     try:
         hits = hits_of(target.cluster.request("POST", f"/{quote(target.name, safe='')}/_search", body=body))
     except ClusterError as error:
-        return IndexReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
+        return WriteReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
     found = {hit["_id"] for hit in hits}
     why = f"no such document in {target.name!r}; if it was added just now, call refresh() first"
     lines: list[BulkLine]
@@ -61,7 +61,7 @@ def _update(target: Target, wanted: Mapping[str, dict[str, Any]]) -> IndexReport
     if target.encoder.spec() != encoder.spec():
         return _update(target, wanted)  # the name moved between reading and writing
     absent = tuple(Failure(identifier, why) for identifier in wanted if identifier not in found)
-    return report + IndexReport(0, failed + absent)
+    return report + WriteReport(0, failed + absent)
 
 
 def _unchanged(hit: Mapping[str, Any]) -> dict[str, Any]:

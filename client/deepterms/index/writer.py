@@ -13,7 +13,7 @@ from deepterms.errors import InvalidInput
 from deepterms.index.handle import IndexHandle
 from deepterms.index.ingest import DEFAULT_THREADS, DocumentBatch, Ingest
 from deepterms.index.updates import delete_by_filter, update_metadata
-from deepterms.results import IndexReport, Revision
+from deepterms.results import Revision, WriteReport
 from deepterms.schema.documents import check_batch
 from deepterms.terms import TermFrequencies
 
@@ -32,7 +32,7 @@ class IndexWriter(IndexHandle):
         revisions: Sequence[Revision | None] | None = None,
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
-    ) -> IndexReport:
+    ) -> WriteReport:
         """Index documents; one whose id is there already is replaced as a whole.
 
         A document that cannot be indexed never stops the others. Found by `search` after the engine's next refresh.
@@ -69,7 +69,7 @@ class IndexWriter(IndexHandle):
         *,
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
-    ) -> IndexReport:
+    ) -> WriteReport:
         """`add` for term frequencies that were made elsewhere.
 
         Such a document has no vector: re-ranking puts it behind all that have one, with the cosine −1, so an index of
@@ -97,7 +97,7 @@ class IndexWriter(IndexHandle):
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
         checkpoint: str | Path | None = None,
-    ) -> IndexReport:
+    ) -> WriteReport:
         """`add` for a stream: (ids, features or terms, metadata) batches of any size, with bounded memory.
 
         An id that is given twice within one batch is reported; in two batches, the later one replaces the earlier.
@@ -119,7 +119,7 @@ class IndexWriter(IndexHandle):
         """
         return Ingest(self).add_batches(batches, threads=threads, on_progress=on_progress, checkpoint=checkpoint)
 
-    def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> IndexReport:
+    def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
         """Replace the metadata of documents; what is found by their codewords and vectors stays as it is.
 
         Each document is read as a whole and written as a whole, on condition that nobody wrote it in between.
@@ -129,7 +129,7 @@ class IndexWriter(IndexHandle):
             metadata: N mappings of what JSON can hold; each takes the place of all that was stored.
 
         Returns:
-            How many were changed, as ``indexed``, and every other one by id with the reason: it is not there, or
+            How many were changed, as ``succeeded``, and every other one by id with the reason: it is not there, or
             somebody changed it meanwhile.
 
         Raises:
@@ -137,22 +137,22 @@ class IndexWriter(IndexHandle):
         """
         return update_metadata(self, ids, metadata)
 
-    def delete(self, ids: Sequence[str]) -> IndexReport:
+    def delete(self, ids: Sequence[str]) -> WriteReport:
         """Delete documents. One that is not there counts as deleted.
 
         Returns:
-            How many are gone, as ``indexed``, and every other one by id with the reason.
+            How many are gone, as ``succeeded``, and every other one by id with the reason.
         """
         return Ingest(self).delete(ids)
 
-    def delete_by_filter(self, filter: Mapping[str, Any]) -> IndexReport:
+    def delete_by_filter(self, filter: Mapping[str, Any]) -> WriteReport:
         """Delete the documents that match a filter and are visible to search (refreshed).
 
         Args:
             filter: any query of the engine's language, such as ``{"term": {"metadata.year": 2018}}``.
 
         Returns:
-            How many are gone, as ``indexed``, and every other one by id with the reason; a document that was changed
+            How many are gone, as ``succeeded``, and every other one by id with the reason; a document that was changed
             since it was found stays.
 
         Raises:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from deepterms.cluster.responses import incomplete, refusal
 from deepterms.errors import ClusterError, InvalidInput
+from deepterms.schema.scripts import COSINE_OFFSET
 from deepterms.schema.stored_documents import vector_of
 from deepterms.schema.vectors import normalise_rows
 from deepterms.search.body import search_body
-from deepterms.search.rerank import COSINE_OFFSET, rescore
+from deepterms.search.rerank import rescore
 from deepterms.search.searcher import SEARCHES_PER_REQUEST, Searcher
 from deepterms.terms import TermFrequencies
 
@@ -118,7 +119,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
         ]
     compared = 0
     dimensions = searcher.encoder.dimensions
-    held = [vector_of(hit, searcher.vectors, dimensions=dimensions) for hit in drawn]
+    held = [vector_of(hit, searcher.vector_type, dimensions=dimensions) for hit in drawn]
     places = [row for row, vector in enumerate(held) if vector is not None]
     if searcher.compared_by is not None and places:
         stored = np.stack([vector for vector in held if vector is not None])  # (m, D)
@@ -131,7 +132,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
                 k=len(ids),
                 filter=among,
                 source=False,
-                rescore=rescore(query, window=len(ids), vectors=searcher.compared_by),
+                rescore=rescore(query, window=len(ids), vector_type=searcher.compared_by),
             )
             for row, query in zip(places, queries, strict=True)
         ]
@@ -149,7 +150,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
 def _draw(searcher: Searcher, sample: int, seed: int) -> list[dict[str, Any]]:
     drawn = {"function_score": {"query": {"match_all": {}}, "random_score": {"seed": seed, "field": "_seq_no"}}}
     body: dict[str, Any] = {"query": drawn, "size": sample, "_source": ["terms"]}
-    if searcher.vectors is not None:
+    if searcher.vector_type is not None:
         body["docvalue_fields"] = ["vector"]
     answer = searcher.cluster.request("POST", f"/{quote(searcher.name, safe='')}/_search", body=body)
     return list(_whole(answer)["hits"]["hits"])

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from deepterms.memory.filters import Predicate
 from deepterms.memory.segments import Segment
+from deepterms.schema.scripts import NO_VECTOR
 from deepterms.schema.sketches import agreement
-from deepterms.search.rerank import NO_VECTOR, FeatureSource, cosines
+from deepterms.search.rerank import FeatureSource, cosines
 
 __all__ = ["Candidate", "accepted", "best", "by_agreement", "by_cosine", "every", "in_order"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepterms.encoders.encoder import Encoder, as_features, one_feature
-from deepterms.encoders.presets import PresetName, chosen_encoder
+from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import InvalidInput
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.inspection.reconciliation import Reconciliation, reconcile_with
@@ -18,12 +18,12 @@ from deepterms.inspection.statistics import QUERIES, counts_of, stats_of_counts
 from deepterms.memory.candidates import accepted, best, by_agreement, by_cosine, every, in_order
 from deepterms.memory.filters import compile_filter
 from deepterms.memory.segments import SEGMENT_DOCUMENTS, OpenSegment, Segment
-from deepterms.results import Failure, Hit, Hits, IndexReport, IndexStats, StoredDocument
+from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, WriteReport
 from deepterms.schema.documents import Batch, check_batch, usable_documents
-from deepterms.schema.sketches import sketch_wanted, survivors
-from deepterms.schema.vectors import StoreVectors, normalise_rows, round_trip, vector_type
+from deepterms.schema.sketches import survivors, wants_sketch
+from deepterms.schema.vectors import StoreVectors, normalise_rows, parse_vector_type, round_trip
 from deepterms.search.request import SearchKeywords, SearchOptions, above, chosen_fields
-from deepterms.search.rerank import FeatureSource, usual_rerank
+from deepterms.search.rerank import FeatureSource, default_rerank
 from deepterms.search.widening import USUAL, breadth_of, query_terms, widens
 from deepterms.terms import TermFrequencies
 
@@ -58,48 +58,48 @@ class MemoryIndex:
         rerank: int | None = None,
         sketch: bool | None = None,
     ) -> None:
-        chosen = chosen_encoder(encoder, features=features, documents=documents, preset=preset)
+        chosen = select_encoder(encoder, features=features, documents=documents, preset=preset)
         SearchOptions(rerank=rerank)
         rerank = chosen.rerank if rerank is None else rerank
         self.encoder: Encoder = chosen.encoder
-        self.rerank = usual_rerank(self.encoder) if rerank is None else rerank
-        self.vectors = vector_type(store_vectors)
-        self.sketch = sketch_wanted(
+        self.rerank = default_rerank(self.encoder) if rerank is None else rerank
+        self.vector_type = parse_vector_type(store_vectors)
+        self.sketch = wants_sketch(
             sketch,
             dimensions=self.encoder.dimensions,
-            stores_vectors=self.vectors is not None,
+            stores_vectors=self.vector_type is not None,
             rerank=self.rerank,
         )
         self._segments: list[Segment] = []
-        self._open = OpenSegment(self.vectors)
+        self._open = OpenSegment(self.vector_type)
         self._places: dict[str, int] = {}  # id → segment number · SEGMENT_DOCUMENTS + row
 
     @property
     def stores_vectors(self) -> bool:
         """Whether descriptors are kept."""
-        return self.vectors is not None
+        return self.vector_type is not None
 
     def __repr__(self) -> str:
         return f"MemoryIndex({self.encoder}, {self.count()} documents)"
 
     def add(
         self, ids: Sequence[str], features: ArrayLike, metadata: Sequence[Mapping[str, Any]] | None = None
-    ) -> IndexReport:
+    ) -> WriteReport:
         """Index documents; one whose id is there already is replaced. As `SurrogateIndex.add`."""
         return self._add(check_batch(ids, features, metadata, encoder=self.encoder))
 
     def add_terms(
         self, ids: Sequence[str], terms: TermFrequencies, metadata: Sequence[Mapping[str, Any]] | None = None
-    ) -> IndexReport:
+    ) -> WriteReport:
         """`add` for term frequencies that were made elsewhere. As `SurrogateIndex.add_terms`."""
         return self._add(check_batch(ids, terms, metadata, encoder=self.encoder))
 
-    def _add(self, batch: Batch) -> IndexReport:
+    def _add(self, batch: Batch) -> WriteReport:
         self._forget(batch.ids)
         for start in range(0, len(batch.ids), SEGMENT_DOCUMENTS):
             piece = slice(start, start + SEGMENT_DOCUMENTS)
             self._append(batch.ids[piece], batch.content[piece], batch.metadata[piece])
-        return IndexReport(len(batch.ids), batch.failed)
+        return WriteReport(len(batch.ids), batch.failed)
 
     def search(
         self,
@@ -176,30 +176,30 @@ class MemoryIndex:
         (terms,) = segment.terms_of(row).to_terms()
         return StoredDocument(id=id, terms=terms, vector=segment.vector_of(row), metadata=segment.metadata[row])
 
-    def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> IndexReport:
+    def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
         """Replace the metadata of documents. As `SurrogateIndex.update_metadata`."""
         if isinstance(ids, str) or len(metadata) != len(ids):
             raise InvalidInput("ids and metadata are two sequences, aligned by position")
         kept, usable, failed = usable_documents(ids, metadata)
-        report = IndexReport(0, failed)
+        report = WriteReport(0, failed)
         for row, changed in zip(kept, usable, strict=True):
             place = self._places.get(ids[row])
             if place is None:
-                report += IndexReport(0, (Failure(ids[row], "no such document in this index"),))
+                report += WriteReport(0, (Failure(ids[row], "no such document in this index"),))
             else:
                 segment, at = self._at(place)
                 segment.metadata[at] = changed
-                report += IndexReport(1)
+                report += WriteReport(1)
         return report
 
-    def delete(self, ids: Sequence[str]) -> IndexReport:
+    def delete(self, ids: Sequence[str]) -> WriteReport:
         """Delete documents. One that is not there counts as deleted."""
         if isinstance(ids, str):
             raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
         self._forget(ids)
-        return IndexReport(len(ids))
+        return WriteReport(len(ids))
 
-    def delete_by_filter(self, filter: Mapping[str, Any]) -> IndexReport:
+    def delete_by_filter(self, filter: Mapping[str, Any]) -> WriteReport:
         """Delete the documents that match a filter. As `SurrogateIndex.delete_by_filter`."""
         accepts = compile_filter(filter)
         return self.delete(
@@ -240,7 +240,7 @@ class MemoryIndex:
             size=sum(segment.nbytes for segment in segments),
             segments=len(segments),
             engine="memory",
-            vectors=self._some_vectors(QUERIES),
+            vector_type=self._some_vectors(QUERIES),
         )
 
     def refresh(self) -> None:
@@ -252,14 +252,14 @@ class MemoryIndex:
         """Add documents that are new and at most a segment."""
         if len(self._open) + len(ids) > SEGMENT_DOCUMENTS:
             self._segments.append(self._open.segment())
-            self._open = OpenSegment(self.vectors)
+            self._open = OpenSegment(self.vector_type)
         first = len(self._segments) * SEGMENT_DOCUMENTS + len(self._open)
         if isinstance(content, TermFrequencies):
-            vectors = np.full((len(ids), self.encoder.dimensions), np.nan, dtype=np.float32)  # NaN: no vector
-            self._open.append(ids, vectors, metadata, content)
+            vector_type = np.full((len(ids), self.encoder.dimensions), np.nan, dtype=np.float32)  # NaN: no vector
+            self._open.append(ids, vector_type, metadata, content)
         else:
             self._open.append(
-                ids, round_trip(content, self.vectors or "float32"), metadata, self.encoder.encode(content)
+                ids, round_trip(content, self.vector_type or "float32"), metadata, self.encoder.encode(content)
             )
         self._places.update(zip(ids, range(first, first + len(ids)), strict=True))
 
@@ -288,8 +288,8 @@ class MemoryIndex:
         """Vectors of random documents, at most (count, D); the same each time while nothing is written."""
         places = list(self._places.values())
         drawn = np.random.default_rng(0).permutation(len(places))[:count]
-        vectors = [segment.vector_of(row) for segment, row in (self._at(places[number]) for number in drawn)]
-        kept = [vector for vector in vectors if vector is not None]
+        vector_type = [segment.vector_of(row) for segment, row in (self._at(places[number]) for number in drawn)]
+        kept = [vector for vector in vector_type if vector is not None]
         return np.array(kept, dtype=np.float32).reshape(-1, self.encoder.dimensions)
 
     def _known(self, id: str) -> tuple[Segment, int]:

@@ -26,7 +26,7 @@ MAX_FAILURES = 1_000
 
 
 def copy_lines(
-    hits: Sequence[Mapping[str, Any]], *, encoder: Encoder, keep_terms: bool, vectors: VectorType | None = "float32"
+    hits: Sequence[Mapping[str, Any]], *, encoder: Encoder, keep_terms: bool, vector_type: VectorType | None = "float32"
 ) -> tuple[list[BulkLine], tuple[Failure, ...]]:
     """The lines of a bulk request that write stored documents into another index.
 
@@ -37,12 +37,12 @@ def copy_lines(
         hits: of a search with `STORED`.
         encoder: of the other index.
         keep_terms: take stored terms as they are, since the encoder is the same; else encode the stored vectors.
-        vectors: the type that both store vectors in; their bytes are copied as they are.
+        vector_type: the type that both store vectors in; their bytes are copied as they are.
 
     Returns:
         The lines, and the documents that cannot be copied.
     """
-    return whole_lines(hits, encoder=encoder, keep_terms=keep_terms, action=_action, vectors=vectors)
+    return whole_lines(hits, encoder=encoder, keep_terms=keep_terms, action=_action, vector_type=vector_type)
 
 
 class Copier:
@@ -59,7 +59,7 @@ class Copier:
         target: the concrete index to write, in which nobody else writes.
         encoder: of the target.
         keep_terms: as in `copy_lines`.
-        vectors: as in `copy_lines`.
+        vector_type: as in `copy_lines`.
         resume: the target holds something already; documents that are there as they should be are not sent again.
         guard: called before each page is written; raises to stop.
 
@@ -77,7 +77,7 @@ class Copier:
         *,
         encoder: Encoder,
         keep_terms: bool,
-        vectors: VectorType | None,
+        vector_type: VectorType | None,
         resume: bool,
         guard: Callable[[], None],
     ) -> None:
@@ -87,7 +87,7 @@ class Copier:
         self.copied = self.deleted = self.skipped = 0
         self._encoder = encoder
         self._keep_terms = keep_terms
-        self._vectors = vectors
+        self._vectors = vector_type
         self._resume = resume
         self._guard = guard
         self._marks: dict[str, int] = {}  # shard → the sequence number up to which all is copied
@@ -168,7 +168,7 @@ class Copier:
         if self._resume and not self._marks:
             there = {hit["_id"]: hit["_version"] for hit in self._with_ids(self.target, page)}
             hits = [hit for hit in page if there.get(hit["_id"]) != hit["_seq_no"]]
-        lines, failed = copy_lines(hits, encoder=self._encoder, keep_terms=self._keep_terms, vectors=self._vectors)
+        lines, failed = copy_lines(hits, encoder=self._encoder, keep_terms=self._keep_terms, vector_type=self._vectors)
         outcomes = list(self.cluster.bulk(lines, index=self.target))
         refused = [Failure(identifier, why) for identifier, why in outcomes if why]
         return len(outcomes) - len(refused), [*failed, *refused]

@@ -43,13 +43,13 @@ from deepterms.migration.lease import LEASE_SECONDS, Lease
 from deepterms.migration.pinning import await_requests, pinned, unpin
 from deepterms.migration.verification import verify_copy
 from deepterms.schema.layouts import Layout, find_layout
-from deepterms.schema.sketches import sketch_wanted
-from deepterms.schema.vectors import vector_type
+from deepterms.schema.sketches import wants_sketch
+from deepterms.schema.vectors import parse_vector_type
 from deepterms.storage.concrete_index import index_meta
 from deepterms.storage.dense_vector import require_dense_vector
-from deepterms.storage.encoder_loading import rebuild_encoder
+from deepterms.storage.encoder_loading import load_encoder
 
-__all__ = ["MigrationReport", "drop_old", "layout_called", "migrate", "roll_back"]
+__all__ = ["MigrationReport", "drop_old", "migrate", "parse_layout", "roll_back"]
 
 # Passes before writes are blocked. Writers that are faster than copying would otherwise be followed for ever.
 MAX_PASSES = 10
@@ -84,7 +84,7 @@ class MigrationReport:
     dropped: tuple[str, ...] = ()
 
 
-def layout_called(text: str) -> Layout:
+def parse_layout(text: str) -> Layout:
     """The layout that a user names: ``words``, or ``words-v2`` for a version.
 
     Raises:
@@ -138,33 +138,33 @@ def migrate(
     meta = before.meta
     spec = meta["encoder"]
     # The old encoder is not rebuilt where a new one takes its place: its pivots may be what was lost.
-    chosen_encoder = encoder if encoder is not None else rebuild_encoder(cluster, before.live, spec)
+    select_encoder = encoder if encoder is not None else load_encoder(cluster, before.live, spec)
     now = replace(find_layout(meta["layout"]), version=meta["version"])
     layout = to if to is not None else now
     layout.require_engine(cluster.engine)
-    layout.check_encoder(chosen_encoder)
-    keep_terms = chosen_encoder.spec() == spec
+    layout.check_encoder(select_encoder)
+    keep_terms = select_encoder.spec() == spec
     if not keep_terms and meta["vectors"] is None:
         raise InvalidInput(
-            f"{name!r} stores no vectors, so terms of {chosen_encoder} cannot be made from it; index it anew"
+            f"{name!r} stores no vectors, so terms of {select_encoder} cannot be made from it; index it anew"
         )
     stored = spec.get("pivots", spec).get("dimensions")
-    if chosen_encoder.dimensions != stored:
-        raise InvalidInput(f"{name!r} stores vectors of {stored} dimensions; {chosen_encoder} takes another number")
-    vectors = vector_type(meta["vectors"])
+    if select_encoder.dimensions != stored:
+        raise InvalidInput(f"{name!r} stores vectors of {stored} dimensions; {select_encoder} takes another number")
+    vector_type = parse_vector_type(meta["vectors"])
     dense = bool(meta.get("dense_vector")) if dense_vector is None else dense_vector
     if dense:
-        require_dense_vector(cluster.engine, dimensions=chosen_encoder.dimensions, vectors=vectors)
-    signs = sketch_wanted(
+        require_dense_vector(cluster.engine, dimensions=select_encoder.dimensions, vector_type=vector_type)
+    signs = wants_sketch(
         bool(meta.get("sketch")) if sketch is None else sketch,
-        dimensions=chosen_encoder.dimensions,
-        stores_vectors=vectors is not None,
+        dimensions=select_encoder.dimensions,
+        stores_vectors=vector_type is not None,
         rerank=0,  # counts only where nothing is said
     )
     wanted = index_meta(
         layout=layout,
-        encoder=chosen_encoder,
-        store_vectors=vectors,
+        encoder=select_encoder,
+        store_vectors=vector_type,
         extractor=meta.get("extractor", {}),
         rerank=meta.get("rerank") if keep_terms else None,  # another encoder needs another depth
         dense_vector=dense,
@@ -177,14 +177,14 @@ def migrate(
             return MigrationReport(name, "", state.live, document_count(cluster, state.live), dropped=dropped)
         if state.live != before.live:
             raise MigrationFailed(f"{name!r} was migrated to {state.live} by another process just now; run this again")
-        target, resume = state.prepare(cluster, layout=layout, encoder=chosen_encoder, wanted=wanted, shards=shards)
+        target, resume = state.prepare(cluster, layout=layout, encoder=select_encoder, wanted=wanted, shards=shards)
         copier = Copier(
             cluster,
             state.live,
             target,
-            encoder=chosen_encoder,
+            encoder=select_encoder,
             keep_terms=keep_terms,
-            vectors=vectors,
+            vector_type=vector_type,
             resume=resume,
             guard=lease.check,
         )
@@ -207,10 +207,10 @@ def migrate(
                     cluster,
                     state.live,
                     target,
-                    encoder=chosen_encoder,
+                    encoder=select_encoder,
                     layouts=(now, layout),
                     keep_terms=keep_terms,
-                    vectors=vectors,
+                    vector_type=vector_type,
                 )
                 lease.check()
                 write_origin(cluster, target, {"from": state.live, "operations": _operations(cluster, target)})

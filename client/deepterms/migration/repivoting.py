@@ -15,16 +15,16 @@ from deepterms.encoders.pivots.sampling import SamplingMethod, rows_for, sample_
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import InvalidInput
 from deepterms.migration.generations import Generations, document_count
-from deepterms.schema.vectors import VectorType, decode_vector, vector_type
-from deepterms.storage.encoder_loading import rebuild_encoder
+from deepterms.schema.vectors import VectorType, decode_vector, parse_vector_type
+from deepterms.storage.encoder_loading import load_encoder
 
-__all__ = ["repivoted", "sample_vectors"]
+__all__ = ["repivot_encoder", "sample_vectors"]
 
 VECTORS_PER_PAGE = 1_000
 SEED = 2018
 
 
-def repivoted(
+def repivot_encoder(
     client: Any, name: str, count: int, *, method: SamplingMethod | Literal["auto"] = "auto", seed: int = SEED
 ) -> Encoder:
     """The encoder of an index with `count` new pivots, for `migrate`.
@@ -47,12 +47,12 @@ def repivoted(
     """
     cluster = Cluster(client)
     state = Generations.of(cluster, name)
-    spec, vectors = state.meta["encoder"], vector_type(state.meta["vectors"])
+    spec, vector_type = state.meta["encoder"], parse_vector_type(state.meta["vectors"])
     if "pivots" not in spec:
         raise InvalidInput(
             f"{name!r} has no pivots to replace; migrate it to some with encoder=PivotPermutation(pivots, …)"
         )
-    if vectors is None:
+    if vector_type is None:
         raise InvalidInput(f"{name!r} stores no vectors, so none can become its pivots; index it anew")
     if spec["pivots"]["metric"] != "cosine":
         raise InvalidInput(
@@ -62,13 +62,13 @@ def repivoted(
     for concrete in state.unfinished:
         other = state.metas[concrete]["encoder"]
         if _less_pivots(other) == _less_pivots(spec) and other.get("pivots", {}).get("count") == count:
-            return rebuild_encoder(cluster, concrete, other)
+            return load_encoder(cluster, concrete, other)
     features = sample_vectors(
         cluster,
         state.live,
         rows_for(count),
         dimensions=spec["pivots"]["dimensions"],
-        vectors=vectors,
+        vector_type=vector_type,
         seed=seed,
     )
     pivots = sample_pivots(features, count, seed=seed, method=method)
@@ -76,7 +76,7 @@ def repivoted(
 
 
 def sample_vectors(
-    cluster: Cluster, concrete: str, count: int, *, dimensions: int, vectors: VectorType, seed: int = SEED
+    cluster: Cluster, concrete: str, count: int, *, dimensions: int, vector_type: VectorType, seed: int = SEED
 ) -> NDArray[np.float32]:
     """Stored vectors of `count` documents, drawn at random; of all, if there are not more.
 
@@ -85,7 +85,7 @@ def sample_vectors(
         concrete: the index, as far as it is visible to search.
         count: how many.
         dimensions: D; a vector of another length is passed over.
-        vectors: the type that they are stored in.
+        vector_type: the type that they are stored in.
         seed: which ones.
 
     Returns:
@@ -110,7 +110,7 @@ def sample_vectors(
     filled = 0
     for page in hit_pages(cluster, concrete, body, size=VECTORS_PER_PAGE):
         for hit in page:
-            vector = decode_vector(str(hit["fields"]["vector"][0]), vectors, dimensions=dimensions)
+            vector = decode_vector(str(hit["fields"]["vector"][0]), vector_type, dimensions=dimensions)
             if filled < len(features) and vector.shape == (dimensions,) and not unusable_rows(vector[np.newaxis]):
                 features[filled] = vector
                 filled += 1

@@ -34,7 +34,7 @@ def verify_copy(
     encoder: Encoder,
     layouts: tuple[Layout, Layout],
     keep_terms: bool,
-    vectors: VectorType | None = "float32",
+    vector_type: VectorType | None = "float32",
 ) -> int:
     """Compare a copy with its original, neither being written to.
 
@@ -49,7 +49,7 @@ def verify_copy(
         encoder: of the copy.
         layouts: of the original and of the copy.
         keep_terms: whether the two have one encoder.
-        vectors: the type that both store vectors in.
+        vector_type: the type that both store vectors in.
 
     Returns:
         How many scores were compared.
@@ -63,7 +63,7 @@ def verify_copy(
         return 0
     ids = [hit["_id"] for hit in originals]
     among = {"ids": {"values": ids}}
-    lines, _ = copy_lines(originals, encoder=encoder, keep_terms=keep_terms, vectors=vectors)
+    lines, _ = copy_lines(originals, encoder=encoder, keep_terms=keep_terms, vector_type=vector_type)
     expected = {action["index"]["_id"]: json.loads(source or "") for action, source in lines}
     copies = {hit["_id"]: _stored(hit) for hit in _hits(cluster, target, {**STORED, "query": among, "size": len(ids)})}
     for identifier in ids:

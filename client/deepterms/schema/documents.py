@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, Validatio
 from deepterms.encoders.encoder import Encoder, as_features, unusable_rows
 from deepterms.errors import EncoderMismatch, InvalidInput
 from deepterms.results import Failure, Revision
-from deepterms.schema.vectors import StoreVectors, encode_vectors, vector_type
+from deepterms.schema.vectors import StoreVectors, encode_vectors, parse_vector_type
 from deepterms.terms import TermFrequencies
 
 __all__ = ["Batch", "BulkLine", "bulk_lines", "check_batch", "condition", "usable_documents"]
@@ -169,7 +169,7 @@ def _unusable_terms(terms: TermFrequencies, encoder: Encoder) -> dict[int, str]:
 def bulk_lines(batch: Batch, terms: TermFrequencies, *, store_vectors: StoreVectors | None) -> list[BulkLine]:
     """The (action, source) lines that index a batch; the action names the id, the source is JSON text."""
     rendered, vectors = terms.to_json(), [""] * len(terms)
-    stored = vector_type(store_vectors)
+    stored = parse_vector_type(store_vectors)
     if stored is not None and not isinstance(batch.content, TermFrequencies):
         vectors = [f',"vector":"{text}"' for text in encode_vectors(batch.content, stored)]
     return [

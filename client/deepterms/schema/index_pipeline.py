@@ -8,7 +8,7 @@ from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
 from deepterms.schema.assets import load_processor
 from deepterms.schema.layouts import Layout
-from deepterms.schema.vectors import StoreVectors, VectorType, stored_bytes, vector_type
+from deepterms.schema.vectors import StoreVectors, VectorType, parse_vector_type, stored_bytes
 
 __all__ = ["index_pipeline"]
 
@@ -38,15 +38,15 @@ def index_pipeline(
         The body, or None if the engine cannot encode as this encoder does and nothing else is to be done; the layout's
         own pipeline then stays the index's, and takes terms only.
     """
-    vectors = vector_type(store_vectors)
-    first, then = _encoding(encoder, layout, vectors)
+    vector_type = parse_vector_type(store_vectors)
+    first, then = _encoding(encoder, layout, vector_type)
     # Last, since then every vector is base64 of finite float32 numbers, or of int8 of the right length.
     last = []
     if dense_vector:
         # Without the field, a document's cosine is −1.
         last.append(load_processor("decode-vector-v1", {"dimensions": encoder.dimensions}))
-    if sketch and vectors is not None:
-        last.append(load_processor("sketch-vector-v1", _signs(vectors, encoder.dimensions)))
+    if sketch and vector_type is not None:
+        last.append(load_processor("sketch-vector-v1", _signs(vector_type, encoder.dimensions)))
     if not first and not last and then["pipeline"]["name"] == layout.resource:
         return None
     return {
@@ -56,11 +56,11 @@ def index_pipeline(
 
 
 def _encoding(
-    encoder: Encoder, layout: Layout, vectors: VectorType | None
+    encoder: Encoder, layout: Layout, vector_type: VectorType | None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What comes before a call of one of the layout's pipelines, and the call."""
     checked = {"pipeline": {"tag": "check-and-render", "name": layout.resource}}
-    if vectors == "int8":
+    if vector_type == "int8":
         # The layout's pipeline checks what every vector must be; the length is all that it cannot know. A vector of
         # another length would be read as other numbers by the re-ranking script.
         length = stored_bytes("int8", encoder.dimensions)
@@ -73,7 +73,7 @@ def _encoding(
         "top_k": encoder.top_k,
         "crelu": encoder.crelu,
         "binary": encoder.binary,
-        "vectors": vectors is not None,
+        "vectors": vector_type is not None,
     }
     return (
         [{"set": {"tag": "set-encoder", "field": "encoder", "value": parameters}}],
@@ -81,7 +81,7 @@ def _encoding(
     )
 
 
-def _signs(vectors: VectorType, dimensions: int) -> dict[str, int]:
+def _signs(vector_type: VectorType, dimensions: int) -> dict[str, int]:
     """Where the signs of a stored vector are: in the last byte of four, or in each after the scale (see vectors.py)."""
-    first, step = (3, 4) if vectors == "float32" else (4, 1)
-    return {"dimensions": dimensions, "bytes": stored_bytes(vectors, dimensions), "first": first, "step": step}
+    first, step = (3, 4) if vector_type == "float32" else (4, 1)
+    return {"dimensions": dimensions, "bytes": stored_bytes(vector_type, dimensions), "first": first, "step": step}

@@ -10,15 +10,12 @@ whoever sends the document, so no producer knows of them, and a migration can ad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["SKETCH", "agreement", "by_sketch", "sketch_bytes", "sketch_wanted", "survivors"]
+__all__ = ["SKETCH", "agreement", "sketch_bytes", "survivors", "wants_sketch"]
 
 SKETCH = "sketch"  # the field
 
@@ -32,25 +29,8 @@ SURVIVORS_PER_HIT = 4
 MIN_CANDIDATES = 500
 MIN_DIMENSIONS = 1_024
 
-# Both sides are padded to whole ints. charAt is a primitive read (see rerank.py). A document without a sketch, or with
-# one of another length, comes last.
-_SOURCE = """
-if (doc['sketch'].size() == 0) { return 0; }
-def stored = doc['sketch'].value; byte[] bytes = stored.bytes; int at = stored.offset;
-String query = params.query; int length = query.length();
-if (stored.length != length) { return 0; }
-int different = 0;
-for (int i = 0; i < length; i += 4) {
-  int own = (bytes[at] & 255) | ((bytes[at + 1] & 255) << 8) | ((bytes[at + 2] & 255) << 16) | (bytes[at + 3] << 24);
-  int asked = (int) query.charAt(i) | ((int) query.charAt(i + 1) << 8) | ((int) query.charAt(i + 2) << 16)
-    | ((int) query.charAt(i + 3) << 24);
-  different += Integer.bitCount(own ^ asked); at += 4;
-}
-return 8 * length - different;
-""".strip()
 
-
-def sketch_wanted(sketch: bool | None, *, dimensions: int, stores_vectors: bool, rerank: int) -> bool:
+def wants_sketch(sketch: bool | None, *, dimensions: int, stores_vectors: bool, rerank: int) -> bool:
     """Whether an index has sketches.
 
     Args:
@@ -84,22 +64,8 @@ def sketch_bytes(dimensions: int) -> int:
     return -(-dimensions // 32) * 4
 
 
-def by_sketch(query: NDArray[np.float32], matching: Mapping[str, Any]) -> dict[str, Any]:
-    """A query under which each document that matches another scores in how many signs it agrees with a descriptor.
-
-    Args:
-        query: float32 (D,), finite.
-        matching: any query of the engine.
-    """
-    sketch = np.zeros(sketch_bytes(len(query)), dtype=np.uint8)
-    bits = np.packbits(np.signbit(query), bitorder="little")
-    sketch[: len(bits)] = bits
-    script = {"lang": "painless", "source": _SOURCE, "params": {"query": sketch.tobytes().decode("latin-1")}}
-    return {"script_score": {"query": matching, "script": script}}
-
-
 def agreement(query: NDArray[np.float32], vector: NDArray[np.float32] | None) -> int:
-    """What `by_sketch` scores a document that stores a vector, float32 (D,), or none."""
+    """What `score_by_sketch` scores a document that stores a vector, float32 (D,), or none."""
     if vector is None:
         return 0
     return 8 * sketch_bytes(len(query)) - int(np.count_nonzero(np.signbit(query) != np.signbit(vector)))

@@ -27,7 +27,7 @@ def whole_lines(
     keep_terms: bool,
     action: Callable[[Mapping[str, Any]], dict[str, Any]],
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
-    vectors: VectorType | None = "float32",
+    vector_type: VectorType | None = "float32",
 ) -> tuple[list[BulkLine], tuple[Failure, ...]]:
     """The lines of a bulk request that write stored documents as a whole.
 
@@ -37,13 +37,13 @@ def whole_lines(
         keep_terms: take stored terms as they are, since the encoder is the same; else encode the stored vectors.
         action: a hit's action line.
         metadata: id → what replaces the document's own.
-        vectors: the type that both indices store vectors in; their bytes are written as they are.
+        vector_type: the type that both indices store vectors in; their bytes are written as they are.
 
     Returns:
         The lines, and the documents that cannot be written.
     """
     texts = [_vector(hit) for hit in hits]
-    stored: VectorType = vectors or "float32"
+    stored: VectorType = vector_type or "float32"
     encoded = [row for row, hit in enumerate(hits) if not (keep_terms and "terms" in hit["_source"])]
     reasons = {row: "stores no vector, so its terms cannot be made anew" for row in encoded if texts[row] is None}
     features = {
@@ -77,33 +77,33 @@ def whole_lines(
     return lines, tuple(Failure(str(hits[row]["_id"]), reasons[row]) for row in sorted(reasons))
 
 
-def stored_document(hit: Mapping[str, Any], vectors: VectorType | None, *, dimensions: int) -> StoredDocument:
+def stored_document(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> StoredDocument:
     """What a hit says of its document.
 
     Args:
         hit: of a search that brings back terms, metadata, the vector and the revision.
-        vectors: the type that the index stores; None if it stores none.
+        vector_type: the type that the index stores; None if it stores none.
         dimensions: D.
     """
     source = hit["_source"]
     return StoredDocument(
         id=str(hit["_id"]),
         terms=source.get("terms", {}),
-        vector=vector_of(hit, vectors, dimensions=dimensions),
+        vector=vector_of(hit, vector_type, dimensions=dimensions),
         metadata=source.get("metadata", {}),
         revision=revision_of(hit),
     )
 
 
-def vector_of(hit: Mapping[str, Any], vectors: VectorType | None, *, dimensions: int) -> NDArray[np.float32] | None:
+def vector_of(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> NDArray[np.float32] | None:
     """The vector (D,) that a hit brings back; None if there is none, or none to re-rank by.
 
     An index that was written to around its pipeline may hold one of another length, or one that is not finite.
     """
     text = _vector(hit)
-    if text is None or vectors is None or len(text.rstrip("=")) * 3 // 4 != stored_bytes(vectors, dimensions):
+    if text is None or vector_type is None or len(text.rstrip("=")) * 3 // 4 != stored_bytes(vector_type, dimensions):
         return None
-    vector = decode_vector(text, vectors, dimensions=dimensions)
+    vector = decode_vector(text, vector_type, dimensions=dimensions)
     return vector if np.isfinite(vector).all() else None
 
 

@@ -18,9 +18,9 @@ __all__ = [
     "encode_vector",
     "encode_vectors",
     "normalise_rows",
+    "parse_vector_type",
     "round_trip",
     "stored_bytes",
-    "vector_type",
 ]
 
 VectorType = Literal["float32", "int8"]
@@ -32,7 +32,7 @@ INT8_LEVELS = 126
 _SCALE_BYTES = 4
 
 
-def vector_type(store_vectors: object) -> VectorType | None:
+def parse_vector_type(store_vectors: object) -> VectorType | None:
     """What `store_vectors` asks for, or what ``_meta.vectors`` says; None for no vectors.
 
     Raises:
@@ -47,9 +47,9 @@ def vector_type(store_vectors: object) -> VectorType | None:
     raise InvalidInput(f"store_vectors is {store_vectors!r}; expected True, False, 'float32' or 'int8'")
 
 
-def stored_bytes(vectors: VectorType, dimensions: int) -> int:
+def stored_bytes(vector_type: VectorType, dimensions: int) -> int:
     """The length of what `encode_vectors` encodes: 4·D bytes, or about D + 4."""
-    return 4 * dimensions if vectors == "float32" else _SCALE_BYTES + dimensions + -dimensions % 4
+    return 4 * dimensions if vector_type == "float32" else _SCALE_BYTES + dimensions + -dimensions % 4
 
 
 def normalise_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -59,7 +59,7 @@ def normalise_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return scaled
 
 
-def encode_vectors(features: NDArray[np.float32], vectors: VectorType = "float32") -> list[str]:
+def encode_vectors(features: NDArray[np.float32], vector_type: VectorType = "float32") -> list[str]:
     """Base64 of each row, L2-normalised: what the field ``vector`` holds.
 
     int8 keeps each component to within 1/252 of the largest. The scale is such that the stored vector has norm 1, so
@@ -67,13 +67,13 @@ def encode_vectors(features: NDArray[np.float32], vectors: VectorType = "float32
 
     Args:
         features: float32 (N, D), finite, no row all zero.
-        vectors: the type to store.
+        vector_type: the type to store.
     """
-    if vectors == "float32":
+    if vector_type == "float32":
         return [encode_vector(row) for row in normalise_rows(features)]
     rows, dimensions = features.shape
     levels, scales = _quantise(features)
-    stored = np.zeros((rows, stored_bytes(vectors, dimensions)), dtype=np.uint8)
+    stored = np.zeros((rows, stored_bytes(vector_type, dimensions)), dtype=np.uint8)
     stored[:, :_SCALE_BYTES] = scales.astype("<f4")[:, np.newaxis].view(np.uint8)
     stored[:, _SCALE_BYTES : _SCALE_BYTES + dimensions] = np.abs(levels) | ((levels < 0) << 7)
     return [base64.b64encode(row.tobytes()).decode("ascii") for row in stored]
@@ -84,12 +84,14 @@ def encode_vector(vector: NDArray[np.float32]) -> str:
     return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode("ascii")
 
 
-def decode_vector(text: str, vectors: VectorType = "float32", *, dimensions: int | None = None) -> NDArray[np.float32]:
+def decode_vector(
+    text: str, vector_type: VectorType = "float32", *, dimensions: int | None = None
+) -> NDArray[np.float32]:
     """What a stored vector stands for: float32 (D,). Engines leave the padding out where they return doc values.
 
     Args:
         text: base64.
-        vectors: the type it is stored in.
+        vector_type: the type it is stored in.
         dimensions: D, which int8 needs.
 
     Raises:
@@ -97,18 +99,18 @@ def decode_vector(text: str, vectors: VectorType = "float32", *, dimensions: int
     """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4))
-        if vectors == "float32":
+        if vector_type == "float32":
             return np.frombuffer(raw, dtype="<f4").astype(np.float32)
         scale = np.frombuffer(raw[:_SCALE_BYTES], dtype="<f4")[0]
     except (ValueError, IndexError) as error:  # binascii.Error is a ValueError
-        raise ClusterError(f"a stored vector is not base64 of little-endian {vectors}: {error}") from error
+        raise ClusterError(f"a stored vector is not base64 of little-endian {vector_type}: {error}") from error
     numbers = np.frombuffer(raw[_SCALE_BYTES:], dtype=np.uint8)[:dimensions].astype(np.int16)
     return _dequantise(np.where(numbers < 128, numbers, 128 - numbers), scale)
 
 
-def round_trip(features: NDArray[np.float32], vectors: VectorType) -> NDArray[np.float32]:
+def round_trip(features: NDArray[np.float32], vector_type: VectorType) -> NDArray[np.float32]:
     """What is left of rows (N, D) once they are stored: float32 (N, D), L2-normalised."""
-    if vectors == "float32":
+    if vector_type == "float32":
         return normalise_rows(features)
     levels, scales = _quantise(features)
     return _dequantise(levels, scales[:, np.newaxis])

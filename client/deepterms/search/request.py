@@ -14,18 +14,10 @@ from deepterms.cluster.responses import incomplete
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Hit, Hits
 from deepterms.schema.layouts import Layout
-from deepterms.schema.sketches import by_sketch, survivors
+from deepterms.schema.scripts import COSINE_OFFSET, ComparedBy, score_by_cosine, score_by_sketch
+from deepterms.schema.sketches import survivors
 from deepterms.search.body import clause_count, exact_body, search_body
-from deepterms.search.rerank import (
-    COSINE_OFFSET,
-    DEFAULT_RERANK,
-    ComparedBy,
-    FeatureSource,
-    compared,
-    cosines,
-    rerank_window,
-    rescore,
-)
+from deepterms.search.rerank import DEFAULT_RERANK, FeatureSource, cosines, rerank_window, rescore
 from deepterms.terms import TermFrequencies
 
 __all__ = ["Search", "SearchKeywords", "SearchOptions", "above", "chosen_fields", "indices_of", "source_fields"]
@@ -144,9 +136,9 @@ class Search:
         query: NDArray[np.float32] | None,
         *,
         layout: Layout,
-        vectors: ComparedBy | None,
+        vector_type: ComparedBy | None,
         options: SearchOptions,
-        usual_rerank: int = DEFAULT_RERANK,
+        default_rerank: int = DEFAULT_RERANK,
         sketch: bool = False,
     ) -> Search:
         """Write the body.
@@ -155,15 +147,17 @@ class Search:
             terms: of the query, (1, V), as many as its effort asks for.
             query: float32 (D,), L2-normalised; without it there is no re-ranking.
             layout: of the index.
-            vectors: the type that the index stores, or its dense_vector.
+            vector_type: the type that the index stores, or its dense_vector.
             options: as asked.
-            usual_rerank: how many candidates the index re-ranks where none is asked for.
+            default_rerank: how many candidates the index re-ranks where none is asked for.
             sketch: compare most of them by their sketches only, which the index has.
 
         Raises:
             InvalidInput: re-ranking is asked of an index without vectors.
         """
-        window = options.window(stores_vectors=vectors is not None, usual=usual_rerank) if query is not None else 0
+        window = (
+            options.window(stores_vectors=vector_type is not None, usual=default_rerank) if query is not None else 0
+        )
         local = bool(window) and options.rerank_from is not None
         rescored = bool(window) and not local
         body = search_body(
@@ -171,8 +165,10 @@ class Search:
             layout=layout,
             k=window if local else options.k,
             filter=options.filter,
-            rescore=rescore(query, window=window, vectors=vectors, kept=survivors(options.k) if sketch else None)
-            if rescored and query is not None and vectors is not None
+            rescore=rescore(
+                query, window=window, vector_type=vector_type, kept=survivors(options.k) if sketch else None
+            )
+            if rescored and query is not None and vector_type is not None
             else None,
             source=False if local else source_fields(options.fields),
         )
@@ -183,21 +179,21 @@ class Search:
 
     @classmethod
     def exact(
-        cls, query: NDArray[np.float32], *, vectors: ComparedBy, options: SearchOptions, sketch: bool = False
+        cls, query: NDArray[np.float32], *, vector_type: ComparedBy, options: SearchOptions, sketch: bool = False
     ) -> Search:
         """Compare every document that the filter keeps with the query.
 
         Args:
             query: float32 (D,), L2-normalised.
-            vectors: the type that the index stores, or its dense_vector.
+            vector_type: the type that the index stores, or its dense_vector.
             options: as asked, with a filter.
             sketch: compare them by their sketches, and the best of them by their vectors.
         """
         matching = {"bool": {"filter": [options.filter]}}  # not scored
         body = exact_body(
-            by_sketch(query, matching) if sketch else compared(query, matching, vectors=vectors),
+            score_by_sketch(query, matching) if sketch else score_by_cosine(query, matching, vector_type=vector_type),
             k=options.k,
-            rescore=rescore(query, window=survivors(options.k, far=True), vectors=vectors) if sketch else None,
+            rescore=rescore(query, window=survivors(options.k, far=True), vector_type=vector_type) if sketch else None,
             source=source_fields(options.fields),
         )
         return cls(body, options, query, rescored=True)

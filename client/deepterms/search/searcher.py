@@ -17,11 +17,12 @@ from deepterms.encoders.encoder import Encoder, unusable_rows
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Hit, Hits
 from deepterms.schema.layouts import Layout
+from deepterms.schema.scripts import DENSE_VECTOR, ComparedBy
 from deepterms.schema.vectors import VectorType, normalise_rows
 from deepterms.search.body import search_body
 from deepterms.search.filter_counts import FilterCounts
 from deepterms.search.request import Search, SearchOptions, indices_of, source_fields
-from deepterms.search.rerank import DEFAULT_RERANK, DENSE_VECTOR, ComparedBy
+from deepterms.search.rerank import DEFAULT_RERANK
 from deepterms.search.widening import USUAL, Breadth, breadth_of, query_terms, widens
 from deepterms.telemetry import span
 from deepterms.terms import TermFrequencies
@@ -58,9 +59,9 @@ class Searcher:
         name: of the index.
         encoder: for queries.
         layout: how codewords are stored.
-        vectors: the type of the stored vectors; None if there are none.
+        vector_type: the type of the stored vectors; None if there are none.
         counts: how many documents filters keep.
-        usual_rerank: how many candidates are re-ranked where none is asked for.
+        default_rerank: how many candidates are re-ranked where none is asked for.
         dense_vector: whether they stand in Elasticsearch's own field, too.
         sketch: whether their signs stand in a field of their own, too.
     """
@@ -69,16 +70,16 @@ class Searcher:
     name: str
     encoder: Encoder
     layout: Layout
-    vectors: VectorType | None
+    vector_type: VectorType | None
     counts: FilterCounts
-    usual_rerank: int = DEFAULT_RERANK
+    default_rerank: int = DEFAULT_RERANK
     dense_vector: bool = False
     sketch: bool = False
 
     @property
     def compared_by(self) -> ComparedBy | None:
         """What candidates are compared by in the cluster; None if there are no vectors."""
-        return DENSE_VECTOR if self.dense_vector else self.vectors
+        return DENSE_VECTOR if self.dense_vector else self.vector_type
 
     def search(
         self, feature: NDArray[np.float32] | None, options: SearchOptions, *, terms: TermFrequencies | None = None
@@ -167,13 +168,13 @@ class Searcher:
 
     def _breadth(self, options: SearchOptions) -> Breadth:
         """How widely to look behind the filter; may ask how many documents it keeps."""
-        window = options.window(stores_vectors=self.vectors is not None, usual=self.usual_rerank)
+        window = options.window(stores_vectors=self.vector_type is not None, usual=self.default_rerank)
         if options.filter is None or not widens(self.encoder, window=window):
             return USUAL
         counts = self.counts.of(options.filter)
         if counts is None:
             return USUAL  # the search itself will say so
-        exact = self.vectors is not None and options.rerank_from is None
+        exact = self.vector_type is not None and options.rerank_from is None
         return breadth_of(
             self.encoder,
             kept=counts.kept,
@@ -193,7 +194,7 @@ class Searcher:
     ) -> Search:
         query = normalise_rows(feature)[0] if feature is not None else None
         if breadth.exact and query is not None and self.compared_by is not None:
-            return Search.exact(query, vectors=self.compared_by, options=options, sketch=breadth.sketched)
+            return Search.exact(query, vector_type=self.compared_by, options=options, sketch=breadth.sketched)
         asked = feature if terms is None else terms
         if asked is None:
             raise InvalidInput("a search needs a feature or terms; got neither")
@@ -201,9 +202,9 @@ class Searcher:
             query_terms(self.encoder, asked, breadth, effort=options.effort),
             query,
             layout=self.layout,
-            vectors=self.compared_by,
+            vector_type=self.compared_by,
             options=breadth.widened(options),
-            usual_rerank=self.usual_rerank,
+            default_rerank=self.default_rerank,
             sketch=self.sketch,
         )
 

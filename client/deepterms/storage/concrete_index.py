@@ -22,9 +22,9 @@ from deepterms.encoders.spec import reasons_of
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected, UnsupportedEngine
 from deepterms.schema.index_pipeline import index_pipeline
 from deepterms.schema.layouts import Layout, find_layout
+from deepterms.schema.scripts import DENSE_VECTOR
 from deepterms.schema.sketches import SKETCH
-from deepterms.schema.vectors import StoreVectors, vector_type
-from deepterms.search.rerank import DENSE_VECTOR
+from deepterms.schema.vectors import StoreVectors, parse_vector_type
 from deepterms.storage.dense_vector import check_functions, dense_vector_field
 from deepterms.storage.pivot_index import delete_companions, owner_of, write_companion
 
@@ -62,7 +62,7 @@ class IndexMeta(BaseModel):
     layout: str
     version: int = Field(ge=1)
     encoder: dict[str, Any]
-    vectors: str | None = None
+    vector_type: str | None = None
     dense_vector: bool = False
     sketch: bool = False
     extractor: dict[str, Any] = Field(default_factory=dict)
@@ -109,7 +109,7 @@ def index_meta(
         "layout": layout.name,
         "version": layout.version,
         "encoder": encoder.spec(),
-        "vectors": vector_type(store_vectors),
+        "vectors": parse_vector_type(store_vectors),
         "extractor": dict(extractor),
     }
     if rerank is not None:
@@ -159,7 +159,7 @@ def create_concrete(
     pipeline = index_pipeline(
         encoder,
         layout=layout,
-        store_vectors=vector_type(meta["vectors"]),
+        store_vectors=parse_vector_type(meta["vectors"]),
         dense_vector=dense_vector,
         sketch=sketch,
     )

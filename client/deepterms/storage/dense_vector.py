@@ -12,8 +12,8 @@ import numpy as np
 
 from deepterms.cluster.cluster import Cluster, Engine
 from deepterms.errors import InvalidInput, RequestRejected, UnsupportedEngine
+from deepterms.schema.scripts import DENSE_VECTOR, score_by_cosine
 from deepterms.schema.vectors import VectorType
-from deepterms.search.rerank import DENSE_VECTOR, compared
 
 __all__ = ["check_functions", "dense_vector_field", "require_dense_vector"]
 
@@ -23,13 +23,13 @@ MAX_DIMENSIONS_BEFORE = 2_048
 _SINCE = (8, 11)
 
 
-def require_dense_vector(engine: Engine, *, dimensions: int, vectors: VectorType | None) -> None:
+def require_dense_vector(engine: Engine, *, dimensions: int, vector_type: VectorType | None) -> None:
     """Refuse an index with a dense_vector that could not be.
 
     Args:
         engine: where.
         dimensions: D.
-        vectors: the type in which the index stores vectors.
+        vector_type: the type in which the index stores vectors.
 
     Raises:
         UnsupportedEngine: OpenSearch.
@@ -37,8 +37,8 @@ def require_dense_vector(engine: Engine, *, dimensions: int, vectors: VectorType
     """
     if engine.name != "elasticsearch":
         raise UnsupportedEngine(f"{engine} has no dense_vector; leave dense_vector out, and a script compares vectors")
-    if vectors != "float32":
-        stored = "stores no vectors" if vectors is None else f"stores {vectors} vectors"
+    if vector_type != "float32":
+        stored = "stores no vectors" if vector_type is None else f"stores {vector_type} vectors"
         raise InvalidInput(f"dense_vector is for float32 vectors, and the index {stored}; leave one of the two out")
     most = MAX_DIMENSIONS if engine.version[:2] >= _SINCE else MAX_DIMENSIONS_BEFORE
     if dimensions > most:
@@ -59,7 +59,7 @@ def check_functions(cluster: Cluster, concrete: str, *, dimensions: int) -> None
     Raises:
         UnsupportedEngine: the server's scripts lack the function.
     """
-    query = compared(np.eye(1, dimensions, dtype=np.float32)[0], {"match_all": {}}, vectors=DENSE_VECTOR)
+    query = score_by_cosine(np.eye(1, dimensions, dtype=np.float32)[0], {"match_all": {}}, vector_type=DENSE_VECTOR)
     try:
         cluster.request("POST", f"/{concrete}/_search", body={"size": 0, "query": query})
     except RequestRejected as error:

@@ -15,13 +15,13 @@ from deepterms.errors import MissingPivots
 from deepterms.storage.pivot_cache import PivotCache
 from deepterms.storage.pivot_index import read_companion
 
-__all__ = ["rebuild_encoder", "remember_encoder"]
+__all__ = ["load_encoder", "remember_encoder"]
 
 # What an encoder makes of its pivots, once, to find the nearest ones quickly, is worth as much as the pivots are.
 _IN_USE: WeakValueDictionary[str, Encoder] = WeakValueDictionary()
 
 
-def rebuild_encoder(cluster: Cluster, concrete: str, spec: Mapping[str, Any]) -> Encoder:
+def load_encoder(cluster: Cluster, concrete: str, spec: Mapping[str, Any]) -> Encoder:
     """The encoder of a concrete index; one that needs pivots is shared by all in this process who use it.
 
     Args:

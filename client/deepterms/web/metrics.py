@@ -54,9 +54,9 @@ class Metrics:
         if milliseconds is not None:
             self._steps.labels(name).observe(milliseconds / 1e3)
 
-    def documents(self, *, indexed: int, failed: int) -> None:
+    def documents(self, *, succeeded: int, failed: int) -> None:
         """Documents were sent."""
-        self._documents.labels("indexed").inc(indexed)
+        self._documents.labels("succeeded").inc(succeeded)
         self._documents.labels("refused").inc(failed)
 
     def text(self) -> bytes:

@@ -194,14 +194,14 @@ class FailureAnswer(_Message):
 class AddAnswer(_Message):
     """What became of documents."""
 
-    indexed: int
+    succeeded: int
     failed: list[FailureAnswer]
 
 
 class StreamLine(_Message):
     """One line of the answer to a stream: after each batch, and a last one with `done`."""
 
-    indexed: int = Field(description="So far.")
+    succeeded: int = Field(description="So far.")
     failed: list[FailureAnswer] = Field(default=[], description="Since the line before.")
     error: str | None = Field(default=None, description="Why the stream was given up; it is the last line.")
     done: bool = False

@@ -33,7 +33,7 @@ async def stream_answer(chunks: AsyncIterator[bytes], add: Add, *, longest: int)
     Yields:
         a line after each batch, and a last one, which says `done` or has an `error`.
     """
-    indexed, number, size = 0, 0, 0
+    succeeded, number, size = 0, 0, 0
     batch: list[NewDocument] = []
     failed: list[FailureAnswer] = []
     try:
@@ -45,16 +45,16 @@ async def stream_answer(chunks: AsyncIterator[bytes], add: Add, *, longest: int)
             except ValueError as error:
                 failed.append(FailureAnswer(id=f"line {number}", reason=str(error)))
             if len(batch) >= BATCH_DOCUMENTS or size >= BATCH_BYTES or len(failed) >= BATCH_DOCUMENTS:
-                report = await add(batch) if batch else AddAnswer(indexed=0, failed=[])
-                indexed += report.indexed
-                yield StreamLine(indexed=indexed, failed=[*failed, *report.failed])
+                report = await add(batch) if batch else AddAnswer(succeeded=0, failed=[])
+                succeeded += report.succeeded
+                yield StreamLine(succeeded=succeeded, failed=[*failed, *report.failed])
                 batch, failed, size = [], [], 0
-        report = await add(batch) if batch else AddAnswer(indexed=0, failed=[])
-        yield StreamLine(indexed=indexed + report.indexed, failed=[*failed, *report.failed], done=True)
+        report = await add(batch) if batch else AddAnswer(succeeded=0, failed=[])
+        yield StreamLine(succeeded=succeeded + report.succeeded, failed=[*failed, *report.failed], done=True)
     except ClientDisconnect:
         return  # nobody is left to tell; what was indexed stays
     except DeepTermsError as error:
-        yield StreamLine(indexed=indexed, failed=failed, error=problem_of(error).detail)
+        yield StreamLine(succeeded=succeeded, failed=failed, error=problem_of(error).detail)
 
 
 class StreamAnswer(Response):

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from deepterms.encoders.pivots.nearest import NearestPivots, chosen_search
+from deepterms.encoders.pivots.nearest import NearestPivots, select_search
 from deepterms.encoders.pivots.pivots import Pivots
 
-__all__ = ["moved_to_centroids"]
+__all__ = ["move_to_centroids"]
 
 
-def moved_to_centroids(pivots: Pivots, rows: NDArray[np.float32], *, iterations: int) -> Pivots:
+def move_to_centroids(pivots: Pivots, rows: NDArray[np.float32], *, iterations: int) -> Pivots:
     """K-means from pivots that are there: Lloyd's iterations ("Least squares quantization in PCM", 1982).
 
     The pivot nearest to a row is found as a document's are, in a small part of the time of comparing with all of them.
@@ -25,7 +25,7 @@ def moved_to_centroids(pivots: Pivots, rows: NDArray[np.float32], *, iterations:
     """
     P, n = len(pivots), len(rows)
     for _ in range(iterations):
-        numbers, _ = NearestPivots(pivots, chosen_search("auto", pivots)).nearest(rows, 1)
+        numbers, _ = NearestPivots(pivots, select_search("auto", pivots)).nearest(rows, 1)
         members = sparse.csr_array((np.ones(n, dtype=np.float32), (numbers[:, 0], np.arange(n))), shape=(P, n))
         counts = np.bincount(numbers[:, 0], minlength=P)[:, np.newaxis]
         means: NDArray[np.float32] = members @ rows / np.maximum(counts, 1).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.pivots.nearest import NearestPivots, Search, chosen_search
+from deepterms.encoders.pivots.nearest import NearestPivots, Search, select_search
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
@@ -50,7 +50,7 @@ class PivotEncoder(ABC):
                 raise InvalidInput(
                     f"{name} is {count}; expected {self._fewest} to {largest} for {len(self.pivots)} pivots"
                 )
-        search = chosen_search(self.search, self.pivots)
+        search = select_search(self.search, self.pivots)
         object.__setattr__(self, "search", search)
         object.__setattr__(self, "_nearest", NearestPivots(self.pivots, search))
 

@@ -15,7 +15,7 @@ from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.encoders.pivots.projection import PivotProjection
 from deepterms.errors import InvalidInput
 
-__all__ = ["NearestPivots", "Search", "chosen_search"]
+__all__ = ["NearestPivots", "Search", "select_search"]
 
 Search: TypeAlias = Literal["exact", "projected"]
 """How pivots are found: ``exact`` compares with all of them, ``projected`` too, but most in few dimensions only."""
@@ -28,7 +28,7 @@ BLOCK_BYTES = 32 * 2**20
 PROJECTED_ROWS = 256
 
 
-def chosen_search(search: Search | Literal["auto"], pivots: Pivots) -> Search:
+def select_search(search: Search | Literal["auto"], pivots: Pivots) -> Search:
     """What ``auto`` stands for, whatever is installed: ``exact`` up to 1,024 pivots, ``projected`` above.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.encoders.encoder import refuse_unusable
-from deepterms.encoders.pivots.centroids import moved_to_centroids
+from deepterms.encoders.pivots.centroids import move_to_centroids
 from deepterms.encoders.pivots.pivots import Metric, Pivots
 from deepterms.encoders.pivots.reach import Reach, reach_of
 from deepterms.errors import InvalidInput
@@ -105,7 +105,7 @@ def sample_pivots(
         drawn = _some(rng, len(rows), KMEANS_ROWS_PER_PIVOT * count + _reach_rows(count))
         learnt, others = np.split(drawn, [len(drawn) - min(_reach_rows(count), len(drawn) // 10, len(drawn) - count)])
         read = _read(rows, learnt, metric)
-        pivots = moved_to_centroids(Pivots(read[:count], metric=metric), read, iterations=KMEANS_ITERATIONS).features
+        pivots = move_to_centroids(Pivots(read[:count], metric=metric), read, iterations=KMEANS_ITERATIONS).features
     if others is None:  # a sample that leaves the choice of pivots as it is
         others = _some(np.random.default_rng([seed, 1]), len(rows), _reach_rows(count))
     chosen = Pivots(pivots, metric=metric)

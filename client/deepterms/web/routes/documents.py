@@ -69,7 +69,7 @@ class Writes:
         return await self._add(list(asked.documents), refresh=asked.refresh)
 
     async def add_stream(self, request: Request) -> Response:
-        """For any number of documents: batches are indexed, and answered, while the rest is still being sent.
+        """For any number of documents: batches are succeeded, and answered, while the rest is still being sent.
 
         The last line says `done`; without it the stream was cut, and it can be sent again.
         """
@@ -104,17 +104,17 @@ class Writes:
 
         def add() -> AddAnswer:
             if not usable:
-                return AddAnswer(indexed=0, failed=failed)
+                return AddAnswer(succeeded=0, failed=failed)
             report = self._index.add(
                 [one.id for one in usable], np.stack(vectors), [dict(one.metadata) for one in usable]
             )
             if refresh:
                 self._index.refresh()
             refused = [FailureAnswer(id=failure.id, reason=failure.reason) for failure in report.failed]
-            return AddAnswer(indexed=report.indexed, failed=[*failed, *refused])
+            return AddAnswer(succeeded=report.succeeded, failed=[*failed, *refused])
 
         answer = await self._pool.run(add)
-        self._metrics.documents(indexed=answer.indexed, failed=len(answer.failed))
+        self._metrics.documents(succeeded=answer.succeeded, failed=len(answer.failed))
         return answer
 
     async def _delete(self, ids: Iterable[str], *, refresh: bool) -> AddAnswer:
@@ -125,6 +125,6 @@ class Writes:
             if refresh:
                 self._index.refresh()
             failed = [FailureAnswer(id=failure.id, reason=failure.reason) for failure in report.failed]
-            return AddAnswer(indexed=report.indexed, failed=failed)
+            return AddAnswer(succeeded=report.succeeded, failed=failed)
 
         return await self._pool.run(delete)
