@@ -12,7 +12,7 @@ from PIL import Image
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRejected
-from tests.features.odd_files import photograph
+from tests.unit.features.odd_files import photograph
 
 
 @pytest.fixture

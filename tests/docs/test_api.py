@@ -16,7 +16,7 @@ from PIL import Image
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRejected
-from tests.features.odd_files import photograph
+from tests.unit.features.odd_files import photograph
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 BLOCK = re.compile(r"(<!-- index -->\n)?```python\n(.*?)```", re.DOTALL)

@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 import deepterms as dt
 from deepterms.web import Limits, create_app
 from tests.docs.test_readme import shell
-from tests.features.odd_files import photograph
 from tests.integration.test_serve import serving
-from tests.web.conftest import HERE, GridDescriber
+from tests.unit.features.odd_files import photograph
+from tests.unit.web.conftest import HERE, GridDescriber
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "serve.md").read_text()

@@ -37,8 +37,8 @@ from deepterms.schema.layouts import LAYOUTS, default_layout
 from deepterms.schema.vectors import decode_vector
 from deepterms.storage.concrete_index import index_path, read_meta
 from deepterms.storage.pivot_chunks import ChunkedPivots, chunks_of
-from tests.features.odd_files import photograph
 from tests.unit.fake_server import Answer, Asked, serving
+from tests.unit.features.odd_files import photograph
 
 __all__ = ["TARGETS", "Target", "closing"]
 

@@ -18,8 +18,8 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.features import FeatureStore
 from deepterms.schema.assets import load_asset
 from deepterms.schema.layouts import default_layout
-from tests.features.odd_files import photograph, write_odd_but_good, write_odd_files
-from tests.features.test_embeddings import write_part
+from tests.unit.features.odd_files import photograph, write_odd_but_good, write_odd_files
+from tests.unit.features.test_embeddings import write_part
 
 TOP = Path(__file__).parents[2]
 

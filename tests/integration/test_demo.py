@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 
 from tests.clusters.containers import delete_indices
-from tests.features.odd_files import photograph
 from tests.integration.test_command_line import deepterms
+from tests.unit.features.odd_files import photograph
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import deepterms as dt
 from deepterms.encoders.presets import PRESETS
 from deepterms.errors import InvalidInput
 from tests.integration.test_command_line import deepterms
-from tests.unit.test_presets import clustered
+from tests.unit.encoders.test_presets import clustered
 
 DOCUMENTS = 600
 

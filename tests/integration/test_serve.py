@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 
 import deepterms as dt
-from tests.features.odd_files import photograph
 from tests.integration.test_command_line import deepterms
+from tests.unit.features.odd_files import photograph
 
 TOKEN = "a token of sufficient length"
 

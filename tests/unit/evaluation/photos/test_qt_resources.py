@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from deepterms.errors import InvalidInput
+from deepterms.evaluation.photos.qt_resources import read_qt_resources
+from tests.unit.evaluation.photos.archives import qt_resources
+
+FILES = {"a/bear.webp": b"RIFF bear", "a/größe/cat.jpg": b"\xff\xd8 cat", "top.txt": b"", "b/c/d/e": b"x" * 5000}
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_every_file_comes_back_by_its_path(version: int, compressed: bool) -> None:
+    assert read_qt_resources(qt_resources(FILES, version=version, compressed=compressed)) == FILES
+
+
+def test_another_file_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="does not begin with 'qres'"):
+        read_qt_resources(b"RIFF....WEBP")
+
+
+@pytest.mark.parametrize("length", [5, 30, 60, -1])
+def test_a_cut_file_is_refused(length: int) -> None:
+    with pytest.raises(InvalidInput, match="damaged"):
+        read_qt_resources(qt_resources(FILES)[:length])
+
+
+def test_a_folder_that_contains_itself_is_refused() -> None:
+    content = bytearray(qt_resources({"a/b": b"x"}))
+    node_of_a = 24 + 22
+    content[node_of_a + 10 : node_of_a + 14] = (1).to_bytes(4, "big")  # its first child: itself
+    with pytest.raises(InvalidInput, match="damaged"):
+        read_qt_resources(bytes(content))

@@ -1,0 +1,102 @@
+"""An index in memory behind the application, with photographs on the disk and a describer that needs no network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.testclient import TestClient
+
+import deepterms as dt
+from deepterms.features.images import load_image, resized_pixels
+from deepterms.web import create_app
+from tests.unit.features.odd_files import photograph
+
+HERE = "http://127.0.0.1"
+COUNT = 30
+GRID = 4
+
+
+class GridDescriber:
+    """Describes a picture by the mean colours of 4 x 4 cells, against the mean of all: 48 dimensions."""
+
+    sizes: tuple[int, ...] = (48,)
+    side: Literal["min", "max"] = "min"
+
+    def extract_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        cells = [
+            cell.reshape(-1, 3).mean(axis=0)
+            for rows in np.array_split(pixels[0], GRID, axis=0)
+            for cell in np.array_split(rows, GRID, axis=1)
+        ]
+        feature: NDArray[np.float32] = np.concatenate(cells).astype(np.float32)
+        feature -= feature.mean()
+        return feature
+
+
+def described(path: Path) -> NDArray[np.float32]:
+    """A file's descriptor, made in this process."""
+    describer = GridDescriber()
+    return describer.extract_pixels(resized_pixels(load_image(path), describer.sizes, side=describer.side))
+
+
+def jpeg(seed: int, **shape: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(seed, **shape)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of thirty pictures, ten of them in a folder below."""
+    folder = tmp_path_factory.mktemp("shown")
+    (folder / "more").mkdir()
+    for seed in range(COUNT):
+        (folder / name_of(seed)).write_bytes(jpeg(seed))
+    return folder
+
+
+def name_of(seed: int) -> str:
+    return f"more/{seed:02d}.jpg" if seed % 3 == 0 else f"{seed:02d}.jpg"
+
+
+@pytest.fixture(scope="session")
+def features(photos: Path) -> NDArray[np.float32]:
+    """Of all pictures, float32 (30, 48)."""
+    return np.stack([described(photos / name_of(seed)) for seed in range(COUNT)])
+
+
+@pytest.fixture
+def index(photos: Path, features: NDArray[np.float32]) -> dt.MemoryIndex:
+    """All pictures, with their places and something to filter by."""
+    memory = dt.MemoryIndex(dt.DeepPermutation(features.shape[1], top_k=20))
+    fill(memory, photos, features)
+    return memory
+
+
+def fill(index: Any, photos: Path, features: NDArray[np.float32]) -> None:
+    names = [name_of(seed) for seed in range(COUNT)]
+    metadata = [
+        {
+            "path": str(photos / name),
+            "year": 2015 + seed % 4,
+            "colour": "red" if seed % 5 == 0 else "blue",
+            "price": seed,
+        }
+        for seed, name in enumerate(names)
+    ]
+    assert index.add(names, features, metadata).failed == ()
+
+
+@pytest.fixture
+def client(index: dt.MemoryIndex, photos: Path) -> Iterator[TestClient]:
+    """A client of the whole application."""
+    app = create_app(index, describer=GridDescriber(), photographs=[photos])
+    with TestClient(app, base_url=HERE) as client:
+        yield client

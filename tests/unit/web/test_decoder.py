@@ -1,0 +1,131 @@
+"""Pictures of strangers, decoded in processes that may fail: equal pixels, every limit, nothing to steal."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepterms.errors import TooManyPixels, UnreadableImage
+from deepterms.features.images import load_image, resized_pixels
+from deepterms.web.decoder import Decoder
+from deepterms.web.limits import Limits
+from tests.unit.features.odd_files import write_odd_but_good, write_odd_files
+from tests.unit.web.conftest import jpeg
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder(Limits(), processes=1)
+    yield decoder
+    decoder.close()
+
+
+def png(width: int, height: int, *, mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_pixels_are_those_of_the_extractor(decoder: Decoder, tmp_path: Path) -> None:
+    for path in write_odd_but_good(tmp_path):
+        expected = resized_pixels(load_image(path, min_side=64), (48, 64))
+        found = decoder.pixels(path.read_bytes(), sizes=(48, 64), side="min")
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=path.name)
+
+
+def test_thumbnails(decoder: Decoder) -> None:
+    made = Image.open(io.BytesIO(decoder.thumbnail(jpeg(1, width=300, height=200), side=100)))
+    assert (made.format, made.size) == ("JPEG", (100, 67))
+    assert not made.getexif()  # no place, no camera
+
+
+def test_files_that_no_decoder_should_trust(decoder: Decoder, tmp_path: Path) -> None:
+    decoder.thumbnail(jpeg(1), side=32)
+    before = decoder.replaced
+    for path in write_odd_files(tmp_path, 40):
+        if path.is_file():
+            with pytest.raises(UnreadableImage):
+                decoder.thumbnail(path.read_bytes(), side=100)
+    assert decoder.replaced == before  # refused, not crashed
+    assert decoder.thumbnail(jpeg(1), side=32)
+
+
+def test_a_header_that_announces_too_much_is_refused_before_it_is_decoded(decoder: Decoder) -> None:
+    started = time.perf_counter()
+    with pytest.raises(TooManyPixels) as refused:
+        decoder.pixels(png(9_000, 8_000, mode="1"), sizes=[48], side="min")
+    assert refused.value.pixels == 72_000_000
+    assert time.perf_counter() - started < 5
+
+
+def test_memory_is_limited() -> None:
+    decoder = Decoder(Limits(decoding_bytes=96 << 20), processes=1)
+    try:
+        with pytest.raises(UnreadableImage, match=r"memory|ended"):
+            decoder.pixels(png(8_000, 7_000), sizes=[48], side="min")  # 168 MB of pixels in a file of 200 kB
+        assert decoder.pixels(jpeg(1), sizes=[48], side="min")
+    finally:
+        decoder.close()
+
+
+def test_time_is_limited() -> None:
+    decoder = Decoder(Limits(decoding_seconds=0.05), processes=1)
+    try:
+        with pytest.raises(UnreadableImage, match=r"within 0.05 s"):
+            decoder.pixels(png(7_000, 7_000), sizes=[48], side="min")
+        assert decoder.replaced == 1
+    finally:
+        decoder.close()
+
+
+def test_a_process_that_dies_is_replaced(decoder: Decoder) -> None:
+    decoder.thumbnail(jpeg(1), side=32)
+    child = decoder._idle.get()
+    assert child is not None
+    os.kill(child._process.pid, signal.SIGKILL)
+    decoder._idle.put(child)
+    with pytest.raises(UnreadableImage, match="ended the process"):
+        decoder.thumbnail(jpeg(1), side=32)
+    assert decoder.thumbnail(jpeg(1), side=32)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
+def test_what_a_process_that_was_taken_over_would_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DEEPTERMS_PASSWORD", "DEEPTERMS_API_KEY", "DEEPTERMS_URL", "DEEPTERMS_SERVE_TOKEN"):
+        monkeypatch.setenv(name, "a-secret")
+    decoder = Decoder(Limits(), processes=1)
+    try:
+        decoder.thumbnail(jpeg(1), side=32)
+        child = decoder._idle.get()
+        assert child is not None
+        decoder._idle.put(child)
+        process = Path(f"/proc/{child._process.pid}")
+        assert b"a-secret" not in (process / "environ").read_bytes()
+        limits = (process / "limits").read_text()
+        found = {line[:26].strip(): line[26:].split()[0] for line in limits.splitlines()}
+        assert found["Max file size"] == "0"
+        assert found["Max core file size"] == "0"
+        assert int(found["Max open files"]) <= 16
+        assert found["Max address space"] != "unlimited"
+    finally:
+        decoder.close()
+
+
+def test_a_bomb_of_text_is_no_bomb(decoder: Decoder) -> None:
+    """A PNG whose text chunk would unpack to a gigabyte."""
+    content = png(8, 8)
+    text = b"comment\0\0" + zlib.compress(bytes(1 << 28), 9)
+    chunk = len(text).to_bytes(4, "big") + b"zTXt" + text + zlib.crc32(b"zTXt" + text).to_bytes(4, "big")
+    with pytest.raises(UnreadableImage):
+        decoder.thumbnail(content[:33] + chunk + content[33:], side=32)
+    assert decoder.thumbnail(jpeg(1), side=32)
