@@ -34,7 +34,7 @@ def ndjson(index: dt.SurrogateIndex, ids: list[str], features: NDArray[np.float3
     for start in range(0, len(ids), DOCUMENTS_PER_BULK):
         piece = slice(start, start + DOCUMENTS_PER_BULK)
         batch = check_batch(ids[piece], features[piece], None, encoder=index.encoder)
-        lines = bulk_lines(batch, batch.terms(index.encoder), store_vectors=index.vector_type)
+        lines = bulk_lines(batch, index.spec, fingerprint=index.state.fingerprint)
         bodies.append("".join(f"{json.dumps(action)}\n{source}\n" for action, source in lines).encode())
     return bodies
 

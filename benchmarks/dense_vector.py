@@ -72,7 +72,7 @@ def filled(corpus: Corpus, name: str, vectors: VectorType) -> dt.SurrogateIndex:
             )
             for id, term, text, row in zip(ids, terms, stored, dense, strict=True)
         )
-        refused = [why for _, why in index.cluster.bulk(lines, index=name) if why]
+        refused = index.cluster.bulk(lines, index=name).failed
         assert not refused, refused[0]
     merge(index)
     return index

@@ -23,7 +23,8 @@ from common.contenders import DRAWS, Features, Surrogate
 from common.descriptors import DEFAULT_FOLDER, mixed, mixtures, real
 from deepterms.cli.connection import connect
 from deepterms.schema.vectors import normalise_rows
-from deepterms.search.request import Search, SearchOptions
+from deepterms.search.options import SearchOptions
+from deepterms.search.request import Search
 
 WARM_UP = 30
 DEPTH = 1_000
@@ -43,10 +44,8 @@ class Asked:
         search = Search.build(
             index.encoder.encode_queries(query[np.newaxis]),
             normalise_rows(query[np.newaxis])[0],
-            layout=index.layout,
-            vector_type=index.vector_type,
+            index=index.state,
             options=SearchOptions(k=10, rerank=DEPTH, fields=[]),
-            sketch=index.sketch,
         )
         self.client.transport.perform_request("POST", f"/{index.name}/_search", body={**search.body, **self.changed})
 

@@ -24,7 +24,8 @@ import deepterms as dt
 from deepterms.cli.connection import connect
 from deepterms.cluster.cluster import Cluster
 from deepterms.schema.documents import bulk_lines, check_batch
-from deepterms.schema.layouts import default_layout
+from deepterms.schema.index_spec import IndexSpec
+from deepterms.schema.layouts import default_layout, find_layout
 from deepterms.schema.vectors import encode_vector
 
 DOCUMENTS_PER_BULK = 500
@@ -55,7 +56,7 @@ def main(
 
     def terms(ids: list[str], features: NDArray[np.float32]) -> list[str]:
         batch = check_batch(ids, features, None, encoder=encoder)
-        lines = bulk_lines(batch, batch.terms(encoder), store_vectors=vectors)
+        lines = bulk_lines(batch, IndexSpec(encoder, find_layout(chosen), "float32" if vectors else None))
         return [source or "" for _, source in lines]
 
     def base64(ids: list[str], features: NDArray[np.float32]) -> list[str]:

@@ -22,7 +22,8 @@ import urllib3
 from common.corpus import Corpus, merge
 from common.serving import serving
 from deepterms.schema.vectors import normalise_rows
-from deepterms.search.request import Search, SearchOptions
+from deepterms.search.options import SearchOptions
+from deepterms.search.request import Search
 from deepterms.web.schemas import text_of
 
 INDEX = "serve-benchmark"
@@ -64,8 +65,7 @@ def main(
             Search.build(
                 corpus.encoder.encode_queries(query),
                 query,
-                layout=index.layout,
-                vector_type=index.vector_type,
+                index=index.state,
                 options=options,
             ).body
         ).encode()

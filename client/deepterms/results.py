@@ -9,6 +9,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.terms import TermFrequencies
+
 __all__ = [
     "Failure",
     "Hit",
@@ -44,12 +46,14 @@ class Hits(Sequence[Hit]):
         took_ms: the engine's own time, in milliseconds.
         partial: True when a shard failed or ran out of time, so that hits may be missing. No score is ever wrong.
         error: why this query of `search_many` has no hits, if it failed; it is partial then. Empty otherwise.
+        terms: the term frequencies (1, V) that the search sent; None if it compared all documents of a filter exactly.
     """
 
     hits: tuple[Hit, ...]
     took_ms: float = 0.0
     partial: bool = False
     error: str = ""
+    terms: TermFrequencies | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -113,21 +117,29 @@ class Failure:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What became of the documents given to `add`.
+    """What became of the documents of a write: `add`, `update_metadata`, `delete`.
 
     Attributes:
-        succeeded: how many were written (or deleted) as asked.
-        failed: every other one.
-        skipped: how many of these were not sent, as a checkpoint says that an earlier call had them acknowledged.
+        succeeded: how many were written, or deleted, as asked.
+        failed: every other one, by id, with the reason.
+        skipped: how many of the succeeded were not sent, since a checkpoint says that an earlier call wrote them.
+        lost: how many the cluster acknowledged and may hold no longer, because somebody deleted the index and created
+            it again during the call. They are not among the succeeded; add them again.
     """
 
     succeeded: int
     failed: tuple[Failure, ...] = ()
     skipped: int = field(default=0, repr=False)
+    lost: int = field(default=0, repr=False)
 
     def __add__(self, other: WriteReport) -> WriteReport:
         """The report of both."""
-        return WriteReport(self.succeeded + other.succeeded, self.failed + other.failed, self.skipped + other.skipped)
+        return WriteReport(
+            self.succeeded + other.succeeded,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.lost + other.lost,
+        )
 
 
 @dataclass(frozen=True)

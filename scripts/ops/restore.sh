@@ -45,11 +45,16 @@ field() { printf '%s' "$answer" | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/
 # only all together. Sets `pipeline`: the index's own, or the layout's, if the pinning by a migration was all that it had.
 put_pipeline() {
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.layout,*.mappings._meta.deepterms.version,\
-*.mappings._meta.deepterms.vectors,*.mappings._meta.deepterms.dense_vector,*.mappings._meta.deepterms.sketch"
+*.mappings._meta.deepterms.vectors,*.mappings._meta.deepterms.dense_vector,*.mappings._meta.deepterms.sketch,\
+*.mappings._meta.deepterms.fingerprint"
     layout="$(field layout)-v$(field version)" vectors="$(field vectors)" dense="$(field dense_vector)"
-    sketch="$(field sketch)"
+    sketch="$(field sketch)" fingerprint="$(field fingerprint)"
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.encoder"
-    pipeline="$1" first='' last=''
+    pipeline="$1" guard='' first='' last=''
+    case "$fingerprint" in '' | null) ;; *)
+        guard="$(processor check-fingerprint-v1 "\"fingerprint\":\"$fingerprint\""),"
+        ;;
+    esac
     case "$dense" in true)
         last=",$(processor decode-vector-v1 "\"dimensions\":$(field dimensions)")"
         ;;
@@ -76,14 +81,14 @@ put_pipeline() {
         *)
             calls="deepterms-$layout"
             then=check-and-render
-            [ -n "$last" ] || {
+            [ -n "$guard$last" ] || {
                 pipeline="$calls"
                 return
             }
             ;;
     esac
     must PUT "/_ingest/pipeline/$1" "{\"description\":\"$calls for the documents of one index.\",\"processors\":[\
-$first{\"pipeline\":{\"tag\":\"$then\",\"name\":\"$calls\"}}$last]}"
+$guard$first{\"pipeline\":{\"tag\":\"$then\",\"name\":\"$calls\"}}$last]}"
 }
 
 # processor NAME PARAMETERS – one of ingest_pipelines/processors, with an index's parameters, as JSON on one line.

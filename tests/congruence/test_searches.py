@@ -17,7 +17,7 @@ import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.schema.vectors import VectorType, encode_vectors
-from deepterms.search.body import keep_largest_components
+from deepterms.search.widening import keep_largest_components
 from deepterms.terms import codeword
 
 DIMENSIONS = 64

@@ -26,6 +26,7 @@ import deepterms as dt
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.engine import parse_engine, version_conflict
+from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import reason
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
@@ -33,9 +34,9 @@ from deepterms.features.embeddings import EmbeddingFolder
 from deepterms.index.checkpoint import Checkpoint
 from deepterms.memory.filters import compile_filter
 from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.index_spec import IndexMeta, IndexSpec
 from deepterms.schema.layouts import LAYOUTS, default_layout
 from deepterms.schema.vectors import decode_vector
-from deepterms.storage.concrete_index import index_path, read_meta
 from deepterms.storage.pivot_chunks import ChunkedPivots, chunks_of
 from tests.unit.fake_server import Answer, Asked, serving
 from tests.unit.features.odd_files import photograph
@@ -129,7 +130,7 @@ def _documents(value: Any) -> None:
         [pair[0] for pair in pairs], np.ones((len(pairs), 4)), [pair[1] for pair in pairs], encoder=ENCODER
     )
     assert len(batch.ids) + len(batch.failed) == len(pairs)
-    for action, source in bulk_lines(batch, batch.terms(ENCODER), store_vectors=True):
+    for action, source in bulk_lines(batch, IndexSpec(ENCODER, LAYOUTS[0]), fingerprint="0123abcd"):
         line = json.dumps(action, ensure_ascii=False).encode() + b"\n" + (source or "").encode()
         assert line.count(b"\n") == 1  # no id and no metadata can begin a line of their own
         json.loads(source or "")
@@ -151,8 +152,8 @@ def _reason(value: Any) -> None:
 
 
 def _meta(value: Any) -> None:
-    meta = read_meta(value, name="holidays")
-    meta.layout_in_use().check_encoder(dt.encoder_from_spec(meta.encoder))
+    meta = IndexMeta.parse(value, name="holidays")
+    IndexSpec.from_meta(meta, encoder=dt.encoder_from_spec(meta.encoder)).to_meta()
 
 
 def _name(content: bytes) -> None:
@@ -172,7 +173,7 @@ def _bulk(value: Any) -> None:
     lines: list[Any] = [({"index": {"_id": name}}, '{"terms":{"t1":1}}') for name in ("a", "b")]
     for cluster in _clusters(value):
         try:
-            outcomes = list(cluster.bulk(lines, index="holidays"))
+            outcomes = cluster.bulk(lines, index="holidays").outcomes
         except DeepTermsError as error:
             _legible(error)
         else:

@@ -197,7 +197,7 @@ def test_bulk_agrees_with_python_on_any_document(
         dt.deploy(cluster)
         dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, layout="words", replicas=0)
     lines = [({"index": {"_id": str(n)}}, json.dumps(document)) for n, document in enumerate(documents)]
-    outcomes = list(own.bulk(lines, index=unique_name))
+    outcomes = own.bulk(lines, index=unique_name).outcomes
     own.request("POST", f"/{unique_name}/_refresh")
     body = {"size": 100, "_source": ["terms"]}
     hits = own.request("POST", f"/{unique_name}/_search", body=body)["hits"]["hits"]
@@ -246,7 +246,7 @@ def test_five_hundred_poison_documents_of_twenty_kinds_cost_nothing_else(cluster
     outcomes: dict[str, str] = {}
     for start in range(0, 10_000, 2_500):
         lines = [({"index": {"_id": id}}, source.get(id, good)) for id in ids[start : start + 2_500]]
-        outcomes.update(index.cluster.bulk(lines, index=index.name))
+        outcomes.update(index.cluster.bulk(lines, index=index.name).outcomes)
     index.refresh()
     assert index.count() == 9_500
     refused = {id: why for id, why in outcomes.items() if why}
@@ -263,7 +263,7 @@ def test_a_source_that_is_not_json_stops_its_whole_request_loudly(cluster: Any, 
     lines = [({"index": {"_id": str(n)}}, json.dumps(GOOD)) for n in range(5)]
     lines.insert(2, ({"index": {"_id": "NaN"}}, '{"vector": [NaN, 1, 2, 3]}'))
     try:
-        refused = [why for _, why in index.cluster.bulk(lines, index=index.name)]
+        refused = [why for _, why in index.cluster.bulk(lines, index=index.name).outcomes]
     except RequestRejected as error:  # Elasticsearch
         refused = [str(error)]
     assert all("NaN" in why for why in refused)

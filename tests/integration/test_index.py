@@ -61,7 +61,7 @@ def test_a_taken_name_is_refused(cluster: Any, index: dt.SurrogateIndex) -> None
 
 
 def test_an_index_that_is_not_there(cluster: Any, unique_name: str) -> None:
-    with pytest.raises(IndexNotFound, match="make one with SurrogateIndex"):
+    with pytest.raises(IndexNotFound, match="create it with SurrogateIndex"):
         dt.SurrogateIndex.open(cluster, unique_name)
 
 

@@ -250,11 +250,11 @@ def test_writes_during_a_migration_are_not_lost(client: Any, unique_name: str) -
 
 # Where a migrating process is killed: the module, the name there, and whether before or after it was called.
 KILLS = [
-    ("upgrade.Copier.catch_up", "before"),  # the new index is there, and empty
-    ("copying.Copier._copy", "after"),  # a page is written
-    ("upgrade.verify_copy", "before"),  # writes are blocked
-    ("upgrade.write_origin", "after"),
-    ("upgrade.Generations.point_to", "after"),
+    ("operations.Copier.catch_up", "before"),  # the new index is there, and empty
+    ("copier.Copier._copy", "after"),  # a page is written
+    ("operations.verify_copy", "before"),  # writes are blocked
+    ("operations.write_origin", "after"),
+    ("operations.Generations.point_to", "after"),
 ]
 MIGRATING = """
 import os, signal, sys
@@ -289,7 +289,7 @@ def test_killed_anywhere_and_run_again(client: Any, url: str, unique_name: str) 
     query = features(1, seed=9)[0]
     expected = scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0)
     for path, when in KILLS:
-        arguments = [sys.executable, "-c", MIGRATING, url, unique_name, "features", path, when]
+        arguments = [sys.executable, "-c", MIGRATING, url, unique_name, "rank_features", path, when]
         done = subprocess.run(arguments, env={**os.environ}, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr
         # Searched all the while, whatever happened.
@@ -314,7 +314,7 @@ def test_what_an_unfinished_run_copied_is_skipped_and_what_it_missed_is_not(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("deepterms.migration.migrate.verify_copy", cut)
+        patch.setattr("deepterms.migration.operations.verify_copy", cut)
         with pytest.raises(KeyboardInterrupt):
             migrate(client, unique_name, to=find_layout("rank_features"))
     # Writes are open again: one document is replaced, one is new, one goes.
@@ -350,7 +350,7 @@ def test_a_document_that_cannot_be_copied_stops_it_and_the_old_index_goes_on(cli
     index = filled(client, unique_name)
     # More than the layout rank_features holds; only a producer of terms that is no encoder of ours makes it.
     line = ({"index": {"_id": "loud"}}, json.dumps({"terms": {"t1": 600}}))
-    assert list(Cluster(client).bulk([line], index=unique_name)) == [("loud", "")]
+    assert Cluster(client).bulk([line], index=unique_name).outcomes == [("loud", "")]
     with pytest.raises(MigrationFailed, match=r"1 documents cannot be copied .* loud: .*600"):
         migrate(client, unique_name, to=find_layout("rank_features"))
     assert concrete(client, unique_name) == find_layout("words").index_name(unique_name)

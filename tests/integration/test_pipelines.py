@@ -58,7 +58,7 @@ def test_each_bad_document_fails_alone_with_a_sentence(cluster: Any, unique_name
         own.bulk(
             [({"index": {"_id": name}}, json.dumps(document)) for name, document in documents.items()],
             index=unique_name,
-        )
+        ).outcomes
     )
     assert {name for name, why in outcomes.items() if not why} == set(GOOD)
     for name, (_, sentence) in BAD.items():
@@ -71,12 +71,16 @@ def test_a_text_too_long_for_the_loop_limit_is_refused(cluster: Any, unique_name
     dt.deploy(cluster)
     dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(4, top_k=2), layout="words", replicas=0)
     largest = {f"t{n}": 57_142 for n in range(7)}  # 399,994 words
-    ((_, fine), (_, refused)) = Cluster(cluster).bulk(
-        [
-            ({"index": {"_id": "fine"}}, json.dumps({"terms": largest})),
-            ({"index": {"_id": "long"}}, json.dumps({"terms": {**largest, "t7": 7}})),
-        ],
-        index=unique_name,
+    ((_, fine), (_, refused)) = (
+        Cluster(cluster)
+        .bulk(
+            [
+                ({"index": {"_id": "fine"}}, json.dumps({"terms": largest})),
+                ({"index": {"_id": "long"}}, json.dumps({"terms": {**largest, "t7": 7}})),
+            ],
+            index=unique_name,
+        )
+        .outcomes
     )
     assert fine == ""
     assert "stands for a text of 400001 words; expected at most 400000" in refused

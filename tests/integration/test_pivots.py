@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,8 @@ def test_damage_is_one_clear_error(
             text = "AAA="  # it refuses the other
         request("PUT", f"/{held}/_doc/2", body={**source, "features": text})
         said = "their checksum is" if damage == "another number" else "chunk 2 "
-    index.encoder = encoder(2)  # let go of the first
+    # let go of the first encoder
+    index.state = replace(index.state, spec=replace(index.spec, encoder=encoder(2)))
     opened = dt.SurrogateIndex.open(client, unique_name)
     assert hits(opened) == expected
     elsewhere()

@@ -27,7 +27,7 @@ from deepterms.storage.pivot_index import companion_name
 from tests.clusters.containers import delete_indices
 from tests.integration.conftest import deployed_state
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "ops"
 NAMES = ["backup.sh", "check_deployment.sh", "deploy.sh", "restore.sh", "wait_for_cluster.sh"]
 
 

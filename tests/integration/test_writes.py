@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.errors import EncoderMismatch, InvalidInput
-from deepterms.index import export
-from deepterms.index.ingest import Ingest
+from deepterms.index import export, ingest, updates
 
 ENCODER = dt.DeepPermutation(32, top_k=8)
 
@@ -40,14 +39,14 @@ def filled(index: dt.SurrogateIndex) -> dt.SurrogateIndex:
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """What is called, each once, between reading documents and writing them."""
     meanwhile: list[Any] = []
-    real = Ingest.send
+    real = ingest.send
 
-    def send(self: Any, *given: Any) -> Any:
+    def send(*given: Any) -> Any:
         if meanwhile:
             meanwhile.pop()()
-        return real(self, *given)
+        return real(*given)
 
-    monkeypatch.setattr(Ingest, "send", send)
+    monkeypatch.setattr(updates, "send", send)
     yield meanwhile
     assert not meanwhile
 

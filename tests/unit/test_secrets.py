@@ -18,12 +18,14 @@ from deepterms.cli.connection import Connection, connect
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterUnreachable, DeepTermsError, InvalidInput, RequestRejected
+from deepterms.schema.index_spec import IndexSpec, IndexState
 from deepterms.schema.layouts import LAYOUTS
 from tests.unit.fake_server import Answer, Asked, serving
 
 SECRET = "tr0ub4dor"
 NOBODY = f"http://operator:{SECRET}@127.0.0.1:9"
 ENCODER = dt.DeepPermutation(4, top_k=2)
+STATE = IndexState("holidays", IndexSpec(ENCODER, LAYOUTS[0]), {"i-1": "u1"})
 
 
 @pytest.mark.parametrize(
@@ -48,9 +50,7 @@ def test_reprs_of_what_holds_a_connection() -> None:
     assert SECRET not in f"{connection!r} {connection}"
     for client in (connection.opensearch(), connection.elasticsearch()):
         cluster = Cluster(client)
-        index = dt.SurrogateIndex(
-            cluster, "holidays", encoder=ENCODER, layout=LAYOUTS[0], vector_type="float32", extractor={}
-        )
+        index = dt.SurrogateIndex(cluster, STATE)
         assert SECRET not in f"{cluster!r} {index!r}"
         client.close()
 
@@ -77,9 +77,7 @@ def test_errors_and_logs_of_requests(library: Any, caplog: pytest.LogCaptureFixt
                         act(client)
                     messages.append(str(refusal.value))
                 unhurried = Cluster(client, backpressure=Backpressure(sleep=lambda seconds: None))
-                index = dt.SurrogateIndex(
-                    unhurried, "holidays", encoder=ENCODER, layout=LAYOUTS[0], vector_type="float32", extractor={}
-                )
+                index = dt.SurrogateIndex(unhurried, STATE)
                 try:
                     messages += [failure.reason for failure in index.add(["a"], np.ones((1, 4))).failed]
                 except DeepTermsError as error:

@@ -23,13 +23,15 @@ import deepterms as dt
 from deepterms import telemetry
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import RequestRejected
+from deepterms.schema.index_spec import IndexSpec, IndexState
 from deepterms.schema.layouts import find_layout
 from deepterms.search.filter_counts import FilterCounts
-from deepterms.search.request import SearchOptions
+from deepterms.search.options import SearchOptions
 from deepterms.search.searcher import Searcher
 from tests.unit.fake_server import Answer, Asked, serving
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
+STATE = IndexState("i", IndexSpec(ENCODER, find_layout("words"), None), {"i-1": "u1"}, field="c_0123abcd")
 EXPORTER = InMemorySpanExporter()
 
 
@@ -38,6 +40,8 @@ def index() -> Iterator[dt.SurrogateIndex]:
     def engine(asked: Asked) -> Answer:
         if asked.path == "/":
             return Answer({"version": {"number": "3.8.0", "distribution": "opensearch"}})
+        if "/_settings" in asked.path:
+            return Answer({"i-1": {"settings": {"index": {"uuid": "u1"}}}})
         if "/_bulk" in asked.path:
             actions = [json.loads(line) for line in asked.body.splitlines()[::2]]
             written = [{"index": {**action["index"], "_index": "i-1", "status": 201}} for action in actions]
@@ -51,15 +55,7 @@ def index() -> Iterator[dt.SurrogateIndex]:
 
     with serving(engine) as url:
         client = OpenSearch(url)
-        yield dt.SurrogateIndex(
-            Cluster(client),
-            "i",
-            encoder=ENCODER,
-            layout=find_layout("words"),
-            vector_type=None,
-            extractor={},
-            concrete=["i-1"],
-        )
+        yield dt.SurrogateIndex(Cluster(client), STATE)
         client.close()
 
 
@@ -118,7 +114,7 @@ def test_many_searches_are_one_span_and_failed_ones_one_log_line(
 def test_a_search_that_fails_says_so_in_its_span(spans: InMemorySpanExporter) -> None:
     with serving(lambda asked: Answer({"error": "busy"}, status=500)) as url, closing(OpenSearch(url)) as client:
         cluster = Cluster(client)
-        searcher = Searcher(cluster, "i", ENCODER, find_layout("words"), None, FilterCounts(cluster, "i"))
+        searcher = Searcher(cluster, STATE, FilterCounts(cluster, "i"))
         searcher.cluster._clause_limit = 1_024
         with pytest.raises(RequestRejected):
             searcher.search(np.ones((1, 4), dtype=np.float32), SearchOptions(rerank=0))

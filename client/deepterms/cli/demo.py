@@ -27,7 +27,7 @@ from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation
 from deepterms.errors import IndexNotFound, InvalidInput
 from deepterms.index import SurrogateIndex
 from deepterms.results import Hits
-from deepterms.search.rerank import DEFAULT_RERANK
+from deepterms.schema.index_spec import DEFAULT_RERANK
 
 if TYPE_CHECKING:
     from deepterms.evaluation import Collection

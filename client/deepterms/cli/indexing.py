@@ -35,7 +35,7 @@ from deepterms.errors import CheckpointMismatch, EncoderMismatch, IndexNotFound,
 from deepterms.index import DocumentBatch, SurrogateIndex
 from deepterms.results import Failure, Hits, WriteReport
 from deepterms.schema.vectors import StoreVectors
-from deepterms.search.request import SearchKeywords
+from deepterms.search.options import SearchKeywords
 
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore, RMACExtractor

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK, Backpressure
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected
 
-__all__ = ["BulkAnswer", "send_all"]
+__all__ = ["BulkAnswer", "BulkLine", "BulkResult", "send_all"]
+
+BulkLine = tuple[dict[str, Any], str | None]
+"""An action, and the source as JSON text; None for an action that has none, such as a delete."""
 
 # Too much to do, and what a proxy says of a node that is restarting.
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
@@ -38,6 +42,37 @@ class BulkAnswer(NamedTuple):
     where: str
 
 
+@dataclass(frozen=True)
+class BulkResult:
+    """What became of all actions of a call, in their order.
+
+    Attributes:
+        answers: one per action.
+    """
+
+    answers: tuple[BulkAnswer, ...] = ()
+
+    @property
+    def outcomes(self) -> list[tuple[str, str]]:
+        """Id and reason of each action, in order; the reason is empty for one that succeeded."""
+        return [(answer.id, answer.why) for answer in self.answers]
+
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """Id and reason of each action that failed."""
+        return [(answer.id, answer.why) for answer in self.answers if answer.why]
+
+    @property
+    def succeeded(self) -> int:
+        """How many actions succeeded."""
+        return len(self.answers) - len(self.failed)
+
+    @property
+    def indices(self) -> set[str]:
+        """The concrete indices in which any action succeeded."""
+        return {answer.where for answer in self.answers if not answer.why}
+
+
 class _Verdict(Enum):
     FINAL = auto()
     OVERLOADED = auto()
@@ -46,19 +81,14 @@ class _Verdict(Enum):
 
 
 def send_all(
-    actions: Iterable[tuple[dict[str, Any], str | None]],
-    *,
-    send: Callable[[str], Sequence[BulkAnswer]],
-    backpressure: Backpressure,
-    took: set[str] | None = None,
-) -> list[tuple[str, str]]:
+    actions: Iterable[BulkLine], *, send: Callable[[str], Sequence[BulkAnswer]], backpressure: Backpressure
+) -> BulkResult:
     """Send actions in as many requests as it takes; as `deepterms.cluster.cluster.Cluster.bulk`.
 
     Args:
         actions: (action line, source line as JSON text or None) pairs.
         send: one request of these lines, as text; returns an answer a pair.
         backpressure: how much at once, and how long to wait.
-        took: given the names of the concrete indices that took something.
     """
     pairs = list(actions)
     lines = [json.dumps(action) + "\n" + ("" if source is None else source + "\n") for action, source in pairs]
@@ -107,9 +137,7 @@ def send_all(
         else:
             refusals = stalled = 0
             backpressure.accepted()
-    if took is not None:
-        took.update(answer.where for answer in answers.values() if not answer.why)
-    return [(answers[position].id, answers[position].why) for position in range(len(pairs))]
+    return BulkResult(tuple(answers[position] for position in range(len(pairs))))
 
 
 def _verdict(answer: BulkAnswer, *, alone: bool, patient: bool) -> _Verdict:

@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from deepterms.cluster.backpressure import Backpressure
-from deepterms.cluster.bulk import BulkAnswer, send_all
+from deepterms.cluster.bulk import BulkAnswer, BulkLine, BulkResult, send_all
 from deepterms.cluster.engine import Engine, parse_engine
+from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import CLAUSE_LIMIT, not_json, reason, refused
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRejected, UnsupportedEngine
 
@@ -114,7 +115,7 @@ class Cluster:
             RequestRejected: the request as a whole was refused.
         """
         lines = "".join(f"{{}}\n{json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n" for body in bodies)
-        answer = self.request("POST", f"/{quote(index, safe='')}/_msearch", body=lines)
+        answer = self.request("POST", index_path(index, "/_msearch"), body=lines)
         return list(answer["responses"])
 
     @contextmanager
@@ -127,7 +128,7 @@ class Cluster:
         """
         self.engine.require_point_in_time()
         opensearch = self.engine.name == "opensearch"
-        path = f"/{quote(index, safe='')}/_search/point_in_time" if opensearch else f"/{quote(index, safe='')}/_pit"
+        path = index_path(index, "/_search/point_in_time") if opensearch else index_path(index, "/_pit")
         answer = self.request("POST", path, params={"keep_alive": POINT_IN_TIME_KEPT})
         identifier = str(answer["pit_id" if opensearch else "id"])
         try:
@@ -174,42 +175,43 @@ class Cluster:
                 return int(answer[level][CLAUSE_LIMIT])
         return DEFAULT_CLAUSES
 
-    def bulk(
-        self, actions: Iterable[tuple[dict[str, Any], str | None]], *, index: str, took: set[str] | None = None
-    ) -> list[tuple[str, str]]:
-        """Send documents in as many bulk requests as `Backpressure` says; what is refused for a time is sent again.
+    def bulk(self, actions: Iterable[BulkLine], *, index: str, require_alias: bool = False) -> BulkResult:
+        """Send documents in as many bulk requests as `Backpressure` says; what is rejected for a time is sent again.
 
         That is a 429, 502, 503 or 504, of a whole request or of one document, or no answer at all: with growing pauses,
         as long as something gets through and for about 90 s after that. A request that is too large is divided. A write
-        block is waited for as well, up to two minutes: it is what a migration sets before it moves the alias.
+        block is waited for as well, up to two minutes: a migration sets one before it moves the alias.
 
         Args:
             actions: (action line, source line as JSON text or None) pairs.
             index: the index of all.
-            took: given the names of the concrete indices behind it that took something.
+            require_alias: reject documents unless the index is an alias. Otherwise, if it was deleted, the engine would
+                create a plain index of that name.
 
         Returns:
-            (id, reason) of each action in order; the reason is empty for one that succeeded.
+            The answer to each action, in order.
 
         Raises:
-            ClusterUnreachable, RequestRejected: no answer, or a whole request refused, before any action had an answer
+            ClusterUnreachable, RequestRejected: no answer, or a whole request rejected, before any action had an answer
                 of its own; later that is the reason of each action that the request held.
-            ClusterError: an answer that is none to these actions.
+            ClusterError: a response that does not match the request.
         """
+        # What is left out of the answer is most of it.
+        params = {"filter_path": "items.*._id,items.*._index,items.*.status,items.*.error"}
+        if require_alias:
+            params["require_alias"] = "true"
+        path = index_path(index, "/_bulk")
 
         def send(lines: str) -> list[BulkAnswer]:
-            return self._bulk_once(lines, index=index)
+            answer = self.request("POST", path, body=lines, params=params)
+            try:
+                return [_bulk_answer(*next(iter(item.items()))) for item in answer["items"]]
+            except (*_NOT_AS_EXPECTED, StopIteration) as error:
+                raise ClusterError(
+                    f"the response to a bulk request is not in the engines' format: {error!r}"
+                ) from error
 
-        return send_all(actions, send=send, backpressure=self.backpressure, took=took)
-
-    def _bulk_once(self, lines: str, *, index: str) -> list[BulkAnswer]:
-        # What is left out of the answer is most of it.
-        wanted = {"filter_path": "items.*._id,items.*._index,items.*.status,items.*.error"}
-        answer = self.request("POST", f"/{quote(index, safe='')}/_bulk", body=lines, params=wanted)
-        try:
-            return [_bulk_answer(*next(iter(item.items()))) for item in answer["items"]]
-        except (*_NOT_AS_EXPECTED, StopIteration) as error:
-            raise ClusterError(f"the answer to a bulk request is not as engines give it: {error!r}") from error
+        return send_all(actions, send=send, backpressure=self.backpressure)
 
     def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 from deepterms.cluster.engine import version_conflict
 from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
 
-__all__ = ["CLAUSE_LIMIT", "incomplete", "meta_of", "not_json", "reason", "refusal", "refused"]
+__all__ = ["CLAUSE_LIMIT", "incomplete", "not_json", "reason", "refusal", "refused"]
 
 CLAUSE_LIMIT = "indices.query.bool.max_clause_count"  # a cluster setting of OpenSearch
 
@@ -22,13 +22,6 @@ def incomplete(answer: Mapping[str, Any]) -> bool:
     """
     shards = answer["_shards"]
     return bool(answer.get("timed_out") or shards["failed"] or shards["successful"] < shards["total"])
-
-
-def meta_of(answer: Any) -> Any:
-    """What stands under ``_meta.deepterms`` of one index's mapping, or None."""
-    for key in ("mappings", "_meta", "deepterms"):
-        answer = answer.get(key) if isinstance(answer, Mapping) else None
-    return answer
 
 
 def refused(status: int, body: Any) -> ClusterError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import incomplete
 from deepterms.errors import ClusterError
 
@@ -32,7 +32,7 @@ def hit_pages(
     """
     answer = cluster.request(
         "POST",
-        f"/{quote(index, safe='')}/_search",
+        index_path(index, "/_search"),
         body={**body, "size": size, "sort": ["_doc"]},
         params={"scroll": KEPT, **(params or {})},
     )

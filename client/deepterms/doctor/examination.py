@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import meta_of
 from deepterms.deployment import plan
 from deepterms.doctor.findings import (
     Finding,
@@ -31,6 +30,7 @@ from deepterms.doctor.pivot_examination import examine_pivots, orphans_among
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRejected, UnsupportedEngine
 from deepterms.index import SurrogateIndex
+from deepterms.schema.index_spec import meta_of
 from deepterms.schema.layouts import LAYOUTS, Layout
 from deepterms.storage.pivot_index import owner_of
 

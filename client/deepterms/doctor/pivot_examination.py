@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import meta_of
 from deepterms.cluster.scroll import hits_of
 from deepterms.doctor.findings import Finding
 from deepterms.doctor.pivot_findings import (
@@ -24,6 +23,7 @@ from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import PivotsUnavailable
 from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, cluster_stats
+from deepterms.schema.index_spec import meta_of
 from deepterms.schema.vectors import VectorType, decode_vector, parse_vector_type
 from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
 

@@ -1,69 +1,108 @@
-"""IndexHandle: what is known of the index behind a name, and read anew once the name points elsewhere."""
+"""IndexHandle: an index by its name, and what was last read of it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import meta_of
+from deepterms.cluster.index_names import index_path
 from deepterms.encoders.encoder import Encoder
-from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRejected
+from deepterms.errors import ClusterUnreachable, RequestRejected
+from deepterms.schema.index_spec import IndexSpec, IndexState
 from deepterms.schema.layouts import Layout
-from deepterms.schema.vectors import VectorType, parse_vector_type
+from deepterms.schema.vectors import VectorType
 from deepterms.search.filter_counts import FilterCounts
-from deepterms.search.rerank import default_rerank
-from deepterms.storage.concrete_index import index_path, read_meta
-from deepterms.storage.encoder_loading import load_encoder, remember_encoder
+from deepterms.storage.index_state import read_state, read_uuids
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["IndexHandle"]
+__all__ = ["MAX_REOPENINGS", "IndexHandle"]
+
+# How often one call follows an index that is migrated, or deleted and created again, while the call runs.
+MAX_REOPENINGS = 3
 
 logger = logging.getLogger("deepterms")
 
 
 class IndexHandle:
-    """An index by its name. See `SurrogateIndex`, which says what the attributes are."""
+    """An index by its name; `SurrogateIndex` documents the attributes.
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        name: str,
-        *,
-        encoder: Encoder,
-        layout: Layout,
-        vector_type: VectorType | None,
-        extractor: Mapping[str, Any],
-        concrete: Iterable[str] = (),
-        rerank: int | None = None,
-        dense_vector: bool = False,
-        sketch: bool = False,
-    ) -> None:
+    Threads may share it. The state is one value that is replaced as a whole; each call works with the one it began
+    with, and is judged by that.
+
+    Args:
+        cluster: where the index is.
+        state: of the index.
+    """
+
+    def __init__(self, cluster: Cluster, state: IndexState) -> None:
         self.cluster = cluster
-        self.name = name
-        self.encoder = encoder
-        self.layout = layout
-        self.vector_type = vector_type
-        self.dense_vector = dense_vector
-        self.sketch = sketch
-        self.extractor = extractor
-        self.rerank = default_rerank(encoder) if rerank is None else rerank
-        self._path = f"/{quote(name, safe='')}"
-        self.concrete = frozenset(concrete)
-        self._counts = FilterCounts(cluster, name)
+        self.state = state
+        self._path = index_path(state.name)
+        self._counts = FilterCounts(cluster, state.name)
+        self.pinned: IndexState | None = None  # in which documents are pinned to the concrete index; see `ingest.send`
 
     def __repr__(self) -> str:
-        vector_type = f"with {self.vector_type} vectors" if self.vector_type else "without vectors"
-        return f"{type(self).__name__}({self.name!r}, {self.encoder}, layout {self.layout.name}, {vector_type})"
+        stored = f"with {self.vector_type} vectors" if self.vector_type else "without vectors"
+        return f"{type(self).__name__}({self.name!r}, {self.encoder}, layout {self.layout.name}, {stored})"
+
+    @property
+    def name(self) -> str:
+        """The alias, or the concrete index."""
+        return self.state.name
+
+    @property
+    def spec(self) -> IndexSpec:
+        """Everything the index is made with."""
+        return self.state.spec
+
+    @property
+    def encoder(self) -> Encoder:
+        """The rule from descriptors to terms; documents and queries share it."""
+        return self.state.spec.encoder
+
+    @property
+    def layout(self) -> Layout:
+        """How codewords are stored."""
+        return self.state.spec.layout
+
+    @property
+    def vector_type(self) -> VectorType | None:
+        """The type in which descriptors are stored; None if they are not."""
+        return self.state.spec.vector_type
 
     @property
     def stores_vectors(self) -> bool:
-        """Whether descriptors are kept."""
-        return self.vector_type is not None
+        """Whether descriptors are stored."""
+        return self.state.spec.stores_vectors
+
+    @property
+    def dense_vector(self) -> bool:
+        """Whether they are stored in Elasticsearch's own field as well."""
+        return self.state.spec.dense_vector
+
+    @property
+    def sketch(self) -> bool:
+        """Whether their sign bits are stored in a field of their own."""
+        return self.state.spec.sketch
+
+    @property
+    def rerank(self) -> int:
+        """How many candidates of each shard its searches re-rank by default."""
+        return self.state.spec.candidates
+
+    @property
+    def extractor(self) -> Mapping[str, Any]:
+        """The spec of what made the descriptors; ``{}`` if unknown."""
+        return self.state.spec.extractor
+
+    @property
+    def concrete(self) -> frozenset[str]:
+        """The concrete index behind the name, as it was last read."""
+        return frozenset(self.state.uuids)
 
     @classmethod
     def open(cls, client: Any, name: str, *, encoder: Encoder | None = None) -> Self:
@@ -81,61 +120,48 @@ class IndexHandle:
             InvalidInput: the name is a pattern or a list; or the index holds what this release cannot encode.
             IndexNotFound: there is none.
             EncoderMismatch: it was made with another encoder than the given one.
-            PivotsUnavailable: its encoder needs pivots, which are not in the cluster beside it, or damaged.
-            ClusterError: it was not made by deepterms, or the alias covers indices that differ.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            PivotsUnavailable: its encoder needs pivots, and they are missing from the cluster, or damaged.
+            ClusterError: deepterms did not create it, or the name points to several indices.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
-        cluster, path = Cluster(client), index_path(name)
-        try:
-            mappings = cluster.request("GET", f"{path}/_mapping")
-        except RequestRejected as error:
-            if error.status == 404:
-                raise IndexNotFound(f"no index {name!r} in the cluster; make one with SurrogateIndex.create") from error
-            raise
-        found = [meta_of(answer) for answer in mappings.values()]
-        meta = read_meta(found[0] if found else None, name=name)
-        if any(other != found[0] for other in found):
-            raise ClusterError(
-                f"{name!r} covers {', '.join(mappings)}, which differ in layout or encoder; open one of them"
-            )
-        if encoder is not None and encoder.spec() == meta.encoder:
-            own = encoder
-            remember_encoder(encoder)
-        else:
-            try:
-                own = load_encoder(cluster, next(iter(mappings)), meta.encoder)
-            except PivotsUnavailable:
-                if cluster.request("GET", f"{path}/_mapping").keys() == mappings.keys():
-                    raise
-                # Migrated in between, and the old index is dropped.
-                return cls.open(client, name, encoder=encoder)
-        if own is not encoder and encoder is not None:
-            raise EncoderMismatch(
-                f"the index {name!r} holds documents of {own}, not of {encoder}; open it without an encoder and use "
-                "index.encoder, or create another index"
-            )
-        return cls(
-            cluster,
-            name,
-            encoder=own,
-            layout=meta.layout_in_use(),
-            vector_type=parse_vector_type(meta.vector_type),
-            extractor=meta.extractor,
-            concrete=mappings,
-            rerank=meta.rerank,
-            dense_vector=meta.dense_vector,
-            sketch=meta.sketch,
-        )
+        cluster = Cluster(client)
+        return cls(cluster, read_state(cluster, name, encoder=encoder))
 
     def reopen(self) -> bool:
-        """Go by what the index says of itself now; whether the name has moved to another concrete index."""
-        before = self.concrete
-        now = type(self).open(self.cluster.client, self.name)
-        self.encoder, self.layout, self.vector_type, self.rerank = now.encoder, now.layout, now.vector_type, now.rerank
-        self.dense_vector, self.sketch = now.dense_vector, now.sketch
-        self.concrete = now.concrete
+        """Read the index again; whether the name points to another index now.
+
+        Raises:
+            IndexNotFound: it is gone.
+            ClusterError: as for `open`.
+        """
+        before = self.state
+        return not self.read_again().is_same_index(before)
+
+    def read_again(self) -> IndexState:
+        """The state of the index as the cluster has it now, which later calls use too."""
+        before, now = self.state, read_state(self.cluster, self.name)
+        self.state = now
         self._counts.forget()
-        moved = self.concrete != before
-        if moved:
-            logger.info("%s points to %s now, no longer to %s", self.name, sorted(self.concrete), sorted(before))
-        return moved
+        if now.uuids != before.uuids:
+            logger.info("%s points to %s now, no longer to %s", self.name, _shown(now), _shown(before))
+        return now
+
+    def confirm(self) -> IndexState:
+        """The state of the index, read again if the name has come to point to another one.
+
+        A cluster that does not answer this now leaves the state as it is: what follows will find out.
+
+        Raises:
+            IndexNotFound: it is gone.
+            ClusterError: as for `open`.
+        """
+        state = self.state
+        try:
+            same = read_uuids(self.cluster, self.name) == state.uuids
+        except (ClusterUnreachable, RequestRejected):
+            return state
+        return state if same else self.read_again()
+
+
+def _shown(state: IndexState) -> str:
+    return ", ".join(f"{concrete} ({uuid})" for concrete, uuid in state.uuids.items())

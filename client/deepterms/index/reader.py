@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import incomplete
-from deepterms.encoders.encoder import as_features, one_feature
+from deepterms.encoders.encoder import Encoder, as_features, one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
-from deepterms.index.handle import IndexHandle
+from deepterms.index.handle import MAX_REOPENINGS, IndexHandle
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.inspection.reconciliation import Reconciliation, reconcile
 from deepterms.inspection.statistics import DEFAULT_SAMPLE, MAX_SAMPLE, cluster_stats
 from deepterms.inspection.verification import Verification, verify
 from deepterms.results import Hit, Hits, IndexStats, StoredDocument
+from deepterms.schema.index_spec import IndexState
 from deepterms.schema.stored_documents import stored_document
-from deepterms.search.request import SearchKeywords, SearchOptions
+from deepterms.search.options import SearchKeywords, SearchOptions
+from deepterms.search.request import guard_clauses
 from deepterms.search.rerank import FeatureSource
-from deepterms.search.searcher import Found, Searcher
+from deepterms.search.searcher import Searcher, SearchOutcome
 from deepterms.search.widening import query_terms
 from deepterms.terms import TermFrequencies
 
@@ -95,7 +98,7 @@ class IndexReader(IndexHandle):
             RequestRejected: the engine cannot read the filter.
         """
         asked = SearchOptions(**options)
-        array = as_features(features, dimensions=self.encoder.dimensions)
+        array = self._checked(lambda dimensions: as_features(features, dimensions=dimensions))
         return self._follow(lambda searcher: searcher.search_many(array, asked))
 
     def search_all(
@@ -146,8 +149,9 @@ class IndexReader(IndexHandle):
         document = self._known(id)
         vector = document.vector if asked.rerank_from is None else asked.rerank_from.features_of([id])
         if vector is None:
-            terms = TermFrequencies.from_terms([document.terms], vocabulary_size=self.encoder.vocabulary_size)
-            (hits,) = self._follow(lambda searcher: searcher.search(None, more, terms=terms))
+            (hits,) = self._follow(
+                lambda searcher: searcher.search(None, more, terms=_terms(document, searcher.encoder))
+            )
         else:
             query = self._one(vector)
             (hits,) = self._follow(lambda searcher: searcher.search(query, more))
@@ -169,11 +173,11 @@ class IndexReader(IndexHandle):
             InvalidInput: no such document, or as in `search`.
         """
         SearchOptions(effort=effort)
-        self.reopen()
+        state = self.read_again()
         document = self._known(id)
-        asked = query_terms(self.encoder, self._one(feature), effort=effort)
-        held = TermFrequencies.from_terms([document.terms], vocabulary_size=self.encoder.vocabulary_size)
-        return explain(id, query=asked, document=held, engine_score=self._searcher.score_of(id, asked))
+        asked = query_terms(state.spec.encoder, self._one(feature), effort=effort)
+        held = TermFrequencies.from_terms([document.terms], vocabulary_size=state.spec.encoder.vocabulary_size)
+        return explain(id, query=asked, document=held, engine_score=self._searcher(state).score_of(id, asked))
 
     def verify(self, *, sample: int = 100, seed: int = 2018) -> Verification:
         """Compare the cluster's scores of sampled documents with the same scores computed here.
@@ -192,25 +196,37 @@ class IndexReader(IndexHandle):
             InvalidInput: a sample out of range.
             ClusterError: a search failed, or lacks a shard.
         """
-        self.reopen()
-        return verify(self._searcher, sample=sample, seed=seed)
+        return verify(self._searcher(self.read_again()), sample=sample, seed=seed)
 
     def get(self, id: str) -> StoredDocument | None:
         """One document as the index holds it, or None; it must be visible to search (refreshed)."""
-        body: dict[str, Any] = {
-            "query": {"ids": {"values": [id]}},
-            "_source": ["terms", "metadata"],
-            "seq_no_primary_term": True,
-        }
-        if self.stores_vectors:
-            body["docvalue_fields"] = ["vector"]
-        hits = self.cluster.request("POST", f"{self._path}/_search", body=body)["hits"]["hits"]
-        return stored_document(hits[0], self.vector_type, dimensions=self.encoder.dimensions) if hits else None
+        state = self.state
+        for _ in range(MAX_REOPENINGS):
+            # The clause lets nothing match in another index: its vectors may be of another type.
+            matching: dict[str, Any] = {"bool": {"filter": [{"ids": {"values": [id]}}, *guard_clauses(state)]}}
+            body: dict[str, Any] = {
+                "query": matching,
+                "_source": ["terms", "metadata"],
+                "seq_no_primary_term": True,
+            }
+            if state.spec.stores_vectors:
+                body["docvalue_fields"] = ["vector"]
+            answer = self._request("_search", body)
+            hits = answer["hits"]["hits"]
+            if hits and state.guards_queries:
+                break
+            now = self.confirm()
+            if now.is_same_index(state):
+                break
+            state = now
+        if not hits:
+            return None
+        return stored_document(hits[0], state.spec.vector_type, dimensions=state.spec.encoder.dimensions)
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents are visible to search, in all or of those that match a filter."""
         body = {"query": filter} if filter is not None else None
-        answer = self.cluster.request("POST", f"{self._path}/_count", body=body)
+        answer = self._request("_count", body)
         if incomplete(answer):
             raise ClusterError(f"a shard of {self.name!r} did not answer while documents were counted; try again")
         return int(answer["count"])
@@ -242,32 +258,46 @@ class IndexReader(IndexHandle):
         """
         if not 1 <= sample <= MAX_SAMPLE:
             raise InvalidInput(f"sample is {sample}; expected 1 to {MAX_SAMPLE:,} documents")
+        state = self.confirm()
         return cluster_stats(
             self.cluster,
             self.name,
-            encoder=self.encoder,
+            encoder=state.spec.encoder,
             documents=self.count(),
             sample=sample,
-            vector_type=self.vector_type,
+            vector_type=state.spec.vector_type,
         )
 
-    @property
-    def _searcher(self) -> Searcher:
-        return Searcher(
-            self.cluster,
-            self.name,
-            self.encoder,
-            self.layout,
-            self.vector_type,
-            self._counts,
-            self.rerank,
-            dense_vector=self.dense_vector,
-            sketch=self.sketch,
-        )
+    def _searcher(self, state: IndexState) -> Searcher:
+        return Searcher(self.cluster, state, self._counts)
+
+    def _request(self, endpoint: str, body: Any) -> Any:
+        """Ask the index something by POST.
+
+        Raises:
+            IndexNotFound: it is gone.
+        """
+        try:
+            return self.cluster.request("POST", index_path(self.name, f"/{endpoint}"), body=body)
+        except RequestRejected as error:
+            if error.status == 404:
+                self.confirm()  # says so, if the index is gone
+            raise
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""
-        return one_feature(feature, dimensions=self.encoder.dimensions)
+        return self._checked(lambda dimensions: one_feature(feature, dimensions=dimensions))
+
+    def _checked(self, check: Callable[[int], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Features that fit the index; if they do not, it may be another one by now."""
+        state = self.state
+        try:
+            return check(state.spec.encoder.dimensions)
+        except InvalidInput:
+            now = self.confirm()
+            if now.spec.encoder.dimensions == state.spec.encoder.dimensions:
+                raise
+            return check(now.spec.encoder.dimensions)
 
     def _known(self, id: str) -> StoredDocument:
         document = self.get(id)
@@ -276,18 +306,35 @@ class IndexReader(IndexHandle):
         return document
 
     def _all(self, query: NDArray[np.float32], options: SearchOptions, page: int) -> Iterator[Hit]:
-        self.reopen()
-        for hits in self._searcher.pages(query, options, size=page):
+        for hits in self._searcher(self.read_again()).pages(query, options, size=page):
             yield from hits
 
-    def _follow(self, search: Callable[[Searcher], Found]) -> list[Hits]:
-        """Search; once more if the name turns out to point to another index by now, which may need another query."""
-        try:
-            found = search(self._searcher)
-            # A query for another layout is refused, or finds nothing.
-            if (not found.doubtful and found.indices <= self.concrete) or not self.reopen():
-                return found.hits
-        except RequestRejected as error:
-            if error.status != 400 or not self.reopen():
-                raise
-        return search(self._searcher).hits
+    def _follow(self, search: Callable[[Searcher], SearchOutcome]) -> list[Hits]:
+        """Search until the index that the queries were encoded for has answered them.
+
+        A name may have moved by a migration, or the index may have been deleted and created again: its queries then
+        find nothing, or are rejected. Each try is judged by the state that it was made for, whatever other threads have
+        learnt meanwhile.
+        """
+        state = self.state
+        for _ in range(MAX_REOPENINGS):
+            outcome: SearchOutcome | RequestRejected
+            try:
+                outcome = search(self._searcher(state))
+                certain = state.guards_queries and not outcome.doubtful and outcome.indices <= state.uuids.keys()
+            except RequestRejected as error:
+                if error.status not in (400, 404):
+                    raise
+                outcome, certain = error, False
+            now = state if certain else self.confirm()
+            if now.is_same_index(state):
+                if isinstance(outcome, RequestRejected):
+                    raise outcome
+                return outcome.hits
+            state = now
+        raise ClusterError(f"{self.name!r} was replaced {MAX_REOPENINGS} times during one search; search again")
+
+
+def _terms(document: StoredDocument, encoder: Encoder) -> TermFrequencies:
+    """The terms of a document as a query, (1, V)."""
+    return TermFrequencies.from_terms([document.terms], vocabulary_size=encoder.vocabulary_size)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import quote
 
 from numpy.typing import ArrayLike
 
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.index_names import index_path
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import IndexAlreadyExists
 from deepterms.index.ingest import DocumentBatch
 from deepterms.index.reader import IndexReader
 from deepterms.index.writer import IndexWriter
-from deepterms.schema.layouts import find_layout, select_layout
-from deepterms.schema.sketches import wants_sketch
-from deepterms.schema.vectors import StoreVectors, parse_vector_type
-from deepterms.search.request import SearchOptions
-from deepterms.search.rerank import default_rerank
-from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete, index_meta
-from deepterms.storage.dense_vector import require_dense_vector
+from deepterms.schema.index_spec import IndexSpec
+from deepterms.schema.vectors import StoreVectors
+from deepterms.search.options import SearchOptions
+from deepterms.storage.concrete_index import add_alias, concretes_of, create_concrete, delete_concrete
 from deepterms.storage.encoder_loading import remember_encoder
+from deepterms.storage.index_state import read_state
 
 __all__ = ["DocumentBatch", "SurrogateIndex"]
 
@@ -109,61 +107,30 @@ class SurrogateIndex(IndexReader, IndexWriter):
             ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         picked = select_encoder(encoder, features=features, documents=documents, preset=preset)
-        encoder = picked.encoder
         SearchOptions(rerank=rerank)
-        rerank = picked.rerank if rerank is None else rerank
         cluster = Cluster(client)
-        chosen = select_layout(cluster.engine, encoder) if layout is None else find_layout(layout)
-        chosen.require_engine(cluster.engine)
-        chosen.check_encoder(encoder)
-        vector_type = parse_vector_type(store_vectors)
-        if dense_vector:
-            require_dense_vector(cluster.engine, dimensions=encoder.dimensions, vector_type=vector_type)
-        sketch = wants_sketch(
-            sketch,
-            dimensions=encoder.dimensions,
-            stores_vectors=vector_type is not None,
-            rerank=default_rerank(encoder) if rerank is None else rerank,
+        spec = IndexSpec.choose(
+            cluster.engine,
+            picked.encoder,
+            layout=layout,
+            store_vectors=store_vectors,
+            dense_vector=dense_vector,
+            sketch=sketch,
+            rerank=picked.rerank if rerank is None else rerank,
+            extractor=extractor,
         )
-        concrete = chosen.index_name(name)
-        if cluster.request("HEAD", f"/{quote(name, safe='')}") or cluster.request("HEAD", f"/{concrete}"):
+        concrete = spec.layout.index_name(name)
+        if cluster.request("HEAD", index_path(name)) or cluster.request("HEAD", index_path(concrete)):
             raise IndexAlreadyExists(
                 f"an index or alias {name!r} exists already; open it with SurrogateIndex.open, or take another name"
             )
         settings: dict[str, Any] = {"number_of_shards": shards}
         if replicas is not None:
             settings["number_of_replicas"] = replicas
-        meta = index_meta(
-            layout=chosen,
-            encoder=encoder,
-            store_vectors=store_vectors,
-            extractor=extractor or {},
-            rerank=rerank,
-            dense_vector=dense_vector,
-            sketch=sketch,
-        )
-        create_concrete(
-            cluster,
-            concrete,
-            layout=chosen,
-            encoder=encoder,
-            settings=settings,
-            mappings={"_meta": {"deepterms": meta}},
-            alias=name,
-        )
-        remember_encoder(encoder)
-        return cls(
-            cluster,
-            name,
-            encoder=encoder,
-            layout=chosen,
-            vector_type=vector_type,
-            extractor=meta["extractor"],
-            concrete=[concrete],
-            rerank=rerank,
-            dense_vector=dense_vector,
-            sketch=sketch,
-        )
+        create_concrete(cluster, concrete, spec=spec, settings=settings)
+        add_alias(cluster, concrete, name)
+        remember_encoder(spec.encoder)
+        return cls(cluster, read_state(cluster, name, encoder=spec.encoder))
 
     def drop(self) -> None:
         """Delete the index with all its documents, and the pipeline and the pivots that are its own.

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepterms.errors import InvalidInput
+from deepterms.index import ingest
 from deepterms.index.handle import IndexHandle
-from deepterms.index.ingest import DEFAULT_THREADS, DocumentBatch, Ingest
+from deepterms.index.ingest import DEFAULT_THREADS, DocumentBatch
 from deepterms.index.updates import delete_by_filter, update_metadata
 from deepterms.results import Revision, WriteReport
 from deepterms.schema.documents import check_batch
@@ -57,8 +58,8 @@ class IndexWriter(IndexHandle):
             check_batch(ids, array, metadata, encoder=self.encoder)  # says what does not fit
         if revisions is not None and len(revisions) != len(ids):
             raise InvalidInput(f"ids and revisions are aligned by position; got {len(ids)} and {len(revisions)}")
-        return Ingest(self).add_batches(
-            [(ids, array, metadata)], threads=threads, on_progress=on_progress, revisions=revisions
+        return ingest.add_batches(
+            self, [(ids, array, metadata)], threads=threads, on_progress=on_progress, revisions=revisions
         )
 
     def add_terms(
@@ -117,7 +118,7 @@ class IndexWriter(IndexHandle):
             OSError: it cannot be read or written.
             ClusterUnreachable: with a checkpoint, if the cluster does not answer at the start.
         """
-        return Ingest(self).add_batches(batches, threads=threads, on_progress=on_progress, checkpoint=checkpoint)
+        return ingest.add_batches(self, batches, threads=threads, on_progress=on_progress, checkpoint=checkpoint)
 
     def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
         """Replace the metadata of documents; what is found by their codewords and vectors stays as it is.
@@ -143,7 +144,7 @@ class IndexWriter(IndexHandle):
         Returns:
             How many are gone, as ``succeeded``, and every other one by id with the reason.
         """
-        return Ingest(self).delete(ids)
+        return ingest.delete(self, ids)
 
     def delete_by_filter(self, filter: Mapping[str, Any]) -> WriteReport:
         """Delete the documents that match a filter and are visible to search (refreshed).

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import incomplete
 from deepterms.cluster.scroll import hit_pages
 from deepterms.errors import ClusterError, InvalidInput
@@ -61,7 +61,7 @@ def reconcile(cluster: Cluster, name: str, ids: Iterable[str]) -> Reconciliation
         InvalidInput: ids is one text.
         ClusterError: a shard did not answer, so that nothing certain can be said.
     """
-    path = f"/{quote(name, safe='')}"
+    path = index_path(name)
 
     def present(piece: list[str]) -> set[str]:
         answer = cluster.request("POST", f"{path}/_mget", body={"ids": piece}, params={"_source": "false"})

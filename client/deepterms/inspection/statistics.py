@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.index_names import index_path
 from deepterms.cluster.scroll import hits_of
 from deepterms.encoders.encoder import AsymmetricEncoder, Encoder, unusable_rows
 from deepterms.results import IndexStats, PostingList
@@ -28,7 +28,7 @@ def cluster_stats(
     cluster: Cluster, name: str, *, encoder: Encoder, documents: int, sample: int, vector_type: VectorType | None
 ) -> IndexStats:
     """As `SurrogateIndex.stats`; `vectors` are what the index stores, to be read if queries are unlike documents."""
-    path = f"/{quote(name, safe='')}"
+    path = index_path(name)
     answer = cluster.request("GET", f"{path}/_stats/store,segments,search")["_all"]
     body = {
         "query": {"function_score": {"random_score": RANDOM}},
@@ -58,7 +58,7 @@ def cluster_stats(
         segments=int(answer["primaries"]["segments"]["count"]),
         engine=str(cluster.engine),
         query_ms=searches["query_time_in_millis"] / searches["query_total"] if searches["query_total"] else None,
-        vector_type=stored,
+        vectors=stored,
     )
 
 
@@ -83,7 +83,7 @@ def stats_of_counts(
     segments: int,
     engine: str,
     query_ms: float | None = None,
-    vector_type: NDArray[np.float32] | None = None,
+    vectors: NDArray[np.float32] | None = None,
 ) -> IndexStats:
     """Statistics from the lengths that posting lists have in a sample; exact if the sample is all.
 
@@ -97,7 +97,7 @@ def stats_of_counts(
         segments: of the index.
         engine: its name and version.
         query_ms: as in `IndexStats`.
-        vector_type: of some of the sampled documents, (m, D), for an encoder whose queries name other codewords.
+        vectors: of some of the sampled documents, (m, D), for an encoder whose queries name other codewords.
     """
     total = int(counts.sum())
     per_document = total / sampled if sampled else 0.0
@@ -109,8 +109,8 @@ def stats_of_counts(
     own, others = per_document, pairs
     if isinstance(encoder, AsymmetricEncoder) and per_document:
         own, others = min(per_document, encoder.words_per_query), pairs * encoder.words_per_query / per_document
-        if vector_type is not None and len(vector_type) and sampled > 1:
-            own, read = _read_by(encoder, vector_type, codewords, counts)
+        if vectors is not None and len(vectors) and sampled > 1:
+            own, read = _read_by(encoder, vectors, codewords, counts)
             others = (read - own) / (sampled - 1)
     longest = np.argsort(-counts, kind="stable")[:LISTS_REPORTED]
     return IndexStats(
@@ -132,14 +132,14 @@ def stats_of_counts(
 
 
 def _read_by(
-    encoder: Encoder, vector_type: NDArray[np.float32], codewords: NDArray[np.int32], counts: NDArray[np.int64]
+    encoder: Encoder, vectors: NDArray[np.float32], codewords: NDArray[np.int32], counts: NDArray[np.int64]
 ) -> tuple[float, float]:
     """How many lists a query has in common with the document of its vector, and how many postings all its lists have.
 
     Means of queries that are vectors (m, D) of documents; the lists as in `stats_of_counts`.
     """
-    asked, held = encoder.encode_queries(vector_type).matrix, encoder.encode(vector_type).matrix
+    asked, held = encoder.encode_queries(vectors).matrix, encoder.encode(vectors).matrix
     own = (asked > 0).multiply(held > 0).nnz
     places = np.searchsorted(codewords, asked.indices)
     there = np.take(codewords, places, mode="clip") == asked.indices
-    return own / len(vector_type), float(counts[places[there]].sum()) / len(vector_type)
+    return own / len(vectors), float(counts[places[there]].sum()) / len(vectors)

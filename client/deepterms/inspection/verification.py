@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import incomplete, refusal
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.scripts import COSINE_OFFSET
@@ -20,7 +20,7 @@ from deepterms.search.rerank import rescore
 from deepterms.search.searcher import SEARCHES_PER_REQUEST, Searcher
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Difference", "Verification", "verify"]
+__all__ = ["Difference", "Verification", "equal_scores", "multiply_terms", "verify"]
 
 MAX_SAMPLED = 1_000  # a million scores
 BEST_HITS = 10
@@ -89,23 +89,25 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
     """
     if not 1 <= sample <= MAX_SAMPLED:
         raise InvalidInput(f"sample is {sample}; expected 1 to {MAX_SAMPLED} documents")
+    spec, field = searcher.index.spec, searcher.index.field
     drawn = _draw(searcher, sample, seed)
     if not drawn:
         return Verification(0, 0, 0)
     ids = [hit["_id"] for hit in drawn]
     terms = TermFrequencies.from_terms(
-        [hit["_source"].get("terms", {}) for hit in drawn], vocabulary_size=searcher.encoder.vocabulary_size
+        [hit["_source"].get("terms", {}) for hit in drawn], vocabulary_size=spec.encoder.vocabulary_size
     )
-    wide = terms.matrix.astype(np.int64)
-    products = (wide @ wide.T).toarray().astype(np.float64)  # (n, n)
+    products = multiply_terms(terms)
     among: dict[str, Any] = {"ids": {"values": ids}}
     rows = range(len(ids))
 
     def bodies(k: int, **options: Any) -> list[dict[str, Any]]:
-        return [search_body(terms[n : n + 1], layout=searcher.layout, k=k, source=False, **options) for n in rows]
+        return [
+            search_body(terms[n : n + 1], layout=spec.layout, field=field, k=k, source=False, **options) for n in rows
+        ]
 
     found = _scores(_answers(searcher, bodies(len(ids), filter=among)), ids)
-    wrong = ~np.isclose(found, products, rtol=RELATIVE_TOLERANCE, atol=0)
+    wrong = ~equal_scores(found, products)
     differences = [
         Difference("score", ids[row], ids[other], products[row, other], found[row, other])
         for row, other in np.argwhere(wrong).tolist()
@@ -118,21 +120,22 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
             if products[row, column] > least * (1 + RELATIVE_TOLERANCE) and other not in best
         ]
     compared = 0
-    dimensions = searcher.encoder.dimensions
-    held = [vector_of(hit, searcher.vector_type, dimensions=dimensions) for hit in drawn]
+    dimensions = spec.encoder.dimensions
+    held = [vector_of(hit, spec.vector_type, dimensions=dimensions) for hit in drawn]
     places = [row for row, vector in enumerate(held) if vector is not None]
-    if searcher.compared_by is not None and places:
+    if spec.compared_by is not None and places:
         stored = np.stack([vector for vector in held if vector is not None])  # (m, D)
         queries = normalise_rows(stored)
         exact = queries.astype(np.float64) @ stored.astype(np.float64).T  # (m, m)
         asked = [
             search_body(
                 terms[row : row + 1],
-                layout=searcher.layout,
+                layout=spec.layout,
+                field=field,
                 k=len(ids),
                 filter=among,
                 source=False,
-                rescore=rescore(query, window=len(ids), vector_type=searcher.compared_by),
+                rescore=rescore(query, window=len(ids), vector_type=spec.compared_by),
             )
             for row, query in zip(places, queries, strict=True)
         ]
@@ -147,12 +150,24 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
     return Verification(len(ids), products.size, compared, tuple(differences))
 
 
+def multiply_terms(terms: TermFrequencies) -> Scores:
+    """The dot product of each of n documents' terms with each other's: float64 (n, n), exact whole numbers."""
+    wide = terms.matrix.astype(np.int64)
+    products: Scores = (wide @ wide.T).toarray().astype(np.float64)
+    return products
+
+
+def equal_scores(found: ArrayLike, expected: ArrayLike) -> NDArray[np.bool_]:
+    """Which scores of an engine, which are float32, are equal to exact ones."""
+    return np.isclose(found, expected, rtol=RELATIVE_TOLERANCE, atol=0)
+
+
 def _draw(searcher: Searcher, sample: int, seed: int) -> list[dict[str, Any]]:
     drawn = {"function_score": {"query": {"match_all": {}}, "random_score": {"seed": seed, "field": "_seq_no"}}}
     body: dict[str, Any] = {"query": drawn, "size": sample, "_source": ["terms"]}
-    if searcher.vector_type is not None:
+    if searcher.index.spec.stores_vectors:
         body["docvalue_fields"] = ["vector"]
-    answer = searcher.cluster.request("POST", f"/{quote(searcher.name, safe='')}/_search", body=body)
+    answer = searcher.cluster.request("POST", index_path(searcher.index.name, "/_search"), body=body)
     return list(_whole(answer)["hits"]["hits"])
 
 
@@ -160,7 +175,9 @@ def _answers(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dict[str,
     """Id → score of the hits of each search."""
     answers: list[dict[str, float]] = []
     for start in range(0, len(bodies), SEARCHES_PER_REQUEST):
-        for answer in searcher.cluster.search_many(bodies[start : start + SEARCHES_PER_REQUEST], index=searcher.name):
+        for answer in searcher.cluster.search_many(
+            bodies[start : start + SEARCHES_PER_REQUEST], index=searcher.index.name
+        ):
             refused = refusal(answer)
             if refused is not None:
                 raise refused

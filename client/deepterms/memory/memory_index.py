@@ -20,10 +20,12 @@ from deepterms.memory.filters import compile_filter
 from deepterms.memory.segments import SEGMENT_DOCUMENTS, OpenSegment, Segment
 from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, WriteReport
 from deepterms.schema.documents import Batch, check_batch, usable_documents
+from deepterms.schema.index_spec import default_rerank
 from deepterms.schema.sketches import survivors, wants_sketch
 from deepterms.schema.vectors import StoreVectors, normalise_rows, parse_vector_type, round_trip
-from deepterms.search.request import SearchKeywords, SearchOptions, above, chosen_fields
-from deepterms.search.rerank import FeatureSource, default_rerank
+from deepterms.search.options import SearchKeywords, SearchOptions, chosen_fields
+from deepterms.search.request import above
+from deepterms.search.rerank import FeatureSource
 from deepterms.search.widening import USUAL, breadth_of, query_terms, widens
 from deepterms.terms import TermFrequencies
 
@@ -240,7 +242,7 @@ class MemoryIndex:
             size=sum(segment.nbytes for segment in segments),
             segments=len(segments),
             engine="memory",
-            vector_type=self._some_vectors(QUERIES),
+            vectors=self._some_vectors(QUERIES),
         )
 
     def refresh(self) -> None:
@@ -255,8 +257,8 @@ class MemoryIndex:
             self._open = OpenSegment(self.vector_type)
         first = len(self._segments) * SEGMENT_DOCUMENTS + len(self._open)
         if isinstance(content, TermFrequencies):
-            vector_type = np.full((len(ids), self.encoder.dimensions), np.nan, dtype=np.float32)  # NaN: no vector
-            self._open.append(ids, vector_type, metadata, content)
+            vectors = np.full((len(ids), self.encoder.dimensions), np.nan, dtype=np.float32)  # NaN: no vector
+            self._open.append(ids, vectors, metadata, content)
         else:
             self._open.append(
                 ids, round_trip(content, self.vector_type or "float32"), metadata, self.encoder.encode(content)
@@ -288,8 +290,8 @@ class MemoryIndex:
         """Vectors of random documents, at most (count, D); the same each time while nothing is written."""
         places = list(self._places.values())
         drawn = np.random.default_rng(0).permutation(len(places))[:count]
-        vector_type = [segment.vector_of(row) for segment, row in (self._at(places[number]) for number in drawn)]
-        kept = [vector for vector in vector_type if vector is not None]
+        vectors = [segment.vector_of(row) for segment, row in (self._at(places[number]) for number in drawn)]
+        kept = [vector for vector in vectors if vector is not None]
         return np.array(kept, dtype=np.float32).reshape(-1, self.encoder.dimensions)
 
     def _known(self, id: str) -> tuple[Segment, int]:

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from deepterms.cluster.bulk import BulkLine
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import incomplete
 from deepterms.cluster.scroll import hit_pages, hits_of
-from deepterms.encoders.encoder import Encoder
 from deepterms.errors import ClusterError, MigrationFailed
 from deepterms.results import Failure
-from deepterms.schema.documents import BulkLine
+from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.stored_documents import STORED, address, whole_lines
-from deepterms.schema.vectors import VectorType
 
 __all__ = ["STORED", "Copier", "copy_lines"]
 
@@ -26,7 +25,7 @@ MAX_FAILURES = 1_000
 
 
 def copy_lines(
-    hits: Sequence[Mapping[str, Any]], *, encoder: Encoder, keep_terms: bool, vector_type: VectorType | None = "float32"
+    hits: Sequence[Mapping[str, Any]], *, spec: IndexSpec, keep_terms: bool
 ) -> tuple[list[BulkLine], tuple[Failure, ...]]:
     """The lines of a bulk request that write stored documents into another index.
 
@@ -35,14 +34,13 @@ def copy_lines(
 
     Args:
         hits: of a search with `STORED`.
-        encoder: of the other index.
+        spec: of the other index; both store vectors in its type, and their bytes are copied as they are.
         keep_terms: take stored terms as they are, since the encoder is the same; else encode the stored vectors.
-        vector_type: the type that both store vectors in; their bytes are copied as they are.
 
     Returns:
         The lines, and the documents that cannot be copied.
     """
-    return whole_lines(hits, encoder=encoder, keep_terms=keep_terms, action=_action, vector_type=vector_type)
+    return whole_lines(hits, spec=spec, keep_terms=keep_terms, action=_action)
 
 
 class Copier:
@@ -57,9 +55,8 @@ class Copier:
         cluster: where both are.
         source: the concrete index to copy, which may be written to.
         target: the concrete index to write, in which nobody else writes.
-        encoder: of the target.
+        spec: of the target.
         keep_terms: as in `copy_lines`.
-        vector_type: as in `copy_lines`.
         resume: the target holds something already; documents that are there as they should be are not sent again.
         guard: called before each page is written; raises to stop.
 
@@ -75,9 +72,8 @@ class Copier:
         source: str,
         target: str,
         *,
-        encoder: Encoder,
+        spec: IndexSpec,
         keep_terms: bool,
-        vector_type: VectorType | None,
         resume: bool,
         guard: Callable[[], None],
     ) -> None:
@@ -85,9 +81,8 @@ class Copier:
         self.source = source
         self.target = target
         self.copied = self.deleted = self.skipped = 0
-        self._encoder = encoder
+        self._spec = spec
         self._keep_terms = keep_terms
-        self._vectors = vector_type
         self._resume = resume
         self._guard = guard
         self._marks: dict[str, int] = {}  # shard → the sequence number up to which all is copied
@@ -151,7 +146,7 @@ class Copier:
             if gone:
                 self._guard()
                 lines: list[BulkLine] = [({"delete": address(hit)}, None) for hit in gone]
-                failed = [Failure(*outcome) for outcome in self.cluster.bulk(lines, index=self.target) if outcome[1]]
+                failed = [Failure(*outcome) for outcome in self.cluster.bulk(lines, index=self.target).failed]
                 if failed:
                     raise _not_copied(failed, self.target)
                 self.deleted += len(gone)
@@ -168,10 +163,10 @@ class Copier:
         if self._resume and not self._marks:
             there = {hit["_id"]: hit["_version"] for hit in self._with_ids(self.target, page)}
             hits = [hit for hit in page if there.get(hit["_id"]) != hit["_seq_no"]]
-        lines, failed = copy_lines(hits, encoder=self._encoder, keep_terms=self._keep_terms, vector_type=self._vectors)
-        outcomes = list(self.cluster.bulk(lines, index=self.target))
-        refused = [Failure(identifier, why) for identifier, why in outcomes if why]
-        return len(outcomes) - len(refused), [*failed, *refused]
+        lines, failed = copy_lines(hits, spec=self._spec, keep_terms=self._keep_terms)
+        result = self.cluster.bulk(lines, index=self.target)
+        rejected = [Failure(identifier, why) for identifier, why in result.failed]
+        return result.succeeded, [*failed, *rejected]
 
     def _with_ids(self, index: str, hits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The documents of another index that have the ids of these."""

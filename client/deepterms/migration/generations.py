@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import meta_of
-from deepterms.encoders.encoder import Encoder
+from deepterms.cluster.index_names import index_path
 from deepterms.encoders.pivots.reach import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
-from deepterms.schema.layouts import Layout
-from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete, index_path
+from deepterms.schema.index_spec import IndexMeta, IndexSpec, meta_of
+from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete
 from deepterms.storage.pivot_index import read_companion_meta
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "index_settings",
     "shard_count",
     "unblock",
-    "without_origin",
     "write_origin",
 ]
 
@@ -42,7 +40,7 @@ class Generations:
 
     name: str
     live: str
-    metas: Mapping[str, Mapping[str, Any]]
+    metas: Mapping[str, IndexMeta]
 
     @classmethod
     def of(cls, cluster: Cluster, name: str) -> Generations:
@@ -58,38 +56,42 @@ class Generations:
             raise IndexNotFound(f"no index {name!r} in the cluster") from error
         if len(pointed) != 1:
             raise ClusterError(f"{name!r} points to {', '.join(sorted(pointed))}; expected one index")
-        metas = {concrete: meta_of(answer) or {} for concrete, answer in concretes_of(cluster, name).items()}
-        if "encoder" not in metas.get(pointed[0], {}):
+        found = concretes_of(cluster, name)
+        if "encoder" not in (meta_of(found.get(pointed[0])) or {}):
             raise ClusterError(
-                f"{name!r} points to {pointed[0]}, which was not made by deepterms under that name, or which this user "
-                "may not see"
+                f"{name!r} points to {pointed[0]}, which deepterms did not create under that name, or which this user "
+                "has no right to see"
             )
+        # Others may be of a release that this one cannot read; what cannot be read is left alone.
+        metas = {
+            concrete: IndexMeta.parse(meta_of(answer), name=concrete)
+            for concrete, answer in found.items()
+            if concrete == pointed[0] or "encoder" in (meta_of(answer) or {})
+        }
         return cls(name, pointed[0], metas)
 
     @property
-    def meta(self) -> Mapping[str, Any]:
+    def meta(self) -> IndexMeta:
         """Of the index that the name points to."""
         return self.metas[self.live]
 
     @property
     def unfinished(self) -> list[str]:
         """Copies of the live index that the name was never moved to."""
-        origins = {concrete: meta.get("migration", {}) for concrete, meta in self.metas.items()}
+        origins = {concrete: meta.migration for concrete, meta in self.metas.items()}
         return [
             concrete for concrete, origin in origins.items() if origin.get("from") == self.live and "left" not in origin
         ]
 
-    def prepare(
-        self, cluster: Cluster, *, layout: Layout, encoder: Encoder, wanted: Mapping[str, Any], shards: int | None
-    ) -> tuple[str, bool]:
-        """The index to copy into, and whether there may be something in it."""
+    def prepare(self, cluster: Cluster, spec: IndexSpec, *, shards: int | None) -> tuple[str, bool]:
+        """The index of that spec to copy into, and whether there may be something in it."""
         settings = index_settings(cluster, self.live)
         if shards is not None:
             settings["number_of_shards"] = str(shards)
         free: set[str] = set()
         for concrete in self.unfinished:
             same = shard_count(cluster, concrete) == int(settings["number_of_shards"])
-            if not same or without_origin(self.metas[concrete]) != wanted:
+            if not same or not self.metas[concrete].describes(spec):
                 raise MigrationFailed(
                     f"a migration of {self.name!r} to {concrete} is unfinished and was asked for something else; "
                     f"finish that one, or delete it with: deepterms migrate {self.name} --drop-old"
@@ -107,29 +109,27 @@ class Generations:
                 "(index.blocks.write) first"
             )
         generation = 1 + max(int(concrete.rpartition("-")[2]) for concrete in self.metas.keys() - free)
-        target = layout.index_name(self.name, generation=generation)
+        target = spec.layout.index_name(self.name, generation=generation)
         mapping = cluster.request("GET", f"/{self.live}/_mapping")[self.live]["mappings"]
-        mappings: dict[str, Any] = {"_meta": {"deepterms": {**wanted, "migration": {"from": self.live}}}}
-        if metadata := mapping["properties"].get("metadata"):
-            # Users' own fields keep their types: guessed again, from other documents first, they could differ.
-            mappings["properties"] = {"metadata": metadata}
+        # Users' own fields keep their types: guessed again, from other documents first, they could differ.
+        properties = {key: field for key, field in mapping["properties"].items() if key == "metadata"}
         kept = {key: settings[key] for key in KEPT_SETTINGS if key in settings}
         kept["refresh_interval"] = "-1"  # nobody searches it yet
         create_concrete(
             cluster,
             target,
-            layout=layout,
-            encoder=encoder,
+            spec=spec,
             settings=kept,
-            mappings=mappings,
-            reach=self._reach(cluster, wanted["encoder"]),
+            properties=properties,
+            origin={"from": self.live},
+            reach=self._reach(cluster, spec),
         )
         return target, False
 
-    def _reach(self, cluster: Cluster, spec: Mapping[str, Any]) -> Reach | None:
-        """Of pivots that stay, as the live index's companion says it: a file on this machine knows the pivots alone."""
-        described = spec.get("pivots")
-        if not described or described != self.meta["encoder"].get("pivots"):
+    def _reach(self, cluster: Cluster, spec: IndexSpec) -> Reach | None:
+        """Of pivots that stay, as the live index's companion has it: a file on this machine has the pivots alone."""
+        described = spec.encoder.spec().get("pivots")
+        if not described or described != self.meta.encoder.get("pivots"):
             return None
         try:
             return read_companion_meta(cluster, self.live, described).known_reach()
@@ -179,8 +179,3 @@ def write_origin(cluster: Cluster, concrete: str, origin: Mapping[str, Any]) -> 
     meta = meta_of(cluster.request("GET", f"/{concrete}/_mapping")[concrete]) or {}
     body = {"_meta": {"deepterms": {**meta, "migration": dict(origin)}}}
     cluster.request("PUT", f"/{concrete}/_mapping", body=body)
-
-
-def without_origin(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What an index says of itself, less what it was copied from."""
-    return {key: value for key, value in meta.items() if key != "migration"}

@@ -15,7 +15,7 @@ from deepterms.encoders.pivots.sampling import SamplingMethod, rows_for, sample_
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import InvalidInput
 from deepterms.migration.generations import Generations, document_count
-from deepterms.schema.vectors import VectorType, decode_vector, parse_vector_type
+from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.storage.encoder_loading import load_encoder
 
 __all__ = ["repivot_encoder", "sample_vectors"]
@@ -47,7 +47,7 @@ def repivot_encoder(
     """
     cluster = Cluster(client)
     state = Generations.of(cluster, name)
-    spec, vector_type = state.meta["encoder"], parse_vector_type(state.meta["vectors"])
+    spec, vector_type = state.meta.encoder, state.meta.find_vector_type()
     if "pivots" not in spec:
         raise InvalidInput(
             f"{name!r} has no pivots to replace; migrate it to some with encoder=PivotPermutation(pivots, …)"
@@ -60,7 +60,7 @@ def repivot_encoder(
             "sample new ones from the descriptors themselves, and migrate with encoder=PivotPermutation(pivots, …)"
         )
     for concrete in state.unfinished:
-        other = state.metas[concrete]["encoder"]
+        other = state.metas[concrete].encoder
         if _less_pivots(other) == _less_pivots(spec) and other.get("pivots", {}).get("count") == count:
             return load_encoder(cluster, concrete, other)
     features = sample_vectors(

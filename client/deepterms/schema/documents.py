@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError
 
+from deepterms.cluster.bulk import BulkLine
 from deepterms.encoders.encoder import Encoder, as_features, unusable_rows
 from deepterms.errors import EncoderMismatch, InvalidInput
 from deepterms.results import Failure, Revision
-from deepterms.schema.vectors import StoreVectors, encode_vectors, parse_vector_type
+from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
+from deepterms.schema.vectors import encode_vectors
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Batch", "BulkLine", "bulk_lines", "check_batch", "condition", "usable_documents"]
+__all__ = ["Batch", "bulk_lines", "check_batch", "condition", "usable_documents"]
 
 MAX_ID_BYTES = 512  # of both engines
-
-# The action of a bulk request and its source as JSON text (None for an action without one).
-BulkLine = tuple[dict[str, Any], str | None]
 
 
 def _usable_id(identifier: str) -> str:
@@ -59,6 +58,18 @@ class Batch:
     metadata: list[dict[str, Any]]
     failed: tuple[Failure, ...]
     revisions: list[Revision | None] | None = None
+
+    def select(self, ids: Collection[str]) -> Batch:
+        """The documents of some ids only, without the failed ones."""
+        rows = [row for row, identifier in enumerate(self.ids) if identifier in ids]
+        content = self.content
+        return Batch(
+            [self.ids[row] for row in rows],
+            TermFrequencies(content.matrix[rows]) if isinstance(content, TermFrequencies) else content[rows],
+            [self.metadata[row] for row in rows],
+            (),
+            None if self.revisions is None else [self.revisions[row] for row in rows],
+        )
 
     def terms(self, encoder: Encoder) -> TermFrequencies:
         """The documents' terms (N, V), made by the encoder unless they were given."""
@@ -166,16 +177,22 @@ def _unusable_terms(terms: TermFrequencies, encoder: Encoder) -> dict[int, str]:
     return dict.fromkeys(empty.tolist(), "the document has no codeword")
 
 
-def bulk_lines(batch: Batch, terms: TermFrequencies, *, store_vectors: StoreVectors | None) -> list[BulkLine]:
-    """The (action, source) lines that index a batch; the action names the id, the source is JSON text."""
-    rendered, vectors = terms.to_json(), [""] * len(terms)
-    stored = parse_vector_type(store_vectors)
-    if stored is not None and not isinstance(batch.content, TermFrequencies):
-        vectors = [f',"vector":"{text}"' for text in encode_vectors(batch.content, stored)]
+def bulk_lines(batch: Batch, spec: IndexSpec, *, fingerprint: str | None = None) -> list[BulkLine]:
+    """The (action, source) lines that index a batch; the action names the id, the source is JSON text.
+
+    Args:
+        batch: of documents that were checked for the encoder of `spec`.
+        spec: of the index.
+        fingerprint: of the index, if its pipeline checks that documents were encoded for it.
+    """
+    rendered, vectors = batch.terms(spec.encoder).to_json(), [""] * len(batch.ids)
+    if spec.vector_type is not None and not isinstance(batch.content, TermFrequencies):
+        vectors = [f',"vector":"{text}"' for text in encode_vectors(batch.content, spec.vector_type)]
+    mark = "" if fingerprint is None else f',"{FINGERPRINT}":"{fingerprint}"'
     return [
         (
             {"index": {"_id": identifier, **condition(batch.revisions[row] if batch.revisions else None)}},
-            f'{{"terms":{rendered[row]}{vectors[row]}{_metadata_member(batch.metadata[row])}}}',
+            f'{{"terms":{rendered[row]}{vectors[row]}{mark}{_metadata_member(batch.metadata[row])}}}',
         )
         for row, identifier in enumerate(batch.ids)
     ]

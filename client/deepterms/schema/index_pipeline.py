@@ -1,66 +1,54 @@
-"""An index's own ingest pipeline: the parameters of its encoder, for documents that come with a raw vector."""
+"""An index's own ingest pipeline: checks that documents were encoded for this index, and encodes raw vectors."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.encoders.encoder import Encoder
 from deepterms.schema.assets import load_processor
-from deepterms.schema.layouts import Layout
-from deepterms.schema.vectors import StoreVectors, VectorType, parse_vector_type, stored_bytes
+from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
+from deepterms.schema.vectors import VectorType, stored_bytes
 
-__all__ = ["index_pipeline"]
+__all__ = ["STALE_DOCUMENT", "index_pipeline"]
+
+# Begins the reason by which the pipeline rejects a document that was encoded for another index.
+STALE_DOCUMENT = "[check-fingerprint]"
 
 
-def index_pipeline(
-    encoder: Encoder,
-    *,
-    layout: Layout,
-    store_vectors: StoreVectors | None,
-    dense_vector: bool = False,
-    sketch: bool = False,
-) -> dict[str, Any] | None:
+def index_pipeline(spec: IndexSpec) -> dict[str, Any]:
     """The body of the pipeline that is named like the concrete index and is its ``index.default_pipeline``.
 
-    A pipeline cannot read the settings or mappings of an index. So each index has a small one, which writes the
-    encoder's parameters into the document and calls the layout's encode pipeline; that takes them out again.
+    A pipeline can read neither the settings nor the mappings of an index, so each index has a small one of its own. It
+    rejects documents that carry the fingerprint of another spec, writes the encoder's parameters into documents with a
+    raw vector, and calls one of the layout's pipelines, which removes them again.
 
     Args:
-        encoder: of the index.
-        layout: of the index.
-        store_vectors: whether the index keeps descriptors: a raw vector is then replaced by its normalised form, else
-            removed. An int8 index takes terms only, and the vector as the client stores it.
-        dense_vector: whether the index has Elasticsearch's own field for the vectors, too.
-        sketch: whether it has their signs.
+        spec: of the index. Where it stores float32 vectors, a raw vector is replaced by its normalised form; where it
+            stores none, the vector is removed. An int8 index takes terms only, with the vector as the client stores it.
 
     Returns:
-        The body, or None if the engine cannot encode as this encoder does and nothing else is to be done; the layout's
-        own pipeline then stays the index's, and takes terms only.
+        The body. Where the engine cannot encode as the encoder does, documents must come with terms.
     """
-    vector_type = parse_vector_type(store_vectors)
-    first, then = _encoding(encoder, layout, vector_type)
-    # Last, since then every vector is base64 of finite float32 numbers, or of int8 of the right length.
+    check = load_processor("check-fingerprint-v1", {FINGERPRINT: spec.fingerprint})
+    first, call = _encoding(spec)
+    # Last, since by then every vector is base64 of finite float32 numbers, or of int8 of the right length.
     last = []
-    if dense_vector:
-        # Without the field, a document's cosine is −1.
-        last.append(load_processor("decode-vector-v1", {"dimensions": encoder.dimensions}))
-    if sketch and vector_type is not None:
-        last.append(load_processor("sketch-vector-v1", _signs(vector_type, encoder.dimensions)))
-    if not first and not last and then["pipeline"]["name"] == layout.resource:
-        return None
+    dimensions = spec.encoder.dimensions
+    if spec.dense_vector:
+        last.append(load_processor("decode-vector-v1", {"dimensions": dimensions}))
+    if spec.sketch and spec.vector_type is not None:
+        last.append(load_processor("sketch-vector-v1", _signs(spec.vector_type, dimensions)))
     return {
-        "description": f"{encoder}: {then['pipeline']['name']} for the documents of one index.",
-        "processors": [*first, then, *last],
+        "description": f"{spec.encoder}: {call['pipeline']['name']} for the documents of one index.",
+        "processors": [check, *first, call, *last],
     }
 
 
-def _encoding(
-    encoder: Encoder, layout: Layout, vector_type: VectorType | None
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What comes before a call of one of the layout's pipelines, and the call."""
+def _encoding(spec: IndexSpec) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What comes before the call of one of the layout's pipelines, and the call."""
+    encoder, layout = spec.encoder, spec.layout
     checked = {"pipeline": {"tag": "check-and-render", "name": layout.resource}}
-    if vector_type == "int8":
+    if spec.vector_type == "int8":
         # The layout's pipeline checks what every vector must be; the length is all that it cannot know. A vector of
         # another length would be read as other numbers by the re-ranking script.
         length = stored_bytes("int8", encoder.dimensions)
@@ -73,7 +61,7 @@ def _encoding(
         "top_k": encoder.top_k,
         "crelu": encoder.crelu,
         "binary": encoder.binary,
-        "vectors": vector_type is not None,
+        "vectors": spec.stores_vectors,
     }
     return (
         [{"set": {"tag": "set-encoder", "field": "encoder", "value": parameters}}],
@@ -82,6 +70,6 @@ def _encoding(
 
 
 def _signs(vector_type: VectorType, dimensions: int) -> dict[str, int]:
-    """Where the signs of a stored vector are: in the last byte of four, or in each after the scale (see vectors.py)."""
+    """Where the sign bits of a stored vector are: in every fourth byte, or in each after the scale (see vectors.py)."""
     first, step = (3, 4) if vector_type == "float32" else (4, 1)
     return {"dimensions": dimensions, "bytes": stored_bytes(vector_type, dimensions), "first": first, "step": step}

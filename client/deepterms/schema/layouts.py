@@ -8,17 +8,14 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from deepterms.cluster.engine import SUPPORTED, Engine
+from deepterms.cluster.index_names import check_new_name
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.terms import MAX_TERM_FREQUENCY
 
-__all__ = ["LAYOUTS", "Layout", "default_layout", "find_layout", "select_layout"]
+__all__ = ["CODEWORDS", "LAYOUTS", "Layout", "default_layout", "find_layout", "select_layout"]
 
-# The engine refuses longer index names (255 bytes), and the concrete name adds a prefix and a generation.
-MAX_NAME_BYTES = 200
-
-# What the engines forbid; and %, by which a URL would hide any of them.
-_FORBIDDEN = frozenset('\\/*?"<>| ,#:%')
+CODEWORDS = "codewords"  # the field
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,18 @@ class Layout:
             raise UnsupportedEngine(f"{engine} is too old; {SUPPORTED}")
         raise UnsupportedEngine(f"{engine} does not have the layout {self.name!r}; it has: {others}")
 
-    def clause(self, codeword: str, weight: int) -> dict[str, Any]:
-        """The query clause that adds weight × term frequency of one codeword to a document's score."""
+    def clause(self, codeword: str, weight: int, *, field: str = CODEWORDS) -> dict[str, Any]:
+        """The query clause that adds weight × term frequency of one codeword to a document's score.
+
+        Args:
+            codeword: ``t17``.
+            weight: its term frequency in the query, sent as boost.
+            field: that holds the codewords, or an alias of it; ``rank_feature`` clauses cannot use an alias.
+        """
         if self.query == "rank_feature":
             # Both engines have it. A term query on this field is quicker to write, but OpenSearch refuses it.
-            return {"rank_feature": {"field": f"codewords.{codeword}", "linear": {}, "boost": weight}}
-        return {"term": {"codewords": {"value": codeword, "boost": weight}}}
+            return {"rank_feature": {"field": f"{CODEWORDS}.{codeword}", "linear": {}, "boost": weight}}
+        return {"term": {field: {"value": codeword, "boost": weight}}}
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise InvalidInput if documents of the encoder can be more than the layout holds."""
@@ -101,19 +104,7 @@ class Layout:
         Raises:
             InvalidInput: the engines would not take the name.
         """
-        if (
-            not name
-            or name != name.lower()
-            or name[0] in "-_+."
-            or _FORBIDDEN & set(name)
-            or not name.isprintable()
-            or len(name.encode()) > MAX_NAME_BYTES
-        ):
-            raise InvalidInput(
-                f"{name!r} cannot name an index; expected lower case, none of {''.join(sorted(_FORBIDDEN))!r}, "
-                f""
-                f"nothing unprintable, not starting with '-', '_', '+' or '.', and at most {MAX_NAME_BYTES} bytes"
-            )
+        check_new_name(name)
         return f"{self.resource}-{name}-{generation:06d}"
 
 

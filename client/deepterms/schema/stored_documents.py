@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.encoders.encoder import Encoder, unusable_rows
+from deepterms.cluster.bulk import BulkLine
+from deepterms.encoders.encoder import unusable_rows
 from deepterms.results import Failure, Revision, StoredDocument
-from deepterms.schema.documents import BulkLine
+from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
 from deepterms.schema.vectors import VectorType, decode_vector, stored_bytes
 
 __all__ = ["STORED", "address", "revision_of", "stored_document", "vector_of", "whole_lines"]
@@ -23,27 +24,27 @@ STORED: Mapping[str, Any] = {"_source": True, "docvalue_fields": ["vector"], "se
 def whole_lines(
     hits: Sequence[Mapping[str, Any]],
     *,
-    encoder: Encoder,
+    spec: IndexSpec,
     keep_terms: bool,
     action: Callable[[Mapping[str, Any]], dict[str, Any]],
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
-    vector_type: VectorType | None = "float32",
+    fingerprint: str | None = None,
 ) -> tuple[list[BulkLine], tuple[Failure, ...]]:
     """The lines of a bulk request that write stored documents as a whole.
 
     Args:
         hits: of a search with `STORED`.
-        encoder: of the index to write.
+        spec: of the index to write; both indices store vectors in its type, and their bytes are written as they are.
         keep_terms: take stored terms as they are, since the encoder is the same; else encode the stored vectors.
         action: a hit's action line.
         metadata: id → what replaces the document's own.
-        vector_type: the type that both indices store vectors in; their bytes are written as they are.
+        fingerprint: of the index to write, if its pipeline is to check it.
 
     Returns:
         The lines, and the documents that cannot be written.
     """
     texts = [_vector(hit) for hit in hits]
-    stored: VectorType = vector_type or "float32"
+    stored, encoder = spec.vector_type or "float32", spec.encoder
     encoded = [row for row, hit in enumerate(hits) if not (keep_terms and "terms" in hit["_source"])]
     reasons = {row: "stores no vector, so its terms cannot be made anew" for row in encoded if texts[row] is None}
     features = {
@@ -68,6 +69,8 @@ def whole_lines(
             members = {key: value for key, value in hit["_source"].items() if row not in terms or key != "terms"}
             if metadata is not None:
                 members["metadata"] = metadata[hit["_id"]]
+            if fingerprint is not None:
+                members[FINGERPRINT] = fingerprint
             if vector is not None:
                 members["vector"] = vector + "=" * (-len(vector) % 4)  # engines leave the padding out
             source = json.dumps(members, separators=(",", ":"))

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from scipy import sparse
-
-from deepterms.schema.layouts import Layout
+from deepterms.schema.layouts import CODEWORDS, Layout
 from deepterms.terms import TermFrequencies
 
-__all__ = ["clause_count", "exact_body", "keep_largest_components", "search_body"]
+__all__ = ["clause_count", "exact_body", "search_body"]
 
 
 def search_body(
     terms: TermFrequencies,
     *,
     layout: Layout,
+    field: str = CODEWORDS,
     k: int,
     filter: Mapping[str, Any] | None = None,
     rescore: Sequence[Mapping[str, Any]] | None = None,
@@ -33,6 +30,7 @@ def search_body(
     Args:
         terms: the query, (1, V).
         layout: of the index.
+        field: by which the clauses name the codewords, from `IndexState`.
         k: how many hits to return.
         filter: any query of the engine; only documents that match it are hits.
         rescore: the re-ranking, from `deepterms.search.rerank`.
@@ -40,7 +38,7 @@ def search_body(
     """
     (query,) = terms.to_terms()
     matching: dict[str, Any] = {
-        "should": [layout.clause(codeword, frequency) for codeword, frequency in query.items()],
+        "should": [layout.clause(codeword, frequency, field=field) for codeword, frequency in query.items()],
         # Beside a filter the engine would otherwise return documents that share no codeword, slowly.
         "minimum_should_match": 1,
     }
@@ -79,21 +77,6 @@ def exact_body(
         "track_total_hits": False,
     }
     return body if rescore is None else {**body, "rescore": list(rescore)}
-
-
-def keep_largest_components(terms: TermFrequencies, effort: float) -> TermFrequencies:
-    """A query cut to its largest components; of equal ones those of the lowest number stay.
-
-    Args:
-        terms: of one query, (1, V).
-        effort: the share of its codewords that is kept, above 0 and at most 1, rounded up.
-    """
-    if effort == 1:
-        return terms
-    ((components, weights),) = terms.rows()
-    kept = np.sort(np.argsort(-weights, kind="stable")[: math.ceil(effort * len(weights))])
-    arrays = (weights[kept], components[kept], np.array([0, len(kept)], dtype=np.int32))
-    return TermFrequencies(sparse.csr_array(arrays, shape=(1, terms.vocabulary_size)))
 
 
 def clause_count(query: Mapping[str, Any]) -> int:

@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
+from deepterms.schema.index_spec import DEFAULT_RERANK
 from deepterms.schema.scripts import ComparedBy, score_by_cosine, score_by_sketch
 from deepterms.schema.vectors import normalise_rows
 
-__all__ = ["DEFAULT_RERANK", "FeatureSource", "cosines", "default_rerank", "rerank_window", "rescore"]
-
-# Candidates where neither the index nor its encoder says how many; for quality against time see the README's table.
-DEFAULT_RERANK = 200
+__all__ = ["FeatureSource", "cosines", "rerank_window", "rescore"]
 
 _ALL: Mapping[str, Any] = {"match_all": {}}
 
@@ -26,11 +24,6 @@ class FeatureSource(Protocol):
     def features_of(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """float32 (len(ids), D), in the order asked for; raises InvalidInput for an id that is not there."""
         ...
-
-
-def default_rerank(encoder: object) -> int:
-    """How many candidates an encoder's hits are re-ranked from, unless the index or the search says otherwise."""
-    return int(getattr(encoder, "default_rerank", DEFAULT_RERANK))
 
 
 def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool, usual: int = DEFAULT_RERANK) -> int:

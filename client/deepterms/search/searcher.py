@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import POINT_IN_TIME_KEPT, Cluster
+from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import incomplete, refusal
 from deepterms.encoders.encoder import Encoder, unusable_rows
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Hit, Hits
-from deepterms.schema.layouts import Layout
-from deepterms.schema.scripts import DENSE_VECTOR, ComparedBy
-from deepterms.schema.vectors import VectorType, normalise_rows
+from deepterms.schema.index_spec import IndexState
+from deepterms.schema.vectors import normalise_rows
 from deepterms.search.body import search_body
 from deepterms.search.filter_counts import FilterCounts
-from deepterms.search.request import Search, SearchOptions, indices_of, source_fields
-from deepterms.search.rerank import DEFAULT_RERANK
+from deepterms.search.options import SearchOptions, source_fields
+from deepterms.search.request import Search, indices_of
 from deepterms.search.widening import USUAL, Breadth, breadth_of, query_terms, widens
 from deepterms.telemetry import span
 from deepterms.terms import TermFrequencies
 
-__all__ = ["SEARCHES_PER_REQUEST", "Found", "Searcher"]
+__all__ = ["SEARCHES_PER_REQUEST", "SearchOutcome", "Searcher"]
 
 SEARCHES_PER_REQUEST = 32  # of 2,048-d with K = 100: 0.6 MB
 IDS_PER_REQUEST = 1_000
@@ -36,13 +35,14 @@ logger = logging.getLogger("deepterms")
 
 
 @dataclass(frozen=True)
-class Found:
-    """Hits of one or several queries, and where they come from.
+class SearchOutcome:
+    """Hits of one or several queries, and what tells whether the right index gave them.
 
     Attributes:
-        hits: one a query.
+        hits: one per query.
         indices: the concrete indices that they are from.
-        doubtful: a query found nothing or was refused, as happens to one that is written for another index.
+        doubtful: a query found nothing or was rejected, as happens to one that was encoded for another index; or
+            another number of shards answered than the index has.
     """
 
     hits: list[Hits]
@@ -52,38 +52,26 @@ class Found:
 
 @dataclass(frozen=True)
 class Searcher:
-    """What an index says of itself, as far as searches depend on it.
+    """Sends searches to one index, written for one state of it.
 
     Attributes:
         cluster: where it is.
-        name: of the index.
-        encoder: for queries.
-        layout: how codewords are stored.
-        vector_type: the type of the stored vectors; None if there are none.
+        index: the state that searches are written for.
         counts: how many documents filters keep.
-        default_rerank: how many candidates are re-ranked where none is asked for.
-        dense_vector: whether they stand in Elasticsearch's own field, too.
-        sketch: whether their signs stand in a field of their own, too.
     """
 
     cluster: Cluster
-    name: str
-    encoder: Encoder
-    layout: Layout
-    vector_type: VectorType | None
+    index: IndexState
     counts: FilterCounts
-    default_rerank: int = DEFAULT_RERANK
-    dense_vector: bool = False
-    sketch: bool = False
 
     @property
-    def compared_by(self) -> ComparedBy | None:
-        """What candidates are compared by in the cluster; None if there are no vectors."""
-        return DENSE_VECTOR if self.dense_vector else self.vector_type
+    def encoder(self) -> Encoder:
+        """Of the index."""
+        return self.index.spec.encoder
 
     def search(
         self, feature: NDArray[np.float32] | None, options: SearchOptions, *, terms: TermFrequencies | None = None
-    ) -> Found:
+    ) -> SearchOutcome:
         """Send one search.
 
         Args:
@@ -99,32 +87,32 @@ class Searcher:
         breadth = self._breadth(options) if feature is not None and terms is None else USUAL
         search = self._search(feature, options, terms, breadth)
         self.cluster.check_clauses(search.clauses)
-        with span("deepterms.search", index=self.name, k=options.k, rerank=options.rerank) as spanned:
-            answer = self.cluster.request("POST", f"/{_quoted(self.name)}/_search", body=search.body)
+        with span("deepterms.search", index=self.index.name, k=options.k, rerank=options.rerank) as spanned:
+            answer = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=search.body)
             spanned.note(hits=len(answer["hits"]["hits"]))
         hits = search.hits(answer)
         if search.candidates:
             (hits,) = self._with_metadata([search.reranked(hits)], options)
-        return Found([hits], indices_of(answer), doubtful=not answer["hits"]["hits"])
+        return SearchOutcome([hits], indices_of(answer), doubtful=self._is_doubtful(answer))
 
-    def search_many(self, features: NDArray[np.float32], options: SearchOptions) -> Found:
+    def search_many(self, features: NDArray[np.float32], options: SearchOptions) -> SearchOutcome:
         """Send a search for each row of (N, D), a bounded number in one request; a failed one loses no other."""
         reasons = unusable_rows(features)
         breadth = self._breadth(options)
-        found = Found([_failed(reasons.get(row, "")) for row in range(len(features))], set(), doubtful=False)
+        found = SearchOutcome([_failed(reasons.get(row, "")) for row in range(len(features))], set(), doubtful=False)
         usable = [row for row in range(len(features)) if row not in reasons]
         attributes = {"queries": len(features), "k": options.k, "rerank": options.rerank}
-        with span("deepterms.search_many", index=self.name, **attributes) as spanned:
+        with span("deepterms.search_many", index=self.index.name, **attributes) as spanned:
             for start in range(0, len(usable), SEARCHES_PER_REQUEST):
                 rows = usable[start : start + SEARCHES_PER_REQUEST]
                 chunk = self._chunk(features[rows], options, breadth)
                 for row, hits in zip(rows, chunk.hits, strict=True):
                     found.hits[row] = hits
-                found = Found(found.hits, found.indices | chunk.indices, found.doubtful or chunk.doubtful)
+                found = SearchOutcome(found.hits, found.indices | chunk.indices, found.doubtful or chunk.doubtful)
             failed = [hits.error for hits in found.hits if hits.error]
             spanned.note(hits=sum(map(len, found.hits)), failed=len(failed))
         if failed:
-            logger.warning("%d of %d searches of %s failed: %s", len(failed), len(features), self.name, failed[0])
+            logger.warning("%d of %d searches of %s failed: %s", len(failed), len(features), self.index.name, failed[0])
         return found
 
     def pages(self, feature: NDArray[np.float32], options: SearchOptions, *, size: int) -> Iterator[list[Hit]]:
@@ -142,7 +130,7 @@ class Searcher:
         search = self._search(feature, replace(options, k=size, rerank=0, rerank_from=None), None, USUAL)
         self.cluster.check_clauses(search.clauses)
         body: dict[str, Any] = {**search.body, "sort": [{"_score": "desc"}, {"id": "asc"}]}
-        with self.cluster.point_in_time(self.name) as point:
+        with self.cluster.point_in_time(self.index.name) as point:
             full = True
             while full:
                 body["pit"] = {"id": point, "keep_alive": POINT_IN_TIME_KEPT}
@@ -168,13 +156,14 @@ class Searcher:
 
     def _breadth(self, options: SearchOptions) -> Breadth:
         """How widely to look behind the filter; may ask how many documents it keeps."""
-        window = options.window(stores_vectors=self.vector_type is not None, usual=self.default_rerank)
+        spec = self.index.spec
+        window = options.window(stores_vectors=spec.stores_vectors, usual=spec.candidates)
         if options.filter is None or not widens(self.encoder, window=window):
             return USUAL
         counts = self.counts.of(options.filter)
         if counts is None:
             return USUAL  # the search itself will say so
-        exact = self.vector_type is not None and options.rerank_from is None
+        exact = spec.stores_vectors and options.rerank_from is None
         return breadth_of(
             self.encoder,
             kept=counts.kept,
@@ -182,7 +171,7 @@ class Searcher:
             window=window,
             effort=options.effort,
             exact=exact,
-            sketch=self.sketch,
+            sketch=spec.sketch,
         )
 
     def _search(
@@ -193,22 +182,22 @@ class Searcher:
         breadth: Breadth,
     ) -> Search:
         query = normalise_rows(feature)[0] if feature is not None else None
-        if breadth.exact and query is not None and self.compared_by is not None:
-            return Search.exact(query, vector_type=self.compared_by, options=options, sketch=breadth.sketched)
+        if breadth.exact and query is not None and self.index.spec.stores_vectors:
+            return Search.exact(query, index=self.index, options=options, sketched=breadth.sketched)
         asked = feature if terms is None else terms
         if asked is None:
             raise InvalidInput("a search needs a feature or terms; got neither")
         return Search.build(
             query_terms(self.encoder, asked, breadth, effort=options.effort),
             query,
-            layout=self.layout,
-            vector_type=self.compared_by,
+            index=self.index,
             options=breadth.widened(options),
-            default_rerank=self.default_rerank,
-            sketch=self.sketch,
         )
 
-    def _chunk(self, features: NDArray[np.float32], options: SearchOptions, breadth: Breadth) -> Found:
+    def _is_doubtful(self, answer: Mapping[str, Any]) -> bool:
+        return not answer["hits"]["hits"] or answer["_shards"]["total"] != self.index.shards
+
+    def _chunk(self, features: NDArray[np.float32], options: SearchOptions, breadth: Breadth) -> SearchOutcome:
         searches = [self._search(features[row : row + 1], options, None, breadth) for row in range(len(features))]
         found = [Hits(())] * len(searches)
         sent: list[int] = []
@@ -221,7 +210,7 @@ class Searcher:
         answers: list[dict[str, Any]] = []
         try:
             if sent:
-                answers = self.cluster.search_many([searches[place].body for place in sent], index=self.name)
+                answers = self.cluster.search_many([searches[place].body for place in sent], index=self.index.name)
         except ClusterError as error:
             if getattr(error, "status", 0) == 400:
                 raise  # the engine cannot read what all of them ask
@@ -231,10 +220,10 @@ class Searcher:
         for place, answer in zip(sent, answers, strict=True):
             refused = refusal(answer)
             if refused is not None:
-                found[place], doubtful = _failed(str(refused)), doubtful or getattr(refused, "status", 0) == 400
+                found[place], doubtful = _failed(str(refused)), doubtful or getattr(refused, "status", 0) in (400, 404)
                 continue
             indices |= indices_of(answer)
-            doubtful = doubtful or not answer["hits"]["hits"]
+            doubtful = doubtful or self._is_doubtful(answer)
             try:
                 hits = searches[place].hits(answer)
                 found[place] = searches[place].reranked(hits) if searches[place].candidates else hits
@@ -242,7 +231,7 @@ class Searcher:
                 found[place] = _failed(str(error))
         if options.rerank_from is not None:
             found = self._with_metadata(found, options)
-        return Found(found, indices, doubtful)
+        return SearchOutcome(found, indices, doubtful)
 
     def _with_metadata(self, found: list[Hits], options: SearchOptions) -> list[Hits]:
         """The same hits with their metadata; one that is not found any more is left out."""
@@ -255,7 +244,7 @@ class Searcher:
         for start in range(0, len(ids), IDS_PER_REQUEST):
             chunk = ids[start : start + IDS_PER_REQUEST]
             body = {"query": {"ids": {"values": chunk}}, "size": len(chunk), "_source": source}
-            answer = self.cluster.request("POST", f"/{_quoted(self.name)}/_search", body=body)
+            answer = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=body)
             lost = lost or incomplete(answer)
             for hit in answer["hits"]["hits"]:
                 metadata[hit["_id"]] = hit.get("_source", {}).get("metadata", {})
@@ -270,14 +259,17 @@ class Searcher:
 
     def score_of(self, id: str, terms: TermFrequencies) -> float:
         """What the index scores one document for a query (1, V); 0 if they share no codeword."""
-        body = search_body(terms, layout=self.layout, k=1, filter={"ids": {"values": [id]}}, source=False)
-        found = self.cluster.request("POST", f"/{_quoted(self.name)}/_search", body=body)["hits"]["hits"]
+        body = search_body(
+            terms,
+            layout=self.index.spec.layout,
+            field=self.index.field,
+            k=1,
+            filter={"ids": {"values": [id]}},
+            source=False,
+        )
+        found = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=body)["hits"]["hits"]
         return float(found[0]["_score"]) if found else 0.0
 
 
 def _failed(why: str) -> Hits:
     return Hits((), partial=bool(why), error=why)
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")

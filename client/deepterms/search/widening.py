@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 
 from deepterms.encoders.encoder import Encoder, WideningEncoder
-from deepterms.search.body import keep_largest_components
-from deepterms.search.request import SearchOptions
+from deepterms.search.options import SearchOptions
 from deepterms.terms import TermFrequencies
 
-__all__ = ["USUAL", "Breadth", "breadth_of", "query_terms", "widens"]
+__all__ = ["USUAL", "Breadth", "breadth_of", "keep_largest_components", "query_terms", "widens"]
 
 # Documents that are compared one by one rather than found by codewords: 2 to 4 microseconds each.
 MAX_COMPARED = 2_000
@@ -113,6 +114,21 @@ def breadth_of(
         return Breadth(exact=True, sketched=sketch and kept > COMPARED_BY_VECTOR)
     deeper = math.ceil(window * min(documents / kept, DEEPER))
     return Breadth(codewords=codewords, window=max(window, min(deeper, MAX_RERANKED)))
+
+
+def keep_largest_components(terms: TermFrequencies, effort: float) -> TermFrequencies:
+    """A query cut to its largest components; of equal ones those of the lowest number stay.
+
+    Args:
+        terms: of one query, (1, V).
+        effort: the share of its codewords that is kept, above 0 and at most 1, rounded up.
+    """
+    if effort == 1:
+        return terms
+    ((components, weights),) = terms.rows()
+    kept = np.sort(np.argsort(-weights, kind="stable")[: math.ceil(effort * len(weights))])
+    arrays = (weights[kept], components[kept], np.array([0, len(kept)], dtype=np.int32))
+    return TermFrequencies(sparse.csr_array(arrays, shape=(1, terms.vocabulary_size)))
 
 
 def query_terms(

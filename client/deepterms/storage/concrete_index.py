@@ -6,205 +6,81 @@ That is a pipeline with the encoder's parameters, and a companion with its pivot
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import meta_of
-from deepterms.encoders.encoder import Encoder
+from deepterms.cluster.index_names import index_path
 from deepterms.encoders.pivots.pivots import Pivots, pivots_of
 from deepterms.encoders.pivots.reach import Reach
-from deepterms.encoders.spec import reasons_of
-from deepterms.errors import ClusterError, InvalidInput, RequestRejected, UnsupportedEngine
+from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
+from deepterms.schema.index_mappings import index_mappings
 from deepterms.schema.index_pipeline import index_pipeline
-from deepterms.schema.layouts import Layout, find_layout
-from deepterms.schema.scripts import DENSE_VECTOR
-from deepterms.schema.sketches import SKETCH
-from deepterms.schema.vectors import StoreVectors, parse_vector_type
-from deepterms.storage.dense_vector import check_functions, dense_vector_field
+from deepterms.schema.index_spec import IndexSpec, meta_of
+from deepterms.schema.layouts import Layout
+from deepterms.storage.dense_vector import check_functions
 from deepterms.storage.pivot_index import delete_companions, owner_of, write_companion
 
-__all__ = [
-    "IndexMeta",
-    "concretes_of",
-    "create_concrete",
-    "delete_concrete",
-    "index_meta",
-    "index_path",
-    "read_meta",
-    "with_derived",
-]
-
-# By these a URL or an engine would take a name for several, or for something else than an index.
-_NOT_IN_NAME = frozenset('*,/\\?#"<>| :%')
-
-
-def index_path(name: str) -> str:
-    """The path of one index or alias: ``/holidays``.
-
-    Raises:
-        InvalidInput: the engine would read the name as a pattern, a list, or something else than an index.
-    """
-    if not name or name[0] in "_-." or _NOT_IN_NAME & set(name) or not name.isprintable():
-        raise InvalidInput(f"{name!r} is not the name of one index or alias; patterns and lists are not opened")
-    return f"/{quote(name, safe='')}"
-
-
-class IndexMeta(BaseModel):
-    """What an index says of itself in its mapping, as `index_meta` wrote it. Later releases may say more."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-    layout: str
-    version: int = Field(ge=1)
-    encoder: dict[str, Any]
-    vector_type: str | None = None
-    dense_vector: bool = False
-    sketch: bool = False
-    extractor: dict[str, Any] = Field(default_factory=dict)
-    rerank: int | None = Field(default=None, ge=0)
-
-    def layout_in_use(self) -> Layout:
-        """The layout, in the version with which the index was made."""
-        return replace(find_layout(self.layout), version=self.version)
-
-
-def read_meta(meta: Any, *, name: str) -> IndexMeta:
-    """Check what stands under ``_meta.deepterms`` of the index `name`.
-
-    Raises:
-        ClusterError: it is not what deepterms writes there.
-    """
-    if not isinstance(meta, Mapping) or "encoder" not in meta:
-        raise ClusterError(f"the index {name!r} names no encoder in its _meta.deepterms: it was not made by deepterms")
-    try:
-        return IndexMeta.model_validate(dict(meta))
-    except ValidationError as error:
-        raise ClusterError(
-            f"the index {name!r} says of itself in _meta.deepterms what this release cannot read: "
-            f"{reasons_of(error, whole='_meta.deepterms')}. "
-            "It may have been made by a newer deepterms; upgrade, or create the index anew"
-        ) from error
-
-
-def index_meta(
-    *,
-    layout: Layout,
-    encoder: Encoder,
-    store_vectors: StoreVectors | None,
-    extractor: Mapping[str, Any],
-    rerank: int | None = None,
-    dense_vector: bool = False,
-    sketch: bool = False,
-) -> dict[str, Any]:
-    """What an index says of itself in its mapping, under ``_meta.deepterms``.
-
-    Without `rerank`, how many candidates its searches re-rank, the encoder says that.
-    """
-    meta: dict[str, Any] = {
-        "layout": layout.name,
-        "version": layout.version,
-        "encoder": encoder.spec(),
-        "vectors": parse_vector_type(store_vectors),
-        "extractor": dict(extractor),
-    }
-    if rerank is not None:
-        meta["rerank"] = rerank
-    if dense_vector:
-        meta["dense_vector"] = True
-    if sketch:
-        meta["sketch"] = True
-    return meta
+__all__ = ["add_alias", "concretes_of", "create_concrete", "delete_concrete"]
 
 
 def create_concrete(
     cluster: Cluster,
     concrete: str,
     *,
-    layout: Layout,
-    encoder: Encoder,
+    spec: IndexSpec,
     settings: Mapping[str, Any],
-    mappings: Mapping[str, Any],
-    alias: str | None = None,
+    properties: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
     reach: Reach | None = None,
 ) -> None:
-    """Create the index behind a name, with or without the name as its alias; with its pipeline and its pivots, if any.
+    """Create the index behind a name, with its pipeline and its pivots, if any; `add_alias` makes the name find it.
 
     Args:
         cluster: where.
         concrete: from `Layout.index_name`.
-        layout: whose template it gets.
-        encoder: of its documents.
-        settings: beside the template's: shards and replicas.
-        mappings: beside the template's: ``_meta`` with what `index_meta` returned.
-        alias: the name, if it is to point here at once.
+        spec: of the index.
+        settings: in addition to the template's: shards and replicas.
+        properties: mappings of fields in addition to the template's.
+        origin: for a copy: what its ``_meta.deepterms.migration`` says.
         reach: as for `write_companion`.
 
     Raises:
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
         UnsupportedEngine: a dense_vector is asked for, and the server's scripts cannot compare by it.
-        RequestRejected: such an index exists already, or the engine refuses the body.
+        RequestRejected: such an index exists already, or the engine rejects the body.
     """
-    template = _require_template(cluster, layout, concrete)
-    meta = mappings["_meta"]["deepterms"]
-    derived: dict[str, Any] = {}
-    if dense_vector := bool(meta.get("dense_vector")):
-        derived[DENSE_VECTOR] = dense_vector_field(encoder.dimensions)
-    if sketch := bool(meta.get("sketch")):
-        derived[SKETCH] = {"type": "binary", "doc_values": True}
-    pipeline = index_pipeline(
-        encoder,
-        layout=layout,
-        store_vectors=parse_vector_type(meta["vectors"]),
-        dense_vector=dense_vector,
-        sketch=sketch,
-    )
-    own = dict(settings)
-    if pipeline is not None:
-        _require_pipeline(cluster, layout.encode_pipeline)
-        own["default_pipeline"] = concrete
-    body: dict[str, Any] = {"settings": own, "mappings": with_derived(mappings, template["mappings"], derived)}
-    if alias is not None:
-        body["aliases"] = {alias: {}}
-    # The pivots before the index: whoever finds that can encode. Two creators' do not get into each other's way.
-    pivots = pivots_of(encoder)
+    template = _require_template(cluster, spec.layout, concrete)
+    body = index_pipeline(spec)
+    _require_pipeline(cluster, body["processors"])
+    meta = spec.to_meta() | ({"migration": dict(origin)} if origin else {})
+    index = {
+        "settings": {**settings, "default_pipeline": concrete},
+        "mappings": index_mappings(spec, template["mappings"], meta=meta, properties=properties or {}),
+    }
+    # The pivots before the index: whoever finds the index can encode. Two creators do not disturb each other.
+    pivots = pivots_of(spec.encoder)
     stored = pivots is not None and write_companion(cluster, concrete, pivots, reach=reach)
-    # The index before its pipeline: whoever makes it owns the name. The other way round, the second of two creators
-    # would put its encoder's parameters under the first one's index.
+    # The index before its pipeline: whoever creates the index owns the name. The other way round, the second of two
+    # creators would put its encoder's parameters under the first one's index.
     try:
-        cluster.request("PUT", f"/{concrete}", body=body)
+        cluster.request("PUT", index_path(concrete), body=index)
     except RequestRejected:
         if stored and pivots is not None and not _needs(cluster, concrete, pivots):
             delete_companions(cluster, concrete, checksum=pivots.checksum)
         raise
     try:
-        if pipeline is not None:
-            cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=pipeline)
-        if dense_vector:
-            check_functions(cluster, concrete, dimensions=encoder.dimensions)
+        cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=body)
+        if spec.dense_vector:
+            check_functions(cluster, concrete, dimensions=spec.encoder.dimensions)
     except (RequestRejected, UnsupportedEngine):
         delete_concrete(cluster, concrete)
         raise
 
 
-def with_derived(
-    mappings: Mapping[str, Any], template: Mapping[str, Any], derived: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """The mappings of one index with fields that its pipeline fills, which stay out of ``_source``.
-
-    So does what its template keeps out: the engine takes the one list or the other.
-    """
-    if not derived:
-        return mappings
-    return {
-        **mappings,
-        "_source": {"excludes": [*template.get("_source", {}).get("excludes", []), *derived]},
-        "properties": {**mappings.get("properties", {}), **derived},
-    }
+def add_alias(cluster: Cluster, concrete: str, name: str) -> None:
+    """Let a name point to a concrete index that is complete."""
+    cluster.request("POST", "/_aliases", body={"actions": [{"add": {"index": concrete, "alias": name}}]})
 
 
 def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
@@ -271,11 +147,14 @@ def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> dict[s
     return dict(answer["template"])
 
 
-def _require_pipeline(cluster: Cluster, name: str) -> None:
-    """Refuse to create an index whose documents would all be refused."""
-    try:
-        cluster.request("GET", f"/_ingest/pipeline/{name}")
-    except RequestRejected as error:
-        if error.status != 404:
-            raise
-        raise ClusterError(f"the pipeline {name} is not in the cluster; call deepterms.deploy(client) first") from error
+def _require_pipeline(cluster: Cluster, processors: Sequence[Mapping[str, Any]]) -> None:
+    """Reject an index whose documents would all be rejected, since a pipeline that its own one calls is missing."""
+    for name in (processor["pipeline"]["name"] for processor in processors if "pipeline" in processor):
+        try:
+            cluster.request("GET", f"/_ingest/pipeline/{name}")
+        except RequestRejected as error:
+            if error.status != 404:
+                raise
+            raise ClusterError(
+                f"the pipeline {name} is not in the cluster; call deepterms.deploy(client) first"
+            ) from error

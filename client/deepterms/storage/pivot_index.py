@@ -20,14 +20,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deepterms.cluster.bulk import BulkLine
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import meta_of
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.encoders.pivots.reach import Reach
 from deepterms.encoders.spec import reasons_of
 from deepterms.errors import ClusterError, InvalidInput, PivotsUnavailable, RequestRejected
 from deepterms.schema.assets import PIVOTS_TEMPLATE
-from deepterms.schema.documents import BulkLine
+from deepterms.schema.index_spec import meta_of
 from deepterms.storage.pivot_chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
 
 __all__ = [
@@ -118,9 +118,8 @@ def write_companion(cluster: Cluster, concrete: str, pivots: Pivots, *, reach: R
     made = _make(cluster, companion, meta)
     lines = _lines(pivots, rows=rows)
     while group := list(islice(lines, CHUNKS_PER_REQUEST)):
-        for number, why in cluster.bulk(group, index=companion):
-            if why:
-                raise ClusterError(f"chunk {number} of the pivots in {companion} was refused: {why}")
+        for number, why in cluster.bulk(group, index=companion).failed:
+            raise ClusterError(f"chunk {number} of the pivots in {companion} was rejected: {why}")
     return made
 
 

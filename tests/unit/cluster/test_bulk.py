@@ -35,7 +35,7 @@ class Script:
         self.answers = answers
         self.requests: list[list[str]] = []
         self.pauses: list[float] = []
-        self.took: set[str] = set()
+        self.indices: set[str] = set()
         self.backpressure = Backpressure(random=lambda: random, sleep=self.pauses.append)
 
     def send(self, lines: str) -> list[BulkAnswer]:
@@ -50,7 +50,9 @@ class Script:
 
     def run(self, send: Callable[[str], list[BulkAnswer]] | None = None) -> list[tuple[str, str]]:
         actions: list[Any] = [({"index": {"_id": identifier}}, "{}") for identifier in self.answers]
-        return send_all(actions, send=send or self.send, backpressure=self.backpressure, took=self.took)
+        result = send_all(actions, send=send or self.send, backpressure=self.backpressure)
+        self.indices = result.indices
+        return result.outcomes
 
 
 def test_only_what_passes_is_sent_again_and_outcomes_keep_their_order() -> None:
@@ -58,7 +60,7 @@ def test_only_what_passes_is_sent_again_and_outcomes_keep_their_order() -> None:
     assert script.run() == [("a", ""), ("b", BAD[0]), ("c", ""), ("d", ""), ("e", FULL_DISK[0])]
     assert script.requests == [["a", "b", "c", "d", "e"], ["a", "c"], ["a"]]
     assert script.pauses == [0.5, 1.0]
-    assert script.took == {"i-000001"}
+    assert script.indices == {"i-000001"}
 
 
 def test_a_write_block_is_waited_for_two_minutes_and_no_longer() -> None:
@@ -71,7 +73,7 @@ def test_a_full_queue_is_tried_eight_times_more_and_then_no_longer_until_somethi
     script = Script({"a": [BUSY]})
     assert script.run() == [("a", BUSY[0])]
     assert script.pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert script.took == set()
+    assert script.indices == set()
     script.pauses.clear()
     assert script.run() == [("a", BUSY[0])]
     assert script.pauses == []
@@ -232,7 +234,7 @@ def test_over_a_wire(connect: Callable[[str], Any]) -> None:
     ]
     with serving(engine) as url, closing(connect(url)) as client:
         cluster = Cluster(client, backpressure=Backpressure(random=lambda: 1.0, sleep=pauses.append))
-        outcomes = cluster.bulk(lines, index="i")
+        outcomes = cluster.bulk(lines, index="i").outcomes
     assert outcomes == [("ü", ""), ("b", "t: why"), ("c", "")]
     assert pauses == [0.5, 1]
     assert {request.path.partition("?")[0] for request in asked} == {"/i/_bulk"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS, PRESETS, PresetName, select_encoder
 from deepterms.errors import InvalidInput
-from deepterms.search.request import SearchOptions
+from deepterms.search.options import SearchOptions
 
 
 def clustered(count: int, *, seed: int = 0, dimensions: int = 32) -> NDArray[np.float32]:

@@ -125,7 +125,7 @@ def test_a_sample_of_the_documents_says_what_queries_read(encoder: dt.Encoder) -
             size=0,
             segments=1,
             engine="x",
-            vector_type=drawn[:100],
+            vectors=drawn[:100],
         )
         estimates.append(stats.postings_per_query)
     assert np.mean(estimates) == pytest.approx(exact, rel=0.1)

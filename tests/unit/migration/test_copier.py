@@ -7,9 +7,12 @@ import numpy as np
 
 import deepterms as dt
 from deepterms.migration.copier import copy_lines
+from deepterms.schema.index_spec import IndexSpec
+from deepterms.schema.layouts import find_layout
 from deepterms.schema.vectors import decode_vector, encode_vector
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
+SPEC = IndexSpec(ENCODER, find_layout("words"))
 VECTOR = np.array([0.5, -0.25, 0.0, 0.125], dtype=np.float32)
 STORED = {"terms": {"t0": 1, "t3": 2}, "metadata": {"text": "ü\ud800", "n": 2**60}, "vector_bytes": 16}
 
@@ -20,7 +23,7 @@ def hit(identifier: str, source: dict[str, Any], vector: Any = None, **more: Any
 
 
 def test_terms_are_kept_as_they_are() -> None:
-    lines, failed = copy_lines([hit("a", STORED, VECTOR, _routing="r")], encoder=ENCODER, keep_terms=True)
+    lines, failed = copy_lines([hit("a", STORED, VECTOR, _routing="r")], spec=SPEC, keep_terms=True)
     ((action, source),) = lines
     assert failed == ()
     assert action == {"index": {"_id": "a", "routing": "r", "version": 7, "version_type": "external_gte"}}
@@ -32,7 +35,7 @@ def test_terms_are_kept_as_they_are() -> None:
 
 def test_terms_are_made_anew_from_the_vector() -> None:
     hits = [hit("a", STORED, VECTOR), hit("b", {"vector_bytes": 16}, -VECTOR)]
-    lines, failed = copy_lines(hits, encoder=ENCODER, keep_terms=False)
+    lines, failed = copy_lines(hits, spec=SPEC, keep_terms=False)
     assert failed == ()
     first, second = (json.loads(source or "") for _, source in lines)
     assert first == {**STORED, "terms": {"t0": 2, "t5": 1}, "vector": encode_vector(VECTOR)}
@@ -40,7 +43,7 @@ def test_terms_are_made_anew_from_the_vector() -> None:
 
 
 def test_terms_that_are_not_stored_are_made_even_if_the_encoder_is_the_same() -> None:
-    (line,), _ = copy_lines([hit("a", {}, VECTOR)], encoder=ENCODER, keep_terms=True)
+    (line,), _ = copy_lines([hit("a", {}, VECTOR)], spec=SPEC, keep_terms=True)
     assert json.loads(line[1] or "")["terms"] == {"t0": 2, "t5": 1}
 
 
@@ -51,7 +54,7 @@ def test_documents_that_cannot_be_encoded_are_named_and_the_rest_is_copied() -> 
         hit("ok", {}, VECTOR),
         hit("nan", {}, [1.0, np.nan, 0.0, 0.0]),
     ]
-    lines, failed = copy_lines(hits, encoder=ENCODER, keep_terms=False)
+    lines, failed = copy_lines(hits, spec=SPEC, keep_terms=False)
     assert [action["index"]["_id"] for action, _ in lines] == ["ok"]
     assert [(failure.id, failure.reason) for failure in failed] == [
         ("bare", "stores no vector, so its terms cannot be made anew"),

@@ -1,28 +1,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-import deepterms as dt
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import InvalidInput
 from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.index_spec import IndexSpec
+from deepterms.schema.layouts import find_layout
 from deepterms.schema.vectors import decode_vector, encode_vector, normalise_rows
 
 
 def test_bulk_lines_hold_terms_vector_and_metadata() -> None:
     rows = np.array([[3, 0, -4, 0], [0, 1, 0, 0]], dtype=np.float32)
-    batch = check_batch(["a/ü", 'b"'], rows, [{"path": "é\n"}, {}], encoder=DeepPermutation(4, top_k=2))
-    terms = dt.DeepPermutation(4, top_k=2).encode(rows)
-    first, second = bulk_lines(batch, terms, store_vectors=True)
+    spec = IndexSpec(DeepPermutation(4, top_k=2), find_layout("words"))
+    batch = check_batch(["a/ü", 'b"'], rows, [{"path": "é\n"}, {}], encoder=spec.encoder)
+    first, second = bulk_lines(batch, spec)
     assert first[0] == {"index": {"_id": "a/ü"}}
     source = json.loads(first[1] or "")
     np.testing.assert_array_equal(decode_vector(source.pop("vector")), np.array([0.6, 0, -0.8, 0], dtype=np.float32))
     assert source == {"terms": {"t6": 2, "t0": 1}, "metadata": {"path": "é\n"}}
-    assert json.loads(bulk_lines(batch, terms, store_vectors=False)[1][1] or "") == {"terms": {"t1": 2}}
+    marked = bulk_lines(batch, replace(spec, vector_type=None), fingerprint="0123abcd")
+    assert json.loads(marked[1][1] or "") == {"terms": {"t1": 2}, "fingerprint": "0123abcd"}
     assert second[0] == {"index": {"_id": 'b"'}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,15 +10,16 @@ import pytest
 import deepterms as dt
 from deepterms.schema.assets import load_asset
 from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import LAYOUTS, find_layout
 
 
 def test_the_parameters_are_those_of_the_encoder() -> None:
     encoder = dt.DeepPermutation(2_048, top_k=100, crelu=False, binary=True)
-    body = index_pipeline(encoder, layout=find_layout("codewords"), store_vectors=True)
-    assert body is not None
+    body = index_pipeline(IndexSpec(encoder, find_layout("codewords")))
     assert set(body) == {"description", "processors"}  # OpenSearch refuses _meta
-    write, call = body["processors"]
+    check, write, call = body["processors"]
+    assert len(check["script"]["params"]["fingerprint"]) == 8
     assert write["set"]["field"] == "encoder"
     assert write["set"]["value"] == {
         "dimensions": 2_048,
@@ -44,21 +46,45 @@ class Other:
 
 
 def test_another_encoder_has_no_raw_vectors() -> None:
-    assert index_pipeline(Other(), layout=find_layout("words"), store_vectors=True) is None
+    check, call = index_pipeline(IndexSpec(Other(), find_layout("words")))["processors"]
+    assert check["script"]["tag"] == "check-fingerprint"
+    assert call["pipeline"]["name"] == "deepterms-words-v1"
+
+
+def test_only_equal_specs_have_one_fingerprint() -> None:
+    spec = IndexSpec(dt.DeepPermutation(8, top_k=3), find_layout("words"))
+    same = IndexSpec(dt.DeepPermutation(8, top_k=3), find_layout("words"))
+    assert spec == same
+    assert spec.fingerprint == same.fingerprint
+    others = [
+        replace(spec, encoder=dt.DeepPermutation(8, top_k=2)),
+        replace(spec, layout=find_layout("rank_features")),
+        replace(spec, layout=replace(spec.layout, version=2)),
+        replace(spec, vector_type="int8"),
+        replace(spec, vector_type=None),
+        replace(spec, dense_vector=True),
+        replace(spec, sketch=True),
+        replace(spec, rerank=7),
+        replace(spec, extractor={"backbone": "x"}),
+    ]
+    assert spec not in others
+    assert len({spec.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
 
 
 @pytest.mark.parametrize(
     ("encoder", "before"),
-    [(dt.DeepPermutation(4, top_k=2), ["set-encoder", "encode"]), (Other(), ["check-and-render"])],
+    [
+        (dt.DeepPermutation(4, top_k=2), ["check-fingerprint", "set-encoder", "encode"]),
+        (Other(), ["check-fingerprint", "check-and-render"]),
+    ],
 )
 def test_a_dense_vector_is_filled_after_everything_else(encoder: Any, before: list[str]) -> None:
-    body = index_pipeline(encoder, layout=find_layout("words"), store_vectors=True, dense_vector=True)
-    assert body is not None
-    *others, last = body["processors"]
+    spec = IndexSpec(encoder, find_layout("words"), dense_vector=True)
+    *others, last = index_pipeline(spec)["processors"]
     assert [next(iter(processor.values()))["tag"] for processor in others] == before
     assert (last["script"]["tag"], last["script"]["params"]) == ("decode-vector", {"dimensions": 4})
-    plain = index_pipeline(encoder, layout=find_layout("words"), store_vectors=True)
-    assert (plain or {"processors": []})["processors"] == (others if plain else [])
+    plain = index_pipeline(replace(spec, dense_vector=False))
+    assert plain["processors"][1:] == others[1:]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.errors import InvalidInput
 from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import find_layout
 from deepterms.schema.scripts import score_by_sketch
 from deepterms.schema.sketches import agreement, sketch_bytes, survivors, wants_sketch
@@ -41,10 +42,8 @@ def test_the_reference_counts_what_the_scripts_count(dimensions: int, seed: int,
     rng = np.random.default_rng(seed)
     query, row = rng.integers(-2, 3, (2, 1, dimensions)).astype(np.float32)
     row[0, 0] = 1
-    body = index_pipeline(
-        dt.DeepPermutation(dimensions, top_k=1), layout=find_layout("words"), store_vectors=vectors, sketch=True
-    )
-    assert body is not None
+    encoder = dt.DeepPermutation(dimensions, top_k=1)
+    body = index_pipeline(IndexSpec(encoder, find_layout("words"), vectors, sketch=True))
     last = body["processors"][-1]["script"]
     assert last["tag"] == "sketch-vector"
     (text,) = encode_vectors(row, vectors)

@@ -9,9 +9,11 @@ import pytest
 
 import deepterms as dt
 from deepterms.errors import InvalidInput
+from deepterms.schema.index_spec import IndexSpec, IndexState
 from deepterms.schema.layouts import find_layout
 from deepterms.search.body import clause_count
-from deepterms.search.request import Search, SearchOptions, chosen_fields, source_fields
+from deepterms.search.options import SearchOptions, chosen_fields, source_fields
+from deepterms.search.request import Search
 
 
 @pytest.mark.parametrize(
@@ -36,12 +38,10 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 def test_the_body_asks_for_what_is_wanted_and_no_more() -> None:
     encoder = dt.DeepPermutation(8, top_k=4)
     row = np.arange(1, 9, dtype=np.float32)[np.newaxis]
-    layout = find_layout("words")
+    index = IndexState("i", IndexSpec(encoder, find_layout("words"), "int8"), {"i-1": "u1"}, field="c_0123abcd")
 
     def body(**options: Any) -> dict[str, Any]:
-        return Search.build(
-            encoder.encode(row), row[0], layout=layout, vector_type="int8", options=SearchOptions(**options)
-        ).body
+        return Search.build(encoder.encode(row), row[0], index=index, options=SearchOptions(**options)).body
 
     assert [step["window_size"] for step in body()["rescore"]] == [200]
     assert "rescore" not in body(rerank=0)

@@ -16,9 +16,8 @@ from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.errors import InvalidInput
 from deepterms.search import widening
-from deepterms.search.body import keep_largest_components
-from deepterms.search.request import SearchOptions
-from deepterms.search.widening import USUAL, Breadth, breadth_of, query_terms, widens
+from deepterms.search.options import SearchOptions
+from deepterms.search.widening import USUAL, Breadth, breadth_of, keep_largest_components, query_terms, widens
 
 DIMENSIONS = 16
 ROWS = np.random.default_rng(5).standard_normal((3_000, DIMENSIONS)).astype(np.float32)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK
+from deepterms.cluster.bulk import BulkLine
 from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import deploy
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
-from deepterms.schema.documents import BulkLine
 from deepterms.schema.layouts import Layout, find_layout
 from deepterms.terms import TermFrequencies
 
@@ -122,9 +122,8 @@ class Lists:
         return futures
 
     def _send(self, lines: list[BulkLine]) -> None:
-        for identifier, why in self.cluster.bulk(lines, index=self.index):
-            if why:
-                raise ClusterError(f"document {identifier} of {self.index} was refused: {why}")
+        for identifier, why in self.cluster.bulk(lines, index=self.index).failed:
+            raise ClusterError(f"document {identifier} of {self.index} was rejected: {why}")
 
     def merge(self) -> None:
         """Make one segment of each shard, visible to search; returns when it is done, however long that takes.

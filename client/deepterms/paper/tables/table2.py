@@ -23,7 +23,7 @@ from deepterms.paper.tables.progress import Progress, silent
 from deepterms.paper.tables.synthetic import Collection
 from deepterms.paper.tables.timed_searches import Searched, exhaustive_body, search_in_turn
 from deepterms.schema.layouts import find_layout
-from deepterms.search.body import keep_largest_components
+from deepterms.search.widening import keep_largest_components
 from deepterms.terms import TermFrequencies
 
 __all__ = ["PAPER_MS", "Table2", "busiest"]

@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from deepterms.cluster.cluster import Cluster
-from deepterms.encoders.encoder import Encoder
 from deepterms.errors import MigrationFailed
+from deepterms.inspection.verification import equal_scores, multiply_terms
 from deepterms.migration.copier import STORED, copy_lines
+from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import Layout
-from deepterms.schema.vectors import VectorType
 from deepterms.search.body import search_body
 from deepterms.terms import TermFrequencies
 
@@ -23,7 +21,6 @@ SAMPLE = 20  # documents compared with each other: 400 scores
 SEED = 2018  # which documents are drawn
 COMPARED_SEARCHES = 5
 COMPARED_HITS = 10
-RELATIVE_TOLERANCE = 1e-6  # a score is float32, exact up to 2^24
 
 
 def verify_copy(
@@ -31,10 +28,9 @@ def verify_copy(
     source: str,
     target: str,
     *,
-    encoder: Encoder,
-    layouts: tuple[Layout, Layout],
+    spec: IndexSpec,
+    layout: Layout,
     keep_terms: bool,
-    vector_type: VectorType | None = "float32",
 ) -> int:
     """Compare a copy with its original, neither being written to.
 
@@ -46,10 +42,9 @@ def verify_copy(
         cluster: where both are.
         source: the concrete index that was copied.
         target: the copy.
-        encoder: of the copy.
-        layouts: of the original and of the copy.
+        spec: of the copy.
+        layout: of the original.
         keep_terms: whether the two have one encoder.
-        vector_type: the type that both store vectors in.
 
     Returns:
         How many scores were compared.
@@ -63,34 +58,33 @@ def verify_copy(
         return 0
     ids = [hit["_id"] for hit in originals]
     among = {"ids": {"values": ids}}
-    lines, _ = copy_lines(originals, encoder=encoder, keep_terms=keep_terms, vector_type=vector_type)
+    lines, _ = copy_lines(originals, spec=spec, keep_terms=keep_terms)
     expected = {action["index"]["_id"]: json.loads(source or "") for action, source in lines}
     copies = {hit["_id"]: _stored(hit) for hit in _hits(cluster, target, {**STORED, "query": among, "size": len(ids)})}
     for identifier in ids:
         if copies.get(identifier) != _comparable(expected[identifier]):
             raise MigrationFailed(f"the document {identifier!r} is not the same in {source} and {target}")
     terms = TermFrequencies.from_terms(
-        [expected[identifier]["terms"] for identifier in ids], vocabulary_size=encoder.vocabulary_size
+        [expected[identifier]["terms"] for identifier in ids], vocabulary_size=spec.encoder.vocabulary_size
     )
-    wide = terms.matrix.astype(np.int64)
-    products = (wide @ wide.T).toarray()  # (n, n)
+    products = multiply_terms(terms)  # (n, n)
     compared = 0
     for row, identifier in enumerate(ids):
-        body = search_body(terms[row : row + 1], layout=layouts[1], k=len(ids), filter=among, source=False)
+        body = search_body(terms[row : row + 1], layout=spec.layout, k=len(ids), filter=among, source=False)
         scores = {hit["_id"]: hit["_score"] for hit in _hits(cluster, target, body)}
         found = [scores.get(other, 0.0) for other in ids]
         if not _equal(found, products[row]):
             raise MigrationFailed(
                 f"in {target} the document {identifier!r} scores its sample with {found}; expected "
-                f"{products[row].tolist()}. Check that the templates and pipelines are those of this release "
-                "(deepterms check)"
+                f"{products[row].astype(int).tolist()}. Check that the templates and pipelines are those of this "
+                "release (deepterms check)"
             )
         compared += len(ids)
     if keep_terms:
         for row in range(min(COMPARED_SEARCHES, len(ids))):
             best = []
-            for index, layout in zip((source, target), layouts, strict=True):
-                body = search_body(terms[row : row + 1], layout=layout, k=COMPARED_HITS, source=False)
+            for index, stored_in in ((source, layout), (target, spec.layout)):
+                body = search_body(terms[row : row + 1], layout=stored_in, k=COMPARED_HITS, source=False)
                 best.append([hit["_score"] for hit in _hits(cluster, index, body)])
             if not _equal(*best):
                 raise MigrationFailed(
@@ -120,4 +114,4 @@ def _comparable(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _equal(found: Sequence[float], expected: Sequence[float]) -> bool:
-    return len(found) == len(expected) and bool(np.allclose(found, expected, rtol=RELATIVE_TOLERANCE, atol=0))
+    return len(found) == len(expected) and bool(equal_scores(found, expected).all())

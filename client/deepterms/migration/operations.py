@@ -19,37 +19,31 @@ the sequence number of its original as its version; a migration that was killed 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.encoder import Encoder
-from deepterms.errors import InvalidInput, MigrationFailed
+from deepterms.errors import MigrationFailed
 from deepterms.migration.copier import DOCUMENTS_PER_PAGE, Copier
+from deepterms.migration.copy_verification import verify_copy
 from deepterms.migration.generations import (
     Generations,
     document_count,
     index_settings,
     shard_count,
     unblock,
-    without_origin,
     write_origin,
 )
 from deepterms.migration.lease import LEASE_SECONDS, Lease
 from deepterms.migration.pinning import await_requests, pinned, unpin
-from deepterms.migration.verification import verify_copy
-from deepterms.schema.layouts import Layout, find_layout
-from deepterms.schema.sketches import wants_sketch
-from deepterms.schema.vectors import parse_vector_type
-from deepterms.storage.concrete_index import index_meta
-from deepterms.storage.dense_vector import require_dense_vector
-from deepterms.storage.encoder_loading import load_encoder
+from deepterms.migration.plan import MigrationPlan, plan_migration
+from deepterms.schema.layouts import Layout
 
-__all__ = ["MigrationReport", "drop_old", "migrate", "parse_layout", "roll_back"]
+__all__ = ["MigrationReport", "drop_old", "migrate", "roll_back"]
 
 # Passes before writes are blocked. Writers that are faster than copying would otherwise be followed for ever.
 MAX_PASSES = 10
@@ -82,16 +76,6 @@ class MigrationReport:
     scores: int = 0
     blocked_seconds: float = 0.0
     dropped: tuple[str, ...] = ()
-
-
-def parse_layout(text: str) -> Layout:
-    """The layout that a user names: ``words``, or ``words-v2`` for a version.
-
-    Raises:
-        InvalidInput: there is no such layout.
-    """
-    match = re.fullmatch(r"(.+)-v([1-9]\d*)", text)
-    return replace(find_layout(match[1]), version=int(match[2])) if match else find_layout(text)
 
 
 def migrate(
@@ -134,88 +118,28 @@ def migrate(
         ClusterError, UnsupportedEngine, ClusterUnreachable, RequestRejected: as `SurrogateIndex.create`.
     """
     cluster = Cluster(client)
-    before = Generations.of(cluster, name)
-    meta = before.meta
-    spec = meta["encoder"]
-    # The old encoder is not rebuilt where a new one takes its place: its pivots may be what was lost.
-    select_encoder = encoder if encoder is not None else load_encoder(cluster, before.live, spec)
-    now = replace(find_layout(meta["layout"]), version=meta["version"])
-    layout = to if to is not None else now
-    layout.require_engine(cluster.engine)
-    layout.check_encoder(select_encoder)
-    keep_terms = select_encoder.spec() == spec
-    if not keep_terms and meta["vectors"] is None:
-        raise InvalidInput(
-            f"{name!r} stores no vectors, so terms of {select_encoder} cannot be made from it; index it anew"
-        )
-    stored = spec.get("pivots", spec).get("dimensions")
-    if select_encoder.dimensions != stored:
-        raise InvalidInput(f"{name!r} stores vectors of {stored} dimensions; {select_encoder} takes another number")
-    vector_type = parse_vector_type(meta["vectors"])
-    dense = bool(meta.get("dense_vector")) if dense_vector is None else dense_vector
-    if dense:
-        require_dense_vector(cluster.engine, dimensions=select_encoder.dimensions, vector_type=vector_type)
-    signs = wants_sketch(
-        bool(meta.get("sketch")) if sketch is None else sketch,
-        dimensions=select_encoder.dimensions,
-        stores_vectors=vector_type is not None,
-        rerank=0,  # counts only where nothing is said
-    )
-    wanted = index_meta(
-        layout=layout,
-        encoder=select_encoder,
-        store_vectors=vector_type,
-        extractor=meta.get("extractor", {}),
-        rerank=meta.get("rerank") if keep_terms else None,  # another encoder needs another depth
-        dense_vector=dense,
-        sketch=signs,
-    )
+    planned = plan_migration(cluster, name, to=to, encoder=encoder, dense_vector=dense_vector, sketch=sketch)
     with Lease(cluster, name, seconds=lease_seconds) as lease:
         state = Generations.of(cluster, name)  # it may have changed while the lease was waited for
-        if without_origin(state.meta) == wanted and shards in (None, shard_count(cluster, state.live)):
+        if state.meta.describes(planned.spec) and shards in (None, shard_count(cluster, state.live)):
             dropped = state.drop_others(cluster) if drop else ()
             return MigrationReport(name, "", state.live, document_count(cluster, state.live), dropped=dropped)
-        if state.live != before.live:
+        if state.live != planned.live:
             raise MigrationFailed(f"{name!r} was migrated to {state.live} by another process just now; run this again")
-        target, resume = state.prepare(cluster, layout=layout, encoder=select_encoder, wanted=wanted, shards=shards)
+        target, resume = state.prepare(cluster, planned.spec, shards=shards)
         copier = Copier(
             cluster,
             state.live,
             target,
-            encoder=select_encoder,
-            keep_terms=keep_terms,
-            vector_type=vector_type,
+            spec=planned.spec,
+            keep_terms=planned.keep_terms,
             resume=resume,
             guard=lease.check,
         )
         with pinned(cluster, state.live) as made_before:
-            _follow(cluster, copier, on_progress)
+            _copy(cluster, copier, on_progress)
             await_requests(cluster, made_before)
-            settings = {"refresh_interval": index_settings(cluster, state.live).get("refresh_interval")}
-            cluster.request("PUT", f"/{target}/_settings", body={"index": settings})
-            started = time.monotonic()
-            with _blocked(cluster, state.live):
-                copier.catch_up()
-                if copier.extra() > 0:
-                    copier.remove_deleted()
-                if extra := copier.extra():
-                    raise MigrationFailed(
-                        f"{target} has {abs(extra)} documents {'more' if extra > 0 else 'fewer'} than {state.live}; "
-                        f"delete the new index (deepterms migrate {name} --drop-old) and run this again"
-                    )
-                scores = verify_copy(
-                    cluster,
-                    state.live,
-                    target,
-                    encoder=select_encoder,
-                    layouts=(now, layout),
-                    keep_terms=keep_terms,
-                    vector_type=vector_type,
-                )
-                lease.check()
-                write_origin(cluster, target, {"from": state.live, "operations": _operations(cluster, target)})
-                state.point_to(cluster, target)
-            blocked = time.monotonic() - started
+            scores, blocked = _switch(cluster, state, copier, planned, lease)
         after = Generations.of(cluster, name)
         return MigrationReport(
             name,
@@ -229,6 +153,36 @@ def migrate(
             blocked_seconds=blocked,
             dropped=after.drop_others(cluster) if drop else (),
         )
+
+
+def _switch(
+    cluster: Cluster, state: Generations, copier: Copier, planned: MigrationPlan, lease: Lease
+) -> tuple[int, float]:
+    """Block writes, copy the rest, verify, and move the name.
+
+    Returns:
+        How many scores were compared, and for how many seconds writes were blocked.
+    """
+    target = copier.target
+    settings = {"refresh_interval": index_settings(cluster, state.live).get("refresh_interval")}
+    cluster.request("PUT", f"/{target}/_settings", body={"index": settings})
+    started = time.monotonic()
+    with _blocked(cluster, state.live):
+        copier.catch_up()
+        if copier.extra() > 0:
+            copier.remove_deleted()
+        if extra := copier.extra():
+            raise MigrationFailed(
+                f"{target} has {abs(extra)} documents {'more' if extra > 0 else 'fewer'} than {state.live}; "
+                f"delete the new index (deepterms migrate {state.name} --drop-old) and run this again"
+            )
+        scores = verify_copy(
+            cluster, state.live, target, spec=planned.spec, layout=planned.layout, keep_terms=planned.keep_terms
+        )
+        lease.check()
+        write_origin(cluster, target, {"from": state.live, "operations": _operations(cluster, target)})
+        state.point_to(cluster, target)
+    return scores, time.monotonic() - started
 
 
 def roll_back(
@@ -252,8 +206,8 @@ def roll_back(
     cluster = Cluster(client)
     with Lease(cluster, name, seconds=lease_seconds):
         state = Generations.of(cluster, name)
-        origin = state.meta.get("migration", {})
-        old = origin.get("from")
+        origin = state.meta.migration
+        old = str(origin.get("from", ""))
         if old not in state.metas:
             raise MigrationFailed(
                 f"{name!r} points to {state.live}, "
@@ -292,7 +246,7 @@ def drop_old(client: Any, name: str, *, lease_seconds: float = LEASE_SECONDS) ->
         return Generations.of(cluster, name).drop_others(cluster)
 
 
-def _follow(cluster: Cluster, copier: Copier, on_progress: Callable[[int, int], None] | None) -> None:
+def _copy(cluster: Cluster, copier: Copier, on_progress: Callable[[int, int], None] | None) -> None:
     """Copy everything, then what was written meanwhile, until little is left."""
     done = 0
     total = document_count(cluster, copier.source)

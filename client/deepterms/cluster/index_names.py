@@ -1,0 +1,52 @@
+"""Names of indices and aliases: which ones are accepted, and the path of a request to one of them."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from deepterms.errors import InvalidInput
+
+__all__ = ["MAX_NAME_BYTES", "check_new_name", "index_path"]
+
+# The engines reject index names of more than 255 bytes, and a concrete index adds a prefix and a generation.
+MAX_NAME_BYTES = 200
+
+# Forbidden in index names by both engines; and %, which would hide any of them in a URL.
+_FORBIDDEN = frozenset('\\/*?"<>| ,#:%')
+
+
+def index_path(name: str, endpoint: str = "") -> str:
+    """The path of a request to one index or alias: ``/holidays/_search``.
+
+    Args:
+        name: of one index or alias.
+        endpoint: appended to it, such as ``/_search``.
+
+    Raises:
+        InvalidInput: an engine would read the name as a pattern, as a list, or as something other than an index.
+    """
+    if not name or name[0] in "_-." or _FORBIDDEN & set(name) or not name.isprintable():
+        raise InvalidInput(
+            f"{name!r} cannot be the name of one index or alias; expected a name without patterns or lists"
+        )
+    return f"/{quote(name, safe='')}{endpoint}"
+
+
+def check_new_name(name: str) -> None:
+    """Check the name of an index that is to be created.
+
+    Raises:
+        InvalidInput: the engines would reject it.
+    """
+    if (
+        not name
+        or name != name.lower()
+        or name[0] in "-_+."
+        or _FORBIDDEN & set(name)
+        or not name.isprintable()
+        or len(name.encode()) > MAX_NAME_BYTES
+    ):
+        raise InvalidInput(
+            f"{name!r} cannot name an index; expected lower case, none of {''.join(sorted(_FORBIDDEN))!r}, no "
+            f"unprintable characters, no leading '-', '_', '+' or '.', and at most {MAX_NAME_BYTES} bytes"
+        )
