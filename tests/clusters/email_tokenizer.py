@@ -7,7 +7,7 @@ from pathlib import Path
 
 import docker
 
-from deepterms.node.jars import maven
+from deepterms.node.jars import create_maven_context
 from tests.clusters import ClusterUnavailable, images
 
 __all__ = ["provide_email_tokenizer"]
@@ -47,7 +47,7 @@ def provide_email_tokenizer(folder: Path) -> Path | None:
         (work / _SOURCE.name).write_bytes(_SOURCE.read_bytes())
         group, name, version = _COMPILER
         try:
-            jar = maven(folder / "maven").project(group, name).at_version(version).artifact().resolve()
+            jar = create_maven_context(folder / "maven").project(group, name).at_version(version).artifact().resolve()
             (work / "compiler.jar").write_bytes(Path(jar).read_bytes())
             client.containers.run(
                 images.ELASTICSEARCH,

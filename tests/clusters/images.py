@@ -27,9 +27,9 @@ from testcontainers.core.docker_client import DockerClient, get_docker_host
 from deepterms.errors import NodeError
 from deepterms.node.assembly import assemble
 from deepterms.node.distribution import CONFIG, MODULES, VERSION, has_agent
-from deepterms.node.jars import maven, sha256_of
+from deepterms.node.jars import create_maven_context, hash_file
 from deepterms.node.java_arguments import java_arguments
-from deepterms.node.lock import Lock, load_lock, lock_file
+from deepterms.node.lock import Lock, load_lock, locate_lock
 from tests.clusters import ClusterUnavailable
 
 __all__ = ["CONTAINER_LABEL", "ELASTICSEARCH", "OPENSEARCH", "connect", "provide"]
@@ -183,7 +183,7 @@ def _recipe(image: str) -> Recipe | None:
     modules = os.environ.get(_MODULES_VARIABLE)
     if image == _OFFICIAL_ELASTICSEARCH and modules:
         folder = Path(modules)
-        contents = [f"{path.relative_to(folder)} {sha256_of(path)}" for path in sorted(folder.glob("*/*"))]
+        contents = [f"{path.relative_to(folder)} {hash_file(path)}" for path in sorted(folder.glob("*/*"))]
         functions = _SCORE_FUNCTIONS.read_text(encoding="utf-8")
         inputs = _hash(_ELASTICSEARCH_SHA256, *contents, functions, *_shared_inputs())
         return Recipe("elasticsearch", inputs, lambda home: _unpack_elasticsearch(home, folder))
@@ -196,7 +196,7 @@ def _opensearch_lock(image: str) -> Lock | None:
     if version == VERSION:
         return load_lock()
     here = Path(__file__).parent
-    return load_lock(version, here) if version != image and lock_file(version, here).is_file() else None
+    return load_lock(version, here) if version != image and locate_lock(version, here).is_file() else None
 
 
 def _shared_inputs() -> list[str]:
@@ -288,9 +288,9 @@ def _opensearch_command(version: str) -> str:
 
 def _unpack_elasticsearch(home: Path, modules: Path) -> None:
     with tempfile.TemporaryDirectory(dir=home.parent.parent) as folder:
-        project = maven(Path(folder)).project(_ELASTICSEARCH_GROUP, "elasticsearch")
+        project = create_maven_context(Path(folder)).project(_ELASTICSEARCH_GROUP, "elasticsearch")
         archive = project.at_version(_ELASTICSEARCH_VERSION).artifact(packaging="zip").resolve()
-        if sha256_of(archive) != _ELASTICSEARCH_SHA256:
+        if hash_file(archive) != _ELASTICSEARCH_SHA256:
             raise ClusterUnavailable(f"{archive.name} as downloaded is not what these tests were written for")
         with zipfile.ZipFile(archive) as content:
             content.extractall(folder)

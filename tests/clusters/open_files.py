@@ -13,20 +13,20 @@ import tarfile
 import zipfile
 from typing import Any
 
-__all__ = ["DEMANDED", "may_be_raised", "patched_jar"]
+__all__ = ["DEMANDED", "can_be_raised", "patch_jar"]
 
 DEMANDED = 65_535
 _ENOUGH = 4_096
 _CHECK = "/bootstrap/BootstrapChecks$FileDescriptorCheck.class"
 
 
-def may_be_raised() -> bool:
+def can_be_raised() -> bool:
     """Whether a container can be given as many open files as the engines demand."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return most == resource.RLIM_INFINITY or most >= DEMANDED
 
 
-def patched_jar(client: Any, image: str, path: str) -> bytes:
+def patch_jar(client: Any, image: str, path: str) -> bytes:
     """The server's jar out of an image, content with fewer open files.
 
     Args:

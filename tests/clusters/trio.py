@@ -187,8 +187,8 @@ def running_trio(engine: str) -> Iterator[Trio]:
         network = _network(client)
         running.callback(network.remove)
         limits, files = [Ulimit(name="nofile", soft=open_files.DEMANDED, hard=open_files.DEMANDED)], {}
-        if not open_files.may_be_raised():
-            limits, files = [], {kind.jar: open_files.patched_jar(client, kind.image, kind.jar)}
+        if not open_files.can_be_raised():
+            limits, files = [], {kind.jar: open_files.patch_jar(client, kind.image, kind.jar)}
         if images.is_built_here(client.images.get(kind.image)):
             files |= kind.files
         ports = dict(zip(NODES, _free_ports(len(NODES)), strict=True))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from deepterms.errors import NodeError
 from deepterms.node.distribution import CONFIG, MODULES, Module
-from deepterms.node.file_lock import alone
+from deepterms.node.file_lock import locked
 from deepterms.node.folders import cache_dir, make_folder, make_readable
-from deepterms.node.jars import Progress, fetch_jars, jar_path, sha256_of
+from deepterms.node.jars import Progress, fetch_jars, locate_jar, hash_file
 from deepterms.node.lock import Lock, load_lock
 
 __all__ = ["assemble"]
@@ -57,7 +57,7 @@ def assemble(
     home = (home or cache / f"opensearch-{lock.version}").absolute()
     try:
         make_folder(cache)
-        with alone(cache / "assembly.lock", patience=_PATIENCE, doing="assembles OpenSearch"):
+        with locked(cache / "assembly.lock", patience=_PATIENCE, doing="assembles OpenSearch"):
             if _is_complete(home, lock):
                 return home
             if home.is_dir() and any(home.iterdir()) and not (home / "lib").is_dir():
@@ -78,7 +78,7 @@ def _is_complete(home: Path, lock: Lock) -> bool:
         jars == set(lock.files)
         and all((home / "config" / name).is_file() for name in CONFIG)
         and all((home / name).is_dir() for name in _EMPTY)
-        and all(sha256_of(home / path) == lock.jars[coordinate] for path, coordinate in lock.files.items())
+        and all(hash_file(home / path) == lock.jars[coordinate] for path, coordinate in lock.files.items())
     )
 
 
@@ -92,7 +92,7 @@ def _build(home: Path, lock: Lock, modules: Sequence[Module], jars: Path) -> Non
     building = work / "new"
     try:
         for path, coordinate in lock.files.items():
-            _place(jars / jar_path(coordinate), building / path)
+            _place(jars / locate_jar(coordinate), building / path)
         for module in modules:
             descriptor = building / "modules" / module.name / "plugin-descriptor.properties"
             descriptor.write_text(module.descriptor(lock.version), encoding="utf-8")

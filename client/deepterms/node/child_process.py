@@ -60,7 +60,7 @@ def find_child(pid: int, mark: str) -> Any:
 
     Process ids are used again. The arguments tell; the time of creation would too, but shifts with the system's clock.
     """
-    psutil = _psutil()
+    psutil = _import_psutil()
     try:
         process = psutil.Process(pid)
         return process if not _has_ended(process) and mark in process.cmdline() else None
@@ -77,7 +77,7 @@ def end_child(pid: int, mark: str, *, patience: float) -> bool:
     Raises:
         NodeError: it is another user's, or does not end.
     """
-    psutil = _psutil()
+    psutil = _import_psutil()
     found = False
     for signal, seconds in (("terminate", patience), ("kill", _KILL_PATIENCE)):
         deadline = time.monotonic() + seconds
@@ -103,7 +103,7 @@ def _has_ended(process: Any) -> bool:
 
     Not psutil's own wait: in a container whose first process collects no children, a zombie stays for ever.
     """
-    psutil = _psutil()
+    psutil = _import_psutil()
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return bool(not process.is_running())
@@ -117,7 +117,7 @@ def _has_ended(process: Any) -> bool:
         return True
 
 
-def _psutil() -> ModuleType:
+def _import_psutil() -> ModuleType:
     try:
         import psutil
     except ImportError as error:

@@ -15,9 +15,9 @@ __all__ = [
     "TRANSPORT_POLICY",
     "VERSION",
     "Module",
-    "agent_roots",
+    "list_agent_roots",
     "has_agent",
-    "lib_roots",
+    "list_lib_roots",
 ]
 
 VERSION = "3.8.0"
@@ -197,13 +197,13 @@ def has_agent(version: str) -> bool:
     return _major(version) >= 3
 
 
-def lib_roots(version: str) -> tuple[str, ...]:
+def list_lib_roots(version: str) -> tuple[str, ...]:
     """Coordinates whose runtime dependencies make `lib/`."""
     artifacts = (*LIB, AGENT_BOOTSTRAP) if has_agent(version) else LIB
     return tuple(f"{artifact}:{version}" for artifact in artifacts)
 
 
-def agent_roots(version: str) -> tuple[str, ...]:
+def list_agent_roots(version: str) -> tuple[str, ...]:
     """Coordinates whose runtime dependencies make `agent/`, if there is one."""
     return (f"org.opensearch:opensearch-agent:{version}",) if has_agent(version) else ()
 

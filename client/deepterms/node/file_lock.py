@@ -8,11 +8,11 @@ from pathlib import Path
 
 from deepterms.errors import MissingExtra, NodeError
 
-__all__ = ["alone"]
+__all__ = ["locked"]
 
 
 @contextmanager
-def alone(path: Path, *, patience: float, doing: str) -> Iterator[None]:
+def locked(path: Path, *, patience: float, doing: str) -> Iterator[None]:
     """Holds a lock file while the block runs; the system releases it if this process dies.
 
     Args:

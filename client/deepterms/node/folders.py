@@ -10,7 +10,7 @@ from types import ModuleType
 from deepterms.cache import cache_folder
 from deepterms.errors import MissingExtra, NodeError
 
-__all__ = ["Owner", "cache_dir", "data_dir", "make_folder", "make_readable", "node_owner"]
+__all__ = ["Owner", "cache_dir", "data_dir", "make_folder", "make_readable", "find_node_owner"]
 
 # Root's own cache is below a folder that nobody else may enter, and OpenSearch refuses to run as root.
 _ROOT_CACHE = Path("/var/cache/deepterms")
@@ -29,13 +29,13 @@ class Owner:
     def can_reach(self, path: Path) -> bool:
         """Whether this user may read `path` (enter it, for a folder; run it, for a program) through all its parents.
 
-        Looks at mode bits alone: access that only a group or an ACL gives counts as none.
+        Looks at mode bits locked: access that only a group or an ACL gives counts as none.
         """
         path = path.resolve()
         status = path.stat()
         # A shared library is read, not run: only what is executable for its owner must be so for this user.
         wanted = 0o4 | (status.st_mode >> 6 & 0o1)
-        return self._may(path, wanted) and all(self._may(parent, 0o1) for parent in path.parents)
+        return self._grants(path, wanted) and all(self._grants(parent, 0o1) for parent in path.parents)
 
     def require(self, path: Path, *, variable: str) -> None:
         """Raises NodeError, naming the environment variable that moves it, where this user cannot reach `path`."""
@@ -45,13 +45,13 @@ class Owner:
                 f"set {variable} to a folder below one that everybody may enter, such as /var/lib or /tmp"
             )
 
-    def _may(self, path: Path, wanted: int) -> bool:
+    def _grants(self, path: Path, wanted: int) -> bool:
         status = path.stat()
         mode = status.st_mode >> 6 if status.st_uid == self.uid else status.st_mode
         return mode & wanted == wanted
 
 
-def node_owner() -> Owner | None:
+def find_node_owner() -> Owner | None:
     """The user to run the node as: `nobody` where this process is root's, else None, for the same user."""
     if os.name == "nt" or os.geteuid() != 0:
         return None
@@ -66,21 +66,21 @@ def node_owner() -> Owner | None:
 
 def cache_dir() -> Path:
     """Folder of jars and assembled distributions: `DEEPTERMS_CACHE`, or this user's cache folder."""
-    return _ROOT_CACHE if node_owner() and not os.environ.get("DEEPTERMS_CACHE") else cache_folder()
+    return _ROOT_CACHE if find_node_owner() and not os.environ.get("DEEPTERMS_CACHE") else cache_folder()
 
 
 def data_dir() -> Path:
     """Folder of the node's indices, logs and state: `DEEPTERMS_DATA`, or this user's data folder."""
     if chosen := os.environ.get("DEEPTERMS_DATA"):
         return Path(chosen).absolute()
-    return (_ROOT_DATA if node_owner() else Path(_platformdirs().user_data_dir("deepterms", appauthor=False))) / "node"
+    return (_ROOT_DATA if find_node_owner() else Path(_import_platformdirs().user_data_dir("deepterms", appauthor=False))) / "node"
 
 
 def make_folder(path: Path) -> None:
     """Makes a folder and its missing parents; root's are open to the node's user even under a strict umask."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    if node_owner():
+    if find_node_owner():
         for folder in missing:
             folder.chmod(0o755)
 
@@ -91,7 +91,7 @@ def make_readable(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
 
 
-def _platformdirs() -> ModuleType:
+def _import_platformdirs() -> ModuleType:
     try:
         import platformdirs
     except ImportError as error:

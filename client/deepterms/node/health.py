@@ -8,23 +8,23 @@ from typing import Any
 
 from deepterms.node.ports import LOCALHOST
 
-__all__ = ["answering_pid", "document_count", "node_health"]
+__all__ = ["get_node_pid", "count_documents", "get_health"]
 
 
-def answering_pid(port: int) -> int | None:
+def get_node_pid(port: int) -> int | None:
     """Process id of the OpenSearch that answers there: another program may have taken the port meanwhile."""
     answer = _get(port, "/_nodes/_local/process?filter_path=nodes.*.process.id")
     nodes = list(answer.get("nodes", {}).values())
     return nodes[0]["process"]["id"] if nodes else None
 
 
-def node_health(port: int) -> str | None:
+def get_health(port: int) -> str | None:
     """`green`, `yellow` or `red`; None without an answer."""
     status = _get(port, "/_cluster/health").get("status")
     return status if isinstance(status, str) else None
 
 
-def document_count(port: int) -> int | None:
+def count_documents(port: int) -> int | None:
     """Documents in all indices; None without an answer."""
     count = _get(port, "/_count").get("count")
     return count if isinstance(count, int) else None

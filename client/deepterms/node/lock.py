@@ -9,9 +9,9 @@ from pathlib import Path
 
 from deepterms.errors import NodeError
 from deepterms.node.distribution import VERSION
-from deepterms.node.jars import jar_path
+from deepterms.node.jars import locate_jar
 
-__all__ = ["Lock", "load_lock", "lock_file"]
+__all__ = ["Lock", "load_lock", "locate_lock"]
 
 _FOLDER = Path(__file__).parent
 
@@ -37,7 +37,7 @@ class Lock:
     def files(self) -> dict[str, str]:
         """Relative path of every jar in a distribution → coordinate."""
         return {
-            f"{folder}/{jar_path(coordinate).name}": coordinate
+            f"{folder}/{locate_jar(coordinate).name}": coordinate
             for folder, jars in self.folders.items()
             for coordinate in jars
         }
@@ -47,7 +47,7 @@ class Lock:
         return json.dumps({"opensearch": self.version, "folders": self.folders}, indent=1, sort_keys=True) + "\n"
 
 
-def lock_file(version: str, folder: Path = _FOLDER) -> Path:
+def locate_lock(version: str, folder: Path = _FOLDER) -> Path:
     """Where the lock of a version is, or would be."""
     return folder / f"opensearch-{version}.lock.json"
 
@@ -59,7 +59,7 @@ def load_lock(version: str = VERSION, folder: Path = _FOLDER) -> Lock:
         NodeError: there is none for that version.
     """
     try:
-        content = json.loads(lock_file(version, folder).read_text(encoding="utf-8"))
+        content = json.loads(locate_lock(version, folder).read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = sorted(path.name[len("opensearch-") : -len(".lock.json")] for path in folder.glob("*.lock.json"))
         raise NodeError(f"OpenSearch {version} cannot be assembled; versions there are: {', '.join(known)}") from None

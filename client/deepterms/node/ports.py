@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from deepterms.errors import MissingExtra, NodeError
 
-__all__ = ["AUTOMATIC_PORTS", "LOCALHOST", "candidate_ports"]
+__all__ = ["AUTOMATIC_PORTS", "LOCALHOST", "find_free_ports"]
 
 LOCALHOST = "127.0.0.1"
 
@@ -16,7 +16,7 @@ LOCALHOST = "127.0.0.1"
 AUTOMATIC_PORTS = range(9200, 9300)
 
 
-def candidate_ports(port: int | None) -> Iterator[int]:
+def find_free_ports(port: int | None) -> Iterator[int]:
     """Free ports in the order to try them.
 
     Args:
@@ -27,18 +27,18 @@ def candidate_ports(port: int | None) -> Iterator[int]:
     """
     if port == 0:
         while True:
-            yield _any_port()
+            yield _pick_free_port()
     elif port is not None:
         if not _is_free(port):
             raise NodeError(
-                f"port {port} is taken by {_holder(port)}; choose another, or leave the port out for the first free one"
+                f"port {port} is taken by {_describe_holder(port)}; choose another, or leave the port out for the first free one"
             )
         yield port
     else:
         yield from filter(_is_free, AUTOMATIC_PORTS)
 
 
-def _any_port() -> int:
+def _pick_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOCALHOST, 0))
         port: int = probe.getsockname()[1]
@@ -48,7 +48,7 @@ def _any_port() -> int:
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        # macOS lets one bind 127.0.0.1 beside a server that listens on every address, so binding alone proves nothing.
+        # macOS lets one bind 127.0.0.1 beside a server that listens on every address, so binding locked proves nothing.
         if probe.connect_ex((LOCALHOST, port)) == 0:
             return False
     with socket.socket() as probe:
@@ -61,7 +61,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _holder(port: int) -> str:
+def _describe_holder(port: int) -> str:
     try:
         import psutil
     except ImportError as error:

@@ -16,13 +16,13 @@ from deepterms.node import folders
 from deepterms.node.assembly import assemble
 from deepterms.node.child_process import end_child, find_child, spawn_child
 from deepterms.node.distribution import CHILD_CONFIG, VERSION
-from deepterms.node.file_lock import alone
+from deepterms.node.file_lock import locked
 from deepterms.node.folders import Owner
-from deepterms.node.health import answering_pid, document_count, node_health
+from deepterms.node.health import get_node_pid, count_documents, get_health
 from deepterms.node.jars import Progress
 from deepterms.node.java import find_java
 from deepterms.node.java_arguments import java_arguments
-from deepterms.node.ports import LOCALHOST, candidate_ports
+from deepterms.node.ports import LOCALHOST, find_free_ports
 from deepterms.node.state import NodeState, NodeStatus
 
 __all__ = ["DEFAULT_HEAP", "Node"]
@@ -98,12 +98,12 @@ class Node:
         if not re.fullmatch(r"[1-9]\d*[kKmMgG]", heap):
             raise NodeError(f"heap is {heap!r}; give a size in the JVM's notation, such as 512m or 1g")
         try:
-            state = self._running()
-            if state is None or node_health(state.port) is None:
-                state = self._started(port, heap, timeout, on_progress)
+            state = self._find_running()
+            if state is None or get_health(state.port) is None:
+                state = self._start_or_join(port, heap, timeout, on_progress)
             if port and port != state.port:
                 raise NodeError(f"the node runs on port {state.port}, not {port}; stop it first")
-            self._await(state, time.monotonic() + timeout)
+            self._wait_until_serving(state, time.monotonic() + timeout)
         except OSError as error:
             raise NodeError(f"the node cannot be started in {self.data_dir}: {error}") from error
         return self.status()
@@ -123,7 +123,7 @@ class Node:
         if not self._state_file.exists():
             return False
         try:
-            with alone(self._lock_file, patience=_START_TIMEOUT + timeout, doing="starts or stops the node"):
+            with locked(self._lock_file, patience=_START_TIMEOUT + timeout, doing="starts or stops the node"):
                 state = NodeState.read(self._state_file)
                 ended = state is not None and end_child(state.pid, self._mark, patience=timeout)
                 self._state_file.unlink(missing_ok=True)
@@ -133,27 +133,27 @@ class Node:
 
     def status(self) -> NodeStatus:
         """What is known of the node now; one that starts, or hangs, is running without health."""
-        state = self._running()
+        state = self._find_running()
         if state is None:
             return NodeStatus(running=False, data_dir=self.data_dir, log=self._log)
-        health = node_health(state.port)
+        health = get_health(state.port)
         return NodeStatus(
             running=True,
             data_dir=self.data_dir,
             log=self._log,
             pid=state.pid,
             port=state.port,
-            url=self._url(state),
+            url=self._format_url(state),
             version=state.version,
             heap=state.heap,
             started=datetime.fromtimestamp(state.started, timezone.utc),
             health=health,
-            documents=document_count(state.port) if health else None,
+            documents=count_documents(state.port) if health else None,
         )
 
     def logs(self, lines: int = 50) -> list[str]:
         """The last lines of the log, oldest first; [] before the first start."""
-        return _tail(self._log, lines)
+        return _read_tail(self._log, lines)
 
     @property
     def _log(self) -> Path:
@@ -182,32 +182,32 @@ class Node:
         return f"-Dopensearch.path.conf={self._config}"
 
     @staticmethod
-    def _url(state: NodeState) -> str:
+    def _format_url(state: NodeState) -> str:
         return f"http://{LOCALHOST}:{state.port}"
 
-    def _running(self) -> NodeState | None:
+    def _find_running(self) -> NodeState | None:
         state = NodeState.read(self._state_file)
         return state if state and find_child(state.pid, self._mark) else None
 
-    def _started(self, port: int | None, heap: str, timeout: float, on_progress: Progress | None) -> NodeState:
+    def _start_or_join(self, port: int | None, heap: str, timeout: float, on_progress: Progress | None) -> NodeState:
         """The node that another process is starting or that runs, or else one started here."""
-        owner = folders.node_owner()
+        owner = folders.find_node_owner()
         home = self.home or assemble(on_progress=on_progress)
         java = self.java or find_java(owner, folders.cache_dir())
         folders.make_folder(self.data_dir)
         if owner:
             owner.require(home, variable="DEEPTERMS_CACHE")
             owner.require(self.data_dir, variable="DEEPTERMS_DATA")
-        with alone(self._lock_file, patience=timeout + _STOP_TIMEOUT, doing="starts or stops the node"):
-            if state := self._running():
+        with locked(self._lock_file, patience=timeout + _STOP_TIMEOUT, doing="starts or stops the node"):
+            if state := self._find_running():
                 return state
             self._state_file.unlink(missing_ok=True)  # of a node that crashed
             deadline = time.monotonic() + timeout
-            for tries_left, candidate in zip(reversed(range(_PORT_TRIES)), candidate_ports(port), strict=False):
+            for tries_left, candidate in zip(reversed(range(_PORT_TRIES)), find_free_ports(port), strict=False):
                 self._prepare(owner)
                 state = self._spawn(java, home, owner, candidate, heap)
                 try:
-                    self._await(state, deadline)
+                    self._wait_until_serving(state, deadline)
                     return state
                 except _Red:
                     raise
@@ -266,29 +266,29 @@ class Node:
         state.write(self._state_file)
         return state
 
-    def _await(self, state: NodeState, deadline: float) -> None:
+    def _wait_until_serving(self, state: NodeState, deadline: float) -> None:
         """Returns once the node serves searches; raises NodeError when its process ends or the time is up."""
         while True:
             alive = find_child(state.pid, self._mark)
             # Asked who it is first: another program may have taken the port a moment before the node could.
-            answers = alive and answering_pid(state.port) == state.pid
-            health = node_health(state.port) if answers else None
+            answers = alive and get_node_pid(state.port) == state.pid
+            health = get_health(state.port) if answers else None
             if health in ("yellow", "green"):
                 return
             late = time.monotonic() > deadline
             if health == "red" and late:
                 raise _Red(
-                    f"the node at {self._url(state)} runs, but its health is red: an index lacks a primary shard. "
+                    f"the node at {self._format_url(state)} runs, but its health is red: an index lacks a primary shard. "
                     "Look at /_cluster/allocation/explain, then restore or delete that index"
                 )
             if not alive:
-                raise self._early_end()
+                raise self._explain_exit()
             if late:
                 reason = "\n".join(self.logs(_LINES_IN_ERROR))
                 raise NodeError(f"the node does not answer in the time given; the end of {self._log}:\n{reason}")
             time.sleep(_POLL)
 
-    def _early_end(self) -> NodeError:
+    def _explain_exit(self) -> NodeError:
         """What to raise where the process ended before it served."""
         lines = self._output.read_text(encoding="utf-8", errors="replace").splitlines()
         # Not the frames of the stack trace, and not Java's warnings on what OpenSearch will have to change.
@@ -308,7 +308,7 @@ class _PortLost(NodeError):
     """Another program took the port between the look and the start."""
 
 
-def _tail(path: Path, lines: int) -> list[str]:
+def _read_tail(path: Path, lines: int) -> list[str]:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return [line.rstrip("\n") for line in deque(file, maxlen=lines)]

@@ -7,7 +7,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from deepterms.node.jars import jar_path
+from deepterms.node.jars import locate_jar
 
 
 class Mirror:
@@ -61,7 +61,7 @@ class Mirror:
         request.wfile.write(content[: len(content) // 2] if how == "cut" else content)
 
     def spoil(self, coordinate: str, how: str) -> str:
-        name = jar_path(coordinate).name
+        name = locate_jar(coordinate).name
         self.spoiled[name] = how
         return name
 

@@ -15,7 +15,7 @@ import pytest
 from deepterms.errors import NodeError
 from deepterms.node import assemble
 from deepterms.node.distribution import MODULES, VERSION
-from deepterms.node.jars import jar_path, sha256_of
+from deepterms.node.jars import locate_jar, hash_file
 from deepterms.node.lock import load_lock
 from tests.unit.node.mirror import Mirror
 
@@ -38,7 +38,7 @@ def collected() -> Iterator[None]:
 
 
 def jars_in(home: Path) -> dict[str, str]:
-    return {path.relative_to(home).as_posix(): sha256_of(path) for path in home.rglob("*.jar")}
+    return {path.relative_to(home).as_posix(): hash_file(path) for path in home.rglob("*.jar")}
 
 
 def expected_jars() -> dict[str, str]:
@@ -68,7 +68,7 @@ def test_a_new_folder_is_complete(mirror: Mirror, tmp_path: Path) -> None:
     assert {path.name for path in (home / "config").iterdir()} == {"opensearch.yml", "jvm.options", "log4j2.properties"}
     assert [done for done, _, _ in progress] == list(range(1, JARS + 1))
     assert {total for _, total, _ in progress} == {JARS}
-    assert {name for _, _, name in progress} == {jar_path(coordinate).name for coordinate in LOCK.jars}
+    assert {name for _, _, name in progress} == {locate_jar(coordinate).name for coordinate in LOCK.jars}
     assert not leftovers(tmp_path / "cache")
 
 
@@ -90,7 +90,7 @@ def test_a_complete_folder_is_left_alone_even_when_moved(mirror: Mirror, tmp_pat
 def test_a_damaged_jar_is_replaced(mirror: Mirror, damage: str) -> None:
     home = assemble()
     mirror.jars.clear()
-    jar = home / "modules" / "lang-painless" / jar_path(PAINLESS).name
+    jar = home / "modules" / "lang-painless" / locate_jar(PAINLESS).name
     if damage == "removed":
         jar.unlink()
     else:
@@ -105,7 +105,7 @@ def test_a_damaged_jar_is_replaced(mirror: Mirror, damage: str) -> None:
 
 def test_a_jar_too_many_is_removed(mirror: Mirror) -> None:
     home = assemble()
-    shutil.copy(home / "lib" / jar_path(f"org.opensearch:opensearch:{VERSION}").name, home / "lib" / "other.jar")
+    shutil.copy(home / "lib" / locate_jar(f"org.opensearch:opensearch:{VERSION}").name, home / "lib" / "other.jar")
     assemble()
     assert jars_in(home) == expected_jars()
 

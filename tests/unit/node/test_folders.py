@@ -7,10 +7,10 @@ import pytest
 
 from deepterms.errors import NodeError
 from deepterms.node import cache_dir, data_dir
-from deepterms.node.folders import Owner, make_folder, node_owner
+from deepterms.node.folders import Owner, make_folder, find_node_owner
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no mode bits")
-root = pytest.mark.skipif(node_owner() is None, reason="only root's node runs as another user")
+root = pytest.mark.skipif(find_node_owner() is None, reason="only root's node runs as another user")
 
 
 @pytest.mark.parametrize(("variable", "folder"), [("DEEPTERMS_CACHE", cache_dir), ("DEEPTERMS_DATA", data_dir)])
@@ -69,6 +69,6 @@ def test_roots_new_folders_are_open_under_a_strict_umask(shared_folder: Path) ->
         make_folder(shared_folder / "a" / "b")
     finally:
         os.umask(before)
-    owner = node_owner()
+    owner = find_node_owner()
     assert owner
     assert owner.can_reach(shared_folder / "a" / "b")

