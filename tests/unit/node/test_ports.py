@@ -19,7 +19,7 @@ def taken() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_a_taken_port_is_refused_by_its_holders_name(taken: int) -> None:
+def test_a_taken_port_is_rejected_with_its_holder(taken: int) -> None:
     with pytest.raises(NodeError, match=rf"port {taken} is taken by .*(pid {os.getpid()}|another program)"):
         next(find_free_ports(taken))
 
@@ -34,7 +34,7 @@ def test_zero_gives_a_port_that_can_be_bound() -> None:
         server.bind(("127.0.0.1", next(find_free_ports(0))))
 
 
-def test_without_a_port_the_taken_ones_are_passed_over() -> None:
+def test_without_a_port_taken_ones_are_skipped() -> None:
     first = next(find_free_ports(None))
     assert first in AUTOMATIC_PORTS
     with socket.socket() as server:
