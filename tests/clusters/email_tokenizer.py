@@ -1,4 +1,4 @@
-"""EmailTokenizer.java to a module of Elasticsearch, for images that were built here: the official ones have it."""
+"""EmailTokenizer.java into an Elasticsearch module, for images built here; the official ones include it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ classname=EmailTokenizer
 
 
 def provide_email_tokenizer(folder: Path) -> Path | None:
-    """Compile the module into a new folder below the one given.
+    """Compile the module into a new folder below `folder`.
 
     Returns:
-        The module's folder; None where the image needs none.
+        The module's folder; None if the image does not need it.
 
     Raises:
         ClusterUnavailable: it cannot be compiled.
