@@ -14,10 +14,12 @@ with require("torch", "features"):
     import torch
     from torch import Tensor
 
-__all__ = ["combine_regions", "combine_sizes", "pool_regions", "rmac"]
+__all__ = ["combine_regions", "combine_sizes", "compute_rmac", "pool_regions"]
 
 
-def rmac(maps: Tensor, *, levels: int = DEFAULT_LEVELS, whitening: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def compute_rmac(
+    maps: Tensor, *, levels: int = DEFAULT_LEVELS, whitening: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Compute the R-MAC descriptor of each feature map.
 
     Args:

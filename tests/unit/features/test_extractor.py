@@ -17,7 +17,7 @@ from deepterms.errors import InvalidInput, UnreadableImage, UnreadableImages
 from deepterms.features.backbones import Backbone
 from deepterms.features.extractor import BATCH_PIXELS, CHUNK_BATCHES, RMACExtractor
 from deepterms.features.images import load_image, scale_shape
-from deepterms.features.rmac import combine_sizes, rmac
+from deepterms.features.rmac import combine_sizes, compute_rmac
 from deepterms.features.whitening import PCAWhitening
 from tests.unit.features.odd_files import photograph, write_odd_but_good, write_odd_files
 
@@ -44,7 +44,7 @@ def test_equals_each_image_on_its_own_step_by_step(
             resized = picture.resize(scale_shape(*picture.size, size), Image.Resampling.BICUBIC)
             pixels = torch.tensor(np.asarray(resized)).permute(2, 0, 1)[None] / 255
             with torch.inference_mode():
-                descriptors.append(rmac(network((pixels - 0.5) / 0.25), whitening=matrices))
+                descriptors.append(compute_rmac(network((pixels - 0.5) / 0.25), whitening=matrices))
         np.testing.assert_allclose(feature, combine_sizes(torch.stack(descriptors))[0].numpy(), atol=1e-5)
 
 

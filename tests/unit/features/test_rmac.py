@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
 from deepterms.features.regions import place_regions
-from deepterms.features.rmac import combine_regions, combine_sizes, pool_regions, rmac
+from deepterms.features.rmac import combine_regions, combine_sizes, compute_rmac, pool_regions
 
 Vector = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def test_equals_the_definition(shape: tuple[int, int], levels: int, whitened: bo
     maps = np.maximum(rng.normal(size=(3, 6, *shape)), 0)
     mean, projection = rng.normal(size=6) * 0.1, rng.normal(size=(4, 6))
     whitening = (torch.tensor(mean).float(), torch.tensor(projection).float()) if whitened else None
-    got = rmac(torch.tensor(maps).float(), levels=levels, whitening=whitening).numpy()
+    got = compute_rmac(torch.tensor(maps).float(), levels=levels, whitening=whitening).numpy()
     for row, feature_map in zip(got, maps, strict=True):
         expected = slow_rmac(feature_map, levels, *((mean, projection) if whitened else (None, None)))
         np.testing.assert_allclose(row, expected, atol=1e-6)
@@ -61,18 +61,18 @@ def test_worked_by_hand() -> None:
 def test_shapes_and_norms() -> None:
     maps = torch.rand(5, 8, 6, 9, generator=torch.Generator().manual_seed(0))
     assert pool_regions(maps, levels=2).shape == (5, len(place_regions(6, 9, levels=2)), 8)
-    descriptors = rmac(maps)
+    descriptors = compute_rmac(maps)
     assert descriptors.shape == (5, 8)
     torch.testing.assert_close(descriptors.norm(dim=1), torch.ones(5))
 
 
 def test_a_map_without_activations_gives_zero_not_nan() -> None:
-    assert rmac(torch.zeros(1, 4, 5, 5)).tolist() == [[0.0] * 4]
+    assert compute_rmac(torch.zeros(1, 4, 5, 5)).tolist() == [[0.0] * 4]
 
 
 def test_memory_format_makes_no_difference() -> None:
     maps = torch.rand(2, 8, 6, 9, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(rmac(maps), rmac(maps.to(memory_format=torch.channels_last)))
+    assert torch.equal(compute_rmac(maps), compute_rmac(maps.to(memory_format=torch.channels_last)))
 
 
 def test_sizes_are_summed() -> None:
@@ -85,13 +85,13 @@ def test_sizes_are_summed() -> None:
 @pytest.mark.parametrize("shape", [(4, 5, 5), (1, 4, 0, 5), (0, 4, 5, 5), (1, 0, 5, 5)])
 def test_maps_of_other_shapes_are_rejected(shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInput, match=r"expected \(B, C, H, W\)"):
-        rmac(torch.zeros(shape))
+        compute_rmac(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(("mean", "projection"), [((5,), (4, 6)), ((6,), (4, 5)), ((6,), (6,))])
 def test_a_whitening_of_other_channels_is_rejected(mean: tuple[int, ...], projection: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInput, match="6 channels"):
-        rmac(torch.rand(1, 6, 3, 3), whitening=(torch.zeros(mean), torch.zeros(projection)))
+        compute_rmac(torch.rand(1, 6, 3, 3), whitening=(torch.zeros(mean), torch.zeros(projection)))
 
 
 def test_vectors_of_other_shapes_are_rejected() -> None:
