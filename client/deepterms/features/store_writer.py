@@ -1,7 +1,7 @@
 """Photos through an extractor into a feature store, shard by shard, so that the next run resumes after a kill.
 
 Both files of a shard are written under temporary names, flushed to disk and renamed, the items last: with that rename
-the shard is complete. The next run overwrites all other leftovers, and extracts only what is in no shard.
+the shard is complete. The next run overwrites all other leftovers, and describes only photos that are in no shard.
 """
 
 from __future__ import annotations

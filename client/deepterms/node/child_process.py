@@ -1,4 +1,4 @@
-"""A command line into a detached process, which outlives this one and is found by its arguments and ended by id."""
+"""A command line into a detached process that outlives this one and can be found and ended later."""
 
 from __future__ import annotations
 

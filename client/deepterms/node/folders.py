@@ -27,7 +27,7 @@ class Owner:
     name: str
 
     def can_reach(self, path: Path) -> bool:
-        """Whether this user may read `path` (enter it, for a folder; run it, for a program) through all its parents.
+        """Whether this user can reach and read `path` (or enter it, if a folder, or run it, if a program).
 
         Only mode bits are checked: access through a group or an ACL does not count.
         """
