@@ -1,4 +1,4 @@
-"""Fixtures on real clusters, and what becomes of a test whose cluster cannot be had."""
+"""Fixtures for real clusters, and the handling of tests whose cluster is unavailable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.clusters.containers import ENGINES, Client, delete_indices, running_c
 
 pytest_plugins = ["pytester"]
 
-# No test fails for the time it takes: on a busy machine one slow example would be reported as a flaky one.
+# No deadline: on a busy machine, Hypothesis would report one slow example as flaky.
 settings.register_profile("deepterms", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("deepterms")
 
@@ -26,12 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require-clusters",
         action="store_true",
-        help="fail the tests whose cluster cannot be had, instead of skipping them",
+        help="fail the tests whose cluster is unavailable, instead of skipping them",
     )
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write the expected answers of pipelines anew, and lock released files that are not locked yet",
+        help="rewrite the expected responses of pipelines, and lock released files that are not locked yet",
     )
 
 
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _engines(item: pytest.Item) -> set[str]:
-    """Names of the engines that a test runs on."""
+    """Return the names of the engines that a test runs on."""
     engines = ENGINES.keys() & getattr(item, "fixturenames", ())
     if isinstance(item, pytest.Function) and "cluster" in item.fixturenames:
         engines.add(str(item.callspec.params["cluster"]))
@@ -52,7 +52,7 @@ def _engines(item: pytest.Item) -> set[str]:
 
 @pytest.fixture(scope="session")
 def clusters(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Client]]]:
-    """One cluster an engine that any of the selected tests needs, started when the first of them does."""
+    """One cluster per engine that the selected tests need, started together with the first of these tests."""
     engines = {engine for item in request.session.items for engine in _engines(item)}
     with running_clusters(engines) as futures:
         yield futures
@@ -60,27 +60,27 @@ def clusters(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Cli
 
 @pytest.fixture(scope="session")
 def opensearch(clusters: Mapping[str, Future[Client]]) -> Client:
-    """A client of a single-node OpenSearch, which lives as long as the run."""
+    """A client of a single-node OpenSearch that runs until the end of the session."""
     return clusters["opensearch"].result()
 
 
 @pytest.fixture(scope="session")
 def elasticsearch(clusters: Mapping[str, Future[Client]]) -> Client:
-    """A client of a single-node Elasticsearch, which lives as long as the run."""
+    """A client of a single-node Elasticsearch that runs until the end of the session."""
     return clusters["elasticsearch"].result()
 
 
 @pytest.fixture(params=sorted(ENGINES))
 def cluster(request: pytest.FixtureRequest) -> Client:
-    """A client of either engine: the test runs once on each."""
+    """A client of each engine in turn: the test runs once per engine."""
     client: Client = request.getfixturevalue(request.param)
     return client
 
 
 @pytest.fixture
 def unique_name(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A name for an index or alias; after the test, its indices are deleted from the clusters that the test ran on."""
-    # From the test's own name, not random: a failure can be repeated letter by letter.
+    """A name for an index or alias; after the test, its indices are deleted from the clusters of the test."""
+    # Derived from the test's name, not random, so that a failure can be reproduced exactly.
     name = "test-" + hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
     yield name
     for engine in _engines(request.node):
@@ -93,17 +93,17 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
         return (yield)
     except ClusterUnavailable as error:
         reason = f"{_NO_CLUSTER}{error}"
-    # Out of the except clause, so that the report is the reason and not a chain of tracebacks.
+    # Outside the except clause, so that the report shows the reason without a chain of tracebacks.
     if item.config.getoption("--require-clusters"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
 
 
-pytest_runtest_call = pytest_runtest_setup  # a test may also find out by itself
+pytest_runtest_call = pytest_runtest_setup  # a test body may also raise it
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Names the tests that were skipped for want of something, which a line of dots and s would hide."""
+    """List the tests that were skipped because something is missing, which the dots would hide."""
     _name_skipped(terminalreporter, _NO_CLUSTER, "a cluster")
     _name_skipped(terminalreporter, _NO_BROWSER, "a browser")
 

@@ -23,8 +23,8 @@ from deepterms.errors import NodeError
 from deepterms.node import Node, assemble, cache_dir
 from deepterms.node.distribution import MODULES, Module
 from deepterms.node.folders import make_folder, make_readable
-from deepterms.node.jars import maven, sha256_of
-from deepterms.node.lock import load_lock, lock_file
+from deepterms.node.jars import create_maven_context, hash_file
+from deepterms.node.lock import load_lock, locate_lock
 from deepterms.node.resolve_lock import resolve_lock
 
 VERSION = "3.6.0"
@@ -47,9 +47,9 @@ def assembled() -> Path:
     plugin = home / "plugins" / PLUGIN
     if not plugin.exists():
         with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
-            project = maven(Path(scratch)).project("org.opensearch.plugin", PLUGIN)
+            project = create_maven_context(Path(scratch)).project("org.opensearch.plugin", PLUGIN)
             archive = Path(project.at_version(PLUGIN_VERSION).artifact(packaging="zip").resolve())
-            if (got := sha256_of(archive)) != PLUGIN_SHA256:
+            if (got := hash_file(archive)) != PLUGIN_SHA256:
                 raise NodeError(f"{archive.name} as downloaded has sha256 {got}; expected {PLUGIN_SHA256}")
             with zipfile.ZipFile(archive) as opened:
                 opened.extractall(Path(scratch) / "plugin")
@@ -74,7 +74,7 @@ def main(folder: Path = Path("/tmp/deepterms-knn"), heap: str = "4g", port: int 
     """Start the node, or write its lock file."""
     if lock:
         resolved = resolve_lock(VERSION, cache_dir() / "jars", PARTS)
-        lock_file(VERSION, HERE).write_text(resolved.to_json(), encoding="utf-8")
+        locate_lock(VERSION, HERE).write_text(resolved.to_json(), encoding="utf-8")
     else:
         print(knn_node(folder).start(port=port, heap=heap).url)
 

@@ -1,4 +1,4 @@
-"""The folder of this user in which downloads and copies are kept that can be had again."""
+"""The user's cache folder, for downloads and copies that can be recreated."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["cache_folder"]
 
 
 def cache_folder() -> Path:
-    """``$DEEPTERMS_CACHE``, or the platform's cache folder for this user; it need not exist."""
+    """Return ``$DEEPTERMS_CACHE``, or the platform's cache folder for this user. It may not exist yet."""
     if chosen := os.environ.get("DEEPTERMS_CACHE"):
         return Path(chosen).absolute()
     try:
         import platformdirs
-    except ModuleNotFoundError:  # it comes with the extra `node`; one function of it is not worth an extra of its own
+    except ModuleNotFoundError:  # part of the extra `node`; one call does not justify requiring it here
         return Path.home() / ".cache" / "deepterms"
     return Path(platformdirs.user_cache_dir("deepterms", appauthor=False))

@@ -1,4 +1,4 @@
-"""Optional dependencies: imported when they are first used, or one message with the pip line that brings them."""
+"""Optional dependencies: imported on first use, or reported in one message with the pip command that installs them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["faiss", "lazy_names", "one_thread", "require"]
 
 @contextmanager
 def require(package: str, extra: str) -> Iterator[None]:
-    """Turn a failed import inside the context into one message with the pip line.
+    """Turn a failed import inside the block into one message with the pip command.
 
-    Write ``with require("torch", "features"):`` above ``import torch``.
+    Write ``with require("torch", "features"):`` and put ``import torch`` inside.
 
     Args:
         package: what pip installs.
-        extra: of deepterms, that brings it.
+        extra: the extra of deepterms that includes it.
 
     Raises:
-        MissingExtra: an import inside failed.
+        MissingExtra: an import inside the block failed.
     """
     try:
         yield
@@ -33,34 +33,37 @@ def require(package: str, extra: str) -> Iterator[None]:
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """What a package binds ``__getattr__`` and ``__dir__`` to (PEP 562).
+    """Create a package's ``__getattr__`` and ``__dir__`` (PEP 562), which import its modules on first use.
 
     Args:
         package: its ``__name__``.
-        modules: name → the package's module that has it.
+        modules: public name → the module of the package that defines it.
 
     Returns:
-        Both. The first keeps what it found, so that it is asked once a name.
+        ``__getattr__`` and ``__dir__``. The first stores each object in the package, so it runs once per name.
     """
 
-    def found(name: str) -> object:
+    def load(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value: object = getattr(import_module(f"{package}.{modules[name]}"), name)
         setattr(sys.modules[package], name, value)
         return value
 
-    return found, lambda: sorted(modules)
+    return load, lambda: sorted(modules)
 
 
 def faiss(extra: Literal["evaluate", "pivots"] = "pivots") -> Any:
-    """The FAISS module.
+    """Import FAISS.
 
     Args:
-        extra: of this package, that brings it.
+        extra: the extra of deepterms to name if it is missing.
+
+    Returns:
+        The module.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: FAISS is not installed.
     """
     with require("faiss-cpu", extra):
         return import_module("faiss")  # as Any: its type stubs are incomplete
@@ -68,13 +71,13 @@ def faiss(extra: Literal["evaluate", "pivots"] = "pivots") -> Any:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep FAISS on the calling thread: on busy cores, its thread pool adds 10 ms to a single query.
+    """Run FAISS on the calling thread only: on busy cores, its thread pool adds 10 ms to a single query.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: FAISS is not installed.
     """
     module = faiss()
-    before = module.omp_get_max_threads()  # of this thread
+    before = module.omp_get_max_threads()  # a setting of the calling thread
     module.omp_set_num_threads(1)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Telemetry: OpenTelemetry spans around searches and adds, where its API is installed; nothing where it is not."""
+"""OpenTelemetry spans around searches and writes; without its API installed, nothing is recorded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Span", "span"]
 
 
 class Span:
-    """What a span is given; nothing is kept without OpenTelemetry."""
+    """The span in progress; without OpenTelemetry it discards its attributes."""
 
     def __init__(self, current: Any = None) -> None:
         self._current = current
 
     def note(self, **attributes: str | int | None) -> None:
-        """Add attributes, named ``deepterms.…``; None is left out. Never vectors, never credentials."""
+        """Add attributes, prefixed with ``deepterms.``; None is skipped. Never pass vectors or credentials."""
         if self._current is not None:
             for name, value in attributes.items():
                 if value is not None:
@@ -27,13 +27,13 @@ class Span:
 
 @contextmanager
 def span(name: str, **attributes: str | int | None) -> Iterator[Span]:
-    """A span of this name around a block.
+    """Record a span around the block.
 
     Args:
         name: such as ``deepterms.search``.
-        attributes: known from the start.
+        attributes: those known at the start.
     """
-    tracer = _tracer()
+    tracer = _get_tracer()
     if tracer is None:
         yield Span()
         return
@@ -44,7 +44,7 @@ def span(name: str, **attributes: str | int | None) -> Iterator[Span]:
 
 
 @lru_cache(maxsize=1)
-def _tracer() -> Any:
+def _get_tracer() -> Any:
     try:
         trace = import_module("opentelemetry.trace")
     except ModuleNotFoundError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from deepterms.features import BACKBONES, load_image
-from deepterms.features.regions import region_grid
+from deepterms.features.regions import place_regions
 
 HEIGHT, GAP = 320, 12
 COLOURS = ("#f6ad55", "#4fd1c5", "#f687b3")
@@ -24,7 +24,7 @@ def main(photo: Path, target: Path) -> None:
     picture = load_image(photo)
     shorter = max(backbone.sizes) // backbone.stride  # cells along the shorter side
     cells = [round(shorter * side / min(picture.size)) for side in picture.size]
-    grid = region_grid(cells[1], cells[0])
+    grid = place_regions(cells[1], cells[0])
     picture = picture.resize((round(HEIGHT * picture.width / picture.height), HEIGHT))
     cell = picture.width / cells[0], picture.height / cells[1]
     both = Image.new("RGB", (2 * picture.width + GAP, HEIGHT), "white")

@@ -4,5 +4,5 @@
 class ClusterUnavailable(Exception):
     """This machine cannot run the cluster that a test needs; the message says why.
 
-    A test that raises it, or whose fixture does, is skipped and named at the end; `--require-clusters` makes it fail.
+    If a test or its fixture raises this, the test is skipped and listed at the end; with `--require-clusters` it fails.
     """

@@ -1,4 +1,4 @@
-"""Engines' names to clients of running single-node clusters, under testcontainers."""
+"""Names of engines into clients of running single-node clusters, with testcontainers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testcontainers.core.container import DockerContainer
 from tests.clusters import images
 
 with warnings.catch_warnings():
-    # The module decorates one of its own methods with something that testcontainers deprecates.
+    # The module uses a decorator that testcontainers has deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
     from testcontainers.community.opensearch import OpenSearchContainer
 
@@ -28,20 +28,20 @@ Client = OpenSearch | Elasticsearch
 _JAVA_OPTIONS = "-Xms1g -Xmx1g"
 _SETTINGS = {
     "discovery.type": "single-node",
-    # The kernel's vm.max_map_count cannot be raised from inside every container.
+    # Not every container can raise the kernel's vm.max_map_count.
     "node.store.allow_mmap": "false",
-    # A nearly full disk of the machine would turn indices read-only.
+    # Otherwise a nearly full disk would make indices read-only.
     "cluster.routing.allocation.disk.threshold_enabled": "false",
-    # Where snapshot repositories may lie.
+    # The folder for snapshot repositories.
     "path.repo": "/tmp/snapshots",
 }
-_REQUEST_TIMEOUT = 60  # seconds; the machine runs two engines, and tests beside them
+_REQUEST_TIMEOUT = 60  # seconds; the machine runs two engines and the tests
 
 
 @contextmanager
 def _opensearch() -> Iterator[OpenSearch]:
     container = OpenSearchContainer(images.OPENSEARCH).with_env("OPENSEARCH_JAVA_OPTS", _JAVA_OPTIONS)
-    # The official image would make certificates for the security plugin, which is switched off.
+    # Otherwise the official image creates certificates for the security plugin, which is disabled.
     container.with_env("DISABLE_INSTALL_DEMO_CONFIG", "true")
     with _configured(container):
         hosts = [{"host": container.get_container_host_ip(), "port": container.get_exposed_port(container.port)}]
@@ -65,7 +65,7 @@ def _configured(container: DockerContainer) -> DockerContainer:
     return container.with_kwargs(labels={images.CONTAINER_LABEL: "true"})
 
 
-# Name → its image, and what runs it.
+# Name → image, and a context manager that runs it.
 ENGINES: Mapping[str, tuple[str, Callable[[], AbstractContextManager[Client]]]] = {
     "elasticsearch": (images.ELASTICSEARCH, _elasticsearch),
     "opensearch": (images.OPENSEARCH, _opensearch),
@@ -74,10 +74,10 @@ ENGINES: Mapping[str, tuple[str, Callable[[], AbstractContextManager[Client]]]] 
 
 @contextmanager
 def running_clusters(engines: Collection[str]) -> Iterator[Mapping[str, Future[Client]]]:
-    """Starts one cluster an engine, all at the same time, and removes them at the end.
+    """Start one cluster per engine, all at the same time, and remove them at the end.
 
-    Each future is done. Its result is a client, or the exception that kept that cluster from starting:
-    ClusterUnavailable where this machine cannot run it.
+    Every future is done. Its result is a client, or the exception that prevented the cluster from starting:
+    ClusterUnavailable if this machine cannot run it.
 
     Args:
         engines: names, keys of ENGINES.
@@ -95,12 +95,12 @@ def running_clusters(engines: Collection[str]) -> Iterator[Mapping[str, Future[C
 
 
 def delete_indices(client: Client, name: str) -> None:
-    """Deletes the index of that name, the indices behind an alias of that name, and `deepterms-*-{name}-*`.
+    """Delete the index with this name, the indices behind an alias with this name, and `deepterms-*-{name}-*`.
 
-    And the pipelines that belong to one index, which bear its name.
+    Also deletes the pipelines that belong to a single index and have its name.
     """
-    # Each by its full name: Elasticsearch refuses to delete by wildcard, and both by alias.
+    # Each by its full name: Elasticsearch does not delete by wildcard, and neither engine deletes by alias.
     for index in client.indices.get(index=f"{name},deepterms-*-{name}-*", ignore_unavailable=True):
         client.indices.delete(index=index)
-        with suppress(elasticsearch.NotFoundError, opensearchpy.NotFoundError):  # it had none
+        with suppress(elasticsearch.NotFoundError, opensearchpy.NotFoundError):  # it has no pipeline
             client.ingest.delete_pipeline(id=index)

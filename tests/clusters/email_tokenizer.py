@@ -1,4 +1,4 @@
-"""EmailTokenizer.java to a module of Elasticsearch, for images that were built here: the official ones have it."""
+"""EmailTokenizer.java into an Elasticsearch module, for images built here; the official ones include it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import docker
 
-from deepterms.node.jars import maven
+from deepterms.node.jars import create_maven_context
 from tests.clusters import ClusterUnavailable, images
 
 __all__ = ["provide_email_tokenizer"]
@@ -29,10 +29,10 @@ classname=EmailTokenizer
 
 
 def provide_email_tokenizer(folder: Path) -> Path | None:
-    """Compile the module into a new folder below the one given.
+    """Compile the module into a new folder below `folder`.
 
     Returns:
-        The module's folder; None where the image needs none.
+        The module's folder; None if the image does not need it.
 
     Raises:
         ClusterUnavailable: it cannot be compiled.
@@ -47,7 +47,7 @@ def provide_email_tokenizer(folder: Path) -> Path | None:
         (work / _SOURCE.name).write_bytes(_SOURCE.read_bytes())
         group, name, version = _COMPILER
         try:
-            jar = maven(folder / "maven").project(group, name).at_version(version).artifact().resolve()
+            jar = create_maven_context(folder / "maven").project(group, name).at_version(version).artifact().resolve()
             (work / "compiler.jar").write_bytes(Path(jar).read_bytes())
             client.containers.run(
                 images.ELASTICSEARCH,

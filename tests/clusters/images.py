@@ -1,6 +1,6 @@
-"""Names of the engines' images to images in the Docker daemon: found there, pulled, or built from packages.
+"""Names of the engines' images into images in the Docker daemon: already there, pulled, or built from packages.
 
-`python -m tests.clusters.images` is the set-up step of `scripts/test`, and the only thing that builds.
+`python -m tests.clusters.images` is the set-up step of `scripts/test`. Nothing else builds images.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from testcontainers.core.docker_client import DockerClient, get_docker_host
 from deepterms.errors import NodeError
 from deepterms.node.assembly import assemble
 from deepterms.node.distribution import CONFIG, MODULES, VERSION, has_agent
-from deepterms.node.jars import maven, sha256_of
+from deepterms.node.jars import create_maven_context, hash_file
 from deepterms.node.java_arguments import java_arguments
-from deepterms.node.lock import Lock, load_lock, lock_file
+from deepterms.node.lock import Lock, load_lock, locate_lock
 from tests.clusters import ClusterUnavailable
 
 __all__ = ["CONTAINER_LABEL", "ELASTICSEARCH", "OPENSEARCH", "connect", "provide"]
@@ -42,17 +42,17 @@ _OFFICIAL_ELASTICSEARCH = f"elasticsearch:{_ELASTICSEARCH_VERSION}"
 OPENSEARCH = os.environ.get("DEEPTERMS_OPENSEARCH_IMAGE") or _OFFICIAL_OPENSEARCH
 ELASTICSEARCH = os.environ.get("DEEPTERMS_ELASTICSEARCH_IMAGE") or _OFFICIAL_ELASTICSEARCH
 
-# On the containers of the tests, so that those of a killed run can be told from other people's.
+# On the containers of the tests, so that those of a killed run are not confused with other containers.
 CONTAINER_LABEL = "deepterms.tests"
-# On an image built here: the hash of what it was made from. An image without it was pulled.
+# On images built here: the hash of their inputs. Images without it were pulled.
 _INPUTS_LABEL = "deepterms.inputs"
 
-# The modules (Painless, ingest, analysis and more) that Maven Central's Elasticsearch comes without, one folder each.
+# The modules (Painless, ingest, analysis and more) that Elasticsearch on Maven Central lacks, one folder each.
 _MODULES_VARIABLE = "DEEPTERMS_ELASTICSEARCH_MODULES"
 _ELASTICSEARCH_GROUP = "org.elasticsearch.distribution.integ-test-zip"
 _ELASTICSEARCH_SHA256 = "bf44938a0490ba2a303d39c9cb64b38963dd08c812ce93e10816e878585bcb6b"
 
-# What Java's security manager must allow to modules of OpenSearch 2; published in its archive, not in the jars.
+# Permissions that modules of OpenSearch 2 need from Java's security manager; in its archive, but not in the jars.
 _PERMISSIONS = {
     "lang-mustache": ('java.lang.RuntimePermission "accessDeclaredMembers"',),
     "lang-painless": (
@@ -69,21 +69,21 @@ _PERMISSIONS = {
 }
 
 _BASE = "deepterms-test-base:latest"
-_DEBIAN = "trixie"  # the first one with Java 21, which both engines need
+_DEBIAN = "trixie"  # the first release with Java 21, which both engines need
 _PACKAGES = ("openjdk-21-jre-headless", "ca-certificates", "curl")
 
-# Functions on vectors, for the ported Painless's list of what a scoring script may call. The other modules stay as they
-# are; all else is the server as published.
+# Vector functions, added to the ported Painless's list of functions for scoring scripts. The other modules and the
+# server itself are unmodified.
 _SCORE_FUNCTIONS = Path(__file__).with_name("score_functions.txt")
 _SCORE_FUNCTIONS_OF_PAINLESS = "org/elasticsearch/painless/org.elasticsearch.score.txt"
 
 _CONTEXT = Path(__file__).parent / "image"
-# As in the official images. Without it they listen inside the container only.
+# As in the official images. Without it, the engines listen only inside the container.
 _LISTEN = "network.host: 0.0.0.0\n"
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
-_REGISTRY_TIMEOUT = 20  # seconds for the registry to say whether it has the image
-_LONG_TIMEOUT = 900  # seconds for the daemon to pull or to build it
+_REGISTRY_TIMEOUT = 20  # seconds for the registry to report whether it has the image
+_LONG_TIMEOUT = 900  # seconds for the daemon to pull or build it
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class Recipe:
     """How to build the image of one engine.
 
     Attributes:
-        engine: the folder's name, and the command's in its bin/.
-        inputs: hash of everything that the image is made from.
-        unpack: fills the folder given with the engine's distribution.
+        engine: the name of the folder, and of the command in its bin/.
+        inputs: hash of all the image's inputs.
+        unpack: writes the engine's distribution to a folder.
     """
 
     engine: str
@@ -103,15 +103,15 @@ class Recipe:
 
 @contextmanager
 def connect(timeout: int = 60) -> Iterator[docker.DockerClient]:
-    """A client of the Docker daemon that testcontainers uses.
+    """Connect to the Docker daemon that testcontainers uses.
 
     Raises:
-        ClusterUnavailable: no daemon answers.
+        ClusterUnavailable: no daemon responds.
     """
     host = get_docker_host() or _DEFAULT_HOST
     try:
         if host.startswith("unix:"):
-            # docker-py leaves a socket open that it could not connect, which fails whatever test comes next.
+            # If it cannot connect, docker-py leaves a socket open, which fails the next test.
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(host.removeprefix("unix://"))
         client = DockerClient(timeout=timeout).client
@@ -123,14 +123,14 @@ def connect(timeout: int = 60) -> Iterator[docker.DockerClient]:
 
 
 def provide(image: str, *, build: bool = False) -> None:
-    """Makes the Docker daemon hold an image.
+    """Ensure that the Docker daemon has an image.
 
     Args:
         image: its name and tag.
-        build: build it where it cannot be pulled, or was built from something else than it would be now.
+        build: whether to build it if it cannot be pulled, or if it was built from outdated inputs.
 
     Raises:
-        ClusterUnavailable: the image cannot be had.
+        ClusterUnavailable: the image is unavailable.
     """
     recipe = _recipe(image) if build else None
     with connect() as client:
@@ -149,7 +149,7 @@ def provide(image: str, *, build: bool = False) -> None:
 
 
 def is_built_here(image: Any) -> bool:
-    """Whether an image of the daemon was made from packages, not pulled."""
+    """Whether an image was built from packages, not pulled."""
     return _INPUTS_LABEL in image.labels
 
 
@@ -162,7 +162,7 @@ def _find(client: docker.DockerClient, image: str) -> Any:
 
 def _pull(image: str) -> None:
     try:
-        # Where there is no way out this question fails in seconds; pulling would try for minutes.
+        # Without network access this query fails within seconds; a pull would retry for minutes.
         with connect(_REGISTRY_TIMEOUT) as client:
             client.api.inspect_distribution(image)
         _say(f"pulling {image}")
@@ -170,7 +170,7 @@ def _pull(image: str) -> None:
             client.images.pull(image)
     except (docker.errors.DockerException, OSError) as error:
         hint = f"; set {_MODULES_VARIABLE} and run scripts/test to build it" if image == _OFFICIAL_ELASTICSEARCH else ""
-        reason = getattr(error, "explanation", None) or error  # the daemon's own words, if it said any
+        reason = getattr(error, "explanation", None) or error  # the daemon's explanation, if it gave one
         raise ClusterUnavailable(f"image {image} is not here and cannot be pulled ({reason}){hint}") from error
 
 
@@ -183,7 +183,7 @@ def _recipe(image: str) -> Recipe | None:
     modules = os.environ.get(_MODULES_VARIABLE)
     if image == _OFFICIAL_ELASTICSEARCH and modules:
         folder = Path(modules)
-        contents = [f"{path.relative_to(folder)} {sha256_of(path)}" for path in sorted(folder.glob("*/*"))]
+        contents = [f"{path.relative_to(folder)} {hash_file(path)}" for path in sorted(folder.glob("*/*"))]
         functions = _SCORE_FUNCTIONS.read_text(encoding="utf-8")
         inputs = _hash(_ELASTICSEARCH_SHA256, *contents, functions, *_shared_inputs())
         return Recipe("elasticsearch", inputs, lambda home: _unpack_elasticsearch(home, folder))
@@ -191,12 +191,12 @@ def _recipe(image: str) -> Recipe | None:
 
 
 def _opensearch_lock(image: str) -> Lock | None:
-    """What an official image of OpenSearch is built from; other versions than the embedded one have a lock here."""
+    """Find the lock of an official OpenSearch image; that of the embedded version is in deepterms, others are here."""
     version = image.removeprefix(_OPENSEARCH_REPOSITORY)
     if version == VERSION:
         return load_lock()
     here = Path(__file__).parent
-    return load_lock(version, here) if version != image and lock_file(version, here).is_file() else None
+    return load_lock(version, here) if version != image and locate_lock(version, here).is_file() else None
 
 
 def _shared_inputs() -> list[str]:
@@ -209,7 +209,7 @@ def _base_inputs() -> str:
 
 def _build(image: str, recipe: Recipe) -> None:
     try:
-        # Not in /tmp, which may be small, and where debootstrap may not make devices.
+        # Not in /tmp, which may be small and may not allow debootstrap to create devices.
         with connect(_LONG_TIMEOUT) as client, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             _provide_base(client, Path(folder) / "base")
             _say(f"building {image}")
@@ -234,7 +234,7 @@ def _build(image: str, recipe: Recipe) -> None:
 
 
 def _provide_base(client: docker.DockerClient, root: Path) -> None:
-    """Debian with Java, from Debian's own archive."""
+    """Build the base image, Debian with Java, from Debian's archive."""
     local = _find(client, _BASE)
     if local and local.labels.get(_INPUTS_LABEL) == _base_inputs():
         return
@@ -242,7 +242,7 @@ def _provide_base(client: docker.DockerClient, root: Path) -> None:
         raise ClusterUnavailable(f"{_BASE} cannot be built: that needs root and debootstrap")
     _say(f"building {_BASE} from Debian's packages")
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _DEBIAN, str(root)]
-    # What it mounts goes away with its own namespace, whatever happens.
+    # In a separate mount namespace, so that its mounts disappear whatever happens.
     made = subprocess.run(["unshare", "--mount", *command], capture_output=True, text=True, check=False)
     if made.returncode:
         raise ClusterUnavailable(f"{_BASE} cannot be built: {(made.stdout + made.stderr)[-1000:]}")
@@ -267,7 +267,7 @@ def _unpack_opensearch(home: Path, lock: Lock) -> None:
 
 
 def _policies(version: str) -> dict[str, str]:
-    """Path in the distribution → text of a module's security policy; the versions that have an agent need none."""
+    """Return path in the distribution → security policy of a module; empty for versions with an agent."""
     if has_agent(version):
         return {}
     return {
@@ -279,7 +279,7 @@ def _policies(version: str) -> dict[str, str]:
 
 
 def _opensearch_command(version: str) -> str:
-    """A script that starts the node as the embedded one is started; OPENSEARCH_JAVA_OPTS has the last word."""
+    """Return a script that starts the node like the embedded one; OPENSEARCH_JAVA_OPTS takes precedence."""
     arguments = java_arguments(PurePosixPath("/usr/share/opensearch"), version=version)
     main = arguments.index("-cp")
     options, rest = shlex.join(arguments[:main]), shlex.join(arguments[main:])
@@ -288,10 +288,10 @@ def _opensearch_command(version: str) -> str:
 
 def _unpack_elasticsearch(home: Path, modules: Path) -> None:
     with tempfile.TemporaryDirectory(dir=home.parent.parent) as folder:
-        project = maven(Path(folder)).project(_ELASTICSEARCH_GROUP, "elasticsearch")
+        project = create_maven_context(Path(folder)).project(_ELASTICSEARCH_GROUP, "elasticsearch")
         archive = project.at_version(_ELASTICSEARCH_VERSION).artifact(packaging="zip").resolve()
-        if sha256_of(archive) != _ELASTICSEARCH_SHA256:
-            raise ClusterUnavailable(f"{archive.name} as downloaded is not what these tests were written for")
+        if hash_file(archive) != _ELASTICSEARCH_SHA256:
+            raise ClusterUnavailable(f"{archive.name} as downloaded does not match the SHA-256 in these tests")
         with zipfile.ZipFile(archive) as content:
             content.extractall(folder)
         (Path(folder) / f"elasticsearch-{_ELASTICSEARCH_VERSION}").rename(home)
@@ -304,7 +304,7 @@ def _unpack_elasticsearch(home: Path, modules: Path) -> None:
 
 
 def _allow_score_functions(jar: Path) -> None:
-    """Append `_SCORE_FUNCTIONS` to the list in a module's jar, unless it has them."""
+    """Append `_SCORE_FUNCTIONS` to the list in a module's jar, unless it already contains them."""
     with zipfile.ZipFile(jar) as archive:
         entries = {entry: archive.read(entry) for entry in archive.infolist()}
     added = _SCORE_FUNCTIONS.read_bytes()
@@ -323,12 +323,12 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """Provides both images. A missing one is no failure here: its tests are skipped and named, or fail if required."""
+    """Provide both images. A missing one is no error here: its tests are skipped and listed, or fail if required."""
     for image in (OPENSEARCH, ELASTICSEARCH):
         try:
             provide(image, build=True)
         except ClusterUnavailable as error:
-            _say(f"going on without: {error}")
+            _say(f"continuing without it: {error}")
     with connect() as client:
         client.containers.prune({"label": CONTAINER_LABEL})
 

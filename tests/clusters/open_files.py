@@ -1,8 +1,8 @@
-"""Engines beside each other where Docker may not raise the limit on open files, which each of them insists on.
+"""The server's jar into one that accepts fewer open files, for machines where Docker cannot raise the limit.
 
-A node that others can reach refuses to start below 65,535. Some machines, among them containers, allow less, and their
-Docker cannot raise it. There the number in the engine's own check is replaced, in a copy of the jar that goes into the
-container; ten thousand are plenty for a test.
+A node that other nodes can reach does not start with a limit below 65,535 open files. Some machines, such as
+containers, allow fewer, and their Docker cannot raise the limit. There the number in the engine's startup check is
+replaced by 4,096, which is enough for a test, in a copy of the jar in the container.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _CHECK = "/bootstrap/BootstrapChecks$FileDescriptorCheck.class"
 
 
 def may_be_raised() -> bool:
-    """Whether a container can be given as many open files as the engines demand."""
+    """Whether a container can have as many open files as the engines require."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     return most == resource.RLIM_INFINITY or most >= DEMANDED
 
 
 def patched_jar(client: Any, image: str, path: str) -> bytes:
-    """The server's jar out of an image, content with fewer open files.
+    """Copy the server's jar out of an image and lower the number of open files that it requires.
 
     Args:
         client: of the Docker daemon.
         image: of the engine.
-        path: of the jar in it.
+        path: of the jar in the image.
     """
     container = client.containers.create(image)
     try:
@@ -55,8 +55,8 @@ def patched_jar(client: Any, image: str, path: str) -> bytes:
 
 
 def _with_constant(compiled: bytes) -> bytes:
-    """A class file in whose pool of constants the demanded number is a smaller one."""
+    """Replace the required number in the constant pool of a class file."""
     wanted, smaller = (b"\x03" + number.to_bytes(4, "big") for number in (DEMANDED, _ENOUGH))  # CONSTANT_Integer
     if compiled.count(wanted) != 1:
-        raise ValueError("the check on open files is not as it was when this test was written")
+        raise ValueError("the check for open files differs from the one that this test was written for")
     return compiled.replace(wanted, smaller)

@@ -1,4 +1,4 @@
-"""The clusters do what surrogate text needs of them: scripted similarity, exact scores, script processors."""
+"""The clusters have what surrogate text needs: scripted similarity, exact scores, script processors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of OpenSearch 2 are built from a lock of their own, with what that version needs and 3 does not."""
+"""Images of OpenSearch 2 are built from their own lock, with what version 2 needs and version 3 does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_lock_is_complete(version: str) -> None:
         assert module.root(version) in lock.folders[f"modules/{module.name}"]
 
 
-def test_before_version_3_the_security_manager_stands_for_the_agent() -> None:
+def test_before_version_3_a_security_manager_is_used() -> None:
     assert "agent" not in load_lock("2.19.6", HERE).folders
     assert "-Djava.security.manager=allow" in java_arguments(PurePosixPath("/x"), version="2.19.6")
     assert "-Djava.security.manager=allow" not in java_arguments(PurePosixPath("/x"))
@@ -35,14 +35,14 @@ def test_before_version_3_the_security_manager_stands_for_the_agent() -> None:
     assert "ModulePlugin" not in descriptors
 
 
-def test_images_are_told_by_their_names() -> None:
+def test_images_are_recognised_by_their_names() -> None:
     assert images._recipe(f"opensearchproject/opensearch:{VERSION}") is not None
     assert images._recipe("opensearchproject/opensearch:2.19.6") is not None
     assert images._recipe("opensearchproject/opensearch:1.0.0") is None
     assert images._recipe("mirror/opensearch:2.19.6") is None
 
 
-def test_functions_are_allowed_once_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_score_functions_are_appended_only_once(tmp_path: Path) -> None:
     jar, name = tmp_path / "lang-painless-9.2.0.jar", images._SCORE_FUNCTIONS_OF_PAINLESS
     with zipfile.ZipFile(jar, "w") as archive:
         archive.writestr("some.class", b"\0")

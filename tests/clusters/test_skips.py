@@ -1,4 +1,4 @@
-"""A test whose cluster cannot be had is skipped, counted and named, or fails where clusters are required."""
+"""A test whose cluster is unavailable is skipped, counted and listed, or fails if clusters are required."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def without_docker(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -
     return pytester
 
 
-def test_skips_are_counted_and_named(without_docker: pytest.Pytester) -> None:
+def test_skips_are_counted_and_listed(without_docker: pytest.Pytester) -> None:
     result = without_docker.runpytest()
     result.assert_outcomes(passed=1, skipped=5)
     assert result.ret == pytest.ExitCode.OK

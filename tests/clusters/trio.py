@@ -1,4 +1,4 @@
-"""Three nodes of an engine in Docker, which can be killed, cut off and brought back, under testcontainers."""
+"""Three nodes of an engine in Docker that can be killed, disconnected and restarted, with testcontainers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.clusters.containers import Client
 __all__ = ["KINDS", "NODES", "Trio", "running_trio"]
 
 NODES = ("one", "two", "three")
-# Not the label of the other containers: a run that starts removes those that stand still, as a killed node does.
+# Not the label of the other containers: every run removes those that are stopped, such as a killed node.
 _LABEL = "deepterms.trio"
 _LEFT_BEHIND = "1h"
 _HEAP = "-Xms512m -Xmx512m"
@@ -34,12 +34,12 @@ _SETTINGS = {
     "discovery.seed_hosts": ",".join(NODES),
     "node.store.allow_mmap": "false",
     "cluster.routing.allocation.disk.threshold_enabled": "false",
-    # A node that does not answer is given up after four seconds instead of half a minute, so that the tests are short.
+    # A node that does not respond is removed after four seconds instead of half a minute, to keep the tests short.
     "cluster.fault_detection.follower_check.timeout": "2s",
     "cluster.fault_detection.follower_check.retry_count": "2",
     "cluster.fault_detection.leader_check.timeout": "2s",
     "cluster.fault_detection.leader_check.retry_count": "2",
-    # So long a change of the cluster's state waits for a node that does not answer, instead of half a minute.
+    # How long a change of cluster state waits for a node that does not respond; half a minute by default.
     "cluster.publish.timeout": "5s",
 }
 _PATIENCE_SECONDS = 300
@@ -52,10 +52,10 @@ class Kind:
     Attributes:
         image: of the engine.
         jar: the server's, in the image.
-        heap: the variable that takes Java's options.
-        settings: in addition to those of both.
-        client: addresses → a client as it should be made for production: all nodes, retries, a short timeout.
-        files: put into a container whose image was built here: path → content.
+        heap: the environment variable for Java's options.
+        settings: in addition to the common ones.
+        client: URLs → a client with production settings: all nodes, retries, a short timeout.
+        files: path → content, copied into containers whose image was built here.
     """
 
     image: str
@@ -96,7 +96,7 @@ class Trio:
     Attributes:
         engine: a key of KINDS.
         urls: of the nodes.
-        client: the caller's.
+        client: connected to all nodes.
     """
 
     def __init__(self, engine: str, containers: dict[str, Any], network: Any, ports: dict[str, int]) -> None:
@@ -108,11 +108,11 @@ class Trio:
         self._network = network
 
     def manager(self) -> str:
-        """The node that is the elected cluster manager."""
+        """Return the name of the elected cluster manager."""
         return next(node["name"] for node in self._nodes() if node["master"] == "*")
 
     def other(self) -> str:
-        """A node that is not the manager."""
+        """Return the name of a node that is not the manager."""
         return next(node["name"] for node in self._nodes() if node["master"] != "*")
 
     def kill(self, node: str) -> None:
@@ -120,27 +120,27 @@ class Trio:
         self._containers[node].kill("SIGKILL")
 
     def start(self, node: str) -> None:
-        """Start a killed node again, on the files that it left."""
+        """Restart a killed node with its data."""
         self._containers[node].start()
 
     def cut_off(self, node: str) -> None:
-        """Take a node out of the network: its process goes on, and nobody hears of it."""
+        """Disconnect a node from the network; its process keeps running."""
         self._network.disconnect(self._containers[node])
 
     def reconnect(self, node: str) -> None:
-        """Put it back, at the address that the others know."""
+        """Reconnect a node, with the address that the others know."""
         self._network.connect(self._containers[node], **_endpoint(self._network, node))
 
     def settled(self) -> None:
-        """Wait until all three nodes are there and every shard has all its copies."""
+        """Wait until all three nodes are in the cluster and every shard has all its copies."""
         wait_until(self._is_green, "the three nodes are not green")
 
     def node_count(self) -> int:
-        """How many nodes the elected one counts."""
+        """Return the number of nodes according to the elected manager."""
         return int(self.request("GET", "/_cluster/health")["number_of_nodes"])
 
     def request(self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None) -> Any:
-        """As `Cluster.request`, of whichever node answers."""
+        """Send a request to any node, like `Cluster.request`."""
         return self._cluster.request(method, path, body=body, params=params)
 
     def _is_green(self) -> bool:
@@ -152,10 +152,10 @@ class Trio:
 
 
 def wait_until(done: Callable[[], bool], otherwise: str, *, seconds: float = _PATIENCE_SECONDS) -> None:
-    """Ask again and again; a cluster that does not answer has not got there yet.
+    """Poll until `done` returns true; a cluster that does not respond counts as not done.
 
     Raises:
-        TimeoutError: with the sentence given.
+        TimeoutError: with `otherwise` as message.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -170,7 +170,7 @@ def wait_until(done: Callable[[], bool], otherwise: str, *, seconds: float = _PA
 
 @contextmanager
 def running_trio(engine: str) -> Iterator[Trio]:
-    """Starts three nodes, and removes them at the end.
+    """Start three nodes, and remove them at the end.
 
     Args:
         engine: a key of KINDS.
@@ -216,7 +216,7 @@ def running_trio(engine: str) -> Iterator[Trio]:
 
 
 def _network(client: Any) -> Any:
-    """A network whose addresses are given out here, so that a node comes back to the one it had."""
+    """Create a network with addresses assigned here, so that a node keeps its address when it reconnects."""
     for third in range(200, 250):
         pool = IPAMPool(subnet=f"10.213.{third}.0/28")
         try:
@@ -227,7 +227,7 @@ def _network(client: Any) -> Any:
                 ipam=IPAMConfig(pool_configs=[pool]),
                 labels={_LABEL: "true"},
             )
-        except docker.errors.APIError as error:  # another run's
+        except docker.errors.APIError as error:  # in use by another run
             reason = error
     raise ClusterUnavailable(f"no network for three nodes can be made: {reason}")
 
@@ -239,7 +239,7 @@ def _endpoint(network: Any, node: str) -> dict[str, Any]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of this machine that are free now; a published port that Docker chooses would change with each start."""
+    """Find free ports; published ports that Docker assigns would change with each start."""
     with ExitStack() as sockets:
         found = [sockets.enter_context(socket.socket()) for _ in itertools.repeat(None, count)]
         for free in found:

@@ -171,7 +171,7 @@ def test_a_query_that_fails_loses_no_other(cluster: Any, unique_name: str, monke
     def one_broken(bodies: Sequence[Any], *, index: str) -> list[dict[str, Any]]:
         sent.append(len(bodies))
         if len(sent) == 3:
-            raise RequestRejected("the cluster refused the request (HTTP 503): busy", status=503)
+            raise RequestRejected("the cluster rejected the request (HTTP 503): busy", status=503)
         # More hits than the engine gives.
         return real([*bodies[:-1], {**bodies[-1], "size": 20_000}] if len(sent) == 1 else bodies, index=index)
 

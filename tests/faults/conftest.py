@@ -1,4 +1,4 @@
-"""A cluster of three nodes of each engine for the tests that hurt it, and the table of what they saw."""
+"""A three-node cluster per engine for the tests that inject faults, and a table of their results."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from tests.faults.workload import Tally
 
 _TALLIES: dict[tuple[str, str], Tally] = defaultdict(Tally)
 
-# How often each fault is made; the table in the README has more rounds than a run of all tests.
+# How often each fault is injected; the table in the README has more rounds than a run of all tests.
 ROUNDS = int(os.environ.get("DEEPTERMS_FAULT_ROUNDS", "1"))
 
 
 @pytest.fixture(scope="package", params=sorted(KINDS))
 def trio(request: pytest.FixtureRequest) -> Iterator[Trio]:
-    """Of one engine after the other: two would want too much memory."""
+    """A cluster of one engine at a time, because two would need too much memory."""
     for library in ("opensearch", "elasticsearch", "elastic_transport"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # a traceback for each request that a fault costs
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # it logs a traceback for each request that fails
     with running_trio(request.param) as running:
         yield running
 
 
 @pytest.fixture(params=range(ROUNDS))
 def seed(request: pytest.FixtureRequest) -> int:
-    """A number for the documents and for when things happen, another in each round."""
+    """A number that determines the documents and the timing, different in each round."""
     return int(request.param)
 
 
 @pytest.fixture
 def judged(trio: Trio) -> Callable[[str, Tally], None]:
-    """Puts what became of a fault into the table, and fails the test if anything was lost or wrong."""
+    """Add the result of a fault to the table, and fail the test if anything was lost or wrong."""
 
     def judge(fault: str, tally: Tally) -> None:
         _TALLIES[trio.engine, fault] += tally

@@ -1,4 +1,4 @@
-"""A client that adds documents with a checkpoint, and says after each piece how many are acknowledged; to be killed."""
+"""A client, to be killed, that adds documents with a checkpoint and reports the acknowledged ones after each piece."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENTS_PER_PIECE = 20
 
 
 def add_until_killed(told: Connection, *, engine: str, urls: list[str], name: str, checkpoint: str, seed: int) -> None:
-    """Adds what no earlier call had acknowledged, to be called in a process of its own."""
+    """Add the documents that no earlier call had acknowledged; runs in a separate process."""
     index = dt.SurrogateIndex.open(KINDS[engine].client(urls), name)
     documents = Documents("m", MOVING, seed=seed)
     ingest.DOCUMENTS_PER_BULK = DOCUMENTS_PER_PIECE

@@ -1,4 +1,4 @@
-"""Nodes are killed and cut off, disks fill up, clients die: nothing acknowledged is lost, and no score is wrong."""
+"""Nodes are killed or disconnected, disks fill up, clients die: no acknowledged document is lost, no score is wrong."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def test_the_disks_are_full(trio: Trio, judged: Judge, seed: int) -> None:
     trio.settled()
     with work.running():
         work.wait_for_progress()
-        _leave_free(trio, "100000gb")  # more than there is
+        _leave_free(trio, "100000gb")  # more than the disk has
         try:
             wait_until(lambda: _blocked(trio, work), "the flood-stage block does not come")
             seen = len(work.acknowledged)
             time.sleep(2)
-            assert len(work.acknowledged) - seen <= 2 * 10  # what was under way
+            assert len(work.acknowledged) - seen <= 2 * 10  # requests in flight
         finally:
             _leave_free(trio, "1mb")
         wait_until(lambda: not _blocked(trio, work), "the flood-stage block does not go")
@@ -115,8 +115,8 @@ def test_the_client_is_killed_twenty_times(
         "engine": trio.engine, "urls": trio.urls, "name": index.name, "checkpoint": path, "seed": seed + 1
     }  # fmt: skip
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.faults.killed_client"])  # imports take longer than what is tested
-    told = 0  # documents that the clients said were acknowledged before they died
+    processes.set_forkserver_preload(["tests.faults.killed_client"])  # imports take longer than the test itself
+    told = 0  # acknowledged documents that the clients reported before they died
     for _ in range(CLIENT_KILLS):
         telling, sender = processes.Pipe(duplex=False)
         client = processes.Process(target=add_until_killed, args=(sender,), kwargs=arguments)
@@ -125,7 +125,7 @@ def test_the_client_is_killed_twenty_times(
             sender.close()
             said = 0
             for _ in range(int(generator.integers(1, 12)) + told // DOCUMENTS_PER_PIECE):
-                said += telling.recv()  # fails if the client has ended by itself
+                said += telling.recv()  # fails if the client has exited on its own
             time.sleep(generator.uniform(0, 0.03))
             client.kill()
             client.join()
@@ -143,7 +143,7 @@ def test_the_client_is_killed_twenty_times(
 
 
 def _held(index: dt.SurrogateIndex, documents: Documents, path: str) -> list[str]:
-    """Ids of the documents that a checkpoint says are acknowledged."""
+    """Return the ids of the documents that a checkpoint lists as acknowledged."""
     held: list[str] = []
     with Checkpoint(path, owner=owner_of(index.state)) as checkpoint:
         for start in range(0, len(documents.ids), DOCUMENTS_PER_PIECE):
@@ -156,14 +156,14 @@ def _held(index: dt.SurrogateIndex, documents: Documents, path: str) -> list[str
 
 
 def _leave_free(trio: Trio, space: str | None) -> None:
-    """Let a disk count as full from so much free space on."""
+    """Set the free space below which a disk counts as full."""
     marks = dict.fromkeys(("low", "high", "flood_stage"), space)
     settings = {f"cluster.routing.allocation.disk.watermark.{mark}": space for mark in marks}
     settings["cluster.routing.allocation.disk.threshold_enabled"] = None if space is None else "true"
     settings["cluster.info.update.interval"] = None if space is None else "10s"
     body: dict[str, Any] = {"persistent": settings}
     if trio.engine == "opensearch":
-        # Where all disks are full it creates no index either, and may take a while to see that they are not.
+        # With all disks full it also blocks new indices, and may take a while to notice that there is space again.
         settings["cluster.blocks.create_index"] = None
         body["transient"] = {"cluster.blocks.create_index": None}
     trio.request("PUT", "/_cluster/settings", body=body)

@@ -1,4 +1,4 @@
-"""What goes on while a cluster is hurt: one thread adds documents, one searches, and everything seen is judged."""
+"""The workload during a fault: one thread adds documents, another one searches, and every result is checked."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ __all__ = ["Documents", "Tally", "Workload"]
 ENCODER = dt.DeepPermutation(64, top_k=16)
 QUERIES = 4
 STILL = 1_500
-MOVING = 8_000  # all can be found by one search
+MOVING = 8_000  # one search can return all of them
 DOCUMENTS_AT_ONCE = 10
 PAUSE_SECONDS = 0.05
-TOLERANCE = 2e-6  # of a cosine in the engine's float32
+TOLERANCE = 2e-6  # for a cosine in the engine's float32
 ALL = 10_000
 
 
 @dataclass
 class Tally:
-    """What became of one fault, or of several of its kind.
+    """The result of one fault, or of several of the same kind.
 
     Attributes:
-        times: how often the fault was made.
-        acknowledged: documents that the cluster said it had.
-        lost: those of them that were not found afterwards.
-        wrong: hits with another score than in memory, and answers that lacked hits without saying so.
-        searches: searches answered.
-        partial: those that said that hits may be missing.
-        errors: searches that ended with an error.
+        times: how often the fault was injected.
+        acknowledged: documents that the cluster acknowledged.
+        lost: acknowledged documents that were not found afterwards.
+        wrong: hits with a score that differs from the one in memory, and responses that lack hits without saying so.
+        searches: searches with a response.
+        partial: responses that say that hits may be missing.
+        errors: searches that failed.
         refused: documents reported as failed, and sent again.
         remarks: what was lost or wrong.
     """
@@ -63,12 +63,12 @@ class Tally:
 
 
 class Documents:
-    """Ids and descriptors, and the score that each must have with each query.
+    """Ids and descriptors, and the expected score of each with each query.
 
     Args:
         prefix: of the ids.
-        count: how many.
-        seed: of the descriptors.
+        count: number of documents.
+        seed: for the descriptors.
     """
 
     def __init__(self, prefix: str, count: int, *, seed: int) -> None:
@@ -79,7 +79,7 @@ class Documents:
 
     @cached_property
     def reference(self) -> Mapping[tuple[int, bool], Mapping[str, float]]:
-        """(query, whether re-ranked) → id → score, in the order of the scores."""
+        """(query, whether re-ranked) → id → score, in descending order of score."""
         memory = dt.MemoryIndex(ENCODER)
         memory.add(self.ids, self.rows)
         return {
@@ -89,7 +89,7 @@ class Documents:
         }
 
     def judge(self, hits: Hits, query: int, *, exact: bool) -> list[str]:
-        """Says of each hit whose score is another than in memory."""
+        """Describe each hit whose score differs from the one in memory."""
         scores = self.reference[query, exact]
         return [
             f"{hit.id} scored {hit.score}, not {scores.get(hit.id)}"
@@ -99,12 +99,12 @@ class Documents:
 
 
 class Workload:
-    """Two indices of three shards with a replica each: one that stands still and is searched, one that is filled.
+    """Two indices of three shards with one replica each: one is only searched, the other one is being filled.
 
     Args:
         client: of the cluster.
-        name: of the indices.
-        seed: of the documents.
+        name: prefix of the indices' names.
+        seed: for the documents.
     """
 
     def __init__(self, client: Client, name: str, *, seed: int) -> None:
@@ -117,20 +117,20 @@ class Workload:
             for part in ("still", "moving")
         )
         for index in (self.still, self.moving):
-            # A node that comes back may be found without its copies at first; others then wait a minute to make new
-            # ones, in which nothing happens that a test could see.
+            # A node that rejoins may at first appear without its copies. The others would then wait a minute before
+            # creating new ones, and the test would wait with them.
             soon = {"index.unassigned.node_left.delayed_timeout": "2s"}
             index.cluster.request("PUT", f"/{index.name}/_settings", body=soon)
         added = self.still.add(self.still_documents.ids, self.still_documents.rows)
         assert added.succeeded == STILL, added.failed[:3]
         self.still.refresh()
-        _ = self.still_documents.reference, self.documents.reference  # made now, and not while searches are timed
+        _ = self.still_documents.reference, self.documents.reference  # computed now, and not while searches are timed
         self.acknowledged: set[str] = set()
         self._stop = threading.Event()
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Adds and searches until the block ends."""
+        """Add and search until the block ends."""
         problems: list[BaseException] = []
 
         def guarded(work: Callable[[], None]) -> None:
@@ -152,7 +152,7 @@ class Workload:
             raise problems[0]
 
     def wait_for_progress(self, documents: int = 100, *, seconds: float = 90) -> None:
-        """Until so many more documents are acknowledged: the cluster takes writes again."""
+        """Wait until `documents` more are acknowledged, that is, until the cluster accepts writes again."""
         wanted = min(MOVING, len(self.acknowledged) + documents)
         deadline = time.monotonic() + seconds
         while len(self.acknowledged) < wanted:
@@ -161,7 +161,7 @@ class Workload:
             time.sleep(0.05)
 
     def verdict(self) -> Tally:
-        """Looks for every acknowledged document, in the whole cluster that is well again."""
+        """Look for every acknowledged document in the recovered cluster."""
         tally = self.tally
         self.moving.refresh()
         lost = set(self.moving.reconcile(sorted(self.acknowledged)).missing)

@@ -66,7 +66,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
         provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
         trace.set_tracer_provider(provider)
     EXPORTER.clear()
-    telemetry._tracer.cache_clear()
+    telemetry._get_tracer.cache_clear()
     yield EXPORTER
 
 
@@ -127,10 +127,10 @@ def test_without_opentelemetry_all_works(
 ) -> None:
     missing: Any = None
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", missing)
-    telemetry._tracer.cache_clear()
+    telemetry._get_tracer.cache_clear()
     assert index.search([1, 0, 0, 0], k=3, rerank=0).ids == ["a"]
     assert spans.get_finished_spans() == ()
-    telemetry._tracer.cache_clear()
+    telemetry._get_tracer.cache_clear()
 
 
 @pytest.mark.parametrize("error", [{"root_cause": None}, {"root_cause": [{"reason": None}]}, {"type": 1}])

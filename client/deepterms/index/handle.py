@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import index_path
 from deepterms.encoders.encoder import Encoder
-from deepterms.errors import ClusterUnreachable, RequestRejected
+from deepterms.errors import ClusterUnreachable, IndexNotFound, RequestRejected
 from deepterms.schema.index_spec import IndexSpec, IndexState
 from deepterms.schema.layouts import Layout
 from deepterms.schema.vectors import VectorType
@@ -158,6 +158,8 @@ class IndexHandle:
         state = self.state
         try:
             same = read_uuids(self.cluster, self.name) == state.uuids
+        except IndexNotFound:
+            raise
         except (ClusterUnreachable, RequestRejected):
             return state
         return state if same else self.read_again()

@@ -211,7 +211,7 @@ class IndexReader(IndexHandle):
             }
             if state.spec.stores_vectors:
                 body["docvalue_fields"] = ["vector"]
-            answer = self._request("_search", body)
+            answer = self.cluster.request("POST", index_path(self.name, "/_search"), body=body)
             hits = answer["hits"]["hits"]
             if hits and state.guards_queries:
                 break
@@ -226,7 +226,7 @@ class IndexReader(IndexHandle):
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents are visible to search, in all or of those that match a filter."""
         body = {"query": filter} if filter is not None else None
-        answer = self._request("_count", body)
+        answer = self.cluster.request("POST", index_path(self.name, "/_count"), body=body)
         if incomplete(answer):
             raise ClusterError(f"a shard of {self.name!r} did not answer while documents were counted; try again")
         return int(answer["count"])
@@ -270,19 +270,6 @@ class IndexReader(IndexHandle):
 
     def _searcher(self, state: IndexState) -> Searcher:
         return Searcher(self.cluster, state, self._counts)
-
-    def _request(self, endpoint: str, body: Any) -> Any:
-        """Ask the index something by POST.
-
-        Raises:
-            IndexNotFound: it is gone.
-        """
-        try:
-            return self.cluster.request("POST", index_path(self.name, f"/{endpoint}"), body=body)
-        except RequestRejected as error:
-            if error.status == 404:
-                self.confirm()  # says so, if the index is gone
-            raise
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""

@@ -1,4 +1,4 @@
-"""A real OpenSearch as a child process, assembled on first use with Python packages alone."""
+"""A real OpenSearch as a child process, assembled on first use; it needs nothing but Python packages."""
 
 from deepterms.node.assembly import assemble
 from deepterms.node.folders import cache_dir, data_dir

@@ -1,4 +1,4 @@
-"""Verified jars to a complete OpenSearch distribution in a folder, ready for `java` or for a container image."""
+"""Verified jars into a folder with a complete OpenSearch distribution, ready for `java` or for a container image."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from pathlib import Path
 
 from deepterms.errors import NodeError
 from deepterms.node.distribution import CONFIG, MODULES, Module
-from deepterms.node.file_lock import alone
+from deepterms.node.file_lock import locked
 from deepterms.node.folders import cache_dir, make_folder, make_readable
-from deepterms.node.jars import Progress, fetch_jars, jar_path, sha256_of
+from deepterms.node.jars import Progress, fetch_jars, hash_file, locate_jar
 from deepterms.node.lock import Lock, load_lock
 
 __all__ = ["assemble"]
 
-# Another process may be downloading 90 MB over a slow line.
-_PATIENCE = 1800.0  # seconds
+_LOCK_TIMEOUT = 1800.0  # seconds; another process may be downloading 90 MB over a slow connection
 
-# The server makes the folders that it misses, and may not write here.
+# The server creates these if they are missing, but may lack the permission to write here.
 _EMPTY = ("bin", "plugins")
 
 
@@ -31,25 +30,24 @@ def assemble(
     modules: Sequence[Module] = MODULES,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Makes the folder of a complete minimal OpenSearch distribution: lib/, agent/, modules/ and config/.
+    """Assemble a complete minimal OpenSearch distribution: lib/, agent/, modules/ and config/.
 
-    Everything in it is a real file and no path in it is absolute, so it may be moved or copied into an image; start it
-    with `java` and `java_arguments(home)`. Every jar is verified by SHA-256 at each call. A folder that is complete is
-    left as it is; one with a jar missing or damaged is assembled again. It appears whole or not at all, and two
-    processes may call this at once.
+    It contains only regular files and no absolute paths, so it can be moved or copied into an image; start it with
+    `java` and `java_arguments(home)`. Every call verifies every jar by SHA-256. A complete folder is left untouched; a
+    folder with a missing or damaged jar is assembled again. The folder appears complete or not at all, and two
+    processes can call this at the same time.
 
     Args:
-        home: the folder to make; by default one in `cache_dir()`.
-        lock: what to assemble; by default the version that ships with deepterms.
-        modules: those that the lock has a folder for.
-        on_progress: called after each jar with (done, total, name); not called where nothing is to be done.
+        home: the folder to create; by default one in `cache_dir()`.
+        lock: the jars to assemble; by default those of the version that ships with deepterms.
+        modules: the modules to describe; the lock must have a folder for each.
+        on_progress: called after each jar with (done, total, name); not called if there is nothing to do.
 
     Returns:
         The folder.
 
     Raises:
-        NodeError: a jar cannot be downloaded or is not the one that the lock file names, or the folder cannot be
-            written.
+        NodeError: a jar cannot be downloaded or does not match the lock file, or the folder cannot be written.
         MissingExtra: the extra `node` is not installed.
     """
     lock = lock or load_lock()
@@ -57,11 +55,11 @@ def assemble(
     home = (home or cache / f"opensearch-{lock.version}").absolute()
     try:
         make_folder(cache)
-        with alone(cache / "assembly.lock", patience=_PATIENCE, doing="assembles OpenSearch"):
+        with locked(cache / "assembly.lock", timeout=_LOCK_TIMEOUT, activity="assembling OpenSearch"):
             if _is_complete(home, lock):
                 return home
             if home.is_dir() and any(home.iterdir()) and not (home / "lib").is_dir():
-                raise NodeError(f"{home} is neither empty nor an OpenSearch; give a folder that does not exist yet")
+                raise NodeError(f"{home} is neither empty nor an OpenSearch distribution; pass a new folder")
             jars = cache / "jars"
             fetch_jars(lock.jars, jars, on_progress=on_progress)
             _build(home, lock, modules, jars)
@@ -71,19 +69,19 @@ def assemble(
 
 
 def _is_complete(home: Path, lock: Lock) -> bool:
-    """Whether the folder holds exactly the lock's jars, intact, and the configuration files."""
+    """Whether the folder contains exactly the lock's jars, intact, and the configuration files."""
     tops = {path.partition("/")[0] for path in lock.files}
     jars = {jar.relative_to(home).as_posix() for top in tops for jar in home.glob(f"{top}/**/*.jar")}
     return (
         jars == set(lock.files)
         and all((home / "config" / name).is_file() for name in CONFIG)
         and all((home / name).is_dir() for name in _EMPTY)
-        and all(sha256_of(home / path) == lock.jars[coordinate] for path, coordinate in lock.files.items())
+        and all(hash_file(home / path) == lock.jars[coordinate] for path, coordinate in lock.files.items())
     )
 
 
 def _build(home: Path, lock: Lock, modules: Sequence[Module], jars: Path) -> None:
-    """Assembles beside the place wanted, then renames: another process sees all of it or nothing."""
+    """Assemble in a temporary sibling folder, then rename, so that other processes see all of it or nothing."""
     home.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{home.name}-"
     for stale in home.parent.glob(f"{prefix}*"):
@@ -92,7 +90,7 @@ def _build(home: Path, lock: Lock, modules: Sequence[Module], jars: Path) -> Non
     building = work / "new"
     try:
         for path, coordinate in lock.files.items():
-            _place(jars / jar_path(coordinate), building / path)
+            _place(jars / locate_jar(coordinate), building / path)
         for module in modules:
             descriptor = building / "modules" / module.name / "plugin-descriptor.properties"
             descriptor.write_text(module.descriptor(lock.version), encoding="utf-8")
@@ -112,5 +110,5 @@ def _place(jar: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(jar, target)
-    except OSError:  # another file system, or one without hard links
+    except OSError:  # the cache is on another file system, or this one has no hard links
         shutil.copyfile(jar, target)

@@ -1,4 +1,4 @@
-"""A command line to a process of its own, which outlives this one, is known by its arguments, and can be ended."""
+"""A command line into a detached process that outlives this one and can be found and ended later."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deepterms.errors import MissingExtra, NodeError
+from deepterms.errors import NodeError
 from deepterms.node.folders import Owner
+from deepterms.optional import require
 
 __all__ = ["end_child", "find_child", "spawn_child"]
 
 _POLL = 0.05  # seconds
-_KILL_PATIENCE = 10.0
+_KILL_TIMEOUT = 10.0  # seconds
 
-# All that OpenSearch needs of this process's environment: tokens stay here, and JAVA_TOOL_OPTIONS is not for it.
+# The only variables that OpenSearch needs: it gets no tokens, and no JAVA_TOOL_OPTIONS meant for other programs.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP")
 
 
 def spawn_child(command: Sequence[str], *, folder: Path, output: Path, owner: Owner | None) -> int:
-    """Starts a process that neither the end of this one nor Ctrl-C in its terminal reaches.
+    """Start a process that survives the end of this one and Ctrl-C in its terminal.
 
     Args:
         command: the program and its arguments.
         folder: its working folder.
-        output: the file that gets all it prints; overwritten.
-        owner: the user to run it as; None for this one.
+        output: the file for its standard output and error; overwritten.
+        owner: the user to run it as; None for the current user.
 
     Returns:
         Its process id.
@@ -50,38 +51,38 @@ def spawn_child(command: Sequence[str], *, folder: Path, output: Path, owner: Ow
             stderr=subprocess.STDOUT,
             **options,
         )
-    # It is meant to outlive the Popen object, which would warn that it still runs.
+    # The process outlives the Popen object, which would otherwise warn that it is still running.
     child.returncode = 0
     return child.pid
 
 
-def find_child(pid: int, mark: str) -> Any:
-    """The living process of that id that has `mark` among its arguments, as a psutil.Process, or None.
+def find_child(pid: int, marker: str) -> Any:
+    """Find the running process with this id and with `marker` among its arguments: a psutil.Process or None.
 
-    Process ids are used again. The arguments tell; the time of creation would too, but shifts with the system's clock.
+    Process ids are reused, so the arguments identify the process. Its creation time would change with the system clock.
     """
-    psutil = _psutil()
+    psutil = _import_psutil()
     try:
         process = psutil.Process(pid)
-        return process if not _has_ended(process) and mark in process.cmdline() else None
+        return process if not _has_ended(process) and marker in process.cmdline() else None
     except psutil.Error:
         return None
 
 
-def end_child(pid: int, mark: str, *, patience: float) -> bool:
-    """Ends the process by SIGTERM, and by SIGKILL once `patience` seconds are over.
+def end_child(pid: int, marker: str, *, timeout: float) -> bool:
+    """End a process with SIGTERM, and after `timeout` seconds with SIGKILL.
 
     Returns:
-        Whether there was such a process.
+        Whether such a process was running.
 
     Raises:
-        NodeError: it is another user's, or does not end.
+        NodeError: the process belongs to another user, or does not end.
     """
-    psutil = _psutil()
+    psutil = _import_psutil()
     found = False
-    for signal, seconds in (("terminate", patience), ("kill", _KILL_PATIENCE)):
+    for signal, seconds in (("terminate", timeout), ("kill", _KILL_TIMEOUT)):
         deadline = time.monotonic() + seconds
-        process = find_child(pid, mark)
+        process = find_child(pid, marker)
         if process is None:
             return found
         found = True
@@ -90,37 +91,35 @@ def end_child(pid: int, mark: str, *, patience: float) -> bool:
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied as error:
-            raise NodeError(f"the node (pid {pid}) is another user's; stop it as that user") from error
+            raise NodeError(f"the node (pid {pid}) belongs to another user; stop it as that user") from error
         while time.monotonic() < deadline:
             if _has_ended(process):
                 return True
             time.sleep(_POLL)
-    raise NodeError(f"the node (pid {pid}) does not end, not even when killed")
+    raise NodeError(f"the node (pid {pid}) is still running, even after SIGKILL")
 
 
 def _has_ended(process: Any) -> bool:
-    """Whether a process is gone, or a zombie that holds nothing any more: its files and port are free.
+    """Whether a process is gone, or a zombie that has released its files and port.
 
-    Not psutil's own wait: in a container whose first process collects no children, a zombie stays for ever.
+    psutil's own wait would block: in a container whose first process reaps no children, a zombie stays forever.
     """
-    psutil = _psutil()
+    psutil = _import_psutil()
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return bool(not process.is_running())
         try:
             collected, _ = os.waitpid(process.pid, os.WNOHANG)
             return collected != 0
-        except ChildProcessError:  # another process's, to be collected there
-            # The first thread can be a zombie while others still hold the files.
+        except ChildProcessError:  # the child of another process, which must reap it
+            # The first thread can be a zombie while others still have the files open.
             return bool(process.num_threads() <= 1)
     except psutil.NoSuchProcess:
         return True
 
 
-def _psutil() -> ModuleType:
-    try:
+def _import_psutil() -> ModuleType:
+    with require("psutil", "node"):
         import psutil
-    except ImportError as error:
-        raise MissingExtra("psutil", "node") from error
     module: ModuleType = psutil
     return module

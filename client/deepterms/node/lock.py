@@ -1,4 +1,7 @@
-"""The jars of one OpenSearch version, each with its folder and SHA-256: resolved once, then only verified."""
+"""A lock file into the jars of one OpenSearch version, each with its folder and SHA-256.
+
+Dependencies are resolved once, by `resolve_lock`; afterwards the jars are only verified.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,19 @@ from pathlib import Path
 
 from deepterms.errors import NodeError
 from deepterms.node.distribution import VERSION
-from deepterms.node.jars import jar_path
+from deepterms.node.jars import locate_jar
 
-__all__ = ["Lock", "load_lock", "lock_file"]
+__all__ = ["Lock", "load_lock", "locate_lock"]
 
 _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Lock:
-    """What an assembled distribution holds.
+    """The contents of an assembled distribution.
 
     Attributes:
-        version: OpenSearch's version.
+        version: of OpenSearch.
         folders: folder → {coordinate `group:artifact:version[:classifier]` → SHA-256 in hexadecimal}.
     """
 
@@ -30,37 +33,37 @@ class Lock:
 
     @property
     def jars(self) -> dict[str, str]:
-        """Every coordinate once, with its SHA-256."""
+        """Coordinate → SHA-256, each coordinate once."""
         return {coordinate: digest for jars in self.folders.values() for coordinate, digest in jars.items()}
 
     @property
     def files(self) -> dict[str, str]:
-        """Relative path of every jar in a distribution → coordinate."""
+        """Relative path of each jar in the distribution → coordinate."""
         return {
-            f"{folder}/{jar_path(coordinate).name}": coordinate
+            f"{folder}/{locate_jar(coordinate).name}": coordinate
             for folder, jars in self.folders.items()
             for coordinate in jars
         }
 
     def to_json(self) -> str:
-        """The text of the lock file."""
+        """Return the text of the lock file."""
         return json.dumps({"opensearch": self.version, "folders": self.folders}, indent=1, sort_keys=True) + "\n"
 
 
-def lock_file(version: str, folder: Path = _FOLDER) -> Path:
-    """Where the lock of a version is, or would be."""
+def locate_lock(version: str, folder: Path = _FOLDER) -> Path:
+    """Return the path of a version's lock file, which may not exist."""
     return folder / f"opensearch-{version}.lock.json"
 
 
 def load_lock(version: str = VERSION, folder: Path = _FOLDER) -> Lock:
-    """Reads a lock: that which ships with deepterms, or one in another folder.
+    """Read a lock file, by default one that ships with deepterms.
 
     Raises:
-        NodeError: there is none for that version.
+        NodeError: this version has no lock file.
     """
     try:
-        content = json.loads(lock_file(version, folder).read_text(encoding="utf-8"))
+        content = json.loads(locate_lock(version, folder).read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = sorted(path.name[len("opensearch-") : -len(".lock.json")] for path in folder.glob("*.lock.json"))
-        raise NodeError(f"OpenSearch {version} cannot be assembled; versions there are: {', '.join(known)}") from None
+        raise NodeError(f"OpenSearch {version} has no lock file; expected one of: {', '.join(known)}") from None
     return Lock(version=content["opensearch"], folders=content["folders"])

@@ -1,4 +1,4 @@
-"""Which local port the node may take."""
+"""A port request into free local ports for the node."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import socket
 from collections.abc import Iterator
 
-from deepterms.errors import MissingExtra, NodeError
+from deepterms.errors import NodeError
+from deepterms.optional import require
 
-__all__ = ["AUTOMATIC_PORTS", "LOCALHOST", "candidate_ports"]
+__all__ = ["AUTOMATIC_PORTS", "LOCALHOST", "find_free_ports"]
 
 LOCALHOST = "127.0.0.1"
 
@@ -16,29 +17,29 @@ LOCALHOST = "127.0.0.1"
 AUTOMATIC_PORTS = range(9200, 9300)
 
 
-def candidate_ports(port: int | None) -> Iterator[int]:
-    """Free ports in the order to try them.
+def find_free_ports(port: int | None) -> Iterator[int]:
+    """Find free ports, in the order to try them.
 
     Args:
-        port: that one and no other; 0 for any that the system gives; None for the first free one from 9200 to 9299.
+        port: this port only; 0 for any port that the system assigns; None for the free ones from 9200 to 9299.
 
     Raises:
-        NodeError: the port, or every port of the range, is taken.
+        NodeError: the port requested is taken.
     """
     if port == 0:
         while True:
-            yield _any_port()
+            yield _pick_free_port()
     elif port is not None:
         if not _is_free(port):
             raise NodeError(
-                f"port {port} is taken by {_holder(port)}; choose another, or leave the port out for the first free one"
+                f"port {port} is taken by {_describe_holder(port)}; choose another, or omit it for the first free one"
             )
         yield port
     else:
         yield from filter(_is_free, AUTOMATIC_PORTS)
 
 
-def _any_port() -> int:
+def _pick_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOCALHOST, 0))
         port: int = probe.getsockname()[1]
@@ -48,11 +49,11 @@ def _any_port() -> int:
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        # macOS lets one bind 127.0.0.1 beside a server that listens on every address, so binding alone proves nothing.
+        # macOS allows binding 127.0.0.1 while a server listens on all addresses, so binding alone proves nothing.
         if probe.connect_ex((LOCALHOST, port)) == 0:
             return False
     with socket.socket() as probe:
-        if os.name != "nt":  # there it would mean taking the port away from its holder
+        if os.name != "nt":  # on Windows this option would take the port away from its holder
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOCALHOST, port))
@@ -61,15 +62,13 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _holder(port: int) -> str:
-    try:
+def _describe_holder(port: int) -> str:
+    with require("psutil", "node"):
         import psutil
-    except ImportError as error:
-        raise MissingExtra("psutil", "node") from error
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
-        pass  # who listens is not everybody's to know, on macOS for one
+        pass  # some systems, such as macOS, hide this from other users
     return "another program"

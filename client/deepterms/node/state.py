@@ -1,4 +1,4 @@
-"""What is known of a node: remembered in a file beside its data, and told to whoever asks."""
+"""The state of a node, stored in a file with its data, into the status that callers get."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class NodeState:
 
     Attributes:
         pid: process id.
-        port: of HTTP, on 127.0.0.1.
-        version: OpenSearch's.
-        heap: the Java heap, as "1g".
-        started: when, in seconds since 1970.
+        port: for HTTP, on 127.0.0.1.
+        version: of OpenSearch.
+        heap: the Java heap, such as "1g".
+        started: start time, in seconds since 1970.
     """
 
     pid: int
@@ -31,16 +31,16 @@ class NodeState:
     started: float
 
     def write(self, path: Path) -> None:
-        """Replaces the file in one step."""
+        """Replace the file atomically."""
         number, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         with os.fdopen(number, "w", encoding="utf-8") as file:
             json.dump(asdict(self), file)
-        Path(name).chmod(0o644)  # any user may ask for the status
+        Path(name).chmod(0o644)  # every user can query the status
         Path(name).replace(path)
 
     @classmethod
     def read(cls, path: Path) -> NodeState | None:
-        """What the file says, or None if there is none or it is damaged."""
+        """Read the file; None if it is missing or damaged."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
@@ -49,20 +49,20 @@ class NodeState:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """A node at one moment.
+    """The status of a node at one moment.
 
     Attributes:
-        running: whether its process lives.
+        running: whether its process is running.
         data_dir: the folder of its indices, logs and state.
         log: the file that `Node.logs` reads.
         pid: process id.
-        port: of HTTP, on 127.0.0.1.
-        url: of HTTP.
-        version: OpenSearch's.
-        heap: the Java heap, as "1g".
-        started: when, in UTC.
-        health: `green`, `yellow` or `red`; None while it does not answer.
-        documents: in all indices; None while it does not answer.
+        port: for HTTP, on 127.0.0.1.
+        url: for HTTP.
+        version: of OpenSearch.
+        heap: the Java heap, such as "1g".
+        started: start time, in UTC.
+        health: `green`, `yellow` or `red`; None while the node does not respond.
+        documents: number of documents in all indices; None while the node does not respond.
     """
 
     running: bool

@@ -48,7 +48,7 @@ class Decoder:
         self.replaced = 0
 
     def pixels(self, content: bytes, *, sizes: Sequence[int], side: Literal["min", "max"]) -> tuple[Pixels, ...]:
-        """A picture at each of several sizes, as `resized_pixels` makes them.
+        """A picture at each of several sizes, as `resize_image` makes them.
 
         Args:
             content: of the file.

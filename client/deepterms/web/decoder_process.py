@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from deepterms.errors import TooManyPixels, UnreadableImage
-from deepterms.features.images import decode_image, resized_pixels
+from deepterms.features.images import decode_image, resize_image
 
 __all__ = ["main"]
 
@@ -43,7 +43,7 @@ def _answer(order: dict[str, Any], content: bytes) -> tuple[dict[str, Any], byte
         picture = decode_image(io.BytesIO(content), name="the picture", max_pixels=order["pixels"], min_side=max(sizes))
         if order["want"] == "jpeg":
             return {}, _thumbnail(picture, sizes[0])
-        arrays = resized_pixels(picture, sizes, side=order["side"])
+        arrays = resize_image(picture, sizes, side=order["side"])
         return {"shapes": [array.shape for array in arrays]}, b"".join(array.tobytes() for array in arrays)
     except TooManyPixels as error:
         return {"width": error.width, "height": error.height}, b""

@@ -1,4 +1,4 @@
-"""A network small enough for every test, and photographs for it."""
+"""A network small enough for every test, and photos for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build_tiny() -> nn.Module:
 
 @pytest.fixture(scope="package", autouse=True)
 def one_torch_thread() -> Iterator[None]:
-    """The networks here are small, and threads that wait for each other on a busy machine cost minutes."""
+    """Small networks gain nothing from threads, and threads that wait for each other on a busy machine cost minutes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -43,7 +43,7 @@ def tiny_extractor(tiny: Backbone) -> RMACExtractor:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
-    """Thirty pictures of three shapes."""
+    """Thirty images of three shapes."""
     folder = tmp_path_factory.mktemp("photos")
     shapes = [(96, 64), (64, 96), (80, 80)]
     paths = []

@@ -1,4 +1,4 @@
-"""What the store needs of an extractor, without torch: processes that are killed start quickly."""
+"""An extractor for the store without torch, so that the processes to be killed start quickly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class FakeExtractor:
-    """Describes a file by its number, and files with "bad" in their text not at all; counts what it was asked."""
+    """Describes a file by its number, rejects files that contain "bad", and records the files it was given."""
 
     name: str = "fake"
     asked: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Files that no decoder should trust, and good ones that decoders get wrong: written, not stored."""
+"""Files that no decoder should trust, and valid ones that decoders get wrong, generated on demand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["KINDS", "photograph", "write_odd_but_good", "write_odd_files"]
 
 
 def photograph(seed: int, *, width: int = 96, height: int = 64) -> NDArray[np.uint8]:
-    """A picture with large and small structure, different for every seed; uint8 (height, width, 3)."""
+    """Generate an image with coarse and fine structure, different for every seed; uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))
     smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
@@ -28,7 +28,7 @@ def photograph(seed: int, *, width: int = 96, height: int = 64) -> NDArray[np.ui
 
 
 def write_odd_files(folder: str | Path, count: int) -> list[Path]:
-    """Writes `count` different files with the suffix of a picture, none of which is one; the kinds take turns."""
+    """Write `count` different files with an image suffix that are not valid images, cycling through `KINDS`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     makers = list(KINDS.items())
@@ -46,7 +46,7 @@ def write_odd_files(folder: str | Path, count: int) -> list[Path]:
 
 
 def write_odd_but_good(folder: str | Path) -> list[Path]:
-    """Writes pictures that are readable and unusual, one a kind; the file's stem says which."""
+    """Write images that are readable but unusual, one per kind; the file's stem names the kind."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rgb = Image.fromarray(photograph(1))
@@ -100,7 +100,7 @@ def _encoded(seed: int, image_format: str, **options: Any) -> bytes:
 
 
 def _cut(content: bytes, seed: int) -> bytes:
-    """Keeps between 40 and 80 percent."""
+    """Keep between 40 and 80 percent."""
     return content[: len(content) * (40 + 7 * seed % 41) // 100]
 
 
@@ -113,7 +113,7 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _png_of_zeros(width: int, height: int) -> bytes:
-    """A PNG whose header announces far more than its little pixel data holds."""
+    """Build a PNG whose header announces far more pixels than it contains."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes(10_000))
     chunks = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", pixels) + _png_chunk(b"IEND", b"")
@@ -121,7 +121,7 @@ def _png_of_zeros(width: int, height: int) -> bytes:
 
 
 def _overwritten(content: bytes, seed: int, *, start: int) -> bytes:
-    """Keeps the first bytes and replaces the rest by noise."""
+    """Keep the first bytes and replace the rest with noise."""
     return content[:start] + _noise(seed, len(content) - start)
 
 
@@ -136,7 +136,7 @@ def _postscript(seed: int) -> bytes:
 
 
 def _bitmap_header(seed: int) -> bytes:
-    """A BMP that announces 4.9 gigapixels and holds none."""
+    """Build a BMP that announces 4.9 gigapixels and contains none."""
     return b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 70_000 + seed, 70_000, 1, 24, *[0] * 6)
 
 
@@ -147,7 +147,7 @@ def _zip(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-# kind → suffix and what makes the content from a seed (None: a link to nowhere)
+# kind → suffix, and what generates the content from a seed (None for a broken link)
 KINDS: dict[str, tuple[str, Callable[[int], bytes | None]]] = {
     "truncated-jpeg": (".jpg", lambda seed: _cut(_encoded(seed, "JPEG"), seed)),
     "text": (".jpg", lambda seed: f"This is note number {seed}, not a picture.\n".encode()),

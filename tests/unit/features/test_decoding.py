@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +10,28 @@ import pytest
 
 from deepterms.errors import InvalidInput, TooManyPixels, UnreadableImage
 from deepterms.features.backbones import Backbone
-from deepterms.features.decoding import Decoded, Decoder, decoded_chunks
+from deepterms.features.decoding import Decoded, DecodingPool, decode_file
 from deepterms.features.extractor import RMACExtractor
 from tests.unit.features.odd_files import write_odd_files
 
-DECODER = Decoder((48, 64), "min", 10_000)
+decode = partial(decode_file, sizes=(48, 64), side="min", max_pixels=10_000)
 
 
-class Deadly(Decoder):
-    """Dies of some files, as a decoder with an error of its own would."""
-
-    def __call__(self, path: Path) -> Decoded:
-        if path.name.startswith("deadly"):
-            os._exit(1)
-        return super().__call__(path)
+def decode_or_die(path: Path) -> Decoded:
+    """Ends the process for some files, like a decoder that crashes."""
+    if path.name.startswith("deadly"):
+        os._exit(1)
+    return decode(path)
 
 
-def test_processes_give_what_threads_give(photos: Sequence[Path], tmp_path: Path) -> None:
+def test_processes_decode_what_threads_decode(photos: Sequence[Path], tmp_path: Path) -> None:
     odd = write_odd_files(tmp_path, 3)
     paths = [*photos[:3], *odd, *photos[3:6]]
-    threads, processes = (
-        [pair for chunk in decoded_chunks(paths, DECODER, size=4, workers=2, kind=kind) for pair in chunk]
-        for kind in ("threads", "processes")
-    )
+    results = []
+    for kind in ("threads", "processes"):
+        with DecodingPool(decode, workers=2, kind=kind) as pool:
+            results.append([pair for chunk in pool.decode_chunks(paths, size=4) for pair in chunk])
+    threads, processes = results
     assert [path for path, _ in processes] == paths
     for (_, ours), (path, theirs) in zip(threads, processes, strict=True):
         if path in odd:
@@ -43,18 +43,19 @@ def test_processes_give_what_threads_give(photos: Sequence[Path], tmp_path: Path
             assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
-def test_a_refusal_comes_back_from_a_process_as_it_is(photos: Sequence[Path]) -> None:
-    small = Decoder((48,), "min", 100)
-    ((_, refused),) = next(decoded_chunks(photos[:1], small, size=4, workers=1, kind="processes"))
-    assert isinstance(refused, TooManyPixels)
-    assert refused.allowed == 100
+def test_a_process_returns_the_error_with_its_attributes(photos: Sequence[Path]) -> None:
+    small = partial(decode_file, sizes=(48,), side="min", max_pixels=100)
+    with DecodingPool(small, workers=1, kind="processes") as pool:
+        ((_, rejected),) = next(pool.decode_chunks(photos[:1], size=4))
+    assert isinstance(rejected, TooManyPixels)
+    assert rejected.allowed == 100
 
 
-def test_a_file_that_kills_its_process_takes_no_other_with_it(photos: Sequence[Path], tmp_path: Path) -> None:
+def test_a_file_that_kills_its_process_affects_no_other(photos: Sequence[Path], tmp_path: Path) -> None:
     deadly = [tmp_path / f"deadly-{number}.jpg" for number in range(2)]
     paths = [photos[0], deadly[0], photos[1], photos[2], deadly[1], photos[3]]
-    decoder = Deadly((48,), "min", 10_000)
-    pairs = [pair for chunk in decoded_chunks(paths, decoder, size=3, workers=2, kind="processes") for pair in chunk]
+    with DecodingPool(decode_or_die, workers=2, kind="processes") as pool:
+        pairs = [pair for chunk in pool.decode_chunks(paths, size=3) for pair in chunk]
     assert [path for path, _ in pairs] == paths
     for path, decoded in pairs:
         if path in deadly:

@@ -1,4 +1,4 @@
-"""Folders as clip-retrieval writes them; and stores of descriptors that exist already."""
+"""Folders written by clip-retrieval, and stores of existing descriptors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_parts_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert batches[2].items == [{"key": "k4", "similarity": 0.5}, {"key": "k5"}, {"key": "k6"}]
 
 
-def test_rows_without_a_name_have_their_place_as_id(tmp_path: Path) -> None:
+def test_rows_without_a_name_have_their_position_as_id(tmp_path: Path) -> None:
     write_part(tmp_path, 3, np.eye(2, dtype=np.float16), caption=["x", "y"])
     (batch,) = EmbeddingFolder.open(tmp_path).batches()
     assert batch.ids == ["3/0", "3/1"]
@@ -47,19 +47,19 @@ def test_rows_without_a_name_have_their_place_as_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        (np.eye(3, dtype=np.float16), r"holds float16 \(3, 3\); expected floats \(2, 3\)"),
-        (np.eye(2, dtype=np.int8), "holds int8"),
-        (np.ones(2), r"holds float64 \(2,\)"),
+        (np.eye(3, dtype=np.float16), r"contains float16 \(3, 3\); expected floats \(2, 3\)"),
+        (np.eye(2, dtype=np.int8), "contains int8"),
+        (np.ones(2), r"contains float64 \(2,\)"),
     ],
 )
-def test_files_that_do_not_belong_together_are_refused(tmp_path: Path, rows: NDArray[Any], sentence: str) -> None:
+def test_files_that_do_not_match_are_rejected(tmp_path: Path, rows: NDArray[Any], sentence: str) -> None:
     write_part(tmp_path, 0, rows, caption=["x", "y"])
     with pytest.raises(FeatureStoreError, match=sentence):
         EmbeddingFolder.open(tmp_path)
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FeatureStoreError, match=r"holds no img_emb/img_emb_0\.npy"):
+    with pytest.raises(FeatureStoreError, match=r"contains no img_emb/img_emb_0\.npy"):
         EmbeddingFolder.open(tmp_path)
     write_part(tmp_path, 0, np.eye(2), caption=["x", "y"])
     metadata = tmp_path / "metadata" / "metadata_0.parquet"
@@ -72,7 +72,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
         EmbeddingFolder.open(tmp_path)
 
 
-def test_a_store_of_existing_descriptors_appears_when_it_is_complete(tmp_path: Path) -> None:
+def test_a_written_store_appears_once_it_is_complete(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
     batches = [([f"d{n}" for n in range(start, start + 1)], rows[start : start + 1], ["p.jpg"]) for start in range(7)]
     target = tmp_path / "deep" / "store"
@@ -90,5 +90,5 @@ def test_a_store_of_existing_descriptors_appears_when_it_is_complete(tmp_path: P
     again = FeatureStore.open(target, extractor_spec={"backbone": "x"})
     np.testing.assert_array_equal(again.features_of([f"d{n}" for n in range(7)]), rows)
     assert [entry.name for entry in target.parent.iterdir()] == ["store"]
-    with pytest.raises(FeatureStoreError, match="exists; give the name of a folder that does not"):
+    with pytest.raises(FeatureStoreError, match="exists; expected the path of a new folder"):
         write_store(batches, target, dimensions=4, spec={})

@@ -16,8 +16,8 @@ from torch import nn
 from deepterms.errors import InvalidInput, UnreadableImage, UnreadableImages
 from deepterms.features.backbones import Backbone
 from deepterms.features.extractor import BATCH_PIXELS, CHUNK_BATCHES, RMACExtractor
-from deepterms.features.images import load_image, resized_shape
-from deepterms.features.rmac import combine_sizes, rmac
+from deepterms.features.images import load_image, scale_shape
+from deepterms.features.rmac import combine_sizes, compute_rmac
 from deepterms.features.whitening import PCAWhitening
 from tests.unit.features.odd_files import photograph, write_odd_but_good, write_odd_files
 
@@ -27,7 +27,7 @@ def whitening(tiny_extractor: RMACExtractor, photos: Sequence[Path]) -> PCAWhite
     return tiny_extractor.fit_whitening(photos, dimensions=10)
 
 
-def test_equals_each_picture_on_its_own_step_by_step(
+def test_equals_each_image_on_its_own_step_by_step(
     tiny: Backbone, tiny_extractor: RMACExtractor, whitening: PCAWhitening, photos: Sequence[Path]
 ) -> None:
     extractor = tiny_extractor.with_whitening(whitening)
@@ -41,10 +41,10 @@ def test_equals_each_picture_on_its_own_step_by_step(
         picture = load_image(path)
         descriptors = []
         for size in (48, 64):
-            resized = picture.resize(resized_shape(*picture.size, size), Image.Resampling.BICUBIC)
+            resized = picture.resize(scale_shape(*picture.size, size), Image.Resampling.BICUBIC)
             pixels = torch.tensor(np.asarray(resized)).permute(2, 0, 1)[None] / 255
             with torch.inference_mode():
-                descriptors.append(rmac(network((pixels - 0.5) / 0.25), whitening=matrices))
+                descriptors.append(compute_rmac(network((pixels - 0.5) / 0.25), whitening=matrices))
         np.testing.assert_allclose(feature, combine_sizes(torch.stack(descriptors))[0].numpy(), atol=1e-5)
 
 
@@ -59,7 +59,7 @@ def test_a_descriptor_does_not_depend_on_its_batch(
         np.testing.assert_allclose(other.extract(photos), expected, atol=1e-5)
 
 
-def test_an_open_picture_gives_what_its_file_gives(tiny_extractor: RMACExtractor, tmp_path: Path) -> None:
+def test_an_open_image_gives_what_its_file_gives(tiny_extractor: RMACExtractor, tmp_path: Path) -> None:
     for path in write_odd_but_good(tmp_path):
         with Image.open(path) as picture:
             feature = tiny_extractor.extract_image(picture)
@@ -67,15 +67,15 @@ def test_an_open_picture_gives_what_its_file_gives(tiny_extractor: RMACExtractor
         np.testing.assert_allclose(feature, tiny_extractor.extract([path])[0], atol=1e-5)
 
 
-def test_a_turned_photograph_gives_the_descriptor_of_the_upright_one(
-    tiny_extractor: RMACExtractor, tmp_path: Path
-) -> None:
+def test_exif_orientation_does_not_change_descriptors(tiny_extractor: RMACExtractor, tmp_path: Path) -> None:
     paths = {path.name: path for path in write_odd_but_good(tmp_path)}
     plain, mirrored = tiny_extractor.extract([paths["bitmap.bmp"], paths["mirrored.png"]])
     np.testing.assert_allclose(plain, mirrored, atol=1e-5)
 
 
-def test_broken_files_stop_nothing(tiny_extractor: RMACExtractor, photos: Sequence[Path], tmp_path: Path) -> None:
+def test_broken_files_do_not_stop_the_stream(
+    tiny_extractor: RMACExtractor, photos: Sequence[Path], tmp_path: Path
+) -> None:
     odd = write_odd_files(tmp_path, 23)
     mixed = [*photos, *odd]
     random.Random(1).shuffle(mixed)
@@ -87,7 +87,7 @@ def test_broken_files_stop_nothing(tiny_extractor: RMACExtractor, photos: Sequen
     for outcome in outcomes:
         if outcome.feature is not None:
             np.testing.assert_allclose(outcome.feature, expected[outcome.path], atol=1e-5)
-    with pytest.raises(UnreadableImages, match="23 of the pictures") as caught:
+    with pytest.raises(UnreadableImages, match="23 of the images") as caught:
         tiny_extractor.extract(mixed)
     assert [failure.path for failure in caught.value.failures] == [path for path in mixed if path in set(odd)]
 
@@ -110,11 +110,11 @@ def test_the_stream_reads_ahead_by_a_bounded_number(tiny_extractor: RMACExtracto
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("deepterms-decode")]
 
 
-def test_nothing_gives_nothing(tiny_extractor: RMACExtractor) -> None:
+def test_no_files_give_no_descriptors(tiny_extractor: RMACExtractor) -> None:
     assert tiny_extractor.extract([]).shape == (0, 12)
 
 
-def test_a_picture_in_which_nothing_is_seen_is_reported(tiny: Backbone, photos: Sequence[Path]) -> None:
+def test_an_image_without_activations_is_reported(tiny: Backbone, photos: Sequence[Path]) -> None:
     blind = replace(tiny, build=lambda: nn.Sequential(nn.Conv2d(3, 12, 8, stride=8), nn.Threshold(1e9, 0.0)))
     extractor = RMACExtractor(blind, weights="random", whitening=None)
     (outcome,) = extractor.stream(photos[:1])
@@ -124,7 +124,7 @@ def test_a_picture_in_which_nothing_is_seen_is_reported(tiny: Backbone, photos: 
         extractor.extract_image(Image.fromarray(photograph(0)))
 
 
-def test_large_pictures_go_in_smaller_batches(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_described_in_smaller_batches(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
 
     class Watched(nn.Conv2d):
@@ -139,13 +139,13 @@ def test_large_pictures_go_in_smaller_batches(tiny: Backbone, monkeypatch: pytes
     assert batches == [3, 3, 2]
 
 
-def test_too_many_pixels_are_refused(tiny: Backbone, photos: Sequence[Path]) -> None:
+def test_too_many_pixels_are_rejected(tiny: Backbone, photos: Sequence[Path]) -> None:
     extractor = RMACExtractor(tiny, weights="random", whitening=None, max_pixels=6_200)
-    refused = [outcome.path for outcome in extractor.stream(photos) if outcome.error]
-    assert refused == [path for number, path in enumerate(photos) if number % 3 == 2]  # 80 x 80
+    rejected = [outcome.path for outcome in extractor.stream(photos) if outcome.error]
+    assert rejected == [path for number, path in enumerate(photos) if number % 3 == 2]  # 80 x 80
 
 
-def test_spec_names_all_that_the_descriptors_depend_on(tiny: Backbone, whitening: PCAWhitening) -> None:
+def test_spec_covers_all_that_descriptors_depend_on(tiny: Backbone, whitening: PCAWhitening) -> None:
     base = RMACExtractor(tiny, weights="random", whitening=whitening)
     spec = base.spec()
     assert json.loads(json.dumps(spec)) == spec
@@ -166,11 +166,11 @@ def test_spec_names_all_that_the_descriptors_depend_on(tiny: Backbone, whitening
 
 def test_whitened_regions_have_identity_covariance(tiny_extractor: RMACExtractor, photos: Sequence[Path]) -> None:
     whitening = tiny_extractor.fit_whitening(photos, regularisation=0)
-    regions = np.concatenate(list(tiny_extractor._region_vectors(photos, [])))
+    regions = np.concatenate(list(tiny_extractor._stream_region_vectors(photos, [])))
     np.testing.assert_allclose(np.cov(whitening.apply(regions).T), np.eye(12), atol=5e-3)
 
 
-def test_fitting_reports_broken_files_after_all_were_tried(
+def test_fitting_reports_all_broken_files(
     tiny_extractor: RMACExtractor, photos: Sequence[Path], tmp_path: Path
 ) -> None:
     odd = write_odd_files(tmp_path, 3)
@@ -193,20 +193,20 @@ def test_fitting_reports_broken_files_after_all_were_tried(
         ({"whitening": PCAWhitening(np.zeros(3, np.float32), np.eye(3, dtype=np.float32))}, "gives 12"),
     ],
 )
-def test_refuses_settings(tiny: Backbone, options: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_rejected(tiny: Backbone, options: dict[str, object], message: str) -> None:
     settings = {"backbone": tiny, "weights": "random", "whitening": None, **options}
     with pytest.raises(InvalidInput, match=message):
         RMACExtractor(**settings)  # type: ignore[arg-type]
 
 
-def test_the_shipped_whitening_belongs_to_the_published_weights() -> None:
+def test_shipped_whitening_needs_the_published_weights() -> None:
     with pytest.raises(InvalidInput, match="weights='random'; pass whitening=None"):
         RMACExtractor("efficientnet_lite0", weights="random")
     with pytest.raises(InvalidInput, match="no whitening is shipped for resnet101"):
         RMACExtractor("resnet101")
 
 
-def test_the_default_recognises_a_picture_in_other_form(tmp_path: Path) -> None:
+def test_the_default_matches_cropped_images(tmp_path: Path) -> None:
     extractor = RMACExtractor()
     assert extractor.dimensions == 1280
     assert extractor.spec()["sizes"] == [224, 320]
@@ -224,7 +224,7 @@ def test_the_default_recognises_a_picture_in_other_form(tmp_path: Path) -> None:
     assert similarity.argmax(axis=1).tolist() == similarity.argmax(axis=0).tolist() == [0, 1, 2, 3]
 
 
-def test_resnet_goes_the_whole_way(photos: Sequence[Path]) -> None:
+def test_resnet_describes_files(photos: Sequence[Path]) -> None:
     extractor = RMACExtractor("resnet101", sizes=(64, 96), weights="random", whitening=None)
     features = extractor.extract(photos[:2])
     assert features.shape == (2, 2048)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from deepterms.errors import InvalidInput, UnreadableImage
 from deepterms.features import images
-from deepterms.features.images import find_images, load_image, resized_shape, upright_rgb
+from deepterms.features.images import convert_to_upright_rgb, find_images, load_image, scale_shape
 from tests.unit.features.odd_files import KINDS, photograph, write_odd_but_good, write_odd_files
 
 ORIGINAL = photograph(1).astype(np.int16)
@@ -60,7 +60,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("pixmap.ppm", ORIGINAL, 0),
     ],
 )
-def test_unusual_pictures_decode_to_what_they_show(
+def test_unusual_images_decode_to_what_they_show(
     good: dict[str, Path], name: str, expected: NDArray[np.float64], mean_difference: float
 ) -> None:
     picture = load_image(good[name])
@@ -69,7 +69,7 @@ def test_unusual_pictures_decode_to_what_they_show(
     assert np.abs(np.asarray(picture) - expected).mean() <= mean_difference
 
 
-def test_every_unusual_picture_is_readable(good: dict[str, Path]) -> None:
+def test_every_unusual_image_is_readable(good: dict[str, Path]) -> None:
     assert {load_image(path).mode for path in good.values()} == {"RGB"}
     assert load_image(good["one-pixel.png"]).size == (1, 1)
     assert load_image(good["strip.png"]).size == (2000, 1)
@@ -78,7 +78,7 @@ def test_every_unusual_picture_is_readable(good: dict[str, Path]) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> None:
     upright = photograph(2)
-    # What a camera stores: the inverse of what the tag tells the viewer to do (EXIF 2.3, tag 0x0112).
+    # Cameras store the inverse of the transform that the tag asks the viewer to apply (EXIF 2.3, tag 0x0112).
     store: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
         1: lambda p: p,
         2: lambda p: p[:, ::-1],
@@ -95,7 +95,7 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> N
     Image.fromarray(np.ascontiguousarray(store[orientation](upright))).save(path, exif=exif)
     loaded = load_image(path)
     np.testing.assert_array_equal(np.asarray(loaded), upright)
-    np.testing.assert_array_equal(np.asarray(upright_rgb(loaded)), upright)
+    np.testing.assert_array_equal(np.asarray(convert_to_upright_rgb(loaded)), upright)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> N
     ],
 )
 def test_deep_greys_are_scaled_and_not_clipped(values: NDArray[np.generic], expected: list[int]) -> None:
-    assert np.asarray(upright_rgb(Image.fromarray(values)))[0, :, 0].tolist() == expected
+    assert np.asarray(convert_to_upright_rgb(Image.fromarray(values)))[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_refuses_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
+def test_values_that_are_not_finite_are_rejected(tmp_path: Path, value: float) -> None:
     path = tmp_path / "nan.tif"
     Image.fromarray(np.array([[0, value]], np.float32)).save(path)
     with pytest.raises(UnreadableImage, match="not finite"):
@@ -125,7 +125,7 @@ def test_refuses_values_that_are_not_finite(tmp_path: Path, value: float) -> Non
 
 
 def test_lab_is_converted() -> None:
-    assert np.asarray(upright_rgb(Image.new("LAB", (2, 2), (255, 128, 128)))).min() >= 254
+    assert np.asarray(convert_to_upright_rgb(Image.new("LAB", (2, 2), (255, 128, 128)))).min() >= 254
 
 
 def test_odd_files_are_distinct_and_all_unreadable(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_odd_files_are_distinct_and_all_unreadable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_damage_anywhere_gives_a_picture_or_unreadable_image(tmp_path: Path, suffix: str) -> None:
+def test_damage_gives_an_image_or_unreadable_image(tmp_path: Path, suffix: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(photograph(3, width=40, height=30)).save(buffer, suffix)
     whole = buffer.getvalue()
@@ -161,12 +161,12 @@ def test_damage_anywhere_gives_a_picture_or_unreadable_image(tmp_path: Path, suf
         path.write_bytes(content[: chance.choice([len(content), chance.randrange(len(content))])])
         try:
             outcomes.add(load_image(path, max_pixels=1_000_000).mode)
-        except UnreadableImage:  # or TooManyPixels, where a byte of the size was hit
-            outcomes.add("refused")
-    assert outcomes == {"RGB", "refused"}
+        except UnreadableImage:  # or TooManyPixels, if the damage changed the size
+            outcomes.add("rejected")
+    assert outcomes == {"RGB", "rejected"}
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_a_regular_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
@@ -182,14 +182,14 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             load_image(tmp_path / name)
 
 
-def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_rejected(tmp_path: Path) -> None:
     path = write_odd_but_good(tmp_path)[0]
     path.chmod(0)
     with without_privileges(tmp_path), pytest.raises(UnreadableImage, match="no permission"):
         load_image(path)
 
 
-def test_a_folder_without_permission_is_listed_and_then_refused(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_listed(tmp_path: Path) -> None:
     write_odd_but_good(tmp_path / "closed")
     (tmp_path / "open.jpg").touch()
     (tmp_path / "closed").chmod(0)
@@ -204,7 +204,7 @@ def test_a_folder_without_permission_is_listed_and_then_refused(tmp_path: Path) 
 
 @contextmanager
 def without_privileges(folder: Path) -> Iterator[None]:
-    """Root may read everything, so becomes someone else who can reach the folder."""
+    """Root can read everything, so switch to a user who can reach the folder."""
     if os.geteuid() != 0:
         yield
         return
@@ -223,31 +223,31 @@ def test_nothing_is_decoded_beyond_the_limit(tmp_path: Path, monkeypatch: pytest
     assert load_image(path, max_pixels=60_000).size == (300, 200)
 
     def refuse_to_load(self: object) -> None:
-        raise AssertionError("decoded a picture that should have been refused")
+        raise AssertionError("decoded an image that should have been rejected")
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", refuse_to_load)
     with pytest.raises(UnreadableImage, match="300 x 200 = 60000 pixels, more than the 59999 allowed"):
         load_image(path, max_pixels=59_999)
 
 
-def test_a_hundred_megapixels_pass_without_a_warning(tmp_path: Path) -> None:
+def test_a_hundred_megapixels_decode_without_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "huge.jpg"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Image.new("L", (11_000, 9_000), 99).save(path)
-    picture = load_image(path, min_side=300)  # Pillow itself warns from 89 megapixels on
+    picture = load_image(path, min_side=300)  # Pillow itself warns above 89 megapixels
     assert picture.size == (1375, 1125)
     assert picture.getpixel((700, 500)) == (99, 99, 99)
 
 
-def test_remarks_of_pillow_do_not_leak(tmp_path: Path) -> None:
+def test_warnings_of_pillow_are_suppressed(tmp_path: Path) -> None:
     path = tmp_path / "broken-exif.jpg"
     header = b"Exif\0\0II*\0\x08\0\0\0" + b"\x01\0" + b"\x0f\x01\x02\0\xff\xff\0\0\xff\xff\0\0" + bytes(4)
     Image.fromarray(photograph(4)).save(path, exif=header)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Image.open(path).getexif().get(0x0112)
-    assert caught, "this file no longer makes Pillow remark on anything; the test needs another"
+    assert caught, "this file no longer makes Pillow warn; the test needs another one"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_image(path).size == (96, 64)
@@ -278,21 +278,21 @@ def test_jpegs_are_decoded_no_larger_than_needed(tmp_path: Path, min_side: int |
         (1, 1, 32, "max", (32, 32)),
     ],
 )
-def test_resized_shapes(width: int, height: int, size: int, side: str, expected: tuple[int, int]) -> None:
-    assert resized_shape(width, height, size, side=side) == expected  # type: ignore[arg-type]
+def test_shapes_are_scaled(width: int, height: int, size: int, side: str, expected: tuple[int, int]) -> None:
+    assert scale_shape(width, height, size, side=side) == expected  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(32, 1050))
-def test_resizing_keeps_the_aspect(width: int, height: int, size: int) -> None:
+def test_resizing_keeps_the_aspect_ratio(width: int, height: int, size: int) -> None:
     for side, reference in (("min", min), ("max", max)):
-        new_width, new_height = resized_shape(width, height, size, side=side)  # type: ignore[arg-type]
+        new_width, new_height = scale_shape(width, height, size, side=side)  # type: ignore[arg-type]
         assert reference(new_width, new_height) == size
         assert max(new_width, new_height) <= 8 * min(new_width, new_height) + 8
         if max(width, height) <= 7 * min(width, height):
             assert abs(new_width * height - new_height * width) <= max(width, height)
 
 
-def test_pictures_of_a_folder_are_found_in_order(tmp_path: Path) -> None:
+def test_images_of_a_folder_are_found_in_order(tmp_path: Path) -> None:
     for name in ("b/2.JPG", "b/1.png", "a.jpeg", "b/c/3.webp", "note.txt", "jpg", ".hidden.jpg"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -302,7 +302,7 @@ def test_pictures_of_a_folder_are_found_in_order(tmp_path: Path) -> None:
     assert found == [".hidden.jpg", "a.jpeg", "b/1.png", "b/2.JPG", "b/c/3.webp"]
 
 
-def test_links_are_followed_without_going_in_circles(tmp_path: Path) -> None:
+def test_links_are_followed_without_endless_loops(tmp_path: Path) -> None:
     for name in ("photos/z/1.jpg", "elsewhere/2.jpg"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

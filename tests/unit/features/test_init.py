@@ -46,7 +46,7 @@ def test_missing_packages_are_named_on_first_use(missing: str, name: str) -> Non
     )
 
 
-def test_every_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     assert features.__all__ == sorted(features._MODULES) == dir(features)
     for name in features.__all__:
         assert getattr(features, name) is not None
@@ -54,7 +54,7 @@ def test_every_name_is_there() -> None:
         features.nothing  # noqa: B018
 
 
-def test_a_folder_of_good_and_broken_files_becomes_a_store(tiny_extractor: RMACExtractor, tmp_path: Path) -> None:
+def test_a_folder_with_broken_files_becomes_a_store(tiny_extractor: RMACExtractor, tmp_path: Path) -> None:
     good = write_odd_but_good(tmp_path / "photos" / "good")
     odd = write_odd_files(tmp_path / "photos" / "odd", 23)
     assert find_images(tmp_path / "photos") == [*good, *odd]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepterms.errors import InvalidInput
-from deepterms.features.regions import region_grid
+from deepterms.features.regions import place_regions
 
 
 def authors_grid(height: int, width: int, levels: int) -> list[tuple[int, int, int]]:
@@ -45,19 +45,19 @@ def authors_grid(height: int, width: int, levels: int) -> list[tuple[int, int, i
         (6, 6, 1, [(0, 0, 6)]),
         (4, 6, 1, [(0, 0, 4), (0, 2, 4)]),  # one more region overlaps by 50 %, two more by 75 %
         (6, 4, 1, [(0, 0, 4), (2, 0, 4)]),
-        (5, 9, 1, [(0, 0, 5), (0, 4, 5)]),  # 20 % and 60 % are as far from 40 %
+        (5, 9, 1, [(0, 0, 5), (0, 4, 5)]),  # 20 % and 60 % are equally far from 40 %
         (4, 6, 2, [(0, 0, 4), (0, 2, 4), (0, 0, 2), (0, 2, 2), (0, 4, 2), (2, 0, 2), (2, 2, 2), (2, 4, 2)]),
-        # EfficientNet on a 4:3 picture of minimum side 224
+        # EfficientNet on a 4:3 image with a shorter side of 224
         (7, 10, 2, [(0, 0, 7), (0, 3, 7), (0, 0, 4), (0, 3, 4), (0, 6, 4), (3, 0, 4), (3, 3, 4), (3, 6, 4)]),
         (2, 9, 1, [(0, 0, 2), (0, 1, 2), (0, 2, 2), (0, 3, 2), (0, 4, 2), (0, 5, 2), (0, 7, 2)]),
     ],
 )
 def test_grids_worked_by_hand(height: int, width: int, levels: int, expected: list[tuple[int, int, int]]) -> None:
-    assert region_grid(height, width, levels=levels).tolist() == [list(region) for region in expected]
+    assert place_regions(height, width, levels=levels).tolist() == [list(region) for region in expected]
 
 
 def test_third_level_of_a_square_map() -> None:
-    grid = region_grid(6, 6, levels=3)
+    grid = place_regions(6, 6, levels=3)
     assert len(grid) == 1 + 4 + 9
     assert grid[5:, 2].tolist() == [3] * 9
     assert sorted(set(grid[5:, 0])) == sorted(set(grid[5:, 1])) == [0, 1, 3]
@@ -65,17 +65,17 @@ def test_third_level_of_a_square_map() -> None:
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 def test_equals_the_code_of_the_authors(levels: int) -> None:
-    # Beyond an aspect of 4.5 their code runs out of regions and leaves gaps; ours goes on.
+    # Beyond an aspect ratio of 4.5 their code has too few regions and leaves gaps; ours adds more.
     for height in range(1, 25):
         for width in range(1, 25):
             if max(height, width) <= 4.5 * min(height, width):
                 expected = authors_grid(height, width, levels)
-                assert [tuple(r) for r in region_grid(height, width, levels=levels).tolist()] == expected
+                assert [tuple(r) for r in place_regions(height, width, levels=levels).tolist()] == expected
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 5))
 def test_regions_lie_inside_and_cover_the_map(height: int, width: int, levels: int) -> None:
-    grid = region_grid(height, width, levels=levels)
+    grid = place_regions(height, width, levels=levels)
     covered = np.zeros((height, width), dtype=bool)
     for top, left, side in grid.tolist():
         assert 0 <= top <= height - side
@@ -86,11 +86,11 @@ def test_regions_lie_inside_and_cover_the_map(height: int, width: int, levels: i
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 5))
 def test_turning_the_map_turns_the_grid(height: int, width: int, levels: int) -> None:
-    turned = region_grid(width, height, levels=levels)[:, [1, 0, 2]]
-    assert sorted(turned.tolist()) == sorted(region_grid(height, width, levels=levels).tolist())
+    turned = place_regions(width, height, levels=levels)[:, [1, 0, 2]]
+    assert sorted(turned.tolist()) == sorted(place_regions(height, width, levels=levels).tolist())
 
 
 @pytest.mark.parametrize(("height", "width", "levels"), [(0, 5, 1), (5, 0, 1), (-1, 5, 2), (5, 5, 0)])
-def test_refuses_what_has_no_regions(height: int, width: int, levels: int) -> None:
+def test_empty_maps_and_zero_levels_are_rejected(height: int, width: int, levels: int) -> None:
     with pytest.raises(InvalidInput, match="expected"):
-        region_grid(height, width, levels=levels)
+        place_regions(height, width, levels=levels)

@@ -54,7 +54,7 @@ def all_expected(folder: Path, photos: Sequence[Path], *, bad: Sequence[int] = (
     }
 
 
-def test_a_folder_goes_into_shards_and_comes_back(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_folder_is_stored_in_shards_and_read_back(tmp_path: Path, photos: list[Path]) -> None:
     progress: list[tuple[int, int]] = []
 
     def note(done: int, total: int) -> None:
@@ -100,7 +100,7 @@ def test_batches_are_views_and_never_span_two_shards(tmp_path: Path, photos: lis
         next(store.batches(rows=0))
 
 
-def test_descriptors_are_gathered_by_id(tmp_path: Path, photos: list[Path]) -> None:
+def test_descriptors_are_looked_up_by_id(tmp_path: Path, photos: list[Path]) -> None:
     store = extract_to_store(FakeExtractor(), tmp_path / "photos", tmp_path / "store", shard_size=10).store
     wanted = [store.ids[22], store.ids[0], store.ids[10], store.ids[0]]
     expected = [expected_feature(Path(item_id)) for item_id in wanted]
@@ -110,7 +110,7 @@ def test_descriptors_are_gathered_by_id(tmp_path: Path, photos: list[Path]) -> N
         store.features_of([wanted[0], "nobody"])
 
 
-def test_a_second_run_adds_what_is_new_and_tries_failures_again(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_second_run_adds_new_photos_and_retries_failures(tmp_path: Path, photos: list[Path]) -> None:
     folder, store = tmp_path / "photos", tmp_path / "store"
     extract_to_store(FakeExtractor(), folder, store, shard_size=10)
     photos[3].write_text("good now")
@@ -130,7 +130,7 @@ def test_a_second_run_adds_what_is_new_and_tries_failures_again(tmp_path: Path, 
     idle = FakeExtractor()
     assert extract_to_store(idle, [photos[0]], store, root=folder).added == 0
     assert idle.asked == []
-    # photographs that this run did not ask for keep their record
+    # photos that are not part of this run keep their record
     assert [failure["id"] for failure in report.store.failures()] == ["set-1/011.jpg"]
 
 
@@ -146,7 +146,7 @@ def test_ids_of_listed_files_are_their_paths(
     assert rooted.ids[0] == "set-0/000.jpg"
 
 
-def test_ids_must_differ_and_lie_below_the_root(tmp_path: Path, photos: list[Path]) -> None:
+def test_ids_are_unique_and_files_lie_below_the_root(tmp_path: Path, photos: list[Path]) -> None:
     with pytest.raises(InvalidInput, match="both have the id"):
         extract_to_store(FakeExtractor(), [photos[0], photos[0]], tmp_path / "store")
     with pytest.raises(InvalidInput, match="not below root"):
@@ -155,7 +155,7 @@ def test_ids_must_differ_and_lie_below_the_root(tmp_path: Path, photos: list[Pat
         extract_to_store(FakeExtractor(), photos, tmp_path / "store", shard_size=0)
 
 
-def test_names_that_are_no_text_are_reported(tmp_path: Path, photos: list[Path]) -> None:
+def test_names_that_are_not_utf8_are_reported(tmp_path: Path, photos: list[Path]) -> None:
     strange = tmp_path / "photos" / os.fsdecode(b"caf\xe9.jpg")
     strange.write_text("good")
     report = extract_to_store(FakeExtractor(), tmp_path / "photos", tmp_path / "store")
@@ -164,19 +164,19 @@ def test_names_that_are_no_text_are_reported(tmp_path: Path, photos: list[Path])
     assert strange.name in [failure["id"] for failure in FeatureStore.open(tmp_path / "store").failures()]
 
 
-def test_another_extractor_is_refused(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_different_extractor_is_rejected(tmp_path: Path, photos: list[Path]) -> None:
     extract_to_store(FakeExtractor(), photos, tmp_path / "store")
     for open_it in (
         lambda: extract_to_store(FakeExtractor("other"), photos, tmp_path / "store"),
         lambda: FeatureStore.open(tmp_path / "store", extractor_spec=FakeExtractor("other").spec()),
     ):
-        with pytest.raises(FeatureStoreError, match=r"another extractor.*extractor 'fake' against 'other'"):
+        with pytest.raises(FeatureStoreError, match=r"different extractor.*extractor is 'fake', not 'other'"):
             open_it()
-    spec = {**FakeExtractor().spec(), "sizes": (224,)}  # a tuple is the list it was stored as
+    spec = {**FakeExtractor().spec(), "sizes": (224,)}  # a tuple equals the list that it was stored as
     assert len(FeatureStore.open(tmp_path / "store", extractor_spec=spec)) == 23
 
 
-def test_an_interrupted_run_keeps_what_it_had(tmp_path: Path, photos: list[Path]) -> None:
+def test_an_interrupted_run_keeps_its_results(tmp_path: Path, photos: list[Path]) -> None:
     def interrupt(done: int, total: int) -> None:
         if done == 17:
             raise KeyboardInterrupt
@@ -209,13 +209,13 @@ def replace_and_die(self, target):
 Path.replace = replace_and_die
 extract_to_store(FakeExtractor(), photos, store, shard_size=10)
 """
-# Renames: 1 store.json; 2 to 4 failures, features and items of the first shard; 5 to 7 and 8 to 10 of the others.
+# Renames: 1 is store.json; 2 to 4 are failures, features and items of the first shard; 5 to 7 and 8 to 10 the others.
 SHARD_FILES = ("features-{:05d}.npy", "items-{:05d}.parquet")
 KILLS = [(1, "before"), (1, "after"), (3, "before"), (3, "after"), (4, "after"), (6, "after"), (7, "after")]
 KILLS += [(10, "before")]
 
 
-def test_a_killed_run_is_resumed_without_losing_or_repeating_a_shard(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_killed_run_resumes_with_every_complete_shard(tmp_path: Path, photos: list[Path]) -> None:
     folder = tmp_path / "photos"
 
     def killed(kill: tuple[int, str]) -> tuple[tuple[int, str], Path]:
@@ -244,7 +244,7 @@ def test_a_killed_run_is_resumed_without_losing_or_repeating_a_shard(tmp_path: P
         assert not list(store.glob("*.partial"))
 
 
-def test_a_writer_killed_at_any_time_leaves_a_readable_store(tmp_path: Path) -> None:
+def test_a_writer_killed_anytime_leaves_a_readable_store(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 400)
     store = tmp_path / "store"
     slow = "import time\nstream = FakeExtractor.stream\n" + (
@@ -274,7 +274,7 @@ def test_a_writer_killed_at_any_time_leaves_a_readable_store(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no lock on Windows")
-def test_two_writers_do_not_meet(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_second_writer_is_locked_out(tmp_path: Path, photos: list[Path]) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def wait(done: int, total: int) -> None:
@@ -292,8 +292,8 @@ def test_two_writers_do_not_meet(tmp_path: Path, photos: list[Path]) -> None:
         assert first.result().added == 23
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, photos: list[Path]) -> None:
-    with pytest.raises(FeatureStoreError, match="is no feature store but holds 'set-0'"):
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, photos: list[Path]) -> None:
+    with pytest.raises(FeatureStoreError, match="is not a feature store, but contains 'set-0'"):
         extract_to_store(FakeExtractor(), photos, tmp_path / "photos")
     assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == ["set-0", "set-1", "writer.lock"]
 
@@ -304,16 +304,19 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, photos: list[P
         (lambda store: (store / "store.json").unlink(), "has no store.json"),
         (lambda store: (store / "store.json").write_text("{"), "cannot be read"),
         (lambda store: (store / "store.json").write_text('{"format": "other"}'), "does not describe a feature store"),
-        (lambda store: rewrite_header(store, version=2), "has version 2 of the format"),
+        (lambda store: rewrite_header(store, version=2), "has format version 2"),
         (lambda store: (store / "features-00001.npy").unlink(), "features-00001.npy is not a readable"),
         (lambda store: truncate(store / "features-00001.npy"), "features-00001.npy is not a readable"),
-        (lambda store: np.save(store / "features-00001.npy", np.zeros((10, 4), np.float32)), r"need float32 \(10, 5\)"),
-        (lambda store: np.save(store / "features-00001.npy", np.zeros((10, 5))), r"need float32 \(10, 5\)"),
+        (
+            lambda store: np.save(store / "features-00001.npy", np.zeros((10, 4), np.float32)),
+            r"expected float32 \(10, 5\)",
+        ),
+        (lambda store: np.save(store / "features-00001.npy", np.zeros((10, 5))), r"expected float32 \(10, 5\)"),
         (lambda store: truncate(store / "items-00001.parquet"), "items-00001.parquet is damaged"),
-        (lambda store: (store / "items-00001.parquet").unlink(), r"lacks shards: only \[0, 2\]"),
+        (lambda store: (store / "items-00001.parquet").unlink(), r"lacks shards: found only \[0, 2\]"),
     ],
 )
-def test_damaged_stores_are_refused(
+def test_damaged_stores_are_rejected(
     tmp_path: Path, photos: list[Path], damage: Callable[[Path], object], message: str
 ) -> None:
     store = tmp_path / "store"
@@ -334,7 +337,7 @@ def rewrite_header(store: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("listed", ["text", "text without a last newline", "windows text", "json"])
-def test_plain_arrays_are_read_the_same_way(tmp_path: Path, dtype: type[np.floating[Any]], listed: str) -> None:
+def test_plain_arrays_are_read_as_a_store(tmp_path: Path, dtype: type[np.floating[Any]], listed: str) -> None:
     features = np.random.default_rng(0).normal(size=(5, 3)).astype(dtype)
     ids = ["a", "b c", "d/e.jpg", "ü\u2028x", "5"]
     np.save(tmp_path / "features.npy", features)
@@ -361,15 +364,15 @@ def test_plain_arrays_are_read_the_same_way(tmp_path: Path, dtype: type[np.float
     [
         (np.zeros((2, 3)), '["a"]', r"expected floats \(1, D\)"),
         (np.zeros(2), '["a", "b"]', r"expected floats \(2, D\)"),
-        (np.zeros((2, 3), int), '["a", "b"]', "holds int64"),
-        (np.zeros((2, 3)), '["a", "a"]', "names some ids twice"),
-        (np.zeros((2, 3)), '["a", ""]', "no list of ids"),
-        (np.zeros((2, 3)), '["a", 1]', "no list of ids"),
-        (np.zeros((2, 3)), '{"a": 1}', "no list of ids"),
+        (np.zeros((2, 3), int), '["a", "b"]', "contains int64"),
+        (np.zeros((2, 3)), '["a", "a"]', "duplicate ids"),
+        (np.zeros((2, 3)), '["a", ""]', "not a list of ids"),
+        (np.zeros((2, 3)), '["a", 1]', "not a list of ids"),
+        (np.zeros((2, 3)), '{"a": 1}', "not a list of ids"),
         (np.zeros((2, 3)), "[", "cannot be read"),
     ],
 )
-def test_plain_arrays_that_do_not_fit_their_ids_are_refused(
+def test_arrays_that_do_not_match_their_ids_are_rejected(
     tmp_path: Path, array: NDArray[np.float64], ids: str, message: str
 ) -> None:
     np.save(tmp_path / "features.npy", array)
@@ -378,7 +381,7 @@ def test_plain_arrays_that_do_not_fit_their_ids_are_refused(
         read_npy(tmp_path / "features.npy", tmp_path / "ids.json")
 
 
-def test_archives_and_missing_files_are_no_arrays(tmp_path: Path) -> None:
+def test_archives_and_missing_files_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("a\n")
     np.savez(tmp_path / "features.npz", np.zeros((1, 3)))
     for name, message in (("features.npz", "archive of arrays"), ("missing.npy", "not a readable .npy")):

@@ -1,4 +1,4 @@
-"""Weight files as their publishers wrote them: right names and shapes, random values."""
+"""Weight files in the formats of their publishers: their names and shapes, with random values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepterms.errors import InvalidInput
 from deepterms.features.backbones import BACKBONES
-from deepterms.features.weights import read_state
+from deepterms.features.weights import read_state_dict
 
 THEIR_MODULES = ("sklearn", "sklearn.decomposition", "sklearn.decomposition.pca", "utils", "utils.watcher")
 
@@ -30,7 +30,7 @@ def torchvision_state() -> dict[str, Tensor]:
 
 @pytest.fixture
 def their_modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
-    """Classes of programs that are not here when the file is read."""
+    """Classes of programs that are not installed when the file is read."""
     made: dict[str, type] = {}
     for path in THEIR_MODULES:
         monkeypatch.setitem(sys.modules, path, ModuleType(path))
@@ -41,7 +41,7 @@ def their_modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
 
 
 def gordo_checkpoint(state: dict[str, Tensor], their: dict[str, type]) -> dict[str, Any]:
-    """As of github.com/naver/deep-image-retrieval: written by PyTorch 0.3, whose batch norm counted no batches."""
+    """Like those of github.com/naver/deep-image-retrieval, from PyTorch 0.3, whose batch norm counted no batches."""
     pca, meter = their["PCA"](), their["AverageMeter"]()
     pca.__dict__ |= {"mean_": np.zeros(8), "components_": np.eye(8), "whiten": True}
     meter.__dict__ |= {"values": [1.0, 2.0]}
@@ -60,7 +60,7 @@ def gordo_checkpoint(state: dict[str, Tensor], their: dict[str, type]) -> dict[s
     }
 
 
-def test_the_published_names_and_shapes_are_those_of_the_trunk() -> None:
+def test_the_trunk_has_the_published_names_and_shapes() -> None:
     names = {name: tuple(value.shape) for name, value in BACKBONES["resnet101"].build().state_dict().items()}
     assert names["conv1.weight"] == (64, 3, 7, 7)
     assert names["layer1.0.downsample.0.weight"] == (256, 64, 1, 1)
@@ -70,7 +70,7 @@ def test_the_published_names_and_shapes_are_those_of_the_trunk() -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_checkpoint_of_gordo_et_al_gives_the_trunk_of_its_weights(
+def test_checkpoints_of_gordo_et_al_are_read(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     torchvision_state: dict[str, Tensor],
@@ -92,7 +92,7 @@ def test_a_checkpoint_of_gordo_et_al_gives_the_trunk_of_its_weights(
 
 
 class _Runs:
-    """Runs a program where a file is read by plain pickle."""
+    """Runs code when plain pickle reads it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -102,24 +102,24 @@ class _Runs:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_nothing_in_a_file_is_run(tmp_path: Path, zipped: bool) -> None:
+def test_no_code_in_a_file_is_run(tmp_path: Path, zipped: bool) -> None:
     trap = tmp_path / "was-run"
     pickle.loads(pickle.dumps(_Runs(trap)))
     assert trap.exists()  # the trap works
     trap.unlink()
     state = {"conv.weight": torch.arange(3.0)}
     torch.save({"state_dict": state, "more": _Runs(trap)}, tmp_path / "it.pth", _use_new_zipfile_serialization=zipped)
-    assert torch.equal(read_state(tmp_path / "it.pth")["conv.weight"], torch.arange(3.0))
+    assert torch.equal(read_state_dict(tmp_path / "it.pth")["conv.weight"], torch.arange(3.0))
     assert not trap.exists()
 
 
-def test_objects_in_place_of_tensors_are_refused(tmp_path: Path) -> None:
+def test_objects_in_place_of_tensors_are_rejected(tmp_path: Path) -> None:
     torch.save({"conv.weight": _Runs(tmp_path / "was-run")}, tmp_path / "it.pth")
-    with pytest.raises(InvalidInput, match="does not hold a state dict"):
-        read_state(tmp_path / "it.pth")
+    with pytest.raises(InvalidInput, match="expected a state dict"):
+        read_state_dict(tmp_path / "it.pth")
 
 
-def test_weights_of_a_smaller_network_are_refused(tmp_path: Path) -> None:
+def test_weights_of_a_smaller_network_are_rejected(tmp_path: Path) -> None:
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "resnet50.pth")
     with pytest.raises(InvalidInput, match="not the weights of this network"):
         BACKBONES["resnet101"].load(tmp_path / "resnet50.pth")

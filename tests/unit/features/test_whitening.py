@@ -22,7 +22,7 @@ def training_vectors(seed: int, count: int = 400, channels: int = 12) -> NDArray
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 20), st.integers(1, 20))
 @settings(max_examples=30, deadline=None)
-def test_whitened_training_vectors_have_identity_covariance(seed: int, channels: int, kept: int) -> None:
+def test_whitened_vectors_have_identity_covariance(seed: int, channels: int, kept: int) -> None:
     kept = min(kept, channels)
     vectors = training_vectors(seed, channels=channels)
     whitened = PCAWhitening.fit(vectors, dimensions=kept).apply(vectors)
@@ -31,7 +31,7 @@ def test_whitened_training_vectors_have_identity_covariance(seed: int, channels:
     np.testing.assert_allclose(np.atleast_2d(np.cov(whitened.T)), np.eye(kept), atol=2e-3)
 
 
-def test_rows_stand_by_falling_variance() -> None:
+def test_rows_are_sorted_by_descending_variance() -> None:
     vectors = training_vectors(0)
     whitening = PCAWhitening.fit(vectors)
     directions = whitening.projection / np.linalg.norm(whitening.projection, axis=1, keepdims=True)
@@ -62,7 +62,7 @@ def test_regularisation_is_a_share_of_the_largest_variance() -> None:
     assert whitened[:, -1].var() < 1e-3
 
 
-def test_saved_and_loaded(tmp_path: Path) -> None:
+def test_a_saved_whitening_is_loaded_unchanged(tmp_path: Path) -> None:
     vectors = training_vectors(4)
     fitted = PCAWhitening.fit(vectors, dimensions=9)
     fitted.save(tmp_path / "fitted.npz")
@@ -76,7 +76,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
-def test_float16_on_the_disk_neither_overflows_nor_vanishes(tmp_path: Path, scale: float) -> None:
+def test_float16_on_disk_neither_overflows_nor_vanishes(tmp_path: Path, scale: float) -> None:
     projection = np.random.default_rng(5).normal(size=(4, 6)) * scale
     whitening = PCAWhitening(np.zeros(6, np.float32), projection.astype(np.float32))
     whitening.save(tmp_path / "w.npz")
@@ -100,9 +100,9 @@ def test_is_frozen() -> None:
         whitening.mean = mean  # type: ignore[misc]
 
 
-def test_says_when_the_vectors_do_not_span_enough() -> None:
+def test_too_few_training_vectors_are_rejected() -> None:
     vectors = training_vectors(8, count=6)
-    with pytest.raises(InvalidInput, match=r"6 training vectors vary in 5 directions only, and 12 were asked for"):
+    with pytest.raises(InvalidInput, match=r"6 training vectors vary in only 5 of the 12 directions requested"):
         PCAWhitening.fit(vectors)
     assert PCAWhitening.fit(vectors, dimensions=5).dimensions == 5
     assert PCAWhitening.fit(vectors, regularisation=1e-4).dimensions == 12
@@ -121,28 +121,30 @@ def test_says_when_the_vectors_do_not_span_enough() -> None:
         (np.eye(3), {"regularisation": -1.0}, "0 or more"),
     ],
 )
-def test_refuses_to_fit(vectors: NDArray[np.float64], options: dict[str, float], message: str) -> None:
+def test_invalid_training_data_is_rejected(
+    vectors: NDArray[np.float64], options: dict[str, float], message: str
+) -> None:
     with pytest.raises(InvalidInput, match=message):
         PCAWhitening.fit(vectors, **options)  # type: ignore[arg-type]
 
 
-def test_refuses_batches_that_do_not_fit_together() -> None:
+def test_batches_of_different_channels_are_rejected() -> None:
     with pytest.raises(InvalidInput, match=r"expected \(N, 3\)"):
         PCAWhitening.fit([np.eye(3), np.eye(4)])
 
 
-def test_refuses_vectors_of_other_channels() -> None:
+def test_vectors_of_other_channels_are_rejected() -> None:
     with pytest.raises(InvalidInput, match=r"expected \(N, 12\)"):
         PCAWhitening.fit(training_vectors(9)).apply(np.zeros((2, 11), np.float32))
 
 
 @pytest.mark.parametrize(("mean", "projection"), [((3,), (2, 4)), ((3, 1), (2, 3)), ((3,), (0, 3)), ((0,), (2, 0))])
-def test_refuses_arrays_that_do_not_fit(mean: tuple[int, ...], projection: tuple[int, ...]) -> None:
+def test_arrays_that_do_not_match_are_rejected(mean: tuple[int, ...], projection: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInput, match=r"expected \(C,\) and \(D, C\)"):
         PCAWhitening(np.zeros(mean, np.float32), np.zeros(projection, np.float32))
 
 
-def test_refuses_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_a_whitening_are_rejected(tmp_path: Path) -> None:
     text, pickled, other, misfit = (tmp_path / name for name in ("text", "pickled.npz", "other.npz", "misfit.npz"))
     text.write_text("no whitening")
     np.savez(pickled, mean=np.array([{"a": 1}], dtype=object), directions=np.eye(1), scales=np.ones(1))

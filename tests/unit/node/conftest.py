@@ -1,4 +1,4 @@
-"""The distribution that other tests and the command line use too, and folders that every user may enter."""
+"""A distribution, shared with other tests and the command line, and folders that every user can enter."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.unit.node.mirror import Mirror
 
 @pytest.fixture(scope="session")
 def home() -> Path:
-    """A distribution in the default cache: downloaded by the first run on a machine, verified by the others."""
+    """A distribution in the default cache: the first run on a machine downloads it, later runs verify it."""
     return assemble()
 
 
 @pytest.fixture(scope="module")
 def shared_folder() -> Iterator[Path]:
-    """A folder as `tmp_path`, but one that root's node can enter: pytest's is root's alone."""
+    """A folder like `tmp_path` that the node's user can enter, unlike pytest's, if root runs the tests."""
     folder = Path(tempfile.mkdtemp(prefix="deepterms-node-"))
     folder.chmod(0o755)
     yield folder
@@ -30,7 +30,7 @@ def shared_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def mirror(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    """Stands in for Maven Central, with an empty cache to download into."""
+    """A local stand-in for Maven Central, with an empty cache to download into."""
     mirror = Mirror(cache_dir() / "jars")
     configuration = tmp_path / "jgo.conf"
     configuration.write_text(f"[repositories]\ncentral = {mirror.url}\n", encoding="utf-8")

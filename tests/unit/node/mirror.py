@@ -1,4 +1,4 @@
-"""A Maven repository on this machine that can be told to misbehave."""
+"""A local Maven repository that can simulate failures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from deepterms.node.jars import jar_path
+from deepterms.node.jars import locate_jar
 
 
 class Mirror:
-    """Serves a folder in Maven's layout.
+    """Serves a folder with Maven's layout.
 
     Attributes:
-        jars: file name → how often it was asked for.
-        spoiled: file name → "cut" (the connection ends half-way), "corrupt" or "missing".
-        answers_left: jars that are served before every further request hangs; None for no limit.
+        jars: file name → number of requests.
+        spoiled: file name → "cut" (the connection drops half-way), "corrupt" or "missing".
+        answers_left: number of jars to serve before all further requests hang; None for no limit.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +61,7 @@ class Mirror:
         request.wfile.write(content[: len(content) // 2] if how == "cut" else content)
 
     def spoil(self, coordinate: str, how: str) -> str:
-        name = jar_path(coordinate).name
+        name = locate_jar(coordinate).name
         self.spoiled[name] = how
         return name
 

@@ -15,11 +15,11 @@ import pytest
 from deepterms.errors import NodeError
 from deepterms.node import assemble
 from deepterms.node.distribution import MODULES, VERSION
-from deepterms.node.jars import jar_path, sha256_of
+from deepterms.node.jars import hash_file, locate_jar
 from deepterms.node.lock import load_lock
 from tests.unit.node.mirror import Mirror
 
-# jgo leaves the connections of a download that broke to the garbage collector, which warns whenever it comes by.
+# After a failed download, jgo leaves its connections to the garbage collector, which warns at an arbitrary time.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 LOCK = load_lock()
@@ -30,7 +30,7 @@ ASSEMBLE = "from deepterms.node import assemble; print(assemble())"
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
-    """So that what jgo leaves does not warn in a later test."""
+    """Collect garbage now, so that connections left by jgo cause no warning in a later test."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -38,7 +38,7 @@ def collected() -> Iterator[None]:
 
 
 def jars_in(home: Path) -> dict[str, str]:
-    return {path.relative_to(home).as_posix(): sha256_of(path) for path in home.rglob("*.jar")}
+    return {path.relative_to(home).as_posix(): hash_file(path) for path in home.rglob("*.jar")}
 
 
 def expected_jars() -> dict[str, str]:
@@ -68,11 +68,11 @@ def test_a_new_folder_is_complete(mirror: Mirror, tmp_path: Path) -> None:
     assert {path.name for path in (home / "config").iterdir()} == {"opensearch.yml", "jvm.options", "log4j2.properties"}
     assert [done for done, _, _ in progress] == list(range(1, JARS + 1))
     assert {total for _, total, _ in progress} == {JARS}
-    assert {name for _, _, name in progress} == {jar_path(coordinate).name for coordinate in LOCK.jars}
+    assert {name for _, _, name in progress} == {locate_jar(coordinate).name for coordinate in LOCK.jars}
     assert not leftovers(tmp_path / "cache")
 
 
-def test_a_complete_folder_is_left_alone_even_when_moved(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_complete_folder_is_untouched_even_if_moved(mirror: Mirror, tmp_path: Path) -> None:
     home = assemble(tmp_path / "one")
     moved = home.rename(tmp_path / "two")
     texts = [path.read_text(encoding="utf-8") for path in moved.rglob("*") if path.suffix in (".yml", ".properties")]
@@ -90,11 +90,11 @@ def test_a_complete_folder_is_left_alone_even_when_moved(mirror: Mirror, tmp_pat
 def test_a_damaged_jar_is_replaced(mirror: Mirror, damage: str) -> None:
     home = assemble()
     mirror.jars.clear()
-    jar = home / "modules" / "lang-painless" / jar_path(PAINLESS).name
+    jar = home / "modules" / "lang-painless" / locate_jar(PAINLESS).name
     if damage == "removed":
         jar.unlink()
     else:
-        # In place: the cache's jar is the same file where the system has hard links.
+        # In place: with hard links, this is also the cache's jar.
         jar.write_bytes(jar.read_bytes()[:-1] + b"?")
 
     assemble()
@@ -103,17 +103,17 @@ def test_a_damaged_jar_is_replaced(mirror: Mirror, damage: str) -> None:
     assert set(mirror.jars) <= {jar.name}
 
 
-def test_a_jar_too_many_is_removed(mirror: Mirror) -> None:
+def test_an_extra_jar_is_removed(mirror: Mirror) -> None:
     home = assemble()
-    shutil.copy(home / "lib" / jar_path(f"org.opensearch:opensearch:{VERSION}").name, home / "lib" / "other.jar")
+    shutil.copy(home / "lib" / locate_jar(f"org.opensearch:opensearch:{VERSION}").name, home / "lib" / "other.jar")
     assemble()
     assert jars_in(home) == expected_jars()
 
 
-def test_a_wrong_download_is_refused_and_not_kept(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_corrupt_download_is_rejected_and_deleted(mirror: Mirror, tmp_path: Path) -> None:
     name = mirror.spoil(PAINLESS, "corrupt")
 
-    with pytest.raises(NodeError, match=f"{PAINLESS} as downloaded is not the jar of the lock file: sha256"):
+    with pytest.raises(NodeError, match=f"{PAINLESS} as downloaded does not match the lock file: got sha256"):
         assemble()
 
     assert not list((tmp_path / "cache").rglob(name))
@@ -122,10 +122,10 @@ def test_a_wrong_download_is_refused_and_not_kept(mirror: Mirror, tmp_path: Path
     assert jars_in(assemble()) == expected_jars()
 
 
-def test_a_cut_download_is_refused_and_the_next_run_goes_on(mirror: Mirror, tmp_path: Path) -> None:
+def test_the_next_run_resumes_after_an_interrupted_download(mirror: Mirror, tmp_path: Path) -> None:
     name = mirror.spoil(PAINLESS, "cut")
 
-    with pytest.raises(NodeError, match=f"{PAINLESS} cannot be downloaded from Maven Central: .*the jars that arrived"):
+    with pytest.raises(NodeError, match=f"{PAINLESS} cannot be downloaded from Maven Central: .*the jars already"):
         assemble()
 
     assert mirror.jars[name] == 3  # tries
@@ -143,13 +143,13 @@ def test_a_jar_that_no_repository_has_is_named(mirror: Mirror) -> None:
         assemble()
 
 
-def test_no_network_is_said_so(mirror: Mirror) -> None:
+def test_a_missing_network_is_reported(mirror: Mirror) -> None:
     mirror.close()
     with pytest.raises(NodeError, match="Check the network and run it again"):
         assemble()
 
 
-def test_a_killed_assembly_leaves_nothing_and_is_resumed(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_killed_assembly_leaves_no_trace_and_resumes(mirror: Mirror, tmp_path: Path) -> None:
     mirror.answers_left = JARS // 2
     child = subprocess.Popen([sys.executable, "-c", ASSEMBLE])
     try:
@@ -170,7 +170,7 @@ def test_a_killed_assembly_leaves_nothing_and_is_resumed(mirror: Mirror, tmp_pat
     assert not leftovers(tmp_path / "cache")
 
 
-def test_two_at_once_share_the_work(mirror: Mirror) -> None:
+def test_two_assemblies_at_the_same_time_share_the_work(mirror: Mirror) -> None:
     children = [subprocess.Popen([sys.executable, "-c", ASSEMBLE], stdout=subprocess.PIPE) for _ in range(2)]
     homes = {child.communicate(timeout=120)[0] for child in children}
     assert [child.returncode for child in children] == [0, 0]
@@ -180,17 +180,17 @@ def test_two_at_once_share_the_work(mirror: Mirror) -> None:
 
 
 def test_without_hard_links_jars_are_copied(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(source: object, target: object) -> None:
+    def fail(source: object, target: object) -> None:
         raise OSError("cross-device link")
 
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "link", fail)
     home = assemble(tmp_path / "home")
     assert jars_in(home) == expected_jars()
     assert {path.stat().st_nlink for path in home.rglob("*.jar")} == {1}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
-def test_every_user_may_read_it_whatever_the_umask(mirror: Mirror, tmp_path: Path) -> None:
+def test_every_user_can_read_it_whatever_the_umask(mirror: Mirror, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         home = assemble(tmp_path / "home")
@@ -200,15 +200,15 @@ def test_every_user_may_read_it_whatever_the_umask(mirror: Mirror, tmp_path: Pat
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
 
 
-def test_another_programs_folder_is_not_touched(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_touched(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("1", encoding="utf-8")
-    with pytest.raises(NodeError, match="neither empty nor an OpenSearch"):
+    with pytest.raises(NodeError, match="neither empty nor an OpenSearch distribution"):
         assemble(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.txt").read_text(encoding="utf-8") == "1"
 
 
-def test_a_cache_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_created_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("DEEPTERMS_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(NodeError, match="cannot be assembled"):

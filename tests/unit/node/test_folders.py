@@ -7,14 +7,14 @@ import pytest
 
 from deepterms.errors import NodeError
 from deepterms.node import cache_dir, data_dir
-from deepterms.node.folders import Owner, make_folder, node_owner
+from deepterms.node.folders import Owner, find_node_owner, make_folder
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no mode bits")
-root = pytest.mark.skipif(node_owner() is None, reason="only root's node runs as another user")
+root = pytest.mark.skipif(find_node_owner() is None, reason="only root's node runs as another user")
 
 
 @pytest.mark.parametrize(("variable", "folder"), [("DEEPTERMS_CACHE", cache_dir), ("DEEPTERMS_DATA", data_dir)])
-def test_a_folder_is_chosen_by_its_variable(
+def test_environment_variables_set_the_folders(
     variable: str, folder: type[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -26,7 +26,7 @@ def test_a_folder_is_chosen_by_its_variable(
 
 
 @root
-def test_roots_folders_can_be_entered_by_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_node_of_root_can_enter_its_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEEPTERMS_CACHE", raising=False)
     monkeypatch.delenv("DEEPTERMS_DATA", raising=False)
     assert cache_dir() == Path("/var/cache/deepterms")
@@ -34,7 +34,7 @@ def test_roots_folders_can_be_entered_by_the_node(monkeypatch: pytest.MonkeyPatc
 
 
 @posix
-def test_another_user_needs_every_parent(shared_folder: Path) -> None:
+def test_another_user_needs_access_to_every_parent(shared_folder: Path) -> None:
     other = Owner(uid=os.getuid() + 1, gid=os.getgid() + 1, name="other")
     program = shared_folder / "bin" / "java"
     program.parent.mkdir()
@@ -43,9 +43,9 @@ def test_another_user_needs_every_parent(shared_folder: Path) -> None:
         (0o755, 0o755, True),
         (0o711, 0o755, True),
         (0o750, 0o755, False),
-        (0o755, 0o744, False),  # may read it, yet not run it
+        (0o755, 0o744, False),  # readable, but not executable
         (0o755, 0o750, False),
-        (0o755, 0o644, True),  # nothing to run
+        (0o755, 0o644, True),  # not a program
     ]:
         program.parent.chmod(folder_mode)
         program.chmod(program_mode)
@@ -55,11 +55,11 @@ def test_another_user_needs_every_parent(shared_folder: Path) -> None:
 
 
 @posix
-def test_what_cannot_be_reached_is_named_with_the_remedy(shared_folder: Path) -> None:
+def test_an_unreachable_folder_is_named_with_the_remedy(shared_folder: Path) -> None:
     closed = shared_folder / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(NodeError, match=f"as other, who may not enter or read {closed}; set DEEPTERMS_DATA"):
-        Owner(uid=os.getuid() + 1, gid=0, name="other").require(closed, variable="DEEPTERMS_DATA")
+    with pytest.raises(NodeError, match=f"as other, who cannot enter or read {closed}; set DEEPTERMS_DATA"):
+        Owner(uid=os.getuid() + 1, gid=0, name="other").require_access(closed, variable="DEEPTERMS_DATA")
 
 
 @root
@@ -69,6 +69,6 @@ def test_roots_new_folders_are_open_under_a_strict_umask(shared_folder: Path) ->
         make_folder(shared_folder / "a" / "b")
     finally:
         os.umask(before)
-    owner = node_owner()
+    owner = find_node_owner()
     assert owner
     assert owner.can_reach(shared_folder / "a" / "b")

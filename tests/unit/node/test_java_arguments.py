@@ -7,7 +7,7 @@ from deepterms.node import java_arguments
 HOME = PurePosixPath("/usr/share/opensearch")
 
 
-def test_an_image_gets_a_line_of_its_own_paths() -> None:
+def test_arguments_for_an_image_use_its_own_paths() -> None:
     line = java_arguments(HOME, heap="512m", settings={"http.port": "9200", "discovery.type": "single-node"})
     assert line[:2] == ["-Xms512m", "-Xmx512m"]
     assert "-javaagent:/usr/share/opensearch/agent/opensearch-agent-3.8.0.jar" in line
@@ -24,7 +24,7 @@ def test_an_image_gets_a_line_of_its_own_paths() -> None:
     assert not any(argument.startswith("-Djava.io.tmpdir") for argument in line)
 
 
-def test_a_node_keeps_its_own_configuration_and_temporary_files() -> None:
+def test_config_and_temporary_folders_can_be_moved() -> None:
     line = java_arguments(HOME, config=PurePosixPath("/data/config"), temp=PurePosixPath("/data/tmp"))
     assert "-Dopensearch.path.conf=/data/config" in line
     assert {"-Djava.io.tmpdir=/data/tmp", "-Djna.tmpdir=/data/tmp"} <= set(line)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from deepterms.errors import NodeError
-from deepterms.node.ports import AUTOMATIC_PORTS, candidate_ports
+from deepterms.node.ports import AUTOMATIC_PORTS, find_free_ports
 
 
 @pytest.fixture
@@ -19,25 +19,25 @@ def taken() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_a_taken_port_is_refused_by_its_holders_name(taken: int) -> None:
+def test_a_taken_port_is_rejected_with_its_holder(taken: int) -> None:
     with pytest.raises(NodeError, match=rf"port {taken} is taken by .*(pid {os.getpid()}|another program)"):
-        next(candidate_ports(taken))
+        next(find_free_ports(taken))
 
 
 def test_a_free_port_is_the_only_candidate() -> None:
-    free = next(candidate_ports(0))
-    assert list(candidate_ports(free)) == [free]
+    free = next(find_free_ports(0))
+    assert list(find_free_ports(free)) == [free]
 
 
 def test_zero_gives_a_port_that_can_be_bound() -> None:
     with socket.socket() as server:
-        server.bind(("127.0.0.1", next(candidate_ports(0))))
+        server.bind(("127.0.0.1", next(find_free_ports(0))))
 
 
-def test_without_a_port_the_taken_ones_are_passed_over() -> None:
-    first = next(candidate_ports(None))
+def test_without_a_port_taken_ones_are_skipped() -> None:
+    first = next(find_free_ports(None))
     assert first in AUTOMATIC_PORTS
     with socket.socket() as server:
         server.bind(("127.0.0.1", first))
         server.listen()
-        assert first < next(candidate_ports(None))
+        assert first < next(find_free_ports(None))

@@ -18,7 +18,7 @@ import pytest
 
 from deepterms.errors import NodeError
 from deepterms.node import Node, NodeStatus
-from deepterms.node.folders import node_owner
+from deepterms.node.folders import find_node_owner
 from deepterms.node.state import NodeState
 
 HEAP = "512m"
@@ -68,10 +68,10 @@ def running(node: Node) -> NodeStatus:
     return node.start(heap=HEAP)
 
 
-# Without a node
+# Tests without a node
 
 
-def test_before_the_first_start_nothing_is_there(tmp_path: Path) -> None:
+def test_before_the_first_start_there_is_no_node(tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
     assert node.status() == NodeStatus(
         running=False, data_dir=tmp_path / "node", log=tmp_path / "node" / "logs" / "opensearch.log"
@@ -81,7 +81,7 @@ def test_before_the_first_start_nothing_is_there(tmp_path: Path) -> None:
     assert not (tmp_path / "node").exists()
 
 
-def test_a_state_whose_pid_now_is_another_process_is_stale(tmp_path: Path, bystander: subprocess.Popen[bytes]) -> None:
+def test_a_state_with_a_reused_pid_is_stale(tmp_path: Path, bystander: subprocess.Popen[bytes]) -> None:
     state = tmp_path / "node.json"
     NodeState(pid=bystander.pid, port=9200, version="3.8.0", heap="1g", started=0.0).write(state)
     node = Node(tmp_path)
@@ -92,14 +92,14 @@ def test_a_state_whose_pid_now_is_another_process_is_stale(tmp_path: Path, bysta
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"pid": 1, "extra": 2}'])
-def test_a_damaged_state_counts_as_none(tmp_path: Path, content: str) -> None:
+def test_a_damaged_state_is_ignored(tmp_path: Path, content: str) -> None:
     (tmp_path / "node.json").write_text(content, encoding="utf-8")
     assert not Node(tmp_path).status().running
 
 
 @pytest.mark.parametrize("heap", ["lots", "1", "0g", "1g -XX:Evil", ""])
-def test_a_heap_that_is_no_size_is_refused(tmp_path: Path, heap: str) -> None:
-    with pytest.raises(NodeError, match="give a size in the JVM's notation"):
+def test_an_invalid_heap_is_rejected(tmp_path: Path, heap: str) -> None:
+    with pytest.raises(NodeError, match="expected a size in the JVM's notation"):
         Node(tmp_path).start(heap=heap)
 
 
@@ -114,16 +114,16 @@ def test_a_taken_port_is_named_and_nothing_is_started(home: Path, shared_folder:
     assert not (node.data_dir / "startup.log").exists()
 
 
-@pytest.mark.skipif(node_owner() is None, reason="only root's node runs as another user")
-def test_a_folder_that_the_nodes_user_cannot_enter_is_named(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(NodeError, match=f"may not enter or read {tmp_path / 'node'}; set DEEPTERMS_DATA"):
+@pytest.mark.skipif(find_node_owner() is None, reason="only root's node runs as another user")
+def test_a_folder_closed_to_the_nodes_user_is_named(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(NodeError, match=f"cannot enter or read {tmp_path / 'node'}; set DEEPTERMS_DATA"):
         Node(tmp_path / "node").start()
 
 
 @pytest.mark.slow
-def test_a_start_that_fails_shows_why_and_leaves_nothing(home: Path, shared_folder: Path) -> None:
+def test_a_failed_start_shows_why_and_leaves_no_state(home: Path, shared_folder: Path) -> None:
     node = Node(shared_folder / "failing")
-    with pytest.raises(NodeError, match=r"ended while it started; see .*startup\.log.*\n(.|\n)*(heap|memory)"):
+    with pytest.raises(NodeError, match=r"ended during startup; see .*startup\.log.*\n(.|\n)*(heap|memory)"):
         node.start(heap="900000g")
     assert not node.status().running
     assert not (node.data_dir / "node.json").exists()
@@ -132,7 +132,7 @@ def test_a_start_that_fails_shows_why_and_leaves_nothing(home: Path, shared_fold
 @pytest.mark.slow
 def test_a_start_that_takes_too_long_is_ended(home: Path, shared_folder: Path) -> None:
     node = Node(shared_folder / "slow")
-    with pytest.raises(NodeError, match="does not answer in the time given"):
+    with pytest.raises(NodeError, match="did not respond within the timeout"):
         node.start(heap=HEAP, timeout=1)
     assert not node.status().running
     assert not any(f"{node.data_dir}/" in argument for each in psutil.process_iter() for argument in arguments(each))
@@ -145,7 +145,7 @@ def arguments(process: psutil.Process) -> list[str]:
         return []
 
 
-# With one, in this order: each test leaves it as the next may find it
+# Tests with a node, which run in this order on the same node
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_it_serves_on_this_machine_only(node: Node) -> None:
             server.bind(("127.0.0.1", 9200))
             server.listen()
         except OSError:
-            pass  # taken by another program, which serves the test as well
+            pass  # taken by another program, which is just as good
         status = node.start(heap=HEAP)
     assert status.running
     assert status.health == "green"
@@ -176,20 +176,20 @@ def test_it_serves_on_this_machine_only(node: Node) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(node_owner() is None, reason="only root's node runs as another user")
-def test_roots_node_is_not_roots(running: NodeStatus) -> None:
-    owner = node_owner()
+@pytest.mark.skipif(find_node_owner() is None, reason="only root's node runs as another user")
+def test_the_node_of_root_runs_as_another_user(running: NodeStatus) -> None:
+    owner = find_node_owner()
     assert owner
     process = psutil.Process(running.pid)
     assert set(process.uids()) == {owner.uid}
     assert set(process.gids()) == {owner.gid}
     assert (running.data_dir / "data").stat().st_uid == owner.uid
-    # Else nobody could tell root which process to end.
+    # Otherwise `nobody` could change which process root ends.
     assert running.data_dir.stat().st_uid == (running.data_dir / "node.json").stat().st_uid == 0
 
 
 @pytest.mark.slow
-def test_nothing_of_this_environment_reaches_it(running: NodeStatus) -> None:
+def test_the_environment_is_not_inherited(running: NodeStatus) -> None:
     environment = psutil.Process(running.pid).environ()
     assert "PYTEST_CURRENT_TEST" in os.environ
     assert "PYTEST_CURRENT_TEST" not in environment
@@ -203,7 +203,7 @@ def test_a_second_start_returns_the_running_one(node: Node, running: NodeStatus)
     assert time.monotonic() - began < 2
     assert running.port
     assert node.start(port=running.port).pid == running.pid
-    with pytest.raises(NodeError, match=f"the node runs on port {running.port}, not {running.port + 1}"):
+    with pytest.raises(NodeError, match=f"the node is running on port {running.port}, not {running.port + 1}"):
         node.start(port=running.port + 1)
 
 
@@ -243,7 +243,7 @@ def test_it_has_what_deepterms_needs(running: NodeStatus) -> None:
 
 
 @pytest.mark.slow
-def test_a_red_index_is_told_and_the_node_stays(node: Node, running: NodeStatus) -> None:
+def test_a_red_index_is_reported_and_the_node_stays(node: Node, running: NodeStatus) -> None:
     settings = {"index.routing.allocation.include._name": "nowhere", "index.number_of_replicas": 0}
     call(running, "PUT", "/lost?wait_for_active_shards=0&timeout=1s", {"settings": settings})
     try:
@@ -256,7 +256,7 @@ def test_a_red_index_is_told_and_the_node_stays(node: Node, running: NodeStatus)
 
 
 @pytest.mark.slow
-def test_documents_survive_a_crash_and_a_stop_ends_the_node_alone(
+def test_documents_survive_a_crash_and_stop_ends_only_it(
     node: Node, running: NodeStatus, bystander: subprocess.Popen[bytes]
 ) -> None:
     assert running.pid
@@ -266,7 +266,7 @@ def test_documents_survive_a_crash_and_a_stop_ends_the_node_alone(
     while node.status().running and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not node.status().running
-    assert (node.data_dir / "node.json").exists()  # of a node that crashed; the next start is not misled by it
+    assert (node.data_dir / "node.json").exists()  # left by the crashed node; the next start ignores it
 
     again = node.start(port=0, heap=HEAP)
     assert again.pid != running.pid
@@ -282,7 +282,7 @@ def test_documents_survive_a_crash_and_a_stop_ends_the_node_alone(
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-def test_a_start_whose_starter_was_killed_is_taken_over(node: Node) -> None:
+def test_a_start_is_taken_over_from_a_killed_process(node: Node) -> None:
     assert not node.status().running
     starter = started_elsewhere(node.data_dir)
     deadline = time.monotonic() + 60
@@ -297,12 +297,12 @@ def test_a_start_whose_starter_was_killed_is_taken_over(node: Node) -> None:
     status = node.start()
 
     assert status.pid == orphan.pid
-    assert status.documents == 1  # it survived the stop, too
+    assert status.documents == 1  # it also survived the stop
     assert node.stop() is True
 
 
 @pytest.mark.slow
-def test_starts_at_once_give_one_node_a_folder(home: Path, shared_folder: Path) -> None:
+def test_simultaneous_starts_give_one_node_per_folder(home: Path, shared_folder: Path) -> None:
     one, other = shared_folder / "one", shared_folder / "other"
     children = [started_elsewhere(folder) for folder in (one, one, other)]
     try:
@@ -310,7 +310,7 @@ def test_starts_at_once_give_one_node_a_folder(home: Path, shared_folder: Path) 
         assert first == second
         assert first[0] != third[0]
         assert first[1] != third[1]
-        # Their starters are gone; they are not.
+        # The processes that started them have ended; the nodes run on.
         assert Node(one).status().health == Node(other).status().health == "green"
     finally:
         assert [Node(folder).stop() for folder in (one, other)] == [True, True]

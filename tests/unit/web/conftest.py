@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import deepterms as dt
-from deepterms.features.images import load_image, resized_pixels
+from deepterms.features.images import load_image, resize_image
 from deepterms.web import create_app
 from tests.unit.features.odd_files import photograph
 
@@ -43,7 +43,7 @@ class GridDescriber:
 def described(path: Path) -> NDArray[np.float32]:
     """A file's descriptor, made in this process."""
     describer = GridDescriber()
-    return describer.extract_pixels(resized_pixels(load_image(path), describer.sizes, side=describer.side))
+    return describer.extract_pixels(resize_image(load_image(path), describer.sizes, side=describer.side))
 
 
 def jpeg(seed: int, **shape: int) -> bytes:

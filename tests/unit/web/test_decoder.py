@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from deepterms.errors import TooManyPixels, UnreadableImage
-from deepterms.features.images import load_image, resized_pixels
+from deepterms.features.images import load_image, resize_image
 from deepterms.web.decoder import Decoder
 from deepterms.web.limits import Limits
 from tests.unit.features.odd_files import write_odd_but_good, write_odd_files
@@ -37,7 +37,7 @@ def png(width: int, height: int, *, mode: str = "RGB") -> bytes:
 
 def test_pixels_are_those_of_the_extractor(decoder: Decoder, tmp_path: Path) -> None:
     for path in write_odd_but_good(tmp_path):
-        expected = resized_pixels(load_image(path, min_side=64), (48, 64))
+        expected = resize_image(load_image(path, min_side=64), (48, 64))
         found = decoder.pixels(path.read_bytes(), sizes=(48, 64), side="min")
         for one, other in zip(expected, found, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=path.name)

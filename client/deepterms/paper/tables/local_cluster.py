@@ -16,7 +16,7 @@ from deepterms.errors import ClusterError, NodeError
 from deepterms.node import Node, assemble
 from deepterms.node.distribution import TRANSPORT_POLICY
 from deepterms.node.folders import data_dir
-from deepterms.node.ports import LOCALHOST, candidate_ports
+from deepterms.node.ports import LOCALHOST, find_free_ports
 
 __all__ = ["Nodes", "cores"]
 
@@ -50,7 +50,7 @@ class Nodes:
         self.heap = heap
         self.folder = folder or data_dir() / "bench"
         self._nodes: list[Node] = []
-        self._seed = f"{LOCALHOST}:{next(candidate_ports(0))}"
+        self._seed = f"{LOCALHOST}:{next(find_free_ports(0))}"
 
     def __enter__(self) -> Nodes:
         return self
@@ -96,7 +96,7 @@ class Nodes:
             "node.name": self.name(number),
             "node.processors": "1",
             "discovery.seed_hosts": self._seed,
-            "transport.port": self._seed.rpartition(":")[2] if number == 0 else str(next(candidate_ports(0))),
+            "transport.port": self._seed.rpartition(":")[2] if number == 0 else str(next(find_free_ports(0))),
         }
         if number == 0:
             settings["cluster.initial_cluster_manager_nodes"] = self.name(0)
