@@ -21,7 +21,7 @@ import urllib3
 
 from common.corpus import Corpus, merge
 from common.serving import serving
-from deepterms.schema.vectors import normalise_rows
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.search.request import Search, SearchOptions
 from deepterms.web.schemas import text_of
 

@@ -19,7 +19,7 @@ from deepterms.cli.app import app
 from deepterms.cluster.cluster import Cluster
 from deepterms.doctor import Finding, examine
 from deepterms.doctor.pivot_examination import examine_pivots
-from deepterms.encoders.pivots.reach import Reach
+from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterUnreachable, InvalidInput, PivotsUnavailable
 from deepterms.migration import drop_old, migrate, repivot_encoder, roll_back
 from deepterms.migration.generations import Generations

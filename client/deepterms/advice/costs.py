@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["REFERENCE", "Figures", "Observation", "fitted_costs"]
+__all__ = ["REFERENCE", "Figures", "Observation", "fit_costs"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Figures:
 
 
 # OpenSearch 3.6.0, one node with 4 GB of heap on two cores of an AMD EPYC, one shard of one segment. Milliseconds are
-# fitted by `fitted_costs` to the p50 of 20 settings at 200,000 and a million documents, and give these again within a
+# fitted by `fit_costs` to the p50 of 20 settings at 200,000 and a million documents, and give these again within a
 # quarter; clauses could not be told from their postings there. Documents a second: 24,600 and 8,230 once 2,800 a second
 # are compared with 16,384 pivots, one after the other. Bytes: of benchmarks/advice_error.py, on OpenSearch 3.8.0.
 REFERENCE = Figures(
@@ -93,7 +93,7 @@ class Observation:
     sketch: float = 0.0
 
 
-def fitted_costs(observations: Sequence[Observation]) -> dict[str, float]:
+def fit_costs(observations: Sequence[Observation]) -> dict[str, float]:
     """The costs that explain the times best, none of them negative (Lawson and Hanson, 1974), errors relative.
 
     Returns:

@@ -14,7 +14,7 @@ from deepterms.errors import InvalidInput
 from deepterms.schema.sketches import MIN_SURVIVORS, sketch_bytes, wants_sketch
 from deepterms.schema.vectors import VectorType, stored_bytes
 
-__all__ = ["Plan", "Prediction", "Workload", "advise", "plans", "predict"]
+__all__ = ["CapacityPlan", "Prediction", "Workload", "advise", "enumerate_plans", "predict"]
 
 WORDS = (4, 8, 16)
 QUERY_WORDS = (16, 32, 64)
@@ -63,7 +63,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CapacityPlan:
     """How an index could be made.
 
     Attributes:
@@ -107,7 +107,7 @@ class Prediction:
         ingest_seconds: with one such cluster, merged.
     """
 
-    plan: Plan
+    plan: CapacityPlan
     recall: float
     recall_photographs: float | None
     extrapolation: float
@@ -140,7 +140,7 @@ def _compared_pivots(pivots: int) -> float:
     return pivots if pivots <= MAX_EXACT else MAX_EXACT + pivots / 80
 
 
-def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
+def predict(plan: CapacityPlan, workload: Workload, figures: Figures) -> Prediction:
     """What a plan costs and finds: every cost is a sum of parts that were measured one by one."""
     N, D = workload.documents, workload.dimensions
     scale = D / figures.dimensions  # what looks at a whole descriptor
@@ -194,7 +194,7 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
     )
 
 
-def plans(workload: Workload) -> Iterator[Plan]:
+def enumerate_plans(workload: Workload) -> Iterator[CapacityPlan]:
     """The plans among which `advise` chooses."""
     pivots = [2**power for power in range(MIN_PIVOTS.bit_length() - 1, MAX_PIVOTS.bit_length())]
     # Fewer pivots would only be right for collections that are smaller than the sample they come from.
@@ -213,7 +213,7 @@ def plans(workload: Workload) -> Iterator[Plan]:
                 for words in WORDS:
                     for words_per_query in QUERY_WORDS:
                         for depth in DEPTHS:
-                            yield Plan(P, words, words_per_query, depth, vector_type, shards)
+                            yield CapacityPlan(P, words, words_per_query, depth, vector_type, shards)
 
 
 def advise(workload: Workload, figures: Figures) -> Prediction:
@@ -222,7 +222,7 @@ def advise(workload: Workload, figures: Figures) -> Prediction:
     The time is that of one search, or with queries a second the time of cores that it costs. The recall is that of
     hard descriptors, so that of photographs should be better.
     """
-    found = [predict(plan, workload, figures) for plan in plans(workload)]
+    found = [predict(plan, workload, figures) for plan in enumerate_plans(workload)]
     good = [prediction for prediction in found if prediction.recall >= workload.recall]
     if not good:
         return max(found, key=lambda prediction: prediction.recall)

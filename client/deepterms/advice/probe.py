@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.advice.costs import REFERENCE, Figures, Observation, fitted_costs
+from deepterms.advice.costs import REFERENCE, Figures, Observation, fit_costs
 from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import deploy
 from deepterms.encoders.pivots.permutation import PivotPermutation
@@ -24,7 +24,7 @@ from deepterms.schema.sketches import sketch_bytes, survivors
 from deepterms.schema.vectors import StoreVectors, stored_bytes
 from deepterms.search.widening import query_terms
 
-__all__ = ["PREFIX", "Spent", "probe", "synthetic"]
+__all__ = ["PREFIX", "TimeBudget", "generate_descriptors", "probe"]
 
 PREFIX = "deepterms-probe"  # with what the names begin
 FORGOTTEN_SECONDS = 600  # a probe takes two minutes, so an older index of one was left by a process that was killed
@@ -44,7 +44,7 @@ RERANKED = ((8, 0), (64, 0), (16, 100), (16, 1_000))
 WITHOUT = ((1, 0), (8, 0), (64, 0))
 
 
-class Spent:
+class TimeBudget:
     """How much of the time is left.
 
     Args:
@@ -59,7 +59,7 @@ class Spent:
         return self._end - time.monotonic()
 
 
-def synthetic(count: int, dimensions: int, *, seed: int = 0) -> NDArray[np.float32]:
+def generate_descriptors(count: int, dimensions: int, *, seed: int = 0) -> NDArray[np.float32]:
     """Float32 (count, D), L2-normalised: around 200 centres, so that pivots have lists of different lengths."""
     rng = np.random.default_rng([2018, seed])
     centres = np.random.default_rng(2018).standard_normal((200, dimensions), dtype=np.float32)
@@ -91,10 +91,10 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
         raise InvalidInput(
             f"dimensions is {dimensions}, documents {documents}, seconds {seconds}; expected 1, 2 and more than 0"
         )
-    cluster, spent = Cluster(client), Spent(seconds)
+    cluster, spent = Cluster(client), TimeBudget(seconds)
     _forget(cluster)
     deploy(client)
-    rows = synthetic(documents, dimensions)
+    rows = generate_descriptors(documents, dimensions)
     pivots = sample_pivots(rows, min(PIVOTS, documents))
     most = min(QUERY_WORDS, len(pivots))
     few = PivotPermutation(pivots, top_k=min(WORDS, most), query_top_k=most)
@@ -116,14 +116,14 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
         for one in filled:
             one.merge()
         int8, float32, without = filled
-        observations = _observations(filled, synthetic(MAX_QUERIES, dimensions, seed=1), spent)
+        observations = _observations(filled, generate_descriptors(MAX_QUERIES, dimensions, seed=1), spent)
         posting_bytes, document_bytes = _bytes(int8, without, dimensions)
         return replace(
             REFERENCE,
-            machine=f"{cluster.engine}, {cores_of(cluster)} cores, measured with {int8.documents:,} documents",
+            machine=f"{cluster.engine}, {count_cores(cluster)} cores, measured with {int8.documents:,} documents",
             dimensions=dimensions,
-            cores=cores_of(cluster),
-            **fitted_costs(observations),
+            cores=count_cores(cluster),
+            **fit_costs(observations),
             pivot_ns=_pivot_ns(few, dimensions),
             int8_docs_per_second=int8.rate,
             float32_docs_per_second=float32.rate,
@@ -132,7 +132,7 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
         )
 
 
-def cores_of(cluster: Cluster) -> int:
+def count_cores(cluster: Cluster) -> int:
     """Processors that the data nodes use; 1 if the cluster does not tell."""
     nodes = cluster.request("GET", "/_nodes/data:true/os").get("nodes", {})
     return max(1, sum(int(node.get("os", {}).get("allocated_processors", 0)) for node in nodes.values()))
@@ -220,7 +220,7 @@ def _fill(index: SurrogateIndex, rows: NDArray[np.float32], *, seconds: float) -
     return _Filled(index, documents, seconds, lengths)
 
 
-def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Spent) -> list[Observation]:
+def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: TimeBudget) -> list[Observation]:
     """Each kind of search, all of them in turn, so that a busy moment falls on all; finding pivots is taken off."""
     kinds = [(one, words, depth) for one in filled for words, depth in (RERANKED if one.index.vector_type else WITHOUT)]
     times: list[list[float]] = [[] for _ in kinds]
@@ -272,7 +272,7 @@ def _bytes(int8: _Filled, without: _Filled, dimensions: int) -> tuple[float, flo
 
 
 def _pivot_ns(encoder: PivotPermutation, dimensions: int) -> float:
-    query = synthetic(1, dimensions, seed=2)
+    query = generate_descriptors(1, dimensions, seed=2)
     times = []
     for _ in range(20):
         started = time.perf_counter()

@@ -27,7 +27,7 @@ from deepterms.doctor.findings import (
     judge_space,
     judge_writes,
 )
-from deepterms.doctor.pivot_examination import examine_pivots, orphans_among
+from deepterms.doctor.pivot_examination import examine_pivots, find_orphans
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRejected, UnsupportedEngine
 from deepterms.index import SurrogateIndex
@@ -119,7 +119,7 @@ class Examination:
     def _indices(self, found: dict[str, dict[str, Any]]) -> Iterator[Finding]:
         """Fill in name → {live: concrete index, metas: concrete index → what it says of itself}."""
         answer = self.cluster.request("GET", "/deepterms-*")
-        yield from orphans_among(answer, self.name)
+        yield from find_orphans(answer, self.name)
         pattern = re.compile(r"deepterms-[a-z_]+-v\d+-(.+)-\d{6}")
         for concrete, body in sorted(answer.items()):
             meta = meta_of(body) or {}

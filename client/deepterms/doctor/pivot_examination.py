@@ -14,26 +14,25 @@ from deepterms.cluster.scroll import hits_of
 from deepterms.doctor.findings import Finding
 from deepterms.doctor.pivot_findings import (
     MIN_PAIRS,
-    judge_companion,
     judge_lists,
     judge_orphans,
+    judge_pivots,
     judge_reach,
 )
-from deepterms.encoders.pivots.pivots import Pivots
-from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
+from deepterms.encoders.pivots.pivots import FAR_QUANTILE, Pivots, measure_nearest_cosines
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import PivotsUnavailable
 from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, cluster_stats
 from deepterms.schema.vectors import VectorType, decode_vector, parse_vector_type
 from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
 
-__all__ = ["examine_pivots", "orphans_among"]
+__all__ = ["examine_pivots", "find_orphans"]
 
 SAMPLED_VECTORS = 1_000
 MIN_SAMPLE = 1_000
 
 
-def orphans_among(indices: Mapping[str, Any], name: str | None) -> Iterator[Finding]:
+def find_orphans(indices: Mapping[str, Any], name: str | None) -> Iterator[Finding]:
     """Companions without their index, or of an index that has other pivots.
 
     Args:
@@ -73,9 +72,9 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, A
         # From the cluster, not from this machine's files: whoever opens the index next may have none.
         pivots = read_companion(cluster, live, described)
     except PivotsUnavailable as error:
-        yield judge_companion(name, described, why=str(error).partition(". ")[0])
+        yield judge_pivots(name, described, why=str(error).partition(". ")[0])
         return
-    yield judge_companion(name, described)
+    yield judge_pivots(name, described)
     count = int(cluster.request("POST", f"/{live}/_count")["count"])
     if not count:
         return
@@ -135,4 +134,4 @@ def _cosines(
     texts = [str(hit["fields"]["vector"][0]) for hit in hits]
     decoded = [decode_vector(text, vector_type, dimensions=pivots.dimensions) for text in texts]
     usable = [vector for vector in decoded if vector.shape == (pivots.dimensions,) and np.isfinite(vector).all()]
-    return nearest_cosines(np.array(usable, dtype=np.float32).reshape(-1, pivots.dimensions), pivots)
+    return measure_nearest_cosines(np.array(usable, dtype=np.float32).reshape(-1, pivots.dimensions), pivots)

@@ -8,7 +8,7 @@ from typing import Any
 from deepterms.doctor.findings import Finding
 from deepterms.results import IndexStats
 
-__all__ = ["judge_companion", "judge_lists", "judge_orphans", "judge_reach", "unevenness"]
+__all__ = ["judge_lists", "judge_orphans", "judge_pivots", "judge_reach", "measure_unevenness"]
 
 # Fresh samples of photographs' descriptors gave 0.9 to 1.2.
 UNEVEN_YELLOW = 3.0
@@ -18,7 +18,7 @@ FAR_YELLOW = 0.15
 MIN_PAIRS = 100
 
 
-def judge_companion(name: str, described: Mapping[str, Any], *, why: str = "") -> Finding:
+def judge_pivots(name: str, described: Mapping[str, Any], *, why: str = "") -> Finding:
     """The pivots of an index.
 
     Args:
@@ -55,7 +55,7 @@ def judge_lists(name: str, stats: IndexStats, *, pivots: int, single: bool = Tru
     """
     longest = max((posting.share for posting in stats.longest_lists), default=0.0)
     text = f"the longest posting list holds {longest:.2%} of the documents"
-    times = unevenness(stats, pivots=pivots) if single else None
+    times = measure_unevenness(stats, pivots=pivots) if single else None
     if times is None:
         return Finding("green", name, text)
     text += f"; a query reads {times:.1f} times what it would in even lists"
@@ -65,7 +65,7 @@ def judge_lists(name: str, stats: IndexStats, *, pivots: int, single: bool = Tru
     return Finding("yellow", name, text, advice)
 
 
-def unevenness(stats: IndexStats, *, pivots: int) -> float | None:
+def measure_unevenness(stats: IndexStats, *, pivots: int) -> float | None:
     """Postings that a query shares with other documents, over what it would if all lists were equally long.
 
     1 plus the square of the lists' coefficient of variation. None if the sample is too small to say.

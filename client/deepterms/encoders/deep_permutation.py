@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from deepterms.encoders.blocks import map_blocks
-from deepterms.encoders.encoder import usable_features
+from deepterms.encoders.inputs import check_features
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
 
@@ -97,7 +97,7 @@ class DeepPermutation:
         Raises:
             InvalidInput: wrong shape, or a row that is not finite or all zero.
         """
-        array = usable_features(features, dimensions=self.dimensions)
+        array = check_features(features, dimensions=self.dimensions)
         rows_per_block = max(1, BLOCK_BYTES // (8 * self.dimensions))
         blocks = [array[start : start + rows_per_block] for start in range(0, len(array), rows_per_block)]
         if not blocks:

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
-from deepterms.encoders.rotation import MAX_SEED, random_signs, rotated, rotated_dimensions
+from deepterms.encoders.inputs import check_features
+from deepterms.encoders.pairs import build_pair_terms, count_pairs, list_rank_pairs, number_pairs
+from deepterms.encoders.rotation import MAX_SEED, draw_signs, rotate, round_up_to_power_of_two
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
@@ -70,7 +70,7 @@ class PairCodewords:
                     f"{self.rotated_dimensions} rotated components"
                 )
         if self.vocabulary_size > MAX_VOCABULARY:
-            most = MAX_VOCABULARY // pair_count(2 * self.rotated_dimensions)
+            most = MAX_VOCABULARY // count_pairs(2 * self.rotated_dimensions)
             advice = f"take at most {most}" if most else "reduce the descriptors, for example by PCA"
             raise InvalidInput(
                 f"{self.rotations} rotations of {self.dimensions} dimensions have {self.vocabulary_size:,} codewords, "
@@ -89,12 +89,12 @@ class PairCodewords:
     @property
     def rotated_dimensions(self) -> int:
         """D′: the power of two that is not below D."""
-        return rotated_dimensions(self.dimensions)
+        return round_up_to_power_of_two(self.dimensions)
 
     @property
     def vocabulary_size(self) -> int:
         """V: for each rotation, the pairs of 2·D′ components."""
-        return self.rotations * pair_count(2 * self.rotated_dimensions)
+        return self.rotations * count_pairs(2 * self.rotated_dimensions)
 
     @property
     def max_term_frequency(self) -> int:
@@ -109,12 +109,12 @@ class PairCodewords:
     @property
     def words_per_document(self) -> int:
         """For each rotation, the pairs whose ranks sum to at most `rank_sum`."""
-        return self.rotations * len(places_of_pairs(self.rank_sum - 1, rank_sum=self.rank_sum)[0])
+        return self.rotations * len(list_rank_pairs(self.rank_sum - 1, rank_sum=self.rank_sum)[0])
 
     @property
     def words_per_query(self) -> int:
         """The same for `query_rank_sum`."""
-        return self.rotations * len(places_of_pairs(self._query_sum - 1, rank_sum=self._query_sum)[0])
+        return self.rotations * len(list_rank_pairs(self._query_sum - 1, rank_sum=self._query_sum)[0])
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""
@@ -146,16 +146,16 @@ class PairCodewords:
         return self._encoded(features, self._query_sum)
 
     def _encoded(self, features: ArrayLike, rank_sum: int) -> TermFrequencies:
-        array = usable_features(features, dimensions=self.dimensions)
-        left, right = places_of_pairs(rank_sum - 1, rank_sum=rank_sum)
+        array = check_features(features, dimensions=self.dimensions)
+        left, right = list_rank_pairs(rank_sum - 1, rank_sum=rank_sum)
         signs = [self._signs(rotation) for rotation in range(self.rotations)]
 
         def numbers_of(block: NDArray[np.float32]) -> NDArray[np.int64]:
             found = []
             for rotation in range(self.rotations):
-                ranked = _ranked(rotated(block, signs[rotation]), rank_sum - 1)
+                ranked = _ranked(rotate(block, signs[rotation]), rank_sum - 1)
                 first, second = ranked[:, left], ranked[:, right]  # (n, pairs)
-                numbers = pair_numbers(first, second) + rotation * pair_count(2 * self.rotated_dimensions)
+                numbers = number_pairs(first, second) + rotation * count_pairs(2 * self.rotated_dimensions)
                 numbers[np.minimum(first, second) < 0] = -1
                 found.append(numbers)
             return np.concatenate(found, axis=1)
@@ -163,11 +163,11 @@ class PairCodewords:
         rows = max(1, BLOCK_BYTES // (4 * self.rotated_dimensions))
         pieces = map_blocks(numbers_of, [array[start : start + rows] for start in range(0, len(array), rows)])
         numbers = np.concatenate([np.empty((0, self.rotations * len(left)), dtype=np.int64), *pieces])
-        return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
+        return build_pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
 
     def _signs(self, rotation: int) -> NDArray[np.float32]:
         """The random signs of a rotation, float32 (D,)."""
-        return random_signs(f"deepterms pair codewords {self.seed} {rotation}", self.dimensions)
+        return draw_signs(f"deepterms pair codewords {self.seed} {rotation}", self.dimensions)
 
 
 def _ranked(block: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -8,22 +8,22 @@ from scipy import sparse
 
 from deepterms.terms import TermFrequencies
 
-__all__ = ["pair_count", "pair_numbers", "pair_terms", "places_of_pairs"]
+__all__ = ["build_pair_terms", "count_pairs", "list_rank_pairs", "number_pairs"]
 
 
-def pair_count(numbers: int) -> int:
+def count_pairs(numbers: int) -> int:
     """How many unordered pairs of different numbers below `numbers` there are."""
     return numbers * (numbers - 1) // 2
 
 
-def pair_numbers(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of each pair of different numbers a < b, in either order: b·(b − 1)/2 + a, below `pair_count`."""
+def number_pairs(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of each pair of different numbers a < b, in either order: b·(b − 1)/2 + a, below `count_pairs`."""
     low, high = np.minimum(first, second), np.maximum(first, second)
     numbers: NDArray[np.int64] = high * (high - 1) // 2 + low
     return numbers
 
 
-def places_of_pairs(places: int, *, rank_sum: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def list_rank_pairs(places: int, *, rank_sum: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The pairs of the first places of a ranking.
 
     Args:
@@ -38,7 +38,9 @@ def places_of_pairs(places: int, *, rank_sum: int | None = None) -> tuple[NDArra
     return first[kept].astype(np.int64), second[kept].astype(np.int64)
 
 
-def pair_terms(numbers: NDArray[np.int64], weights: NDArray[np.int32], *, vocabulary_size: int) -> TermFrequencies:
+def build_pair_terms(
+    numbers: NDArray[np.int64], weights: NDArray[np.int32], *, vocabulary_size: int
+) -> TermFrequencies:
     """Term frequencies (N, V) of the pairs of N rows: numbers int64 (N, n), −1 for none; and weights (N, n)."""
     order = np.argsort(numbers, axis=1)
     numbers, weights = np.take_along_axis(numbers, order, axis=1), np.take_along_axis(weights, order, axis=1)

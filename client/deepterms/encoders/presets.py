@@ -16,7 +16,7 @@ from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.sampling import sample_pivots
 from deepterms.errors import InvalidInput
 
-__all__ = ["MAX_PIVOTS", "MIN_PIVOTS", "PRESETS", "Chosen", "Preset", "PresetName", "select_encoder"]
+__all__ = ["MAX_PIVOTS", "MIN_PIVOTS", "PRESETS", "Preset", "PresetName", "SelectedEncoder", "select_encoder"]
 
 PresetName: TypeAlias = Literal["small", "balanced", "accurate"]
 """How much time and space a search may take."""
@@ -46,7 +46,7 @@ class Preset:
     query_top_k: int
     rerank: int
 
-    def pivot_count(self, documents: int) -> int:
+    def choose_pivot_count(self, documents: int) -> int:
         """A power of two, from 256 to 65,536.
 
         A small collection gets a pivot for four documents, up to 4,096: R@10 of 10,000 mixtures was .904 with 512 and
@@ -81,7 +81,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedEncoder:
     """An encoder, and how many candidates go with it.
 
     Attributes:
@@ -100,7 +100,7 @@ def select_encoder(
     documents: int | None = None,
     preset: PresetName = "balanced",
     seed: int = 0,
-) -> Chosen:
+) -> SelectedEncoder:
     """The encoder that was given, or for ``auto`` the one of a preset.
 
     Args:
@@ -118,7 +118,7 @@ def select_encoder(
         if encoder != "auto":
             raise InvalidInput(f"encoder is {encoder!r}; expected an encoder, or 'auto'")
     elif features is None and documents is None:
-        return Chosen(encoder)
+        return SelectedEncoder(encoder)
     else:
         raise InvalidInput(f"features and documents choose an encoder; {encoder} is given, so leave them out")
     if preset not in get_args(PresetName):
@@ -128,5 +128,7 @@ def select_encoder(
     rows: Any = features if isinstance(features, np.ndarray) else np.asarray(features)
     expected = (len(rows) if rows.ndim else 0) if documents is None else documents
     wanted = PRESETS[preset]
-    pivots = sample_pivots(rows, wanted.pivot_count(expected), method="auto", seed=seed)
-    return Chosen(PivotPermutation(pivots, top_k=wanted.top_k, query_top_k=wanted.query_top_k), rerank=wanted.rerank)
+    pivots = sample_pivots(rows, wanted.choose_pivot_count(expected), method="auto", seed=seed)
+    return SelectedEncoder(
+        PivotPermutation(pivots, top_k=wanted.top_k, query_top_k=wanted.query_top_k), rerank=wanted.rerank
+    )

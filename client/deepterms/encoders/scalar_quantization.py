@@ -13,8 +13,8 @@ from scipy import sparse
 
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.rotation import MAX_SEED, random_signs, rotated, rotated_dimensions
+from deepterms.encoders.inputs import check_features
+from deepterms.encoders.rotation import MAX_SEED, draw_signs, rotate, round_up_to_power_of_two
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
 
@@ -87,7 +87,7 @@ class ScalarQuantization:
     @property
     def quantized_dimensions(self) -> int:
         """D; D′ if it is rotated."""
-        return self.dimensions if self.rotation_seed is None else rotated_dimensions(self.dimensions)
+        return self.dimensions if self.rotation_seed is None else round_up_to_power_of_two(self.dimensions)
 
     @property
     def vocabulary_size(self) -> int:
@@ -162,7 +162,7 @@ class ScalarQuantization:
 
     def _mapped(self, features: ArrayLike, function: Callable[[NDArray[np.float32]], T]) -> list[T]:
         """The results of a function of blocks (n, D)."""
-        array = usable_features(features, dimensions=self.dimensions)
+        array = check_features(features, dimensions=self.dimensions)
         rows = max(1, BLOCK_BYTES // (8 * self.quantized_dimensions))
         return map_blocks(function, [array[start : start + rows] for start in range(0, len(array), rows)])
 
@@ -186,7 +186,7 @@ class ScalarQuantization:
         """A block (n, D), rotated to (n, D′) if wanted."""
         if self.rotation_seed is None:
             return block
-        return rotated(block, random_signs(f"deepterms scalar quantization {self.rotation_seed}", self.dimensions))
+        return rotate(block, draw_signs(f"deepterms scalar quantization {self.rotation_seed}", self.dimensions))
 
 
 def _lengths(block: NDArray[np.float32]) -> NDArray[np.float64]:

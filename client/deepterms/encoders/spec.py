@@ -17,7 +17,7 @@ from deepterms.encoders.pivots.pivots import Metric, Pivots
 from deepterms.encoders.scalar_quantization import ScalarQuantization
 from deepterms.errors import InvalidInput, MissingPivots
 
-__all__ = ["encoder_from_spec", "reasons_of"]
+__all__ = ["encoder_from_spec", "explain_errors"]
 
 Size = Annotated[int, Field(ge=1)]
 
@@ -149,7 +149,7 @@ AnySpec: TypeAlias = (
 _SPECS: TypeAdapter[AnySpec] = TypeAdapter(Annotated[AnySpec, Field(discriminator="type")])
 
 
-def reasons_of(error: ValidationError, *, whole: str) -> str:
+def explain_errors(error: ValidationError, *, whole: str) -> str:
     """What a model refused, field by field; `whole` names the object where no single field is to blame."""
     return "; ".join(f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg']}" for item in error.errors())
 
@@ -171,7 +171,7 @@ def encoder_from_spec(spec: Mapping[str, Any], *, pivots: Pivots | None = None) 
         read = _SPECS.validate_python(dict(spec))
     except ValidationError as error:
         raise InvalidInput(
-            f"not an encoder spec of this release: {dict(spec)!r}: {reasons_of(error, whole='spec')}. "
+            f"not an encoder spec of this release: {dict(spec)!r}: {explain_errors(error, whole='spec')}. "
             "It may have been written by a newer deepterms; upgrade, or re-create the index."
         ) from error
     return read.encoder(pivots)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepterms.cluster.responses import incomplete
-from deepterms.encoders.encoder import as_features, one_feature
+from deepterms.encoders.inputs import as_features, as_one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.index.handle import IndexHandle
 from deepterms.inspection.explanation import Explanation, explain
@@ -267,7 +267,7 @@ class IndexReader(IndexHandle):
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""
-        return one_feature(feature, dimensions=self.encoder.dimensions)
+        return as_one_feature(feature, dimensions=self.encoder.dimensions)
 
     def _known(self, id: str) -> StoredDocument:
         document = self.get(id)

@@ -9,7 +9,7 @@ from typing import Any
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import meta_of
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.pivots.reach import Reach
+from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
 from deepterms.schema.layouts import Layout

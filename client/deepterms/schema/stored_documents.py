@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.encoders.encoder import Encoder, unusable_rows
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.results import Failure, Revision, StoredDocument
 from deepterms.schema.documents import BulkLine
 from deepterms.schema.vectors import VectorType, decode_vector, stored_bytes
@@ -54,7 +55,7 @@ def whole_lines(
     for row, feature in features.items():
         if len(feature) != encoder.dimensions:
             reasons[row] = f"stores a vector of {len(feature)} dimensions; expected {encoder.dimensions}"
-        elif why := unusable_rows(feature[np.newaxis]).get(0):
+        elif why := find_unusable_rows(feature[np.newaxis]).get(0):
             reasons[row] = why
     usable = [row for row in encoded if row not in reasons]
     terms: dict[int, str] = {}

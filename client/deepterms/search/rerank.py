@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import InvalidInput
 from deepterms.schema.scripts import ComparedBy, score_by_cosine, score_by_sketch
-from deepterms.schema.vectors import normalise_rows
 
 __all__ = ["DEFAULT_RERANK", "FeatureSource", "cosines", "default_rerank", "rerank_window", "rescore"]
 

@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import meta_of
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.pivots.pivots import Pivots, pivots_of
-from deepterms.encoders.pivots.reach import Reach
-from deepterms.encoders.spec import reasons_of
+from deepterms.encoders.pivots.pivots import Pivots, Reach, find_pivots
+from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected, UnsupportedEngine
 from deepterms.schema.index_pipeline import index_pipeline
 from deepterms.schema.layouts import Layout, find_layout
@@ -86,7 +85,7 @@ def read_meta(meta: Any, *, name: str) -> IndexMeta:
     except ValidationError as error:
         raise ClusterError(
             f"the index {name!r} says of itself in _meta.deepterms what this release cannot read: "
-            f"{reasons_of(error, whole='_meta.deepterms')}. "
+            f"{explain_errors(error, whole='_meta.deepterms')}. "
             "It may have been made by a newer deepterms; upgrade, or create the index anew"
         ) from error
 
@@ -171,7 +170,7 @@ def create_concrete(
     if alias is not None:
         body["aliases"] = {alias: {}}
     # The pivots before the index: whoever finds that can encode. Two creators' do not get into each other's way.
-    pivots = pivots_of(encoder)
+    pivots = find_pivots(encoder)
     stored = pivots is not None and write_companion(cluster, concrete, pivots, reach=reach)
     # The index before its pipeline: whoever makes it owns the name. The other way round, the second of two creators
     # would put its encoder's parameters under the first one's index.

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deepterms.advice import REFERENCE, Plan, Workload, advise, predict
-from deepterms.advice.costs import Observation, fitted_costs
-from deepterms.advice.model import MAX_SHARD_BYTES, plans
+from deepterms.advice import REFERENCE, CapacityPlan, Workload, advise, predict
+from deepterms.advice.costs import Observation, fit_costs
+from deepterms.advice.model import MAX_SHARD_BYTES, enumerate_plans
 from deepterms.advice.recall import HARD, PHOTOGRAPHS, RecallCurve
-from deepterms.advice.report import readable_bytes, readable_seconds, sentences
+from deepterms.advice.summary import format_bytes, format_seconds, summarize
 from deepterms.errors import InvalidInput
 
-PLAN = Plan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vector_type="float32", shards=1)
+PLAN = CapacityPlan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vector_type="float32", shards=1)
 WORKLOAD = Workload(100_000, 1_280)
 
 
@@ -84,7 +84,7 @@ def test_a_curve_goes_by_the_lesser_of_candidates_and_postings(curve: RecallCurv
 
 def test_the_curve_says_what_was_measured_at_a_million_documents() -> None:
     """16,384 pivots, 4 words, 32 query words, 500 candidates, int8 vectors: R@10 .898."""
-    plan = Plan(pivots=16_384, top_k=4, query_top_k=32, rerank=500, vector_type="int8", shards=1)
+    plan = CapacityPlan(pivots=16_384, top_k=4, query_top_k=32, rerank=500, vector_type="int8", shards=1)
     assert predict(plan, Workload(1_000_000, 1_280), REFERENCE).recall == pytest.approx(0.898, abs=0.02)
 
 
@@ -100,7 +100,7 @@ def test_shards_share_the_work_as_far_as_there_are_cores() -> None:
 def test_the_advice_is_the_quickest_plan_that_finds_enough() -> None:
     found = advise(WORKLOAD, REFERENCE)
     assert found.recall >= 0.95
-    for plan in plans(WORKLOAD):
+    for plan in enumerate_plans(WORKLOAD):
         other = predict(plan, WORKLOAD, REFERENCE)
         assert other.recall < 0.95 or other.p50_ms >= found.p50_ms
 
@@ -109,10 +109,10 @@ def test_where_nothing_finds_enough_the_advice_finds_most_and_says_so() -> None:
     workload = Workload(1_000_000_000, 1_280, recall=0.9999, shards=24)
     found = advise(workload, REFERENCE)
     assert found.recall < 0.9999
-    assert found.recall == max(predict(plan, workload, REFERENCE).recall for plan in plans(workload))
-    said = dict(sentences(found, workload, REFERENCE))
+    assert found.recall == max(predict(plan, workload, REFERENCE).recall for plan in enumerate_plans(workload))
+    said = dict(summarize(found, workload, REFERENCE))
     assert "less than the 0.9999 wanted" in said["recall"]
-    texts = [text for subject, text in sentences(found, workload, REFERENCE) if not subject]
+    texts = [text for subject, text in summarize(found, workload, REFERENCE) if not subject]
     assert "1,000.0 times" in texts[-1]
     assert "more than 16,384 pivots were not measured" in texts[0]
 
@@ -153,7 +153,7 @@ def test_costs_are_found_again_from_the_times_they_give() -> None:
     kinds += [(16, 2_000, 0, 100, 1_000), (16, 2_000, 200, 0, 0), (16, 2_000, 1_000, 0, 0)]
     costs = (0.7, 0.015, 2e-5, 0.0025, 0.0009, 0.0003)
     seen = [Observation(*kind[:4], ms=float(np.dot(costs, (1, *kind))), sketch=kind[4]) for kind in kinds]
-    assert fitted_costs(seen) == pytest.approx(
+    assert fit_costs(seen) == pytest.approx(
         {"fixed_ms": 0.7, "clause_us": 15, "posting_ns": 20, "float32_us": 2.5, "int8_us": 0.9, "sketch_us": 0.3}
     )
 
@@ -164,27 +164,26 @@ def test_no_cost_is_negative_whatever_the_noise() -> None:
     kinds += [(16, 2_000, 200, 0, 0), (16, 2_000, 0, 100, 900)]
     for _ in range(50):
         assert (
-            min(fitted_costs([Observation(*kind[:4], float(rng.exponential()), kind[4]) for kind in kinds]).values())
-            >= 0
+            min(fit_costs([Observation(*kind[:4], float(rng.exponential()), kind[4]) for kind in kinds]).values()) >= 0
         )
     with pytest.raises(InvalidInput, match="3 kinds of search say too little; expected 6"):
-        fitted_costs([Observation(*kind[:4], 1.0, kind[4]) for kind in kinds[3:]])
+        fit_costs([Observation(*kind[:4], 1.0, kind[4]) for kind in kinds[3:]])
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1_284, "1.28 kB"), (1.3e9, "1.3 GB"), (2.56e15, "2.56 PB")]
 )
 def test_bytes_are_readable(count: float, text: str) -> None:
-    assert readable_bytes(count) == text
+    assert format_bytes(count) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (600, "10 min"), (36_000, "10 h"), (864_000, "10 days")])
 def test_seconds_are_readable(seconds: float, text: str) -> None:
-    assert readable_seconds(seconds) == text
+    assert format_seconds(seconds) == text
 
 
 def test_the_sentences_name_where_the_figures_are_from() -> None:
-    said = dict(sentences(advise(WORKLOAD, REFERENCE), WORKLOAD, REFERENCE))
+    said = dict(summarize(advise(WORKLOAD, REFERENCE), WORKLOAD, REFERENCE))
     assert said["figures"] == REFERENCE.machine
     assert "R@10" in said["recall"]
     assert "extrapolated" not in " ".join(said.values())

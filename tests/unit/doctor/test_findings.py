@@ -29,7 +29,10 @@ def clause_settings(limit: str | None) -> dict[str, Any]:
 
 
 def test_engine() -> None:
-    assert findings.judge_engine(OPENSEARCH).text == "OpenSearch 3.8.0; layouts frequencies, words, rank_features, codewords"
+    assert (
+        findings.judge_engine(OPENSEARCH).text
+        == "OpenSearch 3.8.0; layouts frequencies, words, rank_features, codewords"
+    )
     assert findings.judge_engine(ELASTICSEARCH).level == "green"
     old = findings.judge_engine(Engine("elasticsearch", (7, 17, 0)))
     assert (old.level, old.text) == ("red", "Elasticsearch 7.17.0 has none of the layouts")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.doctor.pivot_findings import judge_companion, judge_lists, judge_orphans, judge_reach, unevenness
-from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines, reach_of
+from deepterms.doctor.pivot_findings import judge_lists, judge_orphans, judge_pivots, judge_reach, measure_unevenness
+from deepterms.encoders.pivots.pivots import FAR_QUANTILE, measure_nearest_cosines, measure_reach
 from deepterms.inspection.statistics import stats_of_counts
 from deepterms.results import IndexStats
 
@@ -35,7 +35,7 @@ def test_even_lists_are_even_however_many_documents_are_sampled() -> None:
     rng = np.random.default_rng(5)
     for documents, sampled in ((4_000, 4_000), (10**7, 4_000), (10**7, 2_000)):
         counts = np.bincount(rng.integers(0, PIVOTS, size=4 * sampled), minlength=PIVOTS)
-        found = unevenness(stats(counts, documents=documents, sampled=sampled), pivots=PIVOTS)
+        found = measure_unevenness(stats(counts, documents=documents, sampled=sampled), pivots=PIVOTS)
         assert found == pytest.approx(1, abs=0.1)
         assert (
             judge_lists("holidays", stats(counts, documents=documents, sampled=sampled), pivots=PIVOTS).level == "green"
@@ -65,10 +65,9 @@ def test_too_few_documents_say_nothing() -> None:
 
 def test_companions() -> None:
     assert (
-        judge_companion("holidays", DESCRIBED).text
-        == "1,000 pivots of 1,280 dimensions, whole and as their checksum says"
+        judge_pivots("holidays", DESCRIBED).text == "1,000 pivots of 1,280 dimensions, whole and as their checksum says"
     )
-    lost = judge_companion("holidays", DESCRIBED, why="there is no index x")
+    lost = judge_pivots("holidays", DESCRIBED, why="there is no index x")
     assert (lost.level, "there is no index x" in lost.text) == ("red", True)
     assert "deepterms migrate holidays --repivot 1000" in lost.advice
     assert judge_orphans([]) is None
@@ -92,10 +91,10 @@ def test_the_cosine_with_the_nearest_pivot(monkeypatch: pytest.MonkeyPatch) -> N
             array / np.linalg.norm(array, axis=1, keepdims=True) for array in (rows, pivots.features.astype(float))
         ]
         expected = (units[0] @ units[1].T).max(axis=1)
-        assert nearest_cosines(rows, pivots) == pytest.approx(expected, abs=1e-5)
-        monkeypatch.setattr("deepterms.encoders.pivots.reach.PIVOTS_AT_ONCE", 4)
-        assert nearest_cosines(rows, pivots) == pytest.approx(expected, abs=1e-5)
-        reach = reach_of(rows, pivots)
+        assert measure_nearest_cosines(rows, pivots) == pytest.approx(expected, abs=1e-5)
+        monkeypatch.setattr("deepterms.encoders.pivots.pivots.PIVOTS_AT_ONCE", 4)
+        assert measure_nearest_cosines(rows, pivots) == pytest.approx(expected, abs=1e-5)
+        reach = measure_reach(rows, pivots)
         assert reach is not None
         assert (reach.low, reach.middle) == pytest.approx(np.quantile(expected, [FAR_QUANTILE, 0.5]), abs=1e-5)
         assert reach.rows == 30
@@ -103,15 +102,17 @@ def test_the_cosine_with_the_nearest_pivot(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_pivot_is_no_measure_of_reach() -> None:
     rows = np.random.default_rng(0).standard_normal((30, 5)).astype(np.float32)
-    reach = reach_of(rows, dt.Pivots(rows[:20]))
+    reach = measure_reach(rows, dt.Pivots(rows[:20]))
     assert reach is not None
     assert reach.rows == 10
-    assert reach_of(rows, dt.Pivots(rows)) is None
-    assert reach_of(rows[:0], dt.Pivots(rows)) is None
+    assert measure_reach(rows, dt.Pivots(rows)) is None
+    assert measure_reach(rows[:0], dt.Pivots(rows)) is None
 
 
 def test_zero_pivots_have_no_direction() -> None:
-    assert nearest_cosines(np.ones((2, 3), dtype=np.float32), dt.Pivots(np.zeros((1, 3)), metric="l2")).tolist() == [
+    assert measure_nearest_cosines(
+        np.ones((2, 3), dtype=np.float32), dt.Pivots(np.zeros((1, 3)), metric="l2")
+    ).tolist() == [
         -1,
         -1,
     ]
@@ -126,6 +127,6 @@ def test_sampled_pivots_know_their_reach(method: Any) -> None:
     there = (centres[rng.integers(20, 40, 3_000)] + 0.4 * rng.standard_normal((3_000, 24))).astype(np.float32)
     pivots = dt.sample_pivots(here, 200, method=method)
     assert pivots.reach is not None
-    assert 0.02 < (nearest_cosines(here, pivots) < pivots.reach.low).mean() < 0.09
-    assert (nearest_cosines(there, pivots) < pivots.reach.low).mean() > 0.9
+    assert 0.02 < (measure_nearest_cosines(here, pivots) < pivots.reach.low).mean() < 0.09
+    assert (measure_nearest_cosines(there, pivots) < pivots.reach.low).mean() > 0.9
     assert dt.Pivots(pivots.features) == pivots  # no part of what they are

@@ -15,7 +15,7 @@ from scipy.linalg import hadamard
 
 import deepterms as dt
 from deepterms.encoders import pair_codewords
-from deepterms.encoders.pairs import pair_count, pair_numbers, places_of_pairs
+from deepterms.encoders.pairs import count_pairs, list_rank_pairs, number_pairs
 from deepterms.errors import InvalidInput, MissingPivots
 
 
@@ -23,19 +23,19 @@ from deepterms.errors import InvalidInput, MissingPivots
 @settings(deadline=None)
 def test_every_pair_has_its_own_number(numbers: int) -> None:
     first, second = map(np.array, zip(*itertools.combinations(range(numbers), 2), strict=True))
-    found = pair_numbers(first, second)
-    assert sorted(found.tolist()) == list(range(pair_count(numbers)))
-    assert (pair_numbers(second, first) == found).all()
+    found = number_pairs(first, second)
+    assert sorted(found.tolist()) == list(range(count_pairs(numbers)))
+    assert (number_pairs(second, first) == found).all()
 
 
 def test_pairs_of_a_ranking() -> None:
-    assert [list(zip(*map(list, places_of_pairs(n)), strict=True)) for n in (2, 3)] == [
+    assert [list(zip(*map(list, list_rank_pairs(n)), strict=True)) for n in (2, 3)] == [
         [(0, 1)],
         [(0, 1), (0, 2), (1, 2)],
     ]
-    first, second = places_of_pairs(4, rank_sum=5)
+    first, second = list_rank_pairs(4, rank_sum=5)
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == [(0, 1), (0, 2), (0, 3), (1, 2)]
-    assert len(places_of_pairs(27, rank_sum=28)[0]) == 182
+    assert len(list_rank_pairs(27, rank_sum=28)[0]) == 182
 
 
 def by_definition(encoder: dt.PairCodewords, feature: NDArray[np.float32], rank_sum: int) -> dict[str, int]:

@@ -36,12 +36,12 @@ def clustered(count: int, *, seed: int = 0, dimensions: int = 32) -> NDArray[np.
     ],
 )
 def test_more_pivots_a_document_for_few_and_fewer_for_many(documents: int, pivots: int) -> None:
-    assert PRESETS["balanced"].pivot_count(documents) == pivots
+    assert PRESETS["balanced"].choose_pivot_count(documents) == pivots
 
 
 @pytest.mark.parametrize("preset", ["small", "balanced", "accurate"])
 def test_more_documents_never_get_fewer_pivots(preset: PresetName) -> None:
-    counts = [PRESETS[preset].pivot_count(documents) for documents in range(1, 8_000_000, 3_997)]
+    counts = [PRESETS[preset].choose_pivot_count(documents) for documents in range(1, 8_000_000, 3_997)]
     assert counts == sorted(counts)
     assert counts[0] == MIN_PIVOTS
     assert counts[-1] == MAX_PIVOTS
@@ -62,7 +62,7 @@ def test_auto_is_the_preset_for_the_number_of_documents(preset: PresetName) -> N
     wanted = PRESETS[preset]
     encoder = index.encoder
     assert isinstance(encoder, dt.PivotPermutation)
-    assert len(encoder.pivots) == wanted.pivot_count(20_000)
+    assert len(encoder.pivots) == wanted.choose_pivot_count(20_000)
     assert (encoder.top_k, encoder.query_top_k, index.rerank) == (wanted.top_k, wanted.query_top_k, wanted.rerank)
 
 

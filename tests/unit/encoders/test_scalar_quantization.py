@@ -18,7 +18,7 @@ from scipy.linalg import hadamard
 
 import deepterms as dt
 from deepterms.encoders import scalar_quantization
-from deepterms.encoders.rotation import random_signs, rotated
+from deepterms.encoders.rotation import draw_signs, rotate
 from deepterms.errors import InvalidInput
 
 
@@ -105,7 +105,7 @@ def test_dot_products_are_cosines() -> None:
     for seed in (None, 7):
         terms = dt.ScalarQuantization(300, factor=4_000, rotation_seed=seed).encode(rows).matrix
         # Negative products of components have no codeword in common, so they are missing from the sum.
-        components = unit if seed is None else rotated(rows, random_signs(f"deepterms scalar quantization {seed}", 300))
+        components = unit if seed is None else rotate(rows, draw_signs(f"deepterms scalar quantization {seed}", 300))
         components = components / np.linalg.norm(components, axis=1, keepdims=True)
         rectified = np.concatenate([np.maximum(components, 0), np.maximum(-components, 0)], axis=1)
         np.testing.assert_allclose((terms @ terms.T).toarray() / 4_000**2, rectified @ rectified.T, atol=0.01)
@@ -114,8 +114,8 @@ def test_dot_products_are_cosines() -> None:
 def test_a_rotation_keeps_angles() -> None:
     rows = np.random.default_rng(2).standard_normal((8, 100)).astype(np.float32)
     rows[:, 60:] *= 1e-3  # components of different size
-    signs = random_signs("any", 100)
-    turned = rotated(rows, signs)
+    signs = draw_signs("any", 100)
+    turned = rotate(rows, signs)
     turned = turned / np.linalg.norm(turned, axis=1, keepdims=True)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(turned @ turned.T, unit @ unit.T, atol=1e-5)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.encoders.encoder import usable_features
+from deepterms.encoders.inputs import check_features
 from deepterms.encoders.pivots.nearest import NearestPivots, Search, select_search
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.errors import InvalidInput
@@ -100,7 +100,7 @@ class PivotEncoder(ABC):
 
     def _near(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """The nearest pivots (N, count) of any features, and how near, as `NearestPivots`."""
-        return self._nearest.nearest(usable_features(features, dimensions=self.dimensions), count)
+        return self._nearest.nearest(check_features(features, dimensions=self.dimensions), count)
 
     def _spec(self, type: str) -> dict[str, Any]:
         """What every spec says."""

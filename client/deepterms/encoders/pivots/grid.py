@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.encoders.pivots.pivots import Pivots
-from deepterms.encoders.pivots.products import candidate_products
+from deepterms.encoders.pivots.products import multiply_candidates
 
 __all__ = ["GridFeatures", "PivotGrid"]
 
@@ -99,7 +99,7 @@ class PivotGrid:
         lengths = features.lengths if self.cosine else features.lengths + self.longest
         scaled = features.divided(lengths)  # at most of length 1
         if candidates is not None:
-            look = candidate_products(scaled, self.numbers, candidates) * self.scale[candidates]
+            look = multiply_candidates(scaled, self.numbers, candidates) * self.scale[candidates]
         elif len(scaled) == 1:  # not by BLAS: on a busy machine its threads wait for each other, 20 ms instead of 0.2
             look = np.einsum("nd,pd->np", scaled, self.numbers) * self.scale
         else:
@@ -126,7 +126,7 @@ class PivotGrid:
             Numbers of pivots, int32 (N, count), the nearest first and equally near ones by number; and how near,
             float64 (N, count), descending: the cosine times the descriptor's length, or minus the squared distance.
         """
-        products = candidate_products(features.numbers, self.numbers, candidates)
+        products = multiply_candidates(features.numbers, self.numbers, candidates)
         squares = self._squares[candidates]
         units = features.units[:, np.newaxis]
         if self.cosine:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
+from deepterms.encoders.pairs import build_pair_terms, count_pairs, list_rank_pairs, number_pairs
 from deepterms.encoders.pivots.encoder import PivotEncoder
-from deepterms.encoders.pivots.weights import closeness, scaled
+from deepterms.encoders.pivots.weights import measure_closeness, scale_weights
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
@@ -60,17 +60,17 @@ class PivotPairs(PivotEncoder):
     @property
     def vocabulary_size(self) -> int:
         """V, the number of pairs of pivots."""
-        return pair_count(len(self.pivots))
+        return count_pairs(len(self.pivots))
 
     @property
     def words_per_document(self) -> int:
         """The pairs of K pivots."""
-        return pair_count(self.top_k)
+        return count_pairs(self.top_k)
 
     @property
     def words_per_query(self) -> int:
         """The pairs of a query's pivots."""
-        return pair_count(self.query_top_k)
+        return count_pairs(self.query_top_k)
 
     @property
     def max_term_frequency(self) -> int:
@@ -99,7 +99,7 @@ class PivotPairs(PivotEncoder):
             InvalidInput: wrong shape, or a row that is not finite or all zero.
         """
         numbers, _ = self._pairs(features, self.top_k)
-        return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
+        return build_pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
 
     def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
         """`encode_queries` with the pairs of more or fewer pivots, as a search behind a narrow filter needs.
@@ -116,11 +116,11 @@ class PivotPairs(PivotEncoder):
                 f"words_per_query is {words_per_query}; expected 1 to {self.vocabulary_size}, the pairs of all"
             )
         numbers, sums = self._pairs(features, (1 + math.isqrt(1 + 8 * words_per_query)) // 2)
-        return pair_terms(numbers, scaled(sums), vocabulary_size=self.vocabulary_size)
+        return build_pair_terms(numbers, scale_weights(sums), vocabulary_size=self.vocabulary_size)
 
     def _pairs(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Pairs of the nearest pivots, the nearest two first, and the sums of how near they are: (N, pairs) each."""
         nearest, nearness = self._near(features, count)
-        near, pivots = closeness(nearness, self.pivots.metric), nearest.astype(np.int64)
-        first, second = places_of_pairs(count)
-        return pair_numbers(pivots[:, first], pivots[:, second]), near[:, first] + near[:, second]
+        near, pivots = measure_closeness(nearness, self.pivots.metric), nearest.astype(np.int64)
+        first, second = list_rank_pairs(count)
+        return number_pairs(pivots[:, first], pivots[:, second]), near[:, first] + near[:, second]

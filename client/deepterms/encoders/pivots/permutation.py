@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from deepterms.encoders.pivots.encoder import PivotEncoder
-from deepterms.encoders.pivots.weights import closeness, scaled
+from deepterms.encoders.pivots.weights import measure_closeness, scale_weights
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
@@ -132,7 +132,9 @@ class PivotPermutation(PivotEncoder):
         numbers, nearness = self._near(features, words_per_query)
         if self.weights == "ranks":
             return self._terms(numbers, np.broadcast_to(_ranks(words_per_query), numbers.shape))
-        return self._terms(numbers, scaled(np.maximum(closeness(nearness, self.pivots.metric), 0) ** WEIGHT_POWER))
+        return self._terms(
+            numbers, scale_weights(np.maximum(measure_closeness(nearness, self.pivots.metric), 0) ** WEIGHT_POWER)
+        )
 
     def _terms(self, numbers: NDArray[np.int32], weights: NDArray[np.int32]) -> TermFrequencies:
         """From pivots (N, k) and their weights (N, k)."""

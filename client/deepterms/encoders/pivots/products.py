@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deepterms.errors import MissingExtra
 from deepterms.optional import faiss, one_thread
 
-__all__ = ["candidate_products"]
+__all__ = ["multiply_candidates"]
 
 Real = TypeVar("Real", np.float32, np.float64)
 
@@ -18,7 +18,7 @@ Real = TypeVar("Real", np.float32, np.float64)
 BLOCK_BYTES = 2**20
 
 
-def candidate_products(
+def multiply_candidates(
     features: NDArray[Real], pivots: NDArray[np.float32], candidates: NDArray[np.int64]
 ) -> NDArray[Real]:
     """Products, summed in the dtype of the descriptors.

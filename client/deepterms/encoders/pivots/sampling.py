@@ -6,14 +6,14 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from deepterms.encoders.encoder import refuse_unusable
-from deepterms.encoders.pivots.centroids import move_to_centroids
-from deepterms.encoders.pivots.pivots import Metric, Pivots
-from deepterms.encoders.pivots.reach import Reach, reach_of
+from deepterms.encoders.inputs import reject_unusable
+from deepterms.encoders.pivots.nearest import NearestPivots, select_search
+from deepterms.encoders.pivots.pivots import Metric, Pivots, Reach, measure_reach
 from deepterms.errors import InvalidInput
 
-__all__ = ["SamplingMethod", "rows_for", "sample_pivots"]
+__all__ = ["SamplingMethod", "count_rows_needed", "move_to_centroids", "sample_pivots"]
 
 SamplingMethod: TypeAlias = Literal["mixtures", "rows", "farthest", "kmeans"]
 """How pivots are made of descriptors; see `sample_pivots`."""
@@ -37,7 +37,7 @@ MIN_REACH_ROWS = 200
 REACH_COMPARISONS = 10**8
 
 
-def rows_for(count: int) -> int:
+def count_rows_needed(count: int) -> int:
     """How many rows `sample_pivots` takes for so many pivots by ``auto`` and their reach, if there are as many."""
     return (KMEANS_ROWS_PER_PIVOT if count <= MAX_CENTROIDS else MIXED_ROWS) * count + _reach_rows(count)
 
@@ -112,6 +112,28 @@ def sample_pivots(
     return Pivots(chosen.features, metric=metric, reach=_reach(rows, others, chosen))
 
 
+def move_to_centroids(pivots: Pivots, rows: NDArray[np.float32], *, iterations: int) -> Pivots:
+    """K-means from pivots that are there: Lloyd's iterations ("Least squares quantization in PCM", 1982).
+
+    The pivot nearest to a row is found as a document's are, in a small part of the time of comparing with all of them.
+    A pivot that is nearest to none stays where it was, and so does one whose rows have no direction together.
+
+    Args:
+        pivots: to begin with.
+        rows: float32 (n, D), finite and not zero, of length 1 for the metric ``cosine``.
+        iterations: how many.
+    """
+    P, n = len(pivots), len(rows)
+    for _ in range(iterations):
+        numbers, _ = NearestPivots(pivots, select_search("auto", pivots)).nearest(rows, 1)
+        members = sparse.csr_array((np.ones(n, dtype=np.float32), (numbers[:, 0], np.arange(n))), shape=(P, n))
+        counts = np.bincount(numbers[:, 0], minlength=P)[:, np.newaxis]
+        means: NDArray[np.float32] = members @ rows / np.maximum(counts, 1).astype(np.float32)
+        moved = means.any(axis=1, keepdims=True) if pivots.metric == "cosine" else counts > 0
+        pivots = Pivots(np.where(moved, means, pivots.features), metric=pivots.metric)
+    return pivots
+
+
 def _reach_rows(count: int) -> int:
     """How many rows are compared with so many pivots for their reach."""
     return max(MIN_REACH_ROWS, min(MAX_REACH_ROWS, REACH_COMPARISONS // count))
@@ -120,7 +142,7 @@ def _reach_rows(count: int) -> int:
 def _reach(rows: NDArray[Any], which: NDArray[np.int64], pivots: Pivots) -> Reach | None:
     """How near to the pivots some rows lie; None if there are none."""
     sample = rows[np.sort(which)].astype(np.float32)
-    return reach_of(sample[np.isfinite(sample).all(axis=1) & sample.any(axis=1)], pivots)
+    return measure_reach(sample[np.isfinite(sample).all(axis=1) & sample.any(axis=1)], pivots)
 
 
 def _some(rng: np.random.Generator, rows: int, count: int) -> NDArray[np.int64]:
@@ -133,7 +155,7 @@ def _read(rows: NDArray[Any], which: NDArray[np.int64], metric: Metric) -> NDArr
     order = np.argsort(which)
     found = np.empty((len(which), rows.shape[1]), dtype=np.float32)
     found[order] = rows[which[order]]
-    refuse_unusable(found)
+    reject_unusable(found)
     if metric == "cosine":
         found /= np.linalg.norm(found.astype(np.float64), axis=1, keepdims=True)
     return found

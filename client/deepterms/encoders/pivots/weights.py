@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from deepterms.encoders.pivots.pivots import Metric
 
-__all__ = ["closeness", "scaled"]
+__all__ = ["measure_closeness", "scale_weights"]
 
 # Similarities are scaled to whole numbers up to this, so that an engine's float32 sums stay exact.
 MAX_WEIGHT = 1_000
 
 
-def closeness(nearness: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
+def measure_closeness(nearness: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
     """How near pivots are, in proportion.
 
     Args:
@@ -28,7 +28,7 @@ def closeness(nearness: NDArray[np.float64], metric: Metric) -> NDArray[np.float
     return np.where(farthest > 0, 1 + nearness / (2 * np.where(farthest > 0, farthest, 1)), 1.0)
 
 
-def scaled(measure: NDArray[np.float64]) -> NDArray[np.int32]:
+def scale_weights(measure: NDArray[np.float64]) -> NDArray[np.int32]:
     """Whole numbers (N, k): 1,000 for the first of a row, the others in proportion, at least 1."""
     first = measure[:, :1]
     # A query that points away from every pivot has no proportion to keep: each counts alike.

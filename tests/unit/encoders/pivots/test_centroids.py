@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 import deepterms as dt
-from deepterms.encoders.pivots.centroids import move_to_centroids
 from deepterms.encoders.pivots.nearest import NearestPivots
 from deepterms.encoders.pivots.pivots import Metric
+from deepterms.encoders.pivots.sampling import move_to_centroids
 
 
 def rows_of(count: int, metric: Metric) -> NDArray[np.float32]:

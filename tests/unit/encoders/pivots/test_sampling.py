@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.encoders.pivots import sampling
-from deepterms.encoders.pivots.pivots import Metric
-from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
+from deepterms.encoders.pivots.pivots import FAR_QUANTILE, Metric, measure_nearest_cosines
 from deepterms.encoders.pivots.sampling import SamplingMethod
 from deepterms.errors import InvalidInput
 
@@ -145,8 +144,8 @@ def test_the_reach_of_centroids_is_of_rows_that_they_have_not_learnt_from() -> N
     pivots = dt.sample_pivots(rows[:2_000], 500, method="kmeans")
     assert pivots.reach is not None
     assert pivots.reach.rows == 200  # a tenth
-    later = nearest_cosines(rows[2_000:], pivots)
+    later = measure_nearest_cosines(rows[2_000:], pivots)
     assert np.mean(later < pivots.reach.low) == pytest.approx(FAR_QUANTILE, abs=0.03)
-    assert np.mean(nearest_cosines(rows[:2_000], pivots) < pivots.reach.low) < FAR_QUANTILE / 2
+    assert np.mean(measure_nearest_cosines(rows[:2_000], pivots) < pivots.reach.low) < FAR_QUANTILE / 2
     # With no rows to spare there is nothing to tell it by.
     assert dt.sample_pivots(rows[:50], 50, method="kmeans").reach is None

@@ -8,12 +8,12 @@ from deepterms.advice.costs import Figures
 from deepterms.advice.model import Prediction, Workload
 from deepterms.advice.recall import HARD, PHOTOGRAPHS
 
-__all__ = ["readable_bytes", "readable_seconds", "sentences"]
+__all__ = ["format_bytes", "format_seconds", "summarize"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def readable_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """In powers of a thousand: ``1.3 GB``."""
     for unit in _UNITS[:-1]:
         if count < 999.5:
@@ -22,7 +22,7 @@ def readable_bytes(count: float) -> str:
     return f"{count:,.3g} {_UNITS[-1]}"
 
 
-def readable_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """In the unit that fits."""
     for limit, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
         if seconds < limit:
@@ -30,7 +30,7 @@ def readable_seconds(seconds: float) -> str:
     return f"{seconds / 86_400:,.3g} days"
 
 
-def sentences(prediction: Prediction, workload: Workload, figures: Figures) -> Iterator[tuple[str, str]]:
+def summarize(prediction: Prediction, workload: Workload, figures: Figures) -> Iterator[tuple[str, str]]:
     """(subject, what is said of it), in order."""
     plan = prediction.plan
     shards = "1 shard" if plan.shards == 1 else f"{plan.shards:,} shards"
@@ -68,15 +68,15 @@ def sentences(prediction: Prediction, workload: Workload, figures: Figures) -> I
         )
     yield (
         "disk",
-        f"{readable_bytes(prediction.total_bytes)} without copies: vectors {readable_bytes(prediction.vector_bytes)}, "
-        f"postings {readable_bytes(prediction.posting_bytes)}, dictionary "
-        f"{readable_bytes(prediction.dictionary_bytes)}, pivots {readable_bytes(prediction.pivot_bytes)}, "
-        f"others {readable_bytes(prediction.other_bytes)}",
+        f"{format_bytes(prediction.total_bytes)} without copies: vectors {format_bytes(prediction.vector_bytes)}, "
+        f"postings {format_bytes(prediction.posting_bytes)}, dictionary "
+        f"{format_bytes(prediction.dictionary_bytes)}, pivots {format_bytes(prediction.pivot_bytes)}, "
+        f"others {format_bytes(prediction.other_bytes)}",
     )
     yield (
         "memory",
-        f"heap {readable_bytes(prediction.heap_bytes)} of all nodes together, and page cache for "
-        f"{readable_bytes(prediction.page_cache_bytes)}, or searches wait for the disk",
+        f"heap {format_bytes(prediction.heap_bytes)} of all nodes together, and page cache for "
+        f"{format_bytes(prediction.page_cache_bytes)}, or searches wait for the disk",
     )
-    yield "ingest", f"{readable_seconds(prediction.ingest_seconds)}, merged"
+    yield "ingest", f"{format_seconds(prediction.ingest_seconds)}, merged"
     yield "figures", figures.machine
