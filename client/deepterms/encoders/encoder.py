@@ -1,4 +1,4 @@
-"""What every encoder is: a fixed rule from descriptors to term frequencies; and the checks on its input."""
+"""Encoder protocols: what every rule from descriptors to term frequencies provides."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Encoder(Protocol):
 
     @property
     def max_words(self) -> int:
-        """How many words a document's surrogate text can have: the largest sum of its term frequencies."""
+        """The largest number of words in a document's surrogate text, that is, the sum of its term frequencies."""
         ...
 
     def encode(self, features: ArrayLike) -> TermFrequencies:
-        """Term frequencies (N, V) of documents with features float32 (N, D)."""
+        """Encode documents with features float32 (N, D) as term frequencies (N, V)."""
         ...
 
     def encode_queries(self, features: ArrayLike) -> TermFrequencies:
-        """Term frequencies (N, V) of queries; the same as `encode` for symmetric encoders."""
+        """Encode queries as term frequencies (N, V); the same as `encode` for symmetric encoders."""
         ...
 
     def spec(self) -> dict[str, Any]:
@@ -50,23 +50,23 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class AsymmetricEncoder(Encoder, Protocol):
-    """An encoder whose queries name another number of codewords than documents."""
+    """An encoder whose queries have a different number of codewords than its documents."""
 
     @property
     def words_per_document(self) -> int:
-        """How many codewords a document has."""
+        """The number of codewords in a document."""
         ...
 
     @property
     def words_per_query(self) -> int:
-        """How many codewords a query names."""
+        """The number of codewords in a query."""
         ...
 
 
 @runtime_checkable
 class WideningEncoder(AsymmetricEncoder, Protocol):
-    """An encoder whose queries can name more codewords than usual."""
+    """An encoder whose queries can be given more codewords than usual."""
 
     def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
-        """Term frequencies (N, V) of queries that name another number of codewords, or a few less, up to V."""
+        """Encode queries with up to `words_per_query` codewords each, at most V, as term frequencies (N, V)."""
         ...

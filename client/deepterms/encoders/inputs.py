@@ -1,4 +1,4 @@
-"""Inputs: whatever a caller passes as features becomes float32 rows that an encoder accepts, or a clear error."""
+"""Inputs: from whatever a caller passes as features to float32 rows that an encoder accepts, or a clear error."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ __all__ = [
 
 
 def as_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
-    """View features as float32 (N, D); one feature (D,) becomes (1, D).
+    """View features as float32 (N, D); a single feature (D,) becomes (1, D).
 
-    Encoders work on float32, so that a float64 input and the float32 that is stored give the same term frequencies.
+    Encoders work on float32, so that a float64 input and the float32 vector stored for it give the same term
+    frequencies.
 
     Raises:
-        InvalidInput: not numbers, or not of D columns.
+        InvalidInput: the features are not numbers, or do not have D columns.
     """
     try:
         array = np.asarray(features)
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused by row
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is rejected row by row
             array = np.ascontiguousarray(array, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(
@@ -37,14 +38,18 @@ def as_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
         array = array[np.newaxis]
     if array.ndim != 2 or array.shape[1] != dimensions:
         raise InvalidInput(
-            f"features have shape {np.shape(features)}; expected (N, {dimensions}), as the encoder was made for "
-            f"dimensions={dimensions}"
+            f"features have shape {np.shape(features)}; expected (N, {dimensions}), because the encoder was created "
+            f"with dimensions={dimensions}"
         )
     return array
 
 
 def find_unusable_rows(features: NDArray[np.float32]) -> dict[int, str]:
-    """Rows of (N, D) that no encoder accepts, each with the reason: not finite, or all zero."""
+    """Find the rows of (N, D) that no encoder accepts, because they are not finite or all zero.
+
+    Returns:
+        Row number → reason.
+    """
     finite = np.isfinite(features).all(axis=1)
     zero = ~features.any(axis=1)
     reasons = {int(row): "the feature has a NaN or infinite component (float32)" for row in np.flatnonzero(~finite)}
@@ -61,10 +66,10 @@ def reject_unusable(features: NDArray[np.float32]) -> None:
 
 
 def check_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
-    """`as_features` of which every row can be encoded.
+    """Return features as `as_features` does, after checking that every row can be encoded.
 
     Raises:
-        InvalidInput: as `as_features`, or a row that is not finite or all zero.
+        InvalidInput: as for `as_features`, or a row is not finite or all zero.
     """
     array = as_features(features, dimensions=dimensions)
     reject_unusable(array)
@@ -72,19 +77,19 @@ def check_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float3
 
 
 def as_one_feature(feature: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
-    """One feature as (1, D).
+    """View one feature as float32 (1, D).
 
     Raises:
-        InvalidInput: as `as_features`, or several rows.
+        InvalidInput: as for `as_features`, or there are several rows.
     """
     query = as_features(feature, dimensions=dimensions)
     if len(query) != 1:
-        raise InvalidInput(f"one feature is expected here; got {len(query)}. search_many takes several")
+        raise InvalidInput(f"expected one feature; got {len(query)}. Use search_many for several")
     return query
 
 
 def normalise_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of float32 (N, D) scaled to L2 norm 1; the norm is taken in float64, so that huge rows do not overflow."""
+    """Scale the rows of float32 (N, D) to L2 norm 1; norms are float64, so that very large rows do not overflow."""
     norms: NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
     scaled: NDArray[np.float32] = (features / norms[:, np.newaxis]).astype(np.float32)
     return scaled

@@ -44,7 +44,7 @@ def by_definition(encoder: dt.PairCodewords, feature: NDArray[np.float32], rank_
     words = {}
     for rotation in range(encoder.rotations):
         padded = np.zeros(size)
-        padded[: encoder.dimensions] = feature * encoder._signs(rotation)
+        padded[: encoder.dimensions] = feature * encoder._draw_signs(rotation)
         rotated = hadamard(size) @ padded
         rectified = np.concatenate([np.maximum(rotated, 0), np.maximum(-rotated, 0)])
         ranked = [int(i) for i in np.argsort(-rectified, kind="stable") if rectified[i] > 0]
@@ -107,7 +107,7 @@ def test_another_seed_is_another_rotation() -> None:
 
 def test_the_signs_are_those_of_the_first_release() -> None:
     """They are in no spec: other signs would leave every index unreadable."""
-    assert dt.PairCodewords(8, rank_sum=3)._signs(1).tolist() == [1, 1, 1, -1, 1, -1, 1, -1]
+    assert dt.PairCodewords(8, rank_sum=3)._draw_signs(1).tolist() == [1, 1, 1, -1, 1, -1, 1, -1]
 
 
 def test_near_descriptors_share_more_pairs() -> None:
@@ -124,11 +124,11 @@ def test_near_descriptors_share_more_pairs() -> None:
     [
         ({"dimensions": 1}, "dimensions is 1; expected at least 2"),
         ({"dimensions": 8, "rotations": 0}, "rotations is 0"),
-        ({"dimensions": 8, "rank_sum": 2}, "rank_sum is 2; expected 3, the first pair alone, to 9"),
+        ({"dimensions": 8, "rank_sum": 2}, "rank_sum is 2; expected 3 (only the first pair) to 9"),
         ({"dimensions": 8, "rank_sum": 10}, "rank_sum is 10"),
         ({"dimensions": 8, "rank_sum": 4, "query_rank_sum": 1}, "query_rank_sum is 1"),
         ({"dimensions": 64, "seed": -1}, "seed is -1"),
-        ({"dimensions": 16_384, "rotations": 5}, "take at most 4"),
+        ({"dimensions": 16_384, "rotations": 5}, "use at most 4"),
         ({"dimensions": 100_000}, "by PCA"),
     ],
 )
@@ -177,7 +177,7 @@ def test_specs_rebuild_the_encoders() -> None:
 @pytest.mark.parametrize(
     ("pivots", "options", "message"),
     [
-        (np.ones((1, 2)), {}, "pairs are made of 2 to 65,536 pivots; got 1"),
+        (np.ones((1, 2)), {}, "PivotPairs needs 2 to 65,536 pivots; got 1"),
         (np.ones((65_537, 1)), {}, "got 65,537"),
         (np.eye(5), {"top_k": 1}, "top_k is 1; expected 2 to 5"),
         (np.eye(5), {"top_k": 2, "query_top_k": 6}, "query_top_k is 6"),

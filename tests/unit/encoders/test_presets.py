@@ -88,13 +88,13 @@ def test_auto_finds_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "auto"}, "give it features="),
+        ({"encoder": "auto"}, "pass features="),
         ({"encoder": "pivots"}, "encoder is 'pivots'; expected an encoder, or 'auto'"),
         ({"encoder": "auto", "features": np.eye(4), "preset": "large"}, "preset is 'large'; expected one of small"),
         ({"encoder": "auto", "features": np.eye(4), "documents": 0}, "documents is 0"),
-        ({"encoder": "auto", "features": np.eye(4)[:1]}, "need 2 features or more; got 1"),
+        ({"encoder": "auto", "features": np.eye(4)[:1]}, "need at least 2 features; got 1"),
         ({"encoder": "auto", "features": [1.0, 2.0]}, r"features have shape \(2,\)"),
-        ({"encoder": dt.DeepPermutation(4, top_k=2), "features": np.eye(4)}, "is given, so leave them out"),
+        ({"encoder": dt.DeepPermutation(4, top_k=2), "features": np.eye(4)}, "omit them"),
         ({"encoder": dt.DeepPermutation(4, top_k=2), "rerank": -1}, "rerank is -1"),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_threshold_keeps_so_many_words() -> None:
     for words in (0, 64.1, -1):
         with pytest.raises(InvalidInput, match="expected more than 0, up to 64 components"):
             dt.ScalarQuantization(64).threshold_for(rows, words=words)
-    with pytest.raises(InvalidInput, match="of 0 features"):
+    with pytest.raises(InvalidInput, match="for 0 features"):
         dt.ScalarQuantization(64).threshold_for(rows[:0], words=3)
 
 

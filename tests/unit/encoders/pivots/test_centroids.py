@@ -52,10 +52,10 @@ def test_a_pivot_whose_rows_have_no_direction_together_stays() -> None:
 def test_each_iteration_brings_pivots_nearer_to_rows(metric: Metric, count: int) -> None:
     rows = rows_of(4_000, metric)
     pivots = dt.Pivots(rows[:count], metric=metric)
-    near = [float(NearestPivots(pivots).nearest(rows, 1)[1].mean())]
+    near = [float(NearestPivots(pivots).find(rows, 1)[1].mean())]
     for _ in range(3):
         pivots = move_to_centroids(pivots, rows, iterations=1)
-        near.append(float(NearestPivots(pivots).nearest(rows, 1)[1].mean()))
+        near.append(float(NearestPivots(pivots).find(rows, 1)[1].mean()))
     assert near == sorted(near)
     assert near[0] < near[1]
     assert pivots == move_to_centroids(dt.Pivots(rows[:count], metric=metric), rows, iterations=3)

@@ -105,7 +105,7 @@ def test_equals_the_definition(
         pivots[~pivots.any(axis=1), 0] = 1
     given_ = dt.Pivots(pivots, metric=metric)
     count = data.draw(st.integers(1, len(pivots)))
-    numbers, nearness = NearestPivots(given_).nearest(features, count)
+    numbers, nearness = NearestPivots(given_).find(features, count)
     assert (np.diff(nearness, axis=1) <= 0).all()
     if metric == "l2":
         assert numbers.tolist() == [by_definition(given_, row, count) for row in features]
@@ -129,7 +129,7 @@ def test_the_first_look_rules_out_no_pivot(metric: Metric) -> None:
     near = (base + rng.standard_normal((400, 96)) * 2e-3).astype(np.float16)
     features = (base + rng.standard_normal((20, 96)) * 1e-3).astype(np.float32)
     pivots = dt.Pivots(near, metric=metric)
-    numbers, _ = NearestPivots(pivots).nearest(features, 7)
+    numbers, _ = NearestPivots(pivots).find(features, 7)
     exact = near.astype(np.longdouble)
     for row, found in zip(features.astype(np.longdouble), numbers, strict=True):
         measure = exact @ row / np.sqrt((exact**2).sum(axis=1))
@@ -143,13 +143,13 @@ def test_blocks_change_nothing(metric: Metric, monkeypatch: pytest.MonkeyPatch) 
     rng = np.random.default_rng(4)
     pivots = dt.Pivots(rng.standard_normal((300, 24)), metric=metric)
     features = rng.standard_normal((50, 24)).astype(np.float32)
-    numbers, nearness = NearestPivots(pivots).nearest(features, 20)
-    one_by_one = [NearestPivots(pivots).nearest(features[row : row + 1], 20) for row in range(50)]
+    numbers, nearness = NearestPivots(pivots).find(features, 20)
+    one_by_one = [NearestPivots(pivots).find(features[row : row + 1], 20) for row in range(50)]
     monkeypatch.setattr(nearest, "BLOCK_BYTES", 4 * 300 * 3)
     monkeypatch.setattr(grid, "BLOCK_BYTES", 8 * 24 * 7)
     monkeypatch.setattr(products, "BLOCK_BYTES", 8 * 24 * 7)
     for found, near in (
-        NearestPivots(pivots).nearest(features, 20),
+        NearestPivots(pivots).find(features, 20),
         map(np.concatenate, zip(*one_by_one, strict=True)),
     ):
         np.testing.assert_array_equal(found, numbers)
@@ -170,13 +170,13 @@ def clustered(count: int, seed: int) -> NDArray[np.float32]:
 def test_most_of_the_nearest_are_found_without_comparing_all(metric: Metric) -> None:
     pivots, features = dt.Pivots(clustered(3_000, 1), metric=metric), clustered(700, 2)
     exact, some = (NearestPivots(pivots, kind) for kind in get_args(Search))
-    (numbers, nearness), (found, near) = (index.nearest(features, 8) for index in (exact, some))
+    (numbers, nearness), (found, near) = (index.find(features, 8) for index in (exact, some))
     assert agreement(numbers, found) > 0.98
     same = numbers == found
     np.testing.assert_array_equal(nearness[same], near[same])  # what is found is compared exactly
-    again, _ = NearestPivots(pivots, "projected").nearest(features, 8)
+    again, _ = NearestPivots(pivots, "projected").find(features, 8)
     np.testing.assert_array_equal(found, again)
-    np.testing.assert_array_equal(found[5], some.nearest(features[5:6], 8)[0][0])
+    np.testing.assert_array_equal(found[5], some.find(features[5:6], 8)[0][0])
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -190,9 +190,9 @@ def test_in_few_of_many_dimensions(metric: Metric, installed: bool, monkeypatch:
     pivots = dt.Pivots((rng.standard_normal((2_000, 500)) @ directions).astype("f4"), metric=metric)
     features = (rng.standard_normal((40, 500)) @ directions).astype("f4")
     exact, projected = NearestPivots(pivots), NearestPivots(pivots, "projected")
-    numbers, _ = exact.nearest(features, 8)
-    assert agreement(numbers, projected.nearest(features, 8)[0]) > 0.98
-    alone = np.concatenate([projected.nearest(features[row : row + 1], 8)[0] for row in range(len(features))])
+    numbers, _ = exact.find(features, 8)
+    assert agreement(numbers, projected.find(features, 8)[0]) > 0.98
+    alone = np.concatenate([projected.find(features[row : row + 1], 8)[0] for row in range(len(features))])
     assert agreement(numbers, alone) > 0.98
 
 
@@ -204,24 +204,24 @@ def test_equal_pivots_are_all_found() -> None:
     """Codes that tell no two of a kind apart lose none of them."""
     pivots = dt.Pivots(np.eye(2)[np.arange(900) % 9 // 8])  # 100 of one kind: fewer than are wanted
     features = np.array([[1, 0.5], [0.5, 1], [-1, 0.5]], dtype="f4")
-    expected, near = NearestPivots(pivots).nearest(features, 200)
-    numbers, nearness = NearestPivots(pivots, "projected").nearest(features, 200)
+    expected, near = NearestPivots(pivots).find(features, 200)
+    numbers, nearness = NearestPivots(pivots, "projected").find(features, 200)
     np.testing.assert_array_equal(numbers, expected)
     np.testing.assert_array_equal(nearness, near)
 
 
 def test_where_too_few_candidates_are_told_apart_all_pivots_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     pivots, features = dt.Pivots(clustered(500, 9)), clustered(30, 10)
-    whole = PivotProjection.candidates
+    whole = PivotProjection.find_candidates
 
     def left_out(self: PivotProjection, some: grid.GridFeatures, count: int) -> NDArray[np.int64]:
         candidates = whole(self, some, count)
         candidates[::2, : len(candidates[0]) - count + 1] = -1  # of every other descriptor one too few is left
         return candidates
 
-    expected, near = NearestPivots(pivots).nearest(features, 8)
-    monkeypatch.setattr(PivotProjection, "candidates", left_out)
-    numbers, nearness = NearestPivots(pivots, "projected").nearest(features, 8)
+    expected, near = NearestPivots(pivots).find(features, 8)
+    monkeypatch.setattr(PivotProjection, "find_candidates", left_out)
+    numbers, nearness = NearestPivots(pivots, "projected").find(features, 8)
     np.testing.assert_array_equal(numbers[::2], expected[::2])
     np.testing.assert_array_equal(nearness[::2], near[::2])
     assert agreement(numbers[1::2], expected[1::2]) > 0.98
@@ -236,12 +236,14 @@ def test_a_look_is_off_by_no_more_than_it_says(
         monkeypatch.setitem(sys.modules, "faiss", None)
     pivots, rng = dt.Pivots(clustered(300, 12), metric=metric), np.random.default_rng(13)
     placed = grid.PivotGrid(pivots)
-    features = placed.place(clustered(20, 14))
+    features = placed.round(clustered(20, 14))
     candidates = np.sort(rng.permuted(np.tile(np.arange(300), (20, 1)), axis=1)[:, :50], axis=1)
-    look = placed.look(features, candidates)
-    assert np.abs(look - np.take_along_axis(placed.look(features), candidates, axis=1)).max() <= 2 * placed.error
+    look = placed.estimate(features, candidates)
+    assert (
+        np.abs(look - np.take_along_axis(placed.estimate(features), candidates, axis=1)).max() <= 2 * placed.max_error
+    )
     candidates[3, :7] = -1
-    again = placed.look(features, candidates)
+    again = placed.estimate(features, candidates)
     assert np.isneginf(again[3, :7]).all()
     np.testing.assert_array_equal(again[3, 7:], look[3, 7:])
 
@@ -249,8 +251,8 @@ def test_a_look_is_off_by_no_more_than_it_says(
 def test_few_pivots_are_all_compared() -> None:
     pivots = dt.Pivots(clustered(70, 3), metric="l2")
     features = clustered(20, 4)
-    numbers, nearness = NearestPivots(pivots, "projected").nearest(features, 70)
-    expected, near = NearestPivots(pivots).nearest(features, 70)
+    numbers, nearness = NearestPivots(pivots, "projected").find(features, 70)
+    expected, near = NearestPivots(pivots).find(features, 70)
     np.testing.assert_array_equal(numbers, expected)
     np.testing.assert_array_equal(nearness, near)
 
@@ -283,9 +285,9 @@ def test_how_pivots_are_found_depends_on_how_many_there_are() -> None:
 def test_descriptors_of_any_length(scale: float) -> None:
     feature = np.array([[1, 2]], dtype=np.float32) * np.float32(scale)
     cosine = dt.Pivots(np.array([[60000, 0], [0, 6e-8], [-60000, 1]], dtype=np.float16))
-    assert NearestPivots(cosine).nearest(feature, 3)[0].tolist() == [[1, 0, 2]]
+    assert NearestPivots(cosine).find(feature, 3)[0].tolist() == [[1, 0, 2]]
     lengths = dt.Pivots([[60000, 0], [0, 1], [-60000, 1], [60000, 60000]], metric="l2")
-    numbers, nearness = NearestPivots(lengths).nearest(feature, 4)
+    numbers, nearness = NearestPivots(lengths).find(feature, 4)
     assert np.isfinite(nearness).all()
     assert numbers.tolist() == [[3, 0, 1, 2] if scale == 1e38 else [1, 0, 2, 3]]
 
@@ -393,7 +395,7 @@ def test_spec_rebuilds_the_encoder() -> None:
     assert dt.encoder_from_spec(spec, pivots=dt.Pivots(AXES.features)) == encoder
     assert str(encoder) == f"pivot-permutation/4x4/cosine/{AXES.checksum[:8]}/k2/q3/ranks/exact"
     assert isinstance(encoder, dt.Encoder)
-    with pytest.raises(MissingPivots, match=r"names 4 pivots of 4 dimensions .* none were given"):
+    with pytest.raises(MissingPivots, match=r"needs 4 pivots of 4 dimensions .* none were given"):
         dt.encoder_from_spec(spec)
     with pytest.raises(MissingPivots, match="got others"):
         dt.encoder_from_spec(spec, pivots=dt.Pivots(np.eye(4), metric="l2"))

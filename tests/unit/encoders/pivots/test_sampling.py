@@ -109,10 +109,15 @@ def test_half_precision_and_whole_numbers_are_features_too() -> None:
 @pytest.mark.parametrize(
     ("rows", "count", "method", "message"),
     [
-        (descriptors(10), 11, "rows", "11 pivots by 'rows' need 11 features or more; got 10.*method='mixtures'"),
-        (descriptors(10), 11, "farthest", "need 11 features"),
-        (descriptors(10), 11, "kmeans", "need 11 features"),
-        (descriptors(1), 3, "mixtures", "need 2 features"),
+        (
+            descriptors(10),
+            11,
+            "rows",
+            "11 pivots by method 'rows' need at least 11 features; got 10.*method='mixtures'",
+        ),
+        (descriptors(10), 11, "farthest", "need at least 11 features"),
+        (descriptors(10), 11, "kmeans", "need at least 11 features"),
+        (descriptors(1), 3, "mixtures", "need at least 2 features"),
         (descriptors(3), 0, "rows", "count is 0"),
         (descriptors(3), 2, "grid", "method is 'grid'; expected one of auto, mixtures, rows, farthest, kmeans"),
         (descriptors(3)[0], 2, "rows", r"shape \(6,\)"),
