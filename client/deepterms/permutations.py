@@ -191,7 +191,7 @@ def _count_listed(positions: NDArray[np.int64]) -> int:
     expected = np.minimum(np.arange(1, length + 1), last)  # (V,)
     if not (np.sort(positions, axis=1) == expected).all():
         raise InvalidInput(
-            f"a row of positions is not a permutation of {length} components truncated to {listed}; expected each position "
-            f"from 1 to {listed} once; use inverted_permutations, with the same top_k for all rows"
+            f"a row of positions is not a permutation of {length} components truncated to {listed}; expected each "
+            f"position from 1 to {listed} once; use inverted_permutations, with the same top_k for all rows"
         )
     return listed

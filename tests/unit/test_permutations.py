@@ -181,7 +181,7 @@ def test_what_cannot_be_compared_is_refused(distance: Distance, first: ArrayLike
 
 def test_kendall_refuses_what_is_no_permutation() -> None:
     for wrong in ([1, 1, 3], [0, 1, 2], [1, 3, 3], [[1, 2, 3], [1, 2, 2]], [1, 2, 9]):
-        with pytest.raises(InvalidInput, match="each position from 1 to"):
+        with pytest.raises(InvalidInput, match="expected each position from 1 to"):
             kendall_tau([1, 2, 3], wrong)
     for penalty in (-0.1, 1.1, float("nan")):
         with pytest.raises(InvalidInput, match="penalty is"):

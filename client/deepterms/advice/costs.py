@@ -51,10 +51,10 @@ class Figures:
     document_bytes: float
 
 
-# OpenSearch 3.6.0, one node with 4 GB of heap on two cores of an AMD EPYC, one shard of one segment. Times are fitted by
-# `fit_costs` to the p50 of 20 settings at 200,000 and a million documents, and reproduce these within a quarter; the cost
-# of clauses could not be separated from that of their postings. Documents per second: 24,600 (int8) and 8,230 (float32)
-# indexed, combined with 2,800 per second compared with 16,384 pivots, one step after the other. Bytes:
+# OpenSearch 3.6.0, one node with 4 GB of heap on two cores of an AMD EPYC, one shard of one segment. `fit_costs` fitted
+# the times to the p50 of 20 settings at 200,000 and a million documents, and they reproduce these within a quarter; the
+# cost of clauses could not be separated from that of their postings. Documents per second: 24,600 (int8) and 8,230
+# (float32) indexed, combined with 2,800 per second compared with 16,384 pivots, one step after the other. Bytes:
 # benchmarks/advice_error.py on OpenSearch 3.8.0.
 REFERENCE = Figures(
     machine="stored figures: OpenSearch 3.6.0 on two cores of an AMD EPYC, up to 1,000,000 documents",

@@ -33,8 +33,8 @@ WORDS, MANY_WORDS = 4, 32
 QUERY_WORDS = 64
 HITS = 10
 BATCH = 500
-# Vectors excluded from _source are kept for recovery until the shard's copies have synchronised their checkpoints, which
-# they do every half minute. Only then does a merge drop them.
+# Vectors excluded from _source are kept for recovery until the shard's copies have synchronised their checkpoints. They
+# do so every half minute, and only then does a merge drop the vectors.
 SETTLED_SECONDS = 35
 # A server that has just started still interprets its code: with a warm-up of only 5 queries, predicted times were 27 to
 # 83 % too high.
@@ -89,8 +89,8 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
     """
     if dimensions < 1 or documents < 2 or seconds <= 0:
         raise InvalidInput(
-            f"dimensions is {dimensions}, documents is {documents}, seconds is {seconds}; expected at least 1, at least 2 "
-            "and more than 0"
+            f"dimensions is {dimensions}, documents is {documents}, seconds is {seconds}; expected at least 1 dimension "
+            "and 2 documents, and more than 0 seconds"
         )
     cluster, budget = Cluster(client), TimeBudget(seconds)
     _delete_abandoned(cluster)
@@ -108,8 +108,8 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
     with ExitStack() as stack:
         filled = []
         for place, (kind, encoder, vectors) in enumerate(kinds):
-            # One of the two indices with vectors has sketches, that is, sign bits (binary quantization), so that their cost
-            # can be separated from that of vectors.
+            # One of the two indices with vectors has sketches, that is, sign bits (binary quantization), so that their
+            # cost can be separated from that of vectors.
             index = stack.enter_context(_temporary_index(client, kind, encoder, vectors, sketch=kind == "int8"))
             share = (budget.left() - 0.5 * seconds) / (
                 len(kinds) - place

@@ -18,7 +18,7 @@ INT8_KEEPS = 0.999
 class RecallCurve:
     """A logistic curve: log-odds of R@10 = constant + Σ weight · ln(number).
 
-    Candidates count as 1/(1/candidates + 1/postings), since a query cannot re-rank more documents than its postings hold.
+    Candidates count as 1/(1/candidates + 1/postings), as a query cannot re-rank more documents than its postings hold.
 
     Attributes:
         name: the kind of descriptors.

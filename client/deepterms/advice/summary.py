@@ -30,6 +30,11 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 86_400:,.3g} days"
 
 
+def _format_number(number: float) -> str:
+    """Format three significant digits: ``0.28``, ``1,380``."""
+    return f"{float(f'{number:.3g}'):,.6g}"
+
+
 def summarize(prediction: Prediction, workload: Workload, figures: Figures) -> Iterator[tuple[str, str]]:
     """Summarize a prediction as (subject, sentence), in the order of the output."""
     plan = prediction.plan
@@ -57,12 +62,12 @@ def summarize(prediction: Prediction, workload: Workload, figures: Figures) -> I
         yield (
             "",
             f"extrapolated: recall was measured with up to {HARD.largest:,} documents, "
-            f"{prediction.extrapolation:,.1f} times fewer; verify it on your own data",
+            f"{_format_number(prediction.extrapolation)} times fewer; verify it on your own data",
         )
     yield (
         "search",
-        f"{prediction.p50_ms:.3g} ms (p50), of which the client takes {prediction.find_ms:.2g} ms to find pivots; "
-        f"reads {prediction.postings:,.0f} postings",
+        f"{_format_number(prediction.p50_ms)} ms (p50), of which the client takes {prediction.find_ms:.2g} ms to find "
+        f"pivots; reads {prediction.postings:,.0f} postings",
     )
     if prediction.cores is not None:
         yield (

@@ -1,4 +1,4 @@
-"""The pivots of indices, examined: there and whole, and still a fair sample of the documents."""
+"""Pivot examination: from the indices in a cluster to findings on their pivots, both stored state and fitness."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ MIN_SAMPLE = 1_000
 
 
 def find_orphans(indices: Mapping[str, Any], name: str | None) -> Iterator[Finding]:
-    """Companions without their index, or of an index that has other pivots.
+    """Find pivot indices whose index does not exist or has other pivots.
 
     Args:
-        indices: every index of deepterms in the cluster, by name.
-        name: only companions of indices behind this name; None for all.
+        indices: all indices of deepterms in the cluster, by name.
+        name: examine only the pivots of indices behind this alias; None for all.
     """
     orphans = []
     for companion in indices:
@@ -52,24 +52,25 @@ def find_orphans(indices: Mapping[str, Any], name: str | None) -> Iterator[Findi
 
 
 def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, Any]) -> Iterator[Finding]:
-    """The pivots of a name's indices; nothing if its encoder has none.
+    """Examine the pivots of an alias's indices; yields nothing if its encoder has none.
 
     Args:
-        cluster: where.
+        cluster: the cluster.
         name: the alias.
         live: the concrete index that it points to.
-        metas: what each concrete index of the name says of itself.
+        metas: concrete index → its metadata.
     """
     for concrete, meta in metas.items():
         kept = meta["encoder"].get("pivots")
-        if kept and concrete != live and (why := _incomplete(cluster, concrete, kept)):
-            yield Finding("yellow", name, why, f"going back to it would not work; deepterms migrate {name} --drop-old")
+        if kept and concrete != live and (why := _describe_gaps(cluster, concrete, kept)):
+            advice = f"rolling back to this index would fail; delete it with `deepterms migrate {name} --drop-old`"
+            yield Finding("yellow", name, why, advice)
     meta = metas[live]
     described = meta["encoder"].get("pivots")
     if not described:
         return
     try:
-        # From the cluster, not from this machine's files: whoever opens the index next may have none.
+        # From the cluster, not from the local cache: the next client that opens the index may have no cache.
         pivots = read_companion(cluster, live, described)
     except PivotsUnavailable as error:
         yield judge_pivots(name, described, why=str(error).partition(". ")[0])
@@ -79,29 +80,29 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, A
     if not count:
         return
     encoder = encoder_from_spec(meta["encoder"], pivots=pivots)
-    # Which pairs of pivots occur is as uneven as space is; single pivots are to be chosen alike.
+    # Pairs of pivots occur as unevenly as descriptors fill space; single pivots should occur equally often.
     single = encoder.vocabulary_size == len(pivots)
     words = max(1, int(meta["encoder"].get("top_k", 1)))
-    # So many that enough pairs of them share a word in even lists.
+    # Large enough that sufficient pairs of sampled documents share a word, if lists are even.
     sample = int(np.clip((2 * MIN_PAIRS * len(pivots)) ** 0.5 / words + 2, MIN_SAMPLE, MAX_SAMPLE))
     stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vector_type=None)
     yield judge_lists(name, stats, pivots=len(pivots), single=single)
     vector_type = parse_vector_type(meta.get("vectors"))
-    if vector_type is not None and (found := _reach(cluster, name, live, pivots, vector_type)):
+    if vector_type is not None and (found := _examine_reach(cluster, name, live, pivots, vector_type)):
         yield found
 
 
-def _incomplete(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> str:
-    """What an index that is not live lacks; empty if nothing."""
+def _describe_gaps(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> str:
+    """Describe what the pivots of an index that is not live lack; empty if nothing."""
     try:
         missing = missing_chunks(cluster, concrete, described)
     except PivotsUnavailable as error:
         return str(error).partition(". ")[0]
-    return f"the pivots of {concrete} lack {len(missing)} chunks" if missing else ""
+    return f"the pivots of {concrete} are incomplete: {len(missing)} chunks are missing" if missing else ""
 
 
-def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: VectorType) -> Finding | None:
-    now = _cosines(
+def _examine_reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: VectorType) -> Finding | None:
+    now = _sample_cosines(
         cluster,
         live,
         {"query": {"function_score": {"query": _WITH_VECTOR, "random_score": RANDOM}}},
@@ -113,7 +114,7 @@ def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: 
         bound = reach.low
     else:
         first = {"query": _WITH_VECTOR, "sort": [{"_seq_no": "asc"}]}
-        then = _cosines(cluster, live, first, pivots, vector_type)
+        then = _sample_cosines(cluster, live, first, pivots, vector_type)
         if not len(then):
             return None
         bound = float(np.quantile(then, FAR_QUANTILE))
@@ -125,10 +126,10 @@ def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: 
 _WITH_VECTOR: Mapping[str, Any] = {"exists": {"field": "vector"}}
 
 
-def _cosines(
+def _sample_cosines(
     cluster: Cluster, live: str, search: Mapping[str, Any], pivots: Pivots, vector_type: VectorType
 ) -> NDArray[np.float32]:
-    """The cosine of each found document's vector with its nearest pivot."""
+    """Measure the cosine of each found document's vector with its nearest pivot: float32 (n,)."""
     body = {**search, "size": SAMPLED_VECTORS, "_source": False, "docvalue_fields": ["vector"]}
     hits = hits_of(cluster.request("POST", f"/{live}/_search", body=body))
     texts = [str(hit["fields"]["vector"][0]) for hit in hits]

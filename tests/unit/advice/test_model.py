@@ -113,7 +113,7 @@ def test_where_nothing_finds_enough_the_advice_finds_most_and_says_so() -> None:
     said = dict(summarize(found, workload, REFERENCE))
     assert "below the required 0.9999" in said["recall"]
     texts = [text for subject, text in summarize(found, workload, REFERENCE) if not subject]
-    assert "1,000.0 times" in texts[-1]
+    assert "1,000 times" in texts[-1]
     assert "number of pivots is 16,384" in texts[0]
 
 

@@ -35,14 +35,14 @@ def test_engine() -> None:
     )
     assert findings.judge_engine(ELASTICSEARCH).level == "green"
     old = findings.judge_engine(Engine("elasticsearch", (7, 17, 0)))
-    assert (old.level, old.text) == ("red", "Elasticsearch 7.17.0 has none of the layouts")
+    assert (old.level, old.text) == ("red", "Elasticsearch 7.17.0 supports no layout")
     assert "Elasticsearch 8 or later" in old.advice
 
 
 def test_resources() -> None:
     assets = assets_of([find_layout("words")])
     same = [Change(asset, "same", 1) for asset in assets]
-    assert findings.judge_resources(same).text == f"{len(assets)} templates and pipelines, all as in this release"
+    assert findings.judge_resources(same).text == f"all {len(assets)} templates and pipelines match this release"
     missing = findings.judge_resources([*same[1:], Change(assets[0], "missing")])
     assert (missing.level, missing.text) == ("red", "missing: deepterms-words-v1")
     assert missing.advice == "run `deepterms deploy`"
@@ -85,7 +85,7 @@ def test_heap_of_the_fullest_node(used: int, level: str) -> None:
 def test_disk_of_the_fullest_data_node(free: int, level: str) -> None:
     nodes = {"a": node(free=60), "b": node(free=free), "manager": node(free=1, roles=("master",))}
     found = findings.judge_space(nodes)
-    assert (found.level, found.text) == (level, f"{free} GB free, {free} %, on n50-{free}")
+    assert (found.level, found.text) == (level, f"{free} GB ({free} %) free on n50-{free}")
 
 
 def test_disks_that_nobody_knows() -> None:
@@ -95,7 +95,7 @@ def test_disks_that_nobody_knows() -> None:
 
 
 def test_ingest() -> None:
-    assert findings.judge_ingest({"a": node(), "b": node(roles=("data",))}).text == "2, of which 1 run pipelines"
+    assert findings.judge_ingest({"a": node(), "b": node(roles=("data",))}).text == "2 nodes, 1 with the ingest role"
     assert findings.judge_ingest({"b": node(roles=("data",))}).level == "red"
 
 
@@ -144,10 +144,10 @@ def test_generations() -> None:
     assert findings.judge_generations("photos", {}, live="b") is None
     kept = findings.judge_generations("photos", {"a": {}}, live="b")
     assert kept is not None
-    assert (kept.level, kept.text[:7]) == ("green", "a kept;")
+    assert (kept.level, kept.text[:22]) == ("green", "previous index kept: a")
     unfinished = findings.judge_generations("photos", {"c": {"migration": {"from": "b"}}}, live="b")
     assert unfinished is not None
-    assert (unfinished.level, unfinished.text) == ("yellow", "a migration to c runs or is unfinished")
+    assert (unfinished.level, unfinished.text) == ("yellow", "a migration to c is running or was interrupted")
     left = findings.judge_generations("photos", {"c": {"migration": {"from": "b", "left": True}}}, live="b")
     assert left is not None
     assert left.level == "green"
