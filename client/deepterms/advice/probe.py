@@ -37,7 +37,7 @@ BATCH = 500
 # do so every half minute, and only then does a merge drop the vectors.
 SETTLED_SECONDS = 35
 # A server that has just started still interprets its code: with a warm-up of only 5 queries, predicted times were 27 to
-# 83 % too high.
+# 83% too high.
 WARM_UP, MIN_QUERIES, MAX_QUERIES = 60, 5, 60
 # The searches to time, as (query words, candidates): in the indices with vectors, and in the one without.
 RERANKED = ((8, 0), (64, 0), (16, 100), (16, 1_000))
@@ -89,8 +89,8 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
     """
     if dimensions < 1 or documents < 2 or seconds <= 0:
         raise InvalidInput(
-            f"dimensions is {dimensions}, documents is {documents}, seconds is {seconds}; expected at least 1 dimension "
-            "and 2 documents, and more than 0 seconds"
+            f"dimensions is {dimensions}, documents is {documents}, seconds is {seconds}; expected at least 1 "
+            "dimension, at least 2 documents and more than 0 seconds"
         )
     cluster, budget = Cluster(client), TimeBudget(seconds)
     _delete_abandoned(cluster)

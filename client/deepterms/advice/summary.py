@@ -73,7 +73,7 @@ def summarize(prediction: Prediction, workload: Workload, figures: Figures) -> I
         yield (
             "load",
             f"{workload.queries_per_second:g} queries per second need {prediction.cores:,} "
-            f"{'core' if prediction.cores == 1 else 'cores'} in the cluster, at most 70 % busy",
+            f"{'core' if prediction.cores == 1 else 'cores'} in the cluster, at most 70% busy",
         )
     yield (
         "disk",

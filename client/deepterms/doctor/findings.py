@@ -28,7 +28,7 @@ __all__ = [
 Level = Literal["green", "yellow", "red"]
 
 HEAP_YELLOW, HEAP_RED = 85, 95  # percent used; the parent circuit breaker of both engines trips at 95
-# The watermarks of both engines: below 15 % free, no more shards are allocated; below 5 %, indices become read-only.
+# The watermarks of both engines: below 15% free, no more shards are allocated; below 5%, indices become read-only.
 FREE_YELLOW, FREE_RED = 15, 5
 SEGMENTS_YELLOW = 50  # per shard: a query looks every codeword up in the dictionary of every segment
 DELETED_YELLOW = 30  # percent of documents that are deleted but not yet merged away
@@ -112,7 +112,7 @@ def judge_heap(nodes: Mapping[str, Any]) -> Finding:
     """Judge the heap of the fullest node, from node statistics."""
     used, name = max((int(node["jvm"]["mem"]["heap_used_percent"]), str(node["name"])) for node in nodes.values())
     largest = max(int(node["jvm"]["mem"]["heap_max_in_bytes"]) for node in nodes.values())
-    text = f"{used} % of {_format_size(largest)} used on {name}"
+    text = f"{used}% of {_format_size(largest)} used on {name}"
     if used < HEAP_YELLOW:
         return Finding("green", "heap", text)
     advice = (
@@ -129,13 +129,13 @@ def judge_space(nodes: Mapping[str, Any]) -> Finding:
         return Finding("yellow", "disk", "no data node reports its disk usage", "check the disks with other tools")
     total, name = min(disks, key=lambda disk: float(disk[0]["available_in_bytes"] / disk[0]["total_in_bytes"]))
     free = 100 * total["available_in_bytes"] / total["total_in_bytes"]
-    text = f"{_format_size(total['available_in_bytes'])} ({free:.0f} %) free on {name}"
+    text = f"{_format_size(total['available_in_bytes'])} ({free:.0f}%) free on {name}"
     if free >= FREE_YELLOW:
         return Finding("green", "disk", text)
     if free >= FREE_RED:
-        advice = "free or add space: the engine allocates no shards below 15 % and makes indices read-only below 5 %"
+        advice = "free or add space: the engine allocates no shards below 15% and makes indices read-only below 5%"
         return Finding("yellow", "disk", text, advice)
-    return Finding("red", "disk", text, "free or add space now: below 5 % the engine makes indices read-only")
+    return Finding("red", "disk", text, "free or add space now: below 5% the engine makes indices read-only")
 
 
 def judge_ingest(nodes: Mapping[str, Any]) -> Finding:
@@ -151,7 +151,7 @@ def judge_ingest(nodes: Mapping[str, Any]) -> Finding:
 def judge_health(name: str, health: Mapping[str, Any]) -> Finding:
     """Judge whether all shards of an index are available."""
     state = str(health["status"])
-    text = f"{state}, {_count(health['active_primary_shards'], 'active primary shard')}"
+    text = f"health {state}, {_count(health['active_primary_shards'], 'active primary shard')}"
     if state == "green":
         return Finding("green", name, text)
     missing = health["unassigned_shards"] + health["initializing_shards"]
@@ -205,7 +205,7 @@ def judge_segments(name: str, stats: Mapping[str, Any], *, shards: int) -> Findi
         return Finding("yellow", name, text, advice)
     if gone > DELETED_YELLOW and documents + deleted > 1_000 and not merging:
         advice = f"run POST {name}/_forcemerge?only_expunge_deletes=true to reclaim their space"
-        return Finding("yellow", name, f"{text}; deleted documents make up {gone:.0f} %", advice)
+        return Finding("yellow", name, f"{text}; deleted documents make up {gone:.0f}%", advice)
     return Finding("green", name, text)
 
 

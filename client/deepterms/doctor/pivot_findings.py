@@ -14,7 +14,7 @@ __all__ = ["judge_lists", "judge_orphans", "judge_pivots", "judge_reach", "measu
 UNEVEN_YELLOW = 3.0
 # The share of documents beyond the distance to the nearest pivot that 1 in 20 exceeded originally.
 FAR_YELLOW = 0.15
-# Pairs of sampled documents that share a codeword: this many give an accuracy of about 10 %, fewer are inconclusive.
+# Pairs of sampled documents that share a codeword: this many give an accuracy of about 10%, fewer are inconclusive.
 MIN_PAIRS = 100
 
 

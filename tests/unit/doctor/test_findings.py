@@ -59,7 +59,7 @@ def test_resources() -> None:
         (OPENSEARCH, None, 100, "yellow"),
         (Engine("elasticsearch", (8, 0, 1)), "64", 100, "red"),
         (ELASTICSEARCH, None, 100, "green"),
-        (ELASTICSEARCH, "64", 100, "green"),  # a setting without effect
+        (ELASTICSEARCH, "64", 100, "green"),  # this version ignores the setting
         (ELASTICSEARCH, None, 2000, "yellow"),
     ],
 )
@@ -70,7 +70,7 @@ def test_clauses(engine: Engine, limit: str | None, largest: int, level: str) ->
     assert bool(found.advice) == (level != "green")
 
 
-def test_a_setting_of_the_cluster_goes_before_the_default() -> None:
+def test_cluster_settings_override_defaults() -> None:
     settings = clause_settings("1024") | {"persistent": {"indices.query.bool.max_clause_count": "90"}}
     assert findings.judge_clauses(OPENSEARCH, settings, largest=100).level == "red"
 
@@ -78,17 +78,17 @@ def test_a_setting_of_the_cluster_goes_before_the_default() -> None:
 @pytest.mark.parametrize(("used", "level"), [(84, "green"), (85, "yellow"), (94, "yellow"), (95, "red")])
 def test_heap_of_the_fullest_node(used: int, level: str) -> None:
     found = findings.judge_heap({"a": node(heap=10), "b": node(heap=used)})
-    assert (found.level, found.text) == (level, f"{used} % of 4 GB used on n{used}-50")
+    assert (found.level, found.text) == (level, f"{used}% of 4 GB used on n{used}-50")
 
 
 @pytest.mark.parametrize(("free", "level"), [(15, "green"), (14, "yellow"), (5, "yellow"), (4, "red")])
 def test_disk_of_the_fullest_data_node(free: int, level: str) -> None:
     nodes = {"a": node(free=60), "b": node(free=free), "manager": node(free=1, roles=("master",))}
     found = findings.judge_space(nodes)
-    assert (found.level, found.text) == (level, f"{free} GB ({free} %) free on n50-{free}")
+    assert (found.level, found.text) == (level, f"{free} GB ({free}%) free on n50-{free}")
 
 
-def test_disks_that_nobody_knows() -> None:
+def test_unreported_disks() -> None:
     blind = node()
     blind["fs"]["total"] = {}
     assert findings.judge_space({"a": blind}).level == "yellow"

@@ -30,7 +30,7 @@ class Reach:
     """How near descriptors lie to pivots: quantiles of the cosine with the nearest pivot.
 
     Attributes:
-        low: the 5 % quantile; one descriptor in twenty lies farther from every pivot.
+        low: the 5% quantile; one descriptor in twenty lies farther from every pivot.
         middle: the median.
         rows: the number of descriptors measured.
     """

@@ -108,8 +108,8 @@ def sample_pivots(
     else:
         drawn = _draw_rows(rng, len(rows), KMEANS_ROWS_PER_PIVOT * count + _count_reach_rows(count))
         held_out = min(_count_reach_rows(count), len(drawn) // 10, len(drawn) - count)
-        trained, others = np.split(drawn, [len(drawn) - held_out])
-        read = _read_rows(rows, trained, metric)
+        training, others = np.split(drawn, [len(drawn) - held_out])
+        read = _read_rows(rows, training, metric)
         pivots = move_to_centroids(Pivots(read[:count], metric=metric), read, iterations=KMEANS_ITERATIONS).features
     if others is None:  # its own generator, so that the reach does not change which pivots are chosen
         others = _draw_rows(np.random.default_rng([seed, 1]), len(rows), _count_reach_rows(count))
