@@ -89,11 +89,11 @@ def kendall_tau(first: ArrayLike, second: ArrayLike, *, penalty: float = 0.5) ->
 
     The maximum is V·(V − 1)/2, and tau is a metric. Kendall's correlation coefficient is 1 − 4·τ/(V·(V − 1)).
 
-    For truncated permutations, only pairs whose components are both listed, by either, count (Fagin's K with penalty
-    parameter p). Besides pairs that both list in different order, a pair counts 1 if one permutation lists both
-    components and the other lists only the later of them; 1 if each permutation lists a different one of the two; and
-    `penalty` if one lists both and the other neither, as their order in the other is unknown. The maximum is
-    K² + p·K·(K − 1). This is not a metric, but within constant factors of one.
+    For truncated permutations, only components listed by at least one of the two are paired (Fagin's K with penalty
+    parameter p). A pair counts 1 if both permutations list both components, in different order; if one lists both and
+    the other only the later of them; or if each lists a different one. It counts `penalty` if one permutation lists
+    both and the other neither, as their order in the other is unknown. The maximum is K² + p·K·(K − 1). This is not a
+    metric, but within constant factors of one.
 
     Time O(Q·N·(V + K·log²K)), by merge sort (Knight, 1966) of many documents at once.
 

@@ -133,7 +133,8 @@ class Examination:
                     entry["live"] = concrete
         for name in [name for name, entry in found.items() if not entry["live"]]:
             orphans = ", ".join(found.pop(name)["metas"])
-            yield Finding("yellow", name, f"no alias points to {orphans}", "delete it, or point the alias {name} to it")
+            advice = f"delete it, or point the alias {name} to it"
+            yield Finding("yellow", name, f"no alias points to {orphans}", advice)
         if self.name is not None and self.name not in found:
             raise IndexNotFound(
                 f"no index {self.name!r} in the cluster; check the name, or omit it to examine all indices"

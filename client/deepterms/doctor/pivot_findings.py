@@ -12,7 +12,7 @@ __all__ = ["judge_lists", "judge_orphans", "judge_pivots", "judge_reach", "measu
 
 # Freshly sampled pivots gave 0.9 to 1.2 for the descriptors of photographs.
 UNEVEN_YELLOW = 3.0
-# The share of documents beyond the distance to the nearest pivot that 1 in 20 exceeded originally.
+# The share of documents that may lie farther from every pivot than 1 in 20 did originally.
 FAR_YELLOW = 0.15
 # Pairs of sampled documents that share a codeword: this many give an accuracy of about 10%, fewer are inconclusive.
 MIN_PAIRS = 100

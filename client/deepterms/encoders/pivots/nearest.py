@@ -122,7 +122,7 @@ def _compare_candidates(
     candidates = _prune(grid, features, count, projection.find_candidates(features, count))
     numbers, nearness = grid.rank(features, candidates, count)
     (short,) = np.nonzero(np.isneginf(nearness[:, -1]))
-    if len(short):  # the codes tell too few candidates from the rest
+    if len(short):  # the codes distinguish too few pivots
         numbers[short], nearness[short] = _compare_all(grid, features[short], count)
     return numbers, nearness
 

@@ -99,7 +99,7 @@ class PivotProjection:
             count: the number of nearest pivots wanted per descriptor.
 
         Returns:
-            Pivot numbers, int64 (N, C), ascending; −1 where the codes tell too few pivots from the rest.
+            Pivot numbers, int64 (N, C), ascending; −1 where the codes distinguish too few pivots.
         """
         N, P = len(features.numbers), len(self._components.pivots)
         wanted = max(MIN_CANDIDATES, CANDIDATES_PER_PIVOT * count)

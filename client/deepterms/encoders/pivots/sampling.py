@@ -39,7 +39,7 @@ REACH_COMPARISONS = 10**8
 
 
 def count_rows_needed(count: int) -> int:
-    """Count the rows that `sample_pivots` reads, if there are as many, for pivots by ``auto`` and for their reach."""
+    """Count the rows that ``auto`` reads for `count` pivots and their reach, if the collection is large enough."""
     return (KMEANS_ROWS_PER_PIVOT if count <= MAX_CENTROIDS else ROWS_PER_MIXTURE) * count + _count_reach_rows(count)
 
 
