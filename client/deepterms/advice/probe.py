@@ -111,9 +111,8 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
             # One of the two indices with vectors has sketches, that is, sign bits (binary quantization), so that their
             # cost can be separated from that of vectors.
             index = stack.enter_context(_temporary_index(client, kind, encoder, vectors, sketch=kind == "int8"))
-            share = (budget.left() - 0.5 * seconds) / (
-                len(kinds) - place
-            )  # half of the time is reserved for merges and searches
+            # Half of the time is reserved for merges and searches.
+            share = (budget.left() - 0.5 * seconds) / (len(kinds) - place)
             filled.append(_fill(index, rows, seconds=max(share, 0.0)))
         if budget.left() > SETTLED_SECONDS:
             time.sleep(SETTLED_SECONDS)
