@@ -17,8 +17,8 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from deepterms.advice import Figures, Plan, Workload, predict, probe
-from deepterms.advice.probe import SETTLED_SECONDS, synthetic
+from deepterms.advice import CapacityPlan, Figures, Workload, predict, probe
+from deepterms.advice.probe import SETTLED_SECONDS, generate_descriptors
 from deepterms.cli.connection import connect
 
 RESULTS = Path(__file__).parent / "results" / "advice_error.json"
@@ -48,7 +48,10 @@ def main(
 
 def compared(client: Any, count: int, figures: Figures) -> list[dict[str, Any]]:
     """What is predicted and measured of one size."""
-    features, queries = synthetic(count, figures.dimensions), synthetic(QUERIES, figures.dimensions, seed=1)
+    features, queries = (
+        generate_descriptors(count, figures.dimensions),
+        generate_descriptors(QUERIES, figures.dimensions, seed=1),
+    )
     workload = Workload(count, figures.dimensions)
     encoder = dt.PivotPermutation(dt.sample_pivots(features, 4_096), top_k=4, query_top_k=64)
     index = dt.SurrogateIndex.create(client, NAME, encoder=encoder, store_vectors="int8", replicas=0)
@@ -66,7 +69,7 @@ def compared(client: Any, count: int, figures: Figures) -> list[dict[str, Any]]:
         index.cluster.request("POST", f"/{NAME}/_forcemerge", params={"max_num_segments": "1"})
         index.refresh()
         adding += time.perf_counter() - started
-        plan = Plan(4_096, 4, 64, 500, "int8", 1)
+        plan = CapacityPlan(4_096, 4, 64, 500, "int8", 1)
         predicted = predict(plan, workload, figures)
         stored = predicted.total_bytes - predicted.pivot_bytes
         rows = [
@@ -85,7 +88,7 @@ def compared(client: Any, count: int, figures: Figures) -> list[dict[str, Any]]:
                 index.search(query, rerank=depth, effort=words / 64, fields=[])
                 times[words, depth].append(1e3 * (time.perf_counter() - started))
         for words, depth in SETTINGS:
-            plan = Plan(4_096, 4, words, depth, "int8", 1)
+            plan = CapacityPlan(4_096, 4, words, depth, "int8", 1)
             rows.append(
                 {
                     "documents": count,

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from common.corpus import Corpus, merge, milliseconds
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.schema.scripts import COSINE_OFFSET
-from deepterms.schema.vectors import VectorType, encode_vectors, normalise_rows
+from deepterms.schema.vectors import VectorType, encode_vectors
 from deepterms.search.body import search_body
 from deepterms.search.rerank import rescore
 

@@ -22,7 +22,7 @@ import deepterms as dt
 from common.contenders import DRAWS, Features, Surrogate
 from common.descriptors import DEFAULT_FOLDER, mixed, mixtures, real
 from deepterms.cli.connection import connect
-from deepterms.schema.vectors import normalise_rows
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.search.options import SearchOptions
 from deepterms.search.request import Search
 

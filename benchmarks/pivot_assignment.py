@@ -41,7 +41,7 @@ class Timed:
 def timed(nearest: NearestPivots, features: NDArray[np.float32], count: int) -> Timed:
     """Time one search."""
     wall, cpu = time.perf_counter(), time.process_time()
-    result = nearest.nearest(features, count)[0]
+    result = nearest.find(features, count)[0]
     return Timed(result, time.perf_counter() - wall, time.process_time() - cpu)
 
 

@@ -21,7 +21,7 @@ import urllib3
 
 from common.corpus import Corpus, merge
 from common.serving import serving
-from deepterms.schema.vectors import normalise_rows
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.search.options import SearchOptions
 from deepterms.search.request import Search
 from deepterms.web.schemas import text_of

@@ -43,9 +43,9 @@ def test_a_cluster_in_order(cluster: Any, index: dt.SurrogateIndex) -> None:
     assert found[0].text.startswith(str(engine))
     probes = [finding.text for finding in found if finding.subject.startswith("probe ")]
     scores = [4 if layout.name == "codewords" else 30 for layout in LAYOUTS if layout.runs_on(engine)]
-    assert probes == [f"found with the score {score} and the cosine 1" for score in scores]
+    assert probes == [f"found with score {score} and cosine 1" for score in scores]
     assert [finding.text for finding in of(found, index.name)][1] == "refreshed every 1s, the default"
-    assert "1 documents" in of(found, index.name)[2].text
+    assert "1 document," in of(found, index.name)[2].text
     assert set(Cluster(cluster).request("GET", "/deepterms-*/_alias")) == before
     with pytest.raises(IndexNotFound):
         examine(cluster, "never-there")
@@ -103,7 +103,7 @@ def test_without_privileges_a_yellow_line(
     monkeypatch.setattr(Cluster, "request", limited)
     found = examine(cluster, index.name)
     assert {finding.level for finding in found[1:]} == {"yellow"}
-    assert [finding.text for finding in of(found, "nodes")] == ["this user may not ask"]
+    assert [finding.text for finding in of(found, "nodes")] == ["not checked: this user lacks the privilege"]
 
 
 def test_the_command(index: dt.SurrogateIndex, url: str, tmp_path: Path) -> None:

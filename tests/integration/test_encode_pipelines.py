@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import reason
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, RequestRejected
 from deepterms.schema.layouts import LAYOUTS, Layout, default_layout, find_layout
-from deepterms.schema.vectors import decode_vector, encode_vector, normalise_rows
+from deepterms.schema.vectors import decode_vector, encode_vector
 from tests.integration.simulation import simulate
 
 KINDS = ("normal", "tied", "sparse", "negative zero", "denormal", "huge")

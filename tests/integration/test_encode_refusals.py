@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.encoders.encoder import as_features, unusable_rows
+from deepterms.encoders.inputs import as_features, find_unusable_rows
 from deepterms.errors import RequestRejected
 from deepterms.schema.layouts import find_layout
 from tests.integration.simulation import float32, simulate
@@ -145,7 +145,7 @@ def verdict(document: Mapping[str, Any]) -> dict[str, int] | set[str]:
             assert component < 4
         vector = np.array(vector, dtype=np.float64)
     row = as_features(vector, dimensions=4)
-    if unusable_rows(row):
+    if find_unusable_rows(row):
         return {at + ("is all zero" if np.isfinite(row).all() else "has [")}
     return ENCODER.encode(row).to_terms()[0]
 

@@ -49,7 +49,7 @@ def test_the_depth_can_be_given_and_zero_is_one(cluster: Any, unique_name: str) 
 
 def test_nothing_is_made_where_auto_cannot_choose(opensearch: Any, unique_name: str) -> None:
     dt.deploy(opensearch)
-    with pytest.raises(InvalidInput, match="give it features="):
+    with pytest.raises(InvalidInput, match="pass features="):
         dt.SurrogateIndex.create(opensearch, unique_name, encoder="auto")
     assert not opensearch.indices.exists(index=unique_name)
 

@@ -19,7 +19,7 @@ from deepterms.cli.app import app
 from deepterms.cluster.cluster import Cluster
 from deepterms.doctor import Finding, examine
 from deepterms.doctor.pivot_examination import examine_pivots
-from deepterms.encoders.pivots.reach import Reach
+from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterUnreachable, InvalidInput, PivotsUnavailable
 from deepterms.migration import drop_old, migrate, repivot_encoder, roll_back
 from deepterms.migration.generations import Generations
@@ -223,7 +223,7 @@ def test_the_doctor_looks_at_companions(client: Any, unique_name: str, monkeypat
     (damaged,) = [finding for finding in found if finding.level == "red"]
     assert "chunk 3 of 7 is missing" in damaged.text
     (lonely,) = [finding for finding in found if finding.subject == "pivots"]
-    assert (lonely.level, lonely.text) == ("yellow", f"no index needs {', '.join(sorted([orphan, others]))}")
+    assert (lonely.level, lonely.text) == ("yellow", f"not used by any index: {', '.join(sorted([orphan, others]))}")
     index.drop()
     assert companions(client, unique_name) == [orphan]
     request("DELETE", f"/{orphan}")

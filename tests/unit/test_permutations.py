@@ -1,4 +1,4 @@
-"""Distances between permutations: the definitions, SciPy, the axioms of a metric, and the theorem for the engine."""
+"""Distances between permutations: definitions, agreement with SciPy, metric axioms, and the theorem behind search."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Distance = Callable[[ArrayLike, ArrayLike], NDArray[np.float64]]
 DISTANCES: tuple[Distance, ...] = (spearman_rho, spearman_footrule, kendall_tau)
 
 
-def drawn(count: int, length: int, *, seed: int, top_k: int | None = None) -> NDArray[np.int64]:
-    """Inverted permutations, (count, length)."""
+def draw(count: int, length: int, *, seed: int, top_k: int | None = None) -> NDArray[np.int64]:
+    """Draw random inverted permutations, int64 (count, length)."""
     return inverted_permutations(np.random.default_rng(seed).random((count, length)), top_k=top_k)
 
 
 def kendall_by_cases(first: list[int], second: list[int], penalty: float) -> float:
-    """The four cases of Fagin, Kumar and Sivakumar, for two lists of components, the first one first."""
+    """Apply the four cases of Fagin, Kumar and Sivakumar to two lists of components, first component first."""
     total = 0.0
     for i, j in itertools.combinations(sorted({*first, *second}), 2):
         both = [[x for x in (i, j) if x in listed] for listed in (first, second)]
@@ -51,7 +51,7 @@ def kendall_by_cases(first: list[int], second: list[int], penalty: float) -> flo
     return total
 
 
-def test_the_papers_example() -> None:
+def test_reproduces_the_papers_example() -> None:
     feature = [0.1, 0.3, 0.4, 0, 0.2]
     assert permutations(feature).tolist() == [3, 2, 5, 1, 4]
     assert inverted_permutations(feature).tolist() == [4, 2, 1, 5, 3]
@@ -70,7 +70,7 @@ def test_small_distances_by_hand() -> None:
     assert float(spearman_rho(one, other)) == 2.0
     assert float(spearman_footrule(one, other)) == 4.0
     assert float(kendall_tau(one, other)) == 2.0
-    # The lists (1, 2) and (3, 1): 1 before 2 and 3 before 1 are one case each, 2 and 3 are of one list each.
+    # The lists (1, 2) and (3, 1): the pair (1, 3) is inverted, and each list has a different one of the pair (2, 3).
     first, second = [1, 2, 3, 3], [2, 3, 1, 3]
     assert float(spearman_rho(first, second)) == pytest.approx(np.sqrt(6))
     assert float(spearman_footrule(first, second)) == 4.0
@@ -78,8 +78,8 @@ def test_small_distances_by_hand() -> None:
 
 
 @pytest.mark.parametrize("length", [2, 3, 50, 257])
-def test_scipys_correlations(length: int) -> None:
-    first, second = drawn(3, length, seed=3), drawn(4, length, seed=4)
+def test_agrees_with_scipys_correlations(length: int) -> None:
+    first, second = draw(3, length, seed=3), draw(4, length, seed=4)
     n = length
     rho = 1 - 6 * spearman_rho(first, second) ** 2 / (n * (n**2 - 1))
     tau = 1 - 4 * kendall_tau(first, second) / (n * (n - 1))
@@ -96,7 +96,7 @@ def test_kendall_counts_pairs_case_by_case(length: int, data: st.DataObject) -> 
     seed, penalty = data.draw(st.integers(0, 2**32)), data.draw(st.sampled_from([0.0, 0.25, 0.5, 1.0]))
     features = np.random.default_rng(seed).random((2, 3, length))
     first, second = (inverted_permutations(each, top_k=k) for each, k in zip(features, counts, strict=True))
-    # Of V components, K = V − 1 leave nothing open: it is the whole permutation.
+    # K = V − 1 of V components determine the whole permutation.
     kept = [length if k >= length - 1 else k for k in counts]
     lists = [permutations(each)[:, :k].tolist() for each, k in zip(features, kept, strict=True)]
     expected = [[kendall_by_cases(a, b, penalty) for b in lists[1]] for a in lists[0]]
@@ -106,10 +106,10 @@ def test_kendall_counts_pairs_case_by_case(length: int, data: st.DataObject) -> 
 @pytest.mark.parametrize("distance", DISTANCES)
 @given(length=st.integers(1, 12), seed=st.integers(0, 2**32), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_the_axioms_of_a_metric(distance: Distance, length: int, seed: int, data: st.DataObject) -> None:
-    # Kendall's is one of whole permutations only.
+def test_satisfies_the_axioms_of_a_metric(distance: Distance, length: int, seed: int, data: st.DataObject) -> None:
+    # Kendall's tau is a metric only for whole permutations.
     top_k = length if distance is kendall_tau else data.draw(st.integers(1, length))
-    positions = drawn(5, length, seed=seed, top_k=top_k)
+    positions = draw(5, length, seed=seed, top_k=top_k)
     found = distance(positions, positions)
     same = (positions[:, np.newaxis] == positions).all(axis=2)
     assert ((found == 0) == same).all()
@@ -122,7 +122,7 @@ def test_the_axioms_of_a_metric(distance: Distance, length: int, seed: int, data
 @settings(max_examples=60, deadline=None)
 def test_truncated_kendall_is_near_a_metric(length: int, seed: int, data: st.DataObject) -> None:
     """Symmetric, and within constant factors of the footrule (as Fagin et al. show), which is a metric."""
-    positions = drawn(6, length, seed=seed, top_k=data.draw(st.integers(1, length)))
+    positions = draw(6, length, seed=seed, top_k=data.draw(st.integers(1, length)))
     footrule = spearman_footrule(positions, positions)
     optimistic, tau = (kendall_tau(positions, positions, penalty=penalty) for penalty in (0.0, 0.5))
     assert (tau == tau.T).all()
@@ -135,7 +135,7 @@ def test_truncated_kendall_is_near_a_metric(length: int, seed: int, data: st.Dat
 
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("length", [1, 2, 7])
-def test_truncated_to_all_components_is_the_whole(distance: Distance, length: int) -> None:
+def test_truncating_to_all_components_changes_nothing(distance: Distance, length: int) -> None:
     features = np.random.default_rng(5).random((6, length))
     whole = inverted_permutations(features)
     for top_k in {length, length + 5, max(1, length - 1)}:
@@ -144,7 +144,7 @@ def test_truncated_to_all_components_is_the_whole(distance: Distance, length: in
 
 
 @pytest.mark.parametrize("length", [2, 5, 8])
-def test_the_largest_distances(length: int) -> None:
+def test_largest_distances(length: int) -> None:
     V = length
     forwards = np.arange(1, V + 1)
     assert float(spearman_rho(forwards, forwards[::-1])) == pytest.approx(np.sqrt(V * (V**2 - 1) / 3))
@@ -159,7 +159,7 @@ def test_the_largest_distances(length: int) -> None:
 
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_shapes(distance: Distance, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = drawn(3, 20, seed=1, top_k=9), drawn(40, 20, seed=2, top_k=9)
+    first, second = draw(3, 20, seed=1, top_k=9), draw(40, 20, seed=2, top_k=9)
     found = distance(first, second)
     assert found.shape == (3, 40)
     assert found.dtype == np.float64
@@ -174,14 +174,14 @@ def test_shapes(distance: Distance, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize(("first", "second"), [([1, 2], [1, 2, 3]), ([[[1, 2]]], [1, 2]), (1, [1])])
-def test_what_cannot_be_compared_is_refused(distance: Distance, first: ArrayLike, second: ArrayLike) -> None:
+def test_incomparable_shapes_are_rejected(distance: Distance, first: ArrayLike, second: ArrayLike) -> None:
     with pytest.raises(InvalidInput):
         distance(first, second)
 
 
-def test_kendall_refuses_what_is_no_permutation() -> None:
+def test_kendall_rejects_invalid_permutations() -> None:
     for wrong in ([1, 1, 3], [0, 1, 2], [1, 3, 3], [[1, 2, 3], [1, 2, 2]], [1, 2, 9]):
-        with pytest.raises(InvalidInput, match="each position from 1 to"):
+        with pytest.raises(InvalidInput, match="expected each position from 1 to"):
             kendall_tau([1, 2, 3], wrong)
     for penalty in (-0.1, 1.1, float("nan")):
         with pytest.raises(InvalidInput, match="penalty is"):
@@ -189,7 +189,7 @@ def test_kendall_refuses_what_is_no_permutation() -> None:
 
 
 def assert_ranks_alike(dots: NDArray[np.int64], distances: NDArray[np.float64]) -> None:
-    """A larger dot product is a smaller distance, and equal ones are equal distances."""
+    """Assert that larger dot products mean smaller distances, and equal ones equal distances."""
     for products, row in zip(dots, distances, strict=True):
         larger = products[:, np.newaxis] > products
         assert (larger == (row[:, np.newaxis] < row)).all()
@@ -199,10 +199,10 @@ def assert_ranks_alike(dots: NDArray[np.int64], distances: NDArray[np.float64]) 
     dimensions=st.integers(2, 16), seed=st.integers(0, 2**32), crelu=st.booleans(), ties=st.booleans(), data=st.data()
 )
 @settings(max_examples=100, deadline=None)
-def test_the_dot_product_of_frequencies_ranks_as_rho(
+def test_dot_products_of_frequencies_rank_as_rho(
     dimensions: int, seed: int, crelu: bool, ties: bool, data: st.DataObject
 ) -> None:
-    """Queries and documents truncated each to their own K, or not at all; equal components, so that scores tie."""
+    """Queries and documents have their own K, or are not truncated; equal components make scores tie."""
     rng = np.random.default_rng(seed)
     shape = (12, dimensions)
     features = rng.choice([-3, -2, -1, 1, 2, 3], shape) if ties else rng.standard_normal(shape)
@@ -221,7 +221,7 @@ def test_the_dot_product_of_frequencies_ranks_as_rho(
     )
 
 
-def test_the_comparison_of_rankings_can_fail() -> None:
+def test_the_ranking_assertion_can_fail() -> None:
     assert_ranks_alike(np.array([[3, 2, 2]]), np.array([[1.0, 2.0, 2.0]]))
     for distances in ([1.0, 2.0, 3.0], [2.0, 1.0, 1.0]):
         with pytest.raises(AssertionError):

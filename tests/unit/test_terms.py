@@ -33,12 +33,12 @@ def test_an_empty_batch_renders() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, -1, 65_536, float("nan")])
-def test_other_numbers_are_refused(value: float) -> None:
+def test_other_numbers_are_rejected(value: float) -> None:
     with pytest.raises(InvalidInput, match="whole numbers from 1 to 65535"):
         TermFrequencies(sparse.csr_array(np.array([[0, value]])))
 
 
 @pytest.mark.parametrize("name", ["t4", "t-1", "u1", "t", "t01", "t1.5", "", "t١"])
-def test_names_outside_the_vocabulary_are_refused(name: str) -> None:
+def test_names_outside_the_vocabulary_are_rejected(name: str) -> None:
     with pytest.raises(InvalidInput, match="not a codeword of this vocabulary"):
         TermFrequencies.from_terms([{name: 1}], vocabulary_size=4)

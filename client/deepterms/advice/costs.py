@@ -1,4 +1,4 @@
-"""Figures: what one node takes for each part of a search and of an ingest, measured or stored."""
+"""Costs: from timed searches to what one node spends on each part of a search and of ingestion."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from scipy.optimize import nnls
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["REFERENCE", "Figures", "Observation", "fitted_costs"]
+__all__ = ["REFERENCE", "Figures", "Observation", "fit_costs"]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Costs of one node; all of them at `dimensions`.
+    """Costs of one node, for descriptors of `dimensions`.
 
     Attributes:
-        machine: where they are from.
-        dimensions: D of the descriptors with which they were measured.
-        cores: of the cluster's data nodes together.
-        fixed_ms: a search that finds next to nothing.
-        clause_us: one more codeword in a query.
-        posting_ns: one more posting of the query's codewords.
-        float32_us: one more candidate re-ranked by a float32 vector.
-        int8_us: one by an int8 vector.
-        sketch_us: one by its sketch.
-        pivot_ns: one more pivot with which a query is compared, here.
-        float32_docs_per_second: added, finding of pivots included, merged and visible.
-        int8_docs_per_second: with int8 vectors.
-        posting_bytes: on the disk, with the term that is stored for it.
-        document_bytes: beside its postings and its vector.
+        machine: the origin of the figures.
+        dimensions: D of the descriptors used for the measurement.
+        cores: total number of cores of the cluster's data nodes.
+        fixed_ms: milliseconds of a search with next to no postings.
+        clause_us: microseconds per codeword in a query.
+        posting_ns: nanoseconds per posting of the query's codewords.
+        float32_us: microseconds per candidate re-ranked by a float32 vector.
+        int8_us: microseconds per candidate re-ranked by an int8 vector.
+        sketch_us: microseconds per candidate compared by its sketch, that is, its sign bits (binary quantization).
+        pivot_ns: nanoseconds per pivot that the client compares with a query.
+        float32_docs_per_second: ingestion rate with float32 vectors, including the search for pivots, merges and
+            refresh.
+        int8_docs_per_second: the same with int8 vectors.
+        posting_bytes: disk space per posting, including its stored term.
+        document_bytes: disk space per document, without postings and vector.
     """
 
     machine: str
@@ -50,10 +51,11 @@ class Figures:
     document_bytes: float
 
 
-# OpenSearch 3.6.0, one node with 4 GB of heap on two cores of an AMD EPYC, one shard of one segment. Milliseconds are
-# fitted by `fitted_costs` to the p50 of 20 settings at 200,000 and a million documents, and give these again within a
-# quarter; clauses could not be told from their postings there. Documents a second: 24,600 and 8,230 once 2,800 a second
-# are compared with 16,384 pivots, one after the other. Bytes: of benchmarks/advice_error.py, on OpenSearch 3.8.0.
+# OpenSearch 3.6.0, one node with 4 GB of heap on two cores of an AMD EPYC, one shard of one segment. `fit_costs` fitted
+# the times to the p50 of 20 settings at 200,000 and a million documents, and they reproduce these within a quarter; the
+# cost of clauses could not be separated from that of their postings. Documents per second: 24,600 (int8) and 8,230
+# (float32) indexed, combined with 2,800 per second compared with 16,384 pivots, one step after the other. Bytes:
+# benchmarks/advice_error.py on OpenSearch 3.8.0.
 REFERENCE = Figures(
     machine="stored figures: OpenSearch 3.6.0 on two cores of an AMD EPYC, up to 1,000,000 documents",
     dimensions=1_280,
@@ -74,14 +76,14 @@ REFERENCE = Figures(
 
 @dataclass(frozen=True)
 class Observation:
-    """One kind of search, and the median time that it took.
+    """The median time of one kind of search.
 
     Attributes:
-        clauses: codewords of the query.
-        postings: that they have.
+        clauses: codewords in the query.
+        postings: postings of these codewords.
         float32: candidates re-ranked by float32 vectors.
         int8: candidates re-ranked by int8 vectors.
-        ms: on this side of the wire, without the time to find pivots.
+        ms: milliseconds, measured by the client, without the search for pivots.
         sketch: candidates compared by their sketches.
     """
 
@@ -93,22 +95,24 @@ class Observation:
     sketch: float = 0.0
 
 
-def fitted_costs(observations: Sequence[Observation]) -> dict[str, float]:
-    """The costs that explain the times best, none of them negative (Lawson and Hanson, 1974), errors relative.
+def fit_costs(observations: Sequence[Observation]) -> dict[str, float]:
+    """Fit costs to observed times by non-negative least squares (Lawson and Hanson, 1974) of the relative errors.
 
     Returns:
         ``fixed_ms``, ``clause_us``, ``posting_ns``, ``float32_us``, ``int8_us`` and ``sketch_us`` of `Figures`.
 
     Raises:
-        InvalidInput: fewer observations than costs that occur in them.
+        InvalidInput: there are fewer observations than costs to fit.
     """
     rows = np.array(
         [[1, seen.clauses, seen.postings, seen.float32, seen.int8, seen.sketch] for seen in observations], dtype=float
     )
     if len(observations) < (unknown := int(rows.any(axis=0).sum())):
-        raise InvalidInput(f"{len(observations)} kinds of search say too little; expected {unknown} or more")
+        raise InvalidInput(
+            f"{len(observations)} kinds of search are too few to fit {unknown} costs; expected at least {unknown}"
+        )
     times = np.array([seen.ms for seen in observations])
-    scales = np.maximum(rows.max(axis=0), 1)  # columns of like size
+    scales = np.maximum(rows.max(axis=0), 1)  # brings columns to similar magnitudes
     found, _ = nnls(rows / scales / times[:, np.newaxis], np.ones(len(times)))
     fixed, clause, posting, float32, int8, sketch = (found / scales).tolist()
     return {

@@ -1,4 +1,4 @@
-"""Model: from a workload, a plan and a node's figures to bytes, milliseconds and recall; and the best plan."""
+"""Cost model: from a workload, a plan and the costs of a node to bytes, milliseconds and recall; and the best plan."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from deepterms.errors import InvalidInput
 from deepterms.schema.sketches import MIN_SURVIVORS, sketch_bytes, wants_sketch
 from deepterms.schema.vectors import VectorType, stored_bytes
 
-__all__ = ["Plan", "Prediction", "Workload", "advise", "plans", "predict"]
+__all__ = ["CapacityPlan", "Prediction", "Workload", "advise", "enumerate_plans", "predict"]
 
 WORDS = (4, 8, 16)
 QUERY_WORDS = (16, 32, 64)
 DEPTHS = (100, 200, 500, 1_000, 2_000, 4_000)
-MAX_SHARD = 2_000_000_000  # documents; Lucene numbers them in 31 bits
-MAX_SHARD_BYTES = 50 * 2**30  # what both engines recommend at most
-WORTH_SHARDS = 1_000_000  # documents; what several shards save of a smaller index is less than what each of them costs
-FAR = 10  # times as many documents as were measured: beyond, an easy curve promises too much
-BUSY = 0.7  # the share of the cores that searches may keep busy
-TERM_BYTES = 12  # of the dictionary, for each codeword and shard
+MAX_SHARD = 2_000_000_000  # documents; Lucene numbers them with 31 bits
+MAX_SHARD_BYTES = 50 * 2**30  # the maximum that both engines recommend
+MIN_SHARDED = 1_000_000  # documents; in a smaller index, another shard costs more than it saves
+MAX_EXTRAPOLATION = 10  # times the documents measured; beyond, the curve of easy descriptors is too optimistic
+MAX_LOAD = 0.7  # the share of the cores that searches may keep busy
+TERM_BYTES = 12  # of the dictionary, per codeword and shard
 BASE_HEAP = 2**30
-SHARD_HEAP = 50 * 2**20  # both engines recommend at most 20 shards for a GB
+SHARD_HEAP = 50 * 2**20  # both engines recommend at most 20 shards per GB of heap
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is wanted.
+    """The requirements of an index.
 
     Attributes:
-        documents: N.
-        dimensions: D.
-        recall: R@10 at least.
-        shards: how many; None to choose.
-        queries_per_second: at once; None if one after the other.
+        documents: N, the number of documents.
+        dimensions: D, the length of a descriptor.
+        recall: the lowest acceptable R@10.
+        shards: the number of shards; None to choose it.
+        queries_per_second: the load of concurrent queries; None if queries run one after the other.
 
     Raises:
-        InvalidInput: one of them is out of range.
+        InvalidInput: an attribute is out of range.
     """
 
     documents: int
@@ -63,16 +63,16 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How an index could be made.
+class CapacityPlan:
+    """Settings of an index.
 
     Attributes:
-        pivots: P.
-        top_k: words a document.
-        query_top_k: words a query.
-        rerank: candidates of each shard.
-        vectors: how descriptors are kept.
-        shards: S.
+        pivots: P, the number of pivots.
+        top_k: words per document.
+        query_top_k: words per query.
+        rerank: candidates to re-rank per shard.
+        vector_type: the type of the stored vectors.
+        shards: S, the number of shards.
     """
 
     pivots: int
@@ -85,29 +85,29 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a plan costs and finds.
+    """The predicted cost and recall of a plan.
 
     Attributes:
         plan: the plan.
         recall: R@10 of descriptors as hard as mixtures.
-        recall_photographs: R@10 of crops of photographs; None for so many documents that nothing is known.
-        extrapolation: how many times more documents there are than in what the recall was measured with; 1 if no more.
-        postings: that a query reads, of all shards.
-        posting_bytes: on the disk.
-        dictionary_bytes: likewise.
-        vector_bytes: likewise, with their sketches.
-        other_bytes: ids, stored terms and the rest of a document.
-        pivot_bytes: of the pivots, in the cluster and in each client.
-        heap_bytes: of all data nodes together.
-        page_cache_bytes: what should fit into memory beside the heap, so that no search waits for a disk.
-        find_ms: to find a query's pivots, on the client.
-        p50_ms: of one search alone, finding included.
-        core_ms: time of one core that a search costs the cluster.
-        cores: that the queries a second need; None if these are not given.
-        ingest_seconds: with one such cluster, merged.
+        recall_photographs: R@10 of crops of photographs; None if there are too many documents for a prediction.
+        extrapolation: documents of the workload over the most documents measured; 1 if there are no more.
+        postings: postings that a query reads, over all shards.
+        posting_bytes: disk space of the postings.
+        dictionary_bytes: disk space of the term dictionary.
+        vector_bytes: disk space of the vectors and their sketches, that is, their sign bits (binary quantization).
+        other_bytes: disk space of ids, stored terms and the rest of the documents.
+        pivot_bytes: size of the pivots, in the cluster and in each client.
+        heap_bytes: heap of all data nodes together.
+        page_cache_bytes: memory besides the heap that keeps searches from waiting for the disk.
+        find_ms: milliseconds that the client takes to find a query's pivots.
+        p50_ms: median latency of a single search, including `find_ms`.
+        core_ms: core time that a search takes in the cluster.
+        cores: cores that the workload's queries per second need; None without such a load.
+        ingest_seconds: time to add and merge all documents with such a cluster.
     """
 
-    plan: Plan
+    plan: CapacityPlan
     recall: float
     recall_photographs: float | None
     extrapolation: float
@@ -127,25 +127,25 @@ class Prediction:
 
     @property
     def total_bytes(self) -> float:
-        """On the disk, without copies."""
+        """Disk space without replicas."""
         parts = (self.posting_bytes, self.dictionary_bytes, self.vector_bytes, self.other_bytes, self.pivot_bytes)
         return sum(parts)
 
 
-def _compared_pivots(pivots: int) -> float:
-    """How many pivots could be compared exactly in the time that it takes to find a query's.
+def _count_compared_pivots(pivots: int) -> float:
+    """Count the exact comparisons with pivots that take as long as finding a query's pivots.
 
-    In a projection and its codes 80 take the time of one, beside a fixed part (benchmarks/pivot_assignment.py).
+    By projected codes, 80 comparisons take as long as an exact one, plus a fixed part (benchmarks/pivot_assignment.py).
     """
     return pivots if pivots <= MAX_EXACT else MAX_EXACT + pivots / 80
 
 
-def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
-    """What a plan costs and finds: every cost is a sum of parts that were measured one by one."""
+def predict(plan: CapacityPlan, workload: Workload, figures: Figures) -> Prediction:
+    """Predict the cost and recall of a plan; every cost is the sum of parts that were measured separately."""
     N, D = workload.documents, workload.dimensions
-    scale = D / figures.dimensions  # what looks at a whole descriptor
+    scale = D / figures.dimensions  # for costs that grow with the length of a descriptor
     postings = min(SKEW * N * plan.top_k * plan.query_top_k / plan.pivots, float(N * min(plan.top_k, plan.query_top_k)))
-    depth = min(plan.rerank, N / plan.shards, postings / plan.shards)  # candidates of a shard
+    depth = min(plan.rerank, N / plan.shards, postings / plan.shards)  # candidates per shard
     keeps = INT8_KEEPS if plan.vector_type == "int8" else 1.0
 
     def recall(curve: RecallCurve) -> float:
@@ -159,14 +159,14 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
 
     candidate_us = scale * (figures.int8_us if plan.vector_type == "int8" else figures.float32_us)
     sketch = wants_sketch(None, dimensions=D, stores_vectors=True, rerank=plan.rerank)
-    compared = min(depth, MIN_SURVIVORS) if sketch else depth  # exactly
+    compared = min(depth, MIN_SURVIVORS) if sketch else depth  # by their vectors
     shard_ms = (
         plan.query_top_k * figures.clause_us / 1e3
         + postings / plan.shards * figures.posting_ns / 1e6
         + compared * candidate_us / 1e3
         + (depth * scale * figures.sketch_us / 1e3 if depth > compared else 0.0)
     )
-    find_ms = _compared_pivots(plan.pivots) * scale * figures.pivot_ns / 1e6
+    find_ms = _count_compared_pivots(plan.pivots) * scale * figures.pivot_ns / 1e6
     core_ms = figures.fixed_ms + plan.shards * shard_ms
     rate = figures.int8_docs_per_second if plan.vector_type == "int8" else figures.float32_docs_per_second
     posting_bytes = N * plan.top_k * figures.posting_bytes
@@ -176,7 +176,7 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
     return Prediction(
         plan=plan,
         recall=recall(HARD),
-        recall_photographs=recall(PHOTOGRAPHS) if FAR * PHOTOGRAPHS.largest >= N else None,
+        recall_photographs=recall(PHOTOGRAPHS) if MAX_EXTRAPOLATION * PHOTOGRAPHS.largest >= N else None,
         extrapolation=max(1.0, N / HARD.largest),
         postings=postings,
         posting_bytes=posting_bytes,
@@ -189,15 +189,15 @@ def predict(plan: Plan, workload: Workload, figures: Figures) -> Prediction:
         find_ms=find_ms,
         p50_ms=find_ms + figures.fixed_ms + math.ceil(plan.shards / figures.cores) * shard_ms,
         core_ms=core_ms,
-        cores=None if queries is None else math.ceil(queries * core_ms / 1e3 / BUSY),
+        cores=None if queries is None else math.ceil(queries * core_ms / 1e3 / MAX_LOAD),
         ingest_seconds=N * scale / rate,
     )
 
 
-def plans(workload: Workload) -> Iterator[Plan]:
-    """The plans among which `advise` chooses."""
+def enumerate_plans(workload: Workload) -> Iterator[CapacityPlan]:
+    """Enumerate the plans from which `advise` chooses."""
     pivots = [2**power for power in range(MIN_PIVOTS.bit_length() - 1, MAX_PIVOTS.bit_length())]
-    # Fewer pivots would only be right for collections that are smaller than the sample they come from.
+    # At least four documents per pivot, as in the presets.
     usable = [count for count in pivots if count <= max(MIN_PIVOTS, workload.documents / 4)]
     kinds: tuple[VectorType, ...] = ("int8", "float32")
     for vector_type in kinds:
@@ -207,25 +207,25 @@ def plans(workload: Workload) -> Iterator[Plan]:
             workload.documents / MAX_SHARD,
         )
         fewest = max(1, math.ceil(needed))
-        more = (fewest, 2 * fewest, 4 * fewest) if workload.documents >= WORTH_SHARDS else (fewest,)
-        for shards in more if workload.shards is None else (workload.shards,):
+        options = (fewest, 2 * fewest, 4 * fewest) if workload.documents >= MIN_SHARDED else (fewest,)
+        for shards in options if workload.shards is None else (workload.shards,):
             for P in usable:
                 for words in WORDS:
                     for words_per_query in QUERY_WORDS:
                         for depth in DEPTHS:
-                            yield Plan(P, words, words_per_query, depth, vector_type, shards)
+                            yield CapacityPlan(P, words, words_per_query, depth, vector_type, shards)
 
 
 def advise(workload: Workload, figures: Figures) -> Prediction:
-    """The plan that takes the least time of those that find as much as is wanted, or else the one that finds most.
+    """Choose the fastest plan that reaches the workload's recall, or, if none does, the plan of the highest recall.
 
-    The time is that of one search, or with queries a second the time of cores that it costs. The recall is that of
-    hard descriptors, so that of photographs should be better.
+    Fastest means the lowest latency of a single search, or, for a load of concurrent queries, the least core time. The
+    recall is that of hard descriptors; photographs should do better.
     """
-    found = [predict(plan, workload, figures) for plan in plans(workload)]
-    good = [prediction for prediction in found if prediction.recall >= workload.recall]
+    predictions = [predict(plan, workload, figures) for plan in enumerate_plans(workload)]
+    good = [prediction for prediction in predictions if prediction.recall >= workload.recall]
     if not good:
-        return max(found, key=lambda prediction: prediction.recall)
+        return max(predictions, key=lambda prediction: prediction.recall)
     if workload.queries_per_second is not None:
         return min(good, key=lambda prediction: (prediction.core_ms, prediction.total_bytes))
     return min(good, key=lambda prediction: (prediction.p50_ms, prediction.total_bytes))

@@ -1,4 +1,4 @@
-"""Probe: temporary indices of synthetic descriptors on a node, and what it takes to fill and to search them."""
+"""Probe: from temporary indices of synthetic descriptors, filled and searched on a node, to the costs of that node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.advice.costs import REFERENCE, Figures, Observation, fitted_costs
+from deepterms.advice.costs import REFERENCE, Figures, Observation, fit_costs
 from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import deploy
 from deepterms.encoders.pivots.permutation import PivotPermutation
@@ -24,43 +24,43 @@ from deepterms.schema.sketches import sketch_bytes, survivors
 from deepterms.schema.vectors import StoreVectors, stored_bytes
 from deepterms.search.widening import query_terms
 
-__all__ = ["PREFIX", "Spent", "probe", "synthetic"]
+__all__ = ["PREFIX", "TimeBudget", "generate_descriptors", "probe"]
 
-PREFIX = "deepterms-probe"  # with what the names begin
-FORGOTTEN_SECONDS = 600  # a probe takes two minutes, so an older index of one was left by a process that was killed
+PREFIX = "deepterms-probe"  # of the names of temporary indices
+FORGOTTEN_SECONDS = 600  # a probe takes two minutes, so an older index was left behind by a killed process
 PIVOTS = 1_024
 WORDS, MANY_WORDS = 4, 32
 QUERY_WORDS = 64
 HITS = 10
 BATCH = 500
-# Vectors left out of _source are kept for recovery, and go with a merge once the shard's copies have agreed on how far
-# they are, which they do each half minute.
+# Vectors excluded from _source are kept for recovery until the shard's copies have synchronised their checkpoints. They
+# do so every half minute, and only then does a merge drop the vectors.
 SETTLED_SECONDS = 35
-# A server that was just started interprets its code: after 5 queries of warming up, times were predicted 27 to 83 % too
-# high.
+# A server that has just started still interprets its code: with a warm-up of only 5 queries, predicted times were 27 to
+# 83% too high.
 WARM_UP, MIN_QUERIES, MAX_QUERIES = 60, 5, 60
-# (query words, candidates): what is searched, of the indices with vectors and of the one without.
+# The searches to time, as (query words, candidates): in the indices with vectors, and in the one without.
 RERANKED = ((8, 0), (64, 0), (16, 100), (16, 1_000))
 WITHOUT = ((1, 0), (8, 0), (64, 0))
 
 
-class Spent:
-    """How much of the time is left.
+class TimeBudget:
+    """Keeps track of the time that is left.
 
     Args:
-        seconds: for all.
+        seconds: the time available from now on.
     """
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds; negative if they are over."""
+        """Return the seconds left; negative if the time is over."""
         return self._end - time.monotonic()
 
 
-def synthetic(count: int, dimensions: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Float32 (count, D), L2-normalised: around 200 centres, so that pivots have lists of different lengths."""
+def generate_descriptors(count: int, dimensions: int, *, seed: int = 0) -> NDArray[np.float32]:
+    """Generate float32 (count, D), L2-normalised, around 200 centres, so that posting lists differ in length."""
     rng = np.random.default_rng([2018, seed])
     centres = np.random.default_rng(2018).standard_normal((200, dimensions), dtype=np.float32)
     rows = rng.standard_normal((count, dimensions), dtype=np.float32)
@@ -70,31 +70,32 @@ def synthetic(count: int, dimensions: int, *, seed: int = 0) -> NDArray[np.float
 
 
 def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: float = 110.0) -> Figures:
-    """Measure what one node takes; afterwards its indices are as before.
+    """Measure the costs of a node without leaving indices behind.
 
-    Three indices of synthetic descriptors are made and deleted, also where this is interrupted. A process that is
-    killed leaves them; the next probe, ten minutes later or more, deletes them too. Templates and pipelines of
-    deepterms stay deployed.
+    The probe creates three indices of synthetic descriptors and deletes them, even if it is interrupted. If the process
+    is killed, they remain, and a probe that starts at least ten minutes later deletes them. The templates and pipelines
+    of deepterms stay deployed.
 
     Args:
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
-        dimensions: D.
-        documents: of each index; fewer if time is short.
-        seconds: about how long it may take, with some more for the last request and for deleting.
+        dimensions: D, the length of a descriptor.
+        documents: documents per index; fewer if time is short.
+        seconds: the approximate duration. The last request and the deletion may exceed it.
 
     Raises:
-        InvalidInput: a number out of range.
-        ClusterError: documents were refused, or time ran out before anything was indexed.
-        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+        InvalidInput: an argument is out of range.
+        ClusterError: documents were rejected, or time ran out before any was indexed.
+        ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected a request.
     """
     if dimensions < 1 or documents < 2 or seconds <= 0:
         raise InvalidInput(
-            f"dimensions is {dimensions}, documents {documents}, seconds {seconds}; expected 1, 2 and more than 0"
+            f"dimensions is {dimensions}, documents is {documents}, seconds is {seconds}; expected at least 1 "
+            "dimension, at least 2 documents and more than 0 seconds"
         )
-    cluster, spent = Cluster(client), Spent(seconds)
-    _forget(cluster)
+    cluster, budget = Cluster(client), TimeBudget(seconds)
+    _delete_abandoned(cluster)
     deploy(client)
-    rows = synthetic(documents, dimensions)
+    rows = generate_descriptors(documents, dimensions)
     pivots = sample_pivots(rows, min(PIVOTS, documents))
     most = min(QUERY_WORDS, len(pivots))
     few = PivotPermutation(pivots, top_k=min(WORDS, most), query_top_k=most)
@@ -107,24 +108,26 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
     with ExitStack() as stack:
         filled = []
         for place, (kind, encoder, vectors) in enumerate(kinds):
-            # Of the two with vectors one has sketches, so that the price of comparing by each can be told.
-            index = stack.enter_context(_temporary(client, kind, encoder, vectors, sketch=kind == "int8"))
-            share = (spent.left() - 0.5 * seconds) / (len(kinds) - place)  # half is left to merge and search
+            # One of the two indices with vectors has sketches, that is, sign bits (binary quantization), so that their
+            # cost can be separated from that of vectors.
+            index = stack.enter_context(_temporary_index(client, kind, encoder, vectors, sketch=kind == "int8"))
+            # Half of the time is reserved for merges and searches.
+            share = (budget.left() - 0.5 * seconds) / (len(kinds) - place)
             filled.append(_fill(index, rows, seconds=max(share, 0.0)))
-        if spent.left() > SETTLED_SECONDS:
+        if budget.left() > SETTLED_SECONDS:
             time.sleep(SETTLED_SECONDS)
         for one in filled:
             one.merge()
         int8, float32, without = filled
-        observations = _observations(filled, synthetic(MAX_QUERIES, dimensions, seed=1), spent)
-        posting_bytes, document_bytes = _bytes(int8, without, dimensions)
+        observations = _observe_searches(filled, generate_descriptors(MAX_QUERIES, dimensions, seed=1), budget)
+        posting_bytes, document_bytes = _measure_bytes(int8, without, dimensions)
         return replace(
             REFERENCE,
-            machine=f"{cluster.engine}, {cores_of(cluster)} cores, measured with {int8.documents:,} documents",
+            machine=f"{cluster.engine}, {count_cores(cluster)} cores, measured with {int8.documents:,} documents",
             dimensions=dimensions,
-            cores=cores_of(cluster),
-            **fitted_costs(observations),
-            pivot_ns=_pivot_ns(few, dimensions),
+            cores=count_cores(cluster),
+            **fit_costs(observations),
+            pivot_ns=_measure_pivot_ns(few, dimensions),
             int8_docs_per_second=int8.rate,
             float32_docs_per_second=float32.rate,
             posting_bytes=posting_bytes,
@@ -132,21 +135,21 @@ def probe(client: Any, *, dimensions: int, documents: int = 20_000, seconds: flo
         )
 
 
-def cores_of(cluster: Cluster) -> int:
-    """Processors that the data nodes use; 1 if the cluster does not tell."""
+def count_cores(cluster: Cluster) -> int:
+    """Count the processors of all data nodes; 1 if the cluster does not report them."""
     nodes = cluster.request("GET", "/_nodes/data:true/os").get("nodes", {})
     return max(1, sum(int(node.get("os", {}).get("allocated_processors", 0)) for node in nodes.values()))
 
 
-class _Filled:
-    """One of the indices.
+class _FilledIndex:
+    """A temporary index with its documents.
 
     Attributes:
         index: the index.
-        documents: that it holds.
-        seconds: that it took to add them and, once they are, to merge them.
-        lengths: int64 (V,), of its posting lists.
-        bytes: on the disk; 0 where they are not known.
+        documents: the number of documents.
+        seconds: the time to add them and, after `merge`, to merge them.
+        lengths: lengths of the posting lists, int64 (V,).
+        bytes: disk space; 0 if unknown.
     """
 
     def __init__(self, index: SurrogateIndex, documents: int, seconds: float, lengths: NDArray[np.int64]) -> None:
@@ -156,11 +159,11 @@ class _Filled:
 
     @property
     def rate(self) -> float:
-        """Documents a second, merged."""
+        """Documents per second, including the merge."""
         return self.documents / self.seconds
 
     def merge(self) -> None:
-        """To one segment; then count its bytes, if what is kept for recovery could go with that."""
+        """Merge to one segment; measure its size if the merge could drop the vectors kept for recovery."""
         cluster, path = self.index.cluster, f"/{self.index.name}"
         settled = time.monotonic() - self.ended >= SETTLED_SECONDS
         started = time.monotonic()
@@ -173,8 +176,8 @@ class _Filled:
             self.bytes = int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
 
 
-def _forget(cluster: Cluster) -> None:
-    """Delete what a probe left that was killed."""
+def _delete_abandoned(cluster: Cluster) -> None:
+    """Delete indices that a killed probe left behind."""
     found = cluster.request("GET", f"/deepterms-*-{PREFIX}-*/_settings/index.creation_date")
     for concrete, answer in found.items():
         created = int(answer["settings"]["index"]["creation_date"]) / 1e3
@@ -183,20 +186,20 @@ def _forget(cluster: Cluster) -> None:
 
 
 @contextmanager
-def _temporary(
+def _temporary_index(
     client: Any, kind: str, encoder: PivotPermutation, vectors: StoreVectors, *, sketch: bool
 ) -> Iterator[SurrogateIndex]:
     name = f"{PREFIX}-{kind}-{token_hex(4)}"
     try:
         yield SurrogateIndex.create(client, name, encoder=encoder, store_vectors=vectors, sketch=sketch, replicas=0)
     finally:
-        # Also what was half made: the pivots come before the index.
+        # By pattern, to include an index whose creation failed halfway: its pivots are created first.
         cluster = Cluster(client)
         for concrete in cluster.request("GET", f"/deepterms-*-{name}-*"):
             cluster.request("DELETE", f"/{concrete}")
 
 
-def _fill(index: SurrogateIndex, rows: NDArray[np.float32], *, seconds: float) -> _Filled:
+def _fill(index: SurrogateIndex, rows: NDArray[np.float32], *, seconds: float) -> _FilledIndex:
     started = time.monotonic()
     lengths = np.zeros(index.encoder.vocabulary_size, dtype=np.int64)
     documents = 0
@@ -212,21 +215,23 @@ def _fill(index: SurrogateIndex, rows: NDArray[np.float32], *, seconds: float) -
 
     report = index.add_batches(batches())
     if report.failed or not report.succeeded:
-        raise ClusterError(f"{len(report.failed)} documents of a probe were refused: {report.failed[:1]}")
+        raise ClusterError(f"{len(report.failed)} documents of the probe were rejected; first: {report.failed[:1]}")
     seconds = time.monotonic() - started
     for start in range(0, documents, 4 * BATCH):
         terms = index.encoder.encode(rows[start : min(start + 4 * BATCH, documents)]).matrix
         lengths += np.bincount(terms.indices, minlength=len(lengths))
-    return _Filled(index, documents, seconds, lengths)
+    return _FilledIndex(index, documents, seconds, lengths)
 
 
-def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Spent) -> list[Observation]:
-    """Each kind of search, all of them in turn, so that a busy moment falls on all; finding pivots is taken off."""
+def _observe_searches(
+    filled: list[_FilledIndex], queries: NDArray[np.float32], budget: TimeBudget
+) -> list[Observation]:
+    """Time each kind of search, in turn, so that load spikes affect all alike; the search for pivots is subtracted."""
     kinds = [(one, words, depth) for one in filled for words, depth in (RERANKED if one.index.vector_type else WITHOUT)]
     times: list[list[float]] = [[] for _ in kinds]
     postings: list[list[float]] = [[] for _ in kinds]
     for number in range(WARM_UP + len(queries)):
-        if number >= WARM_UP + MIN_QUERIES and spent.left() < 0:
+        if number >= WARM_UP + MIN_QUERIES and budget.left() < 0:
             break
         query = queries[number % len(queries)]
         for place, (one, words, depth) in enumerate(kinds):
@@ -240,11 +245,11 @@ def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Sp
             if number >= WARM_UP:
                 times[place].append(1e3 * max(ended - found - (found - started), 1e-6))
                 postings[place].append(float(one.lengths[terms.matrix.indices].sum()))
-    seen = []
+    observations = []
     for place, (one, words, depth) in enumerate(kinds):
         candidates = min(depth, one.documents)
         compared = min(candidates, survivors(HITS)) if one.index.sketch else candidates
-        seen.append(
+        observations.append(
             Observation(
                 clauses=words,
                 postings=float(np.mean(postings[place])),
@@ -254,13 +259,14 @@ def _observations(filled: list[_Filled], queries: NDArray[np.float32], spent: Sp
                 ms=median(times[place]),
             )
         )
-    return seen
+    return observations
 
 
-def _bytes(int8: _Filled, without: _Filled, dimensions: int) -> tuple[float, float]:
-    """Bytes a word (posting and stored term) and, beside words and vector, a document: two unknowns in two sizes.
+def _measure_bytes(int8: _FilledIndex, without: _FilledIndex, dimensions: int) -> tuple[float, float]:
+    """Measure bytes per word (posting and stored term) and per document (everything but words and vector).
 
-    Stored figures where time was too short for sizes that last.
+    The sizes of two indices determine the two unknowns. If time was too short for reliable sizes, the stored figures
+    are returned.
     """
     if not (int8.bytes and without.bytes):
         return REFERENCE.posting_bytes, REFERENCE.document_bytes
@@ -271,8 +277,8 @@ def _bytes(int8: _Filled, without: _Filled, dimensions: int) -> tuple[float, flo
     return posting, max(bare - posting * few, 0.0)
 
 
-def _pivot_ns(encoder: PivotPermutation, dimensions: int) -> float:
-    query = synthetic(1, dimensions, seed=2)
+def _measure_pivot_ns(encoder: PivotPermutation, dimensions: int) -> float:
+    query = generate_descriptors(1, dimensions, seed=2)
     times = []
     for _ in range(20):
         started = time.perf_counter()

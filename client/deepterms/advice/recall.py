@@ -1,4 +1,4 @@
-"""Recall: the share of the ten nearest that pivots and re-ranking find, as a curve through what was measured."""
+"""Recall: from the settings of an index to its R@10, by curves fitted to measurements."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 __all__ = ["HARD", "INT8_KEEPS", "PHOTOGRAPHS", "SKEW", "RecallCurve"]
 
-# A query's pivots are near much, so their lists are longer than the mean list: 1.11 to 1.25 times in the same runs.
+# A query's pivots lie in dense regions, so their posting lists are longer than average: 1.11 to 1.25 times in the same
+# runs.
 SKEW = 1.2
-# Of the ten nearest among 500,000 mixtures of 1,280 dimensions, so many are among the ten nearest by int8 vectors.
+# The share of the ten nearest among 500,000 mixtures of 1,280 dimensions that are also the ten nearest by int8 vectors.
 INT8_KEEPS = 0.999
 
 
@@ -17,18 +18,18 @@ INT8_KEEPS = 0.999
 class RecallCurve:
     """A logistic curve: log-odds of R@10 = constant + Σ weight · ln(number).
 
-    The candidates count as 1/(1/candidates + 1/postings), since no more can be re-ranked than a query's postings hold.
+    Candidates count as 1/(1/candidates + 1/postings), as a query cannot re-rank more documents than its postings hold.
 
     Attributes:
-        name: of the descriptors.
-        constant: of the log-odds.
-        candidates: weight.
-        pivots: weight.
-        documents: weight.
-        words: weight of the words a document.
-        error: root mean square of what the curve is off where R@10 is above .85.
-        largest: the most documents among what was measured.
-        max_pivots: likewise.
+        name: the kind of descriptors.
+        constant: the constant of the log-odds.
+        candidates: weight of the candidates.
+        pivots: weight of the pivots.
+        documents: weight of the documents.
+        words: weight of the words per document.
+        error: root mean square error of the curve where R@10 is above .85.
+        largest: the largest number of documents measured.
+        max_pivots: the largest number of pivots measured.
     """
 
     name: str
@@ -42,14 +43,14 @@ class RecallCurve:
     max_pivots: int
 
     def __call__(self, *, documents: float, pivots: int, words: int, candidates: float, postings: float) -> float:
-        """R@10, 0…1.
+        """Predict R@10, from 0 to 1.
 
         Args:
-            documents: N.
-            pivots: P.
-            words: a document.
-            candidates: that are re-ranked, of all shards together.
-            postings: that the query's codewords have.
+            documents: N, the number of documents.
+            pivots: P, the number of pivots.
+            words: words per document.
+            candidates: candidates to re-rank, over all shards.
+            postings: postings of the query's codewords.
         """
         if candidates >= documents and postings >= documents:
             return 1.0
@@ -63,8 +64,8 @@ class RecallCurve:
         return 1 / (1 + math.exp(-odds))
 
 
-# Fitted by benchmarks/recall_curve.py to benchmarks/results/recall-*.json. The first is too low by .05 at 200,000
-# documents and right within .01 at a million; both are of pivots that were found exactly, at most 16,384 of them.
+# Fitted by benchmarks/recall_curve.py to benchmarks/results/recall-*.json. The first curve is .05 too low at 200,000
+# documents and within .01 at a million. Both were measured with exact search for pivots, at most 16,384 of them.
 HARD = RecallCurve(
     "mixtures of descriptors", -2.723, 1.074, 0.848, -0.726, 0.110, error=0.025, largest=1_000_000, max_pivots=16_384
 )

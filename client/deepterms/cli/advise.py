@@ -11,7 +11,7 @@ from rich.text import Text
 
 from deepterms.advice import REFERENCE, Workload, probe
 from deepterms.advice import advise as advice_on
-from deepterms.advice.report import sentences
+from deepterms.advice.summary import summarize
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.signals import terminated_as_interrupted
 from deepterms.cli.terminal import note, print_json, print_table
@@ -52,6 +52,6 @@ def advise(
     table = Table(box=None, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for subject, said in sentences(prediction, workload, figures):
+    for subject, said in summarize(prediction, workload, figures):
         table.add_row(Text(subject, style="bold"), Text(said))
     print_table(table)

@@ -10,8 +10,8 @@ import typer
 from numpy.typing import NDArray
 
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.encoders.pivots.sampling import rows_for
-from deepterms.encoders.presets import PRESETS, Chosen, PresetName, select_encoder
+from deepterms.encoders.pivots.sampling import count_rows_needed
+from deepterms.encoders.presets import PRESETS, PresetName, SelectedEncoder, select_encoder
 from deepterms.encoders.scalar_quantization import ScalarQuantization
 
 if TYPE_CHECKING:
@@ -54,19 +54,19 @@ PresetOption = Annotated[
 
 def encoder_for(
     features: FeatureStore | EmbeddingFolder, *, name: EncoderName, preset: PresetChoice, top_k: int
-) -> Chosen:
+) -> SelectedEncoder:
     """The encoder of a new index for these descriptors, and how many candidates its searches re-rank.
 
     Raises:
         InvalidInput: there are too few descriptors to choose by.
     """
     if name is EncoderName.components:
-        return Chosen(DeepPermutation(features.dimensions, top_k=top_k))
+        return SelectedEncoder(DeepPermutation(features.dimensions, top_k=top_k))
     if name is EncoderName.quantized:
-        return Chosen(ScalarQuantization(features.dimensions, top_k=top_k, rotation_seed=0))
+        return SelectedEncoder(ScalarQuantization(features.dimensions, top_k=top_k, rotation_seed=0))
     wanted: PresetName = preset.value
-    pivots = PRESETS[wanted].pivot_count(max(1, len(features)))
-    sample = sample_of(features, min(MAX_ROWS, rows_for(pivots)))
+    pivots = PRESETS[wanted].choose_pivot_count(max(1, len(features)))
+    sample = sample_of(features, min(MAX_ROWS, count_rows_needed(pivots)))
     return select_encoder("auto", features=sample, documents=max(1, len(features)), preset=wanted)
 
 

@@ -1,4 +1,4 @@
-"""A cluster, and what is wrong with it: one line a finding, with advice."""
+"""Doctor: from a cluster to findings, one line each, with advice on everything that is not in order."""
 
 from deepterms.doctor.examination import examine
 from deepterms.doctor.findings import Finding

@@ -1,4 +1,4 @@
-"""Doctor: a cluster examined for search by surrogate text, up to a document that must be found with an exact score."""
+"""Examination: from a cluster to findings, up to probe documents that must be found with exact scores."""
 
 from __future__ import annotations
 
@@ -26,118 +26,128 @@ from deepterms.doctor.findings import (
     judge_space,
     judge_writes,
 )
-from deepterms.doctor.pivot_examination import examine_pivots, orphans_among
+from deepterms.doctor.pivot_examination import examine_pivots, find_orphans
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRejected, UnsupportedEngine
 from deepterms.index import SurrogateIndex
-from deepterms.schema.index_spec import meta_of
+from deepterms.schema.index_spec import IndexMeta, meta_of
 from deepterms.schema.layouts import LAYOUTS, Layout
 from deepterms.storage.pivot_index import owner_of
 
 __all__ = ["examine"]
 
-# A descriptor whose ranks and score can be checked by hand: the four largest components in magnitude have frequencies
-# 4, 3, 2 and 1, so with itself it scores 16 + 9 + 4 + 1.
+# A descriptor whose ranks and score can be checked by hand: its four largest components in magnitude have frequencies
+# 4, 3, 2 and 1, so it scores 16 + 9 + 4 + 1 with itself.
 PROBE = np.array([0.1, -0.9, 0.7, 0.0, 0.5, -0.3, 0.05, 0.02], dtype=np.float32)
 PROBE_K = 4
 COSINE_TOLERANCE = 1e-5
 
 
 def examine(client: Any, name: str | None = None) -> tuple[Finding, ...]:
-    """Look at a cluster and its indices; nothing is changed, but for a small index that is made and deleted.
+    """Examine a cluster and its indices without changing them; only small probe indices are created and deleted.
 
     Args:
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
-        name: only this index; default: all that deepterms made.
+        name: examine only this index; default: all indices of deepterms.
 
     Returns:
-        Findings in a fixed order. What the user may not ask is a yellow one.
+        Findings in a fixed order. A check that the user lacks the privilege for gives a yellow finding.
 
     Raises:
-        ClusterUnreachable: no answer.
-        IndexNotFound: no index of that name.
+        ClusterUnreachable: the cluster did not respond.
+        IndexNotFound: there is no index of that name.
     """
-    return tuple(Examination(Cluster(client), name).findings())
+    return tuple(Examination(Cluster(client), name).run())
 
 
 class Examination:
-    """Asks the questions; the functions of `deepterms.doctor.findings` judge the answers."""
+    """Queries the cluster; the functions of `deepterms.doctor.findings` judge its responses."""
 
     def __init__(self, cluster: Cluster, name: str | None) -> None:
         self.cluster = cluster
         self.name = name
 
-    def findings(self) -> Iterator[Finding]:
-        """All findings, in order."""
+    def run(self) -> Iterator[Finding]:
+        """Yield all findings, in order."""
         engine = self.cluster.engine
         yield judge_engine(engine)
         indices: dict[str, dict[str, Any]] = {}
-        unasked = list(self._asked("indices", "view_index_metadata on deepterms-*", lambda: self._indices(indices)))
+        # Listed first, as the clause limit depends on the indices; reported after the nodes.
+        listing = list(
+            self._attempt("indices", "view_index_metadata on deepterms-*", lambda: self._list_indices(indices))
+        )
         layouts = [layout for layout in LAYOUTS if layout.runs_on(engine)]
         if layouts:
-            yield from self._asked("templates", "read_pipeline and manage_index_templates", self._resources)
-        largest = max((_query_length(metas[live]) for live, metas in map(_live, indices.values())), default=0)
-        yield from self._asked("clause limit", "monitor", lambda: self._clauses(largest))
-        yield from self._asked("nodes", "monitor", self._nodes)
-        yield from unasked
+            yield from self._attempt("templates", "read_pipeline and manage_index_templates", self._check_resources)
+        largest = max((_read_query_length(metas[live]) for live, metas in map(_split, indices.values())), default=0)
+        yield from self._attempt("clause limit", "monitor", lambda: self._check_clauses(largest))
+        yield from self._attempt("nodes", "monitor", self._check_nodes)
+        yield from listing
         for name, found in sorted(indices.items()):
-            live, metas = _live(found)
-            yield from self._asked(name, "monitor on the index", partial(self._index, name, live, metas))
-            yield from self._asked(
+            live, metas = _split(found)
+            yield from self._attempt(name, "monitor on the index", partial(self._check_index, name, live, metas))
+            yield from self._attempt(
                 name, "read and monitor on the index", partial(examine_pivots, self.cluster, name, live, metas)
             )
         for layout in layouts:
-            yield from self._probe(layout)
+            yield from self._probe_layout(layout)
 
-    def _asked(self, subject: str, privilege: str, ask: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-        """Findings; a yellow one instead where the user may not ask."""
+    def _attempt(self, subject: str, privilege: str, ask: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+        """Yield the findings of a check, or a yellow one if the user lacks the privilege for it."""
         try:
             yield from ask()
         except RequestRejected as error:
             if error.status in (401, 403):
-                yield Finding(
-                    "yellow", subject, "this user may not ask", f"ask as a user with the privilege {privilege}"
-                )
+                advice = f"rerun as a user with the privilege {privilege}"
+                yield Finding("yellow", subject, "not checked: this user lacks the privilege", advice)
             else:
-                yield Finding("red", subject, str(error), "the engine should answer this; look at its log")
+                yield Finding("red", subject, str(error), "the engine should accept this request; check its log")
 
-    def _resources(self) -> Iterator[Finding]:
+    def _check_resources(self) -> Iterator[Finding]:
         yield judge_resources(plan(self.cluster.client).changes)
 
-    def _clauses(self, largest: int) -> Iterator[Finding]:
+    def _check_clauses(self, largest: int) -> Iterator[Finding]:
         settings = {"transient": {}, "persistent": {}, "defaults": {}} | self.cluster.request(
             "GET", "/_cluster/settings", params={"include_defaults": True, "flat_settings": True}
         )
         yield judge_clauses(self.cluster.engine, settings, largest=largest)
 
-    def _nodes(self) -> Iterator[Finding]:
+    def _check_nodes(self) -> Iterator[Finding]:
         nodes = self.cluster.request("GET", "/_nodes/stats/jvm,fs")["nodes"]
         yield judge_ingest(nodes)
         yield judge_heap(nodes)
         yield judge_space(nodes)
 
-    def _indices(self, found: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-        """Fill in name → {live: concrete index, metas: concrete index → what it says of itself}."""
+    def _list_indices(self, found: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+        """Fill `found` with name → {live: concrete index, metas: concrete index → its metadata}."""
         answer = self.cluster.request("GET", "/deepterms-*")
-        yield from orphans_among(answer, self.name)
+        yield from find_orphans(answer, self.name)
         pattern = re.compile(r"deepterms-[a-z_]+-v\d+-(.+)-\d{6}")
         for concrete, body in sorted(answer.items()):
             meta = meta_of(body) or {}
             match = pattern.fullmatch(concrete)
             if match and owner_of(concrete) is None and "encoder" in meta and self.name in (None, match[1]):
+                try:
+                    parsed = IndexMeta.parse(meta, name=concrete)
+                except ClusterError as error:
+                    yield Finding("red", match[1], str(error), "use the release that created the index")
+                    continue
                 entry = found.setdefault(match[1], {"live": "", "metas": {}})
-                entry["metas"][concrete] = meta
+                entry["metas"][concrete] = parsed
                 if match[1] in body["aliases"]:
                     entry["live"] = concrete
         for name in [name for name, entry in found.items() if not entry["live"]]:
             orphans = ", ".join(found.pop(name)["metas"])
-            yield Finding("yellow", name, f"no alias points to {orphans}", "delete it, or point the alias to it")
+            advice = f"delete it, or point the alias {name} to it"
+            yield Finding("yellow", name, f"no alias points to {orphans}", advice)
         if self.name is not None and self.name not in found:
-            raise IndexNotFound(f"no index {self.name!r} of deepterms in the cluster")
+            raise IndexNotFound(
+                f"no index {self.name!r} in the cluster; check the name, or omit it to examine all indices"
+            )
         if not found:
-            yield Finding("green", "indices", "none yet")
+            yield Finding("green", "indices", "no indices yet")
 
-    def _index(self, name: str, live: str, metas: Mapping[str, Any]) -> Iterator[Finding]:
+    def _check_index(self, name: str, live: str, metas: Mapping[str, IndexMeta]) -> Iterator[Finding]:
         yield judge_health(name, self.cluster.request("GET", f"/_cluster/health/{live}"))
         settings = self.cluster.request("GET", f"/{live}/_settings")[live]["settings"]["index"]
         if blocked := judge_writes(name, settings):
@@ -149,13 +159,13 @@ class Examination:
         if kept := judge_generations(name, others, live=live):
             yield kept
 
-    def _probe(self, layout: Layout) -> Iterator[Finding]:
-        """Index one document as this client does and one as curl would, and find both with exact scores."""
+    def _probe_layout(self, layout: Layout) -> Iterator[Finding]:
+        """Index one document encoded by the client and one by the pipeline, and find both with exact scores."""
         subject = f"probe {layout.name}"
         encoder = DeepPermutation(len(PROBE), top_k=PROBE_K, binary=layout.max_term_frequency == 1)
         expected = int((encoder.encode(PROBE).matrix.data.astype(np.int64) ** 2).sum())
         name = f"doctor-{os.getpid()}"
-        advice = "run `deepterms check`; an index of this layout would not work"
+        advice = "run `deepterms check`; indices of this layout do not work"
         index = None
         try:
             index = SurrogateIndex.create(
@@ -163,7 +173,7 @@ class Examination:
             )
             report = index.add(["probe"], PROBE[np.newaxis])
             if report.failed:
-                yield Finding("red", subject, f"the document is refused: {report.failed[0].reason}", advice)
+                yield Finding("red", subject, f"the document was rejected: {report.failed[0].reason}", advice)
                 return
             path = f"/{name}/_doc/raw"
             self.cluster.request("PUT", path, body={"vector": PROBE.tolist()}, params={"refresh": True})
@@ -171,15 +181,15 @@ class Examination:
             cosines = {hit.id: hit.score for hit in index.search(PROBE)}
             exact = all(abs(cosine - 1) < COSINE_TOLERANCE for cosine in cosines.values())
             if scores == {"probe": expected, "raw": expected} and len(cosines) == 2 and exact:
-                yield Finding("green", subject, f"found with the score {expected} and the cosine 1")
+                yield Finding("green", subject, f"found with score {expected} and cosine 1")
             else:
-                found = f"found with the scores {scores}, cosines {cosines}; expected {expected} and 1 for both"
+                found = f"found with scores {scores} and cosines {cosines}; expected {expected} and 1 for both"
                 yield Finding("red", subject, found, advice)
         except ClusterUnreachable:
             raise
         except RequestRejected as error:
             allowed = error.status not in (401, 403)
-            again = "ask as a user who may make and delete deepterms-* indices, or pass over it"
+            again = "rerun as a user who may create and delete deepterms-* indices, or ignore this line"
             yield Finding("red" if allowed else "yellow", subject, str(error), advice if allowed else again)
         except (ClusterError, UnsupportedEngine) as error:
             yield Finding("red", subject, str(error), "run `deepterms deploy`")
@@ -188,10 +198,10 @@ class Examination:
                 index.drop()
 
 
-def _live(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _split(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, IndexMeta]]:
     return entry["live"], entry["metas"]
 
 
-def _query_length(meta: Mapping[str, Any]) -> int:
-    """How many codewords a query of the index has at most."""
-    return int(meta["encoder"].get("query_top_k", meta["encoder"].get("top_k", 0)))
+def _read_query_length(meta: IndexMeta) -> int:
+    """Return the largest number of codewords in a query of the index, from its metadata."""
+    return int(meta.encoder.get("query_top_k", meta.encoder.get("top_k", 0)))

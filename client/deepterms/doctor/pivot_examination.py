@@ -1,4 +1,4 @@
-"""The pivots of indices, examined: there and whole, and still a fair sample of the documents."""
+"""Pivot examination: from the indices in a cluster to findings on their pivots, both stored state and fitness."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ from deepterms.cluster.scroll import hits_of
 from deepterms.doctor.findings import Finding
 from deepterms.doctor.pivot_findings import (
     MIN_PAIRS,
-    judge_companion,
     judge_lists,
     judge_orphans,
+    judge_pivots,
     judge_reach,
 )
-from deepterms.encoders.pivots.pivots import Pivots
-from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
+from deepterms.encoders.pivots.pivots import FAR_QUANTILE, Pivots, measure_nearest_cosines
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import PivotsUnavailable
 from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, cluster_stats
-from deepterms.schema.index_spec import meta_of
-from deepterms.schema.vectors import VectorType, decode_vector, parse_vector_type
+from deepterms.schema.index_spec import IndexMeta, meta_of
+from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
 
-__all__ = ["examine_pivots", "orphans_among"]
+__all__ = ["examine_pivots", "find_orphans"]
 
 SAMPLED_VECTORS = 1_000
 MIN_SAMPLE = 1_000
 
 
-def orphans_among(indices: Mapping[str, Any], name: str | None) -> Iterator[Finding]:
-    """Companions without their index, or of an index that has other pivots.
+def find_orphans(indices: Mapping[str, Any], name: str | None) -> Iterator[Finding]:
+    """Find pivot indices whose index does not exist or has other pivots.
 
     Args:
-        indices: every index of deepterms in the cluster, by name.
-        name: only companions of indices behind this name; None for all.
+        indices: all indices of deepterms in the cluster, by name.
+        name: examine only the pivots of indices behind this alias; None for all.
     """
     orphans = []
     for companion in indices:
@@ -52,57 +51,58 @@ def orphans_among(indices: Mapping[str, Any], name: str | None) -> Iterator[Find
         yield found
 
 
-def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, Any]) -> Iterator[Finding]:
-    """The pivots of a name's indices; nothing if its encoder has none.
+def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, IndexMeta]) -> Iterator[Finding]:
+    """Examine the pivots of an alias's indices; yields nothing if its encoder has none.
 
     Args:
-        cluster: where.
+        cluster: the cluster.
         name: the alias.
         live: the concrete index that it points to.
-        metas: what each concrete index of the name says of itself.
+        metas: concrete index → its metadata.
     """
     for concrete, meta in metas.items():
-        kept = meta["encoder"].get("pivots")
-        if kept and concrete != live and (why := _incomplete(cluster, concrete, kept)):
-            yield Finding("yellow", name, why, f"going back to it would not work; deepterms migrate {name} --drop-old")
+        kept = meta.encoder.get("pivots")
+        if kept and concrete != live and (why := _describe_gaps(cluster, concrete, kept)):
+            advice = f"rolling back to this index would fail; delete it with `deepterms migrate {name} --drop-old`"
+            yield Finding("yellow", name, why, advice)
     meta = metas[live]
-    described = meta["encoder"].get("pivots")
+    described = meta.encoder.get("pivots")
     if not described:
         return
     try:
-        # From the cluster, not from this machine's files: whoever opens the index next may have none.
+        # From the cluster, not from the local cache: the next client that opens the index may have no cache.
         pivots = read_companion(cluster, live, described)
     except PivotsUnavailable as error:
-        yield judge_companion(name, described, why=str(error).partition(". ")[0])
+        yield judge_pivots(name, described, why=str(error).partition(". ")[0])
         return
-    yield judge_companion(name, described)
+    yield judge_pivots(name, described)
     count = int(cluster.request("POST", f"/{live}/_count")["count"])
     if not count:
         return
-    encoder = encoder_from_spec(meta["encoder"], pivots=pivots)
-    # Which pairs of pivots occur is as uneven as space is; single pivots are to be chosen alike.
+    encoder = encoder_from_spec(meta.encoder, pivots=pivots)
+    # Pairs of pivots occur as unevenly as descriptors fill space; single pivots should occur equally often.
     single = encoder.vocabulary_size == len(pivots)
-    words = max(1, int(meta["encoder"].get("top_k", 1)))
-    # So many that enough pairs of them share a word in even lists.
+    words = max(1, int(meta.encoder.get("top_k", 1)))
+    # Large enough that sufficient pairs of sampled documents share a word, if lists are even.
     sample = int(np.clip((2 * MIN_PAIRS * len(pivots)) ** 0.5 / words + 2, MIN_SAMPLE, MAX_SAMPLE))
     stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vector_type=None)
     yield judge_lists(name, stats, pivots=len(pivots), single=single)
-    vector_type = parse_vector_type(meta.get("vectors"))
-    if vector_type is not None and (found := _reach(cluster, name, live, pivots, vector_type)):
+    vector_type = meta.find_vector_type()
+    if vector_type is not None and (found := _examine_reach(cluster, name, live, pivots, vector_type)):
         yield found
 
 
-def _incomplete(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> str:
-    """What an index that is not live lacks; empty if nothing."""
+def _describe_gaps(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> str:
+    """Describe what the pivots of an index that is not live lack; empty if nothing."""
     try:
         missing = missing_chunks(cluster, concrete, described)
     except PivotsUnavailable as error:
         return str(error).partition(". ")[0]
-    return f"the pivots of {concrete} lack {len(missing)} chunks" if missing else ""
+    return f"the pivots of {concrete} are incomplete: {len(missing)} chunks are missing" if missing else ""
 
 
-def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: VectorType) -> Finding | None:
-    now = _cosines(
+def _examine_reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: VectorType) -> Finding | None:
+    now = _sample_cosines(
         cluster,
         live,
         {"query": {"function_score": {"query": _WITH_VECTOR, "random_score": RANDOM}}},
@@ -114,7 +114,7 @@ def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: 
         bound = reach.low
     else:
         first = {"query": _WITH_VECTOR, "sort": [{"_seq_no": "asc"}]}
-        then = _cosines(cluster, live, first, pivots, vector_type)
+        then = _sample_cosines(cluster, live, first, pivots, vector_type)
         if not len(then):
             return None
         bound = float(np.quantile(then, FAR_QUANTILE))
@@ -126,13 +126,13 @@ def _reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vector_type: 
 _WITH_VECTOR: Mapping[str, Any] = {"exists": {"field": "vector"}}
 
 
-def _cosines(
+def _sample_cosines(
     cluster: Cluster, live: str, search: Mapping[str, Any], pivots: Pivots, vector_type: VectorType
 ) -> NDArray[np.float32]:
-    """The cosine of each found document's vector with its nearest pivot."""
+    """Measure the cosine of each found document's vector with its nearest pivot: float32 (n,)."""
     body = {**search, "size": SAMPLED_VECTORS, "_source": False, "docvalue_fields": ["vector"]}
     hits = hits_of(cluster.request("POST", f"/{live}/_search", body=body))
     texts = [str(hit["fields"]["vector"][0]) for hit in hits]
     decoded = [decode_vector(text, vector_type, dimensions=pivots.dimensions) for text in texts]
     usable = [vector for vector in decoded if vector.shape == (pivots.dimensions,) and np.isfinite(vector).all()]
-    return nearest_cosines(np.array(usable, dtype=np.float32).reshape(-1, pivots.dimensions), pivots)
+    return measure_nearest_cosines(np.array(usable, dtype=np.float32).reshape(-1, pivots.dimensions), pivots)

@@ -1,1 +1,1 @@
-"""Encoders: descriptors to term frequencies, one module a method."""
+"""Encoders: from image descriptors to term frequencies. One module per method."""

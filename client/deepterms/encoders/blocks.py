@@ -1,4 +1,4 @@
-"""Blocks: some rows of descriptors at a time, on all cores."""
+"""Blocks: apply a function to descriptors block by block, on all cores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 
 def map_blocks(function: Callable[[NDArray[np.float32]], T], blocks: list[NDArray[np.float32]]) -> list[T]:
-    """Map over blocks (n, D) in their order, on all cores: numpy leaves the interpreter's lock while it sorts."""
+    """Apply a function to blocks (n, D) in parallel and return its results in the order of the blocks.
+
+    Threads suffice: numpy releases the interpreter's lock while it sorts.
+    """
     if len(blocks) <= 1:
         return list(map(function, blocks))
     with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1)) as pool:

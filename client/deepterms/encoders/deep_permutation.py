@@ -1,4 +1,4 @@
-"""Deep permutations: a descriptor becomes the ranking of its own largest components (Section 3 of the paper)."""
+"""Deep permutations: from a descriptor to the ranking of its own largest components (Section 3 of the paper)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from deepterms.encoders.blocks import map_blocks
-from deepterms.encoders.encoder import usable_features
+from deepterms.encoders.inputs import check_features
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
 
@@ -18,26 +18,26 @@ __all__ = ["DEFAULT_TOP_K", "DeepPermutation"]
 
 DEFAULT_TOP_K = 100  # a point of the paper's Figure 1 and Table 1
 
-# Bytes of sort keys worked on at once by one thread: bounded memory, and a block stays in the cache.
+# Bytes of sort keys per block and thread: memory stays bounded, and a block stays in the CPU cache.
 BLOCK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class DeepPermutation:
-    """The K largest components of a descriptor, ranked: the largest occurs K times, the next K−1 times, and so on.
+    """Rank the K largest components of a descriptor: the largest occurs K times, the next K−1 times, and so on.
 
     With CReLU, component i of [x]+ is codeword ``t{i}`` and component i of [−x]+ is ``t{D+i}`` (Section 3.2: 2·D
-    codewords). Fixed rules, so that every implementation agrees bit for bit: order by value descending, then by
-    component ascending; a component that is zero after CReLU gets no codeword, so a surrogate may be shorter than K.
+    codewords). Two rules make every implementation agree bit for bit: components are ordered by value, descending, then
+    by number, ascending; and a component that is zero after CReLU gets no codeword, so there may be fewer than K.
 
     Args:
         dimensions: D, the length of a descriptor.
-        top_k: K, how many components are kept.
-        crelu: rectify by CReLU first. Without it all components, negative ones too, are ranked as they are.
-        binary: keep which components are the K largest, not their order: every frequency is 1.
+        top_k: K, the number of components to keep.
+        crelu: apply CReLU first. Without it, all components are ranked as they are, including negative ones.
+        binary: record only which components are the K largest, not their order: every frequency is 1.
 
     Raises:
-        InvalidInput: a size is not positive, or K is more than D components or 65,535.
+        InvalidInput: a size is not positive, or K exceeds D or 65,535.
     """
 
     dimensions: int
@@ -48,7 +48,7 @@ class DeepPermutation:
     def __post_init__(self) -> None:
         if self.dimensions < 1:
             raise InvalidInput(f"dimensions is {self.dimensions}; expected at least 1")
-        # At most one of the two halves of a CReLU component is above zero: D components can be ranked, not 2·D.
+        # CReLU leaves at most one of a component's two halves above zero, so D components can be ranked, not 2·D.
         largest = min(self.dimensions, MAX_TERM_FREQUENCY)
         if not 1 <= self.top_k <= largest:
             raise InvalidInput(
@@ -61,7 +61,7 @@ class DeepPermutation:
 
     @property
     def vocabulary_size(self) -> int:
-        """V: 2·D with CReLU, else D."""
+        """V: 2·D with CReLU, D without."""
         return 2 * self.dimensions if self.crelu else self.dimensions
 
     @property
@@ -85,19 +85,19 @@ class DeepPermutation:
         }
 
     def encode(self, features: ArrayLike) -> TermFrequencies:
-        """Rank the components of descriptors.
+        """Rank the components of documents.
 
         Args:
-            features: float32 (N, D); other numbers are converted to float32 first. They need not be normalised: only
-                the order of the components counts.
+            features: float32 (N, D); other numbers are converted to float32 first. They need not be normalised, as only
+                the order of the components matters.
 
         Returns:
-            Term frequencies (N, V), at most K a row, the largest component of a row with frequency K (1 if binary).
+            Term frequencies (N, V), at most K per row; the largest component of a row has frequency K (1 if binary).
 
         Raises:
-            InvalidInput: wrong shape, or a row that is not finite or all zero.
+            InvalidInput: the shape is wrong, or a row is not finite or all zero.
         """
-        array = usable_features(features, dimensions=self.dimensions)
+        array = check_features(features, dimensions=self.dimensions)
         rows_per_block = max(1, BLOCK_BYTES // (8 * self.dimensions))
         blocks = [array[start : start + rows_per_block] for start in range(0, len(array), rows_per_block)]
         if not blocks:
@@ -114,33 +114,37 @@ class DeepPermutation:
             ),
             shape=(len(array), self.vocabulary_size),
         )
-        matrix.has_canonical_format = True  # sorted and without duplicates by construction
+        matrix.has_canonical_format = True  # sorted, without duplicates
         return TermFrequencies(matrix)
 
     def encode_queries(self, features: ArrayLike) -> TermFrequencies:
-        """The same as `encode`: queries and documents are permuted alike."""
+        """Encode queries, which is the same as `encode`."""
         return self.encode(features)
 
     def _rank_block(self, block: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.intp]]:
-        """(components, frequencies) of a block (n, D), flat, sorted by row and component; and each row's length."""
-        # Value and tie rule in one integer: the order-preserving bits of the float above, the complement of the
-        # component below. All keys of a row differ, so an unstable selection has only one right answer, and values
-        # are selected, not positions, for which numpy has vector instructions.
+        """Rank a block (n, D).
+
+        Returns:
+            Components and frequencies of all rows, concatenated, sorted by row and component; and each row's length.
+        """
+        # One integer key holds the value and the tie rule: order-preserving bits of the float in the high half, the
+        # complement of the component in the low half. All keys of a row differ, so even an unstable selection has one
+        # result; and numpy selects values, unlike positions, with vector instructions.
         D, K = self.dimensions, self.top_k
         component: NDArray[np.uint64] = np.arange(D, dtype=np.uint64)
         if self.crelu:
             component = component + np.uint64(D) * (block < 0)  # (n, D)
-            bits = np.abs(block).view(np.uint32).astype(np.uint64)  # non-negative floats sort as their bits
+            bits = np.abs(block).view(np.uint32).astype(np.uint64)  # non-negative floats sort like their bits
         else:
-            signed = (block + np.float32(0)).view(np.uint32)  # −0 + 0 is +0
+            signed = (block + np.float32(0)).view(np.uint32)  # −0 + 0 = +0
             bits = np.where(signed >> 31, ~signed, signed | np.uint32(2**31)).astype(np.uint64)
         keys = (bits << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - component)  # (n, D)
         keys.partition(D - K, axis=1)
-        top = np.sort(keys[:, D - K :], axis=1)  # (n, K), the largest last
+        top = np.sort(keys[:, D - K :], axis=1)  # (n, K), largest last
         frequency = np.ones(K, dtype=np.uint64) if self.binary else np.arange(1, K + 1, dtype=np.uint64)
-        # Sort what is left by component for CSR; its frequency rides in the low bits.
+        # CSR needs rows sorted by component; the frequency travels in the low bits.
         packed = ((np.uint64(0xFFFFFFFF) - (top & np.uint64(0xFFFFFFFF))) << np.uint64(32)) | frequency
-        kept = (top >> np.uint64(32)) > 0  # no bits left: zero after CReLU
+        kept = (top >> np.uint64(32)) > 0  # no bits: zero after CReLU
         if kept.all():
             lengths = np.full(len(block), K, dtype=np.intp)
             packed.sort(axis=1)

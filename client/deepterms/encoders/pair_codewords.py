@@ -1,4 +1,4 @@
-"""Pair codewords: a descriptor becomes the pairs of its largest components, under several random rotations."""
+"""Pair codewords: from a descriptor to the pairs of its largest components, under several random rotations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.pairs import pair_count, pair_numbers, pair_terms, places_of_pairs
-from deepterms.encoders.rotation import MAX_SEED, random_signs, rotated, rotated_dimensions
+from deepterms.encoders.inputs import check_features
+from deepterms.encoders.pairs import build_pair_terms, count_pairs, list_rank_pairs, number_pairs
+from deepterms.encoders.rotation import MAX_SEED, draw_signs, rotate, round_up_to_power_of_two
 from deepterms.errors import InvalidInput
 from deepterms.terms import TermFrequencies
 
@@ -20,33 +20,34 @@ __all__ = ["PairCodewords"]
 
 DEFAULT_ROTATIONS = 4
 DEFAULT_RANK_SUM = 28
-# Codewords are numbered within int32, the index type of the sparse matrices.
+# Codewords must fit into int32, the index type of the sparse matrices.
 MAX_VOCABULARY = 2**31 - 1
-# Bytes of rotated descriptors worked on at once: they stay in the cache through all steps of a rotation.
+# Bytes of rotated descriptors per block: it stays in the CPU cache through all steps of a rotation.
 BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class PairCodewords:
-    """Which components are large *together*: each unordered pair of a descriptor's largest components is one word.
+    """Encode which components are large *together*: each unordered pair of the largest components is one word.
 
-    A pair is far rarer than a component, so posting lists are short: many words a document, few postings a query. A
-    descriptor is rotated in several ways, each time ranked as by `DeepPermutation` with CReLU, and the pairs whose
-    ranks (from 1) sum to at most `rank_sum` are its words: 182 for a sum of 28, of the 27 largest components. Every
-    frequency is 1. Nothing is learned, and no pivots are needed.
+    A pair is far rarer than a single component, so posting lists are short: many words per document, few postings per
+    query. A descriptor is rotated several times. Each rotation is ranked as by `DeepPermutation` with CReLU, and the
+    pairs whose ranks (from 1) sum to at most `rank_sum` become words: 182 for a sum of 28, from the 27 largest
+    components. Every frequency is 1. There is nothing to learn, and no pivots are needed.
 
     Rotations are those of `deepterms.encoders.rotation`, into D′ dimensions: all machines agree bit for bit. The pair
-    of components a < b < 2·D′ is the codeword b·(b − 1)/2 + a of its rotation: numbers are exact, nothing is hashed.
+    of components a < b < 2·D′ is codeword b·(b − 1)/2 + a of its rotation. The numbering is exact; nothing is hashed.
 
     Args:
         dimensions: D, the length of a descriptor.
-        rotations: R, how many.
-        rank_sum: of a document's pairs.
-        query_rank_sum: of a query's pairs; default: as the documents'. A smaller one is quicker and finds less.
-        seed: of the random signs.
+        rotations: R, the number of rotations.
+        rank_sum: the largest sum of ranks of a document's pairs.
+        query_rank_sum: the largest sum of ranks of a query's pairs; default: `rank_sum`. A smaller one is faster and
+            lowers recall.
+        seed: seed of the random signs.
 
     Raises:
-        InvalidInput: a size is out of range, or the codewords are more than 2^31 − 1.
+        InvalidInput: a size is out of range, or there are more than 2^31 − 1 codewords.
     """
 
     dimensions: int
@@ -66,15 +67,15 @@ class PairCodewords:
         for name, value in (("rank_sum", self.rank_sum), ("query_rank_sum", self._query_sum)):
             if not 3 <= value <= self.rotated_dimensions + 1:
                 raise InvalidInput(
-                    f"{name} is {value}; expected 3, the first pair alone, to {self.rotated_dimensions + 1} for "
+                    f"{name} is {value}; expected 3 (only the first pair) to {self.rotated_dimensions + 1} for "
                     f"{self.rotated_dimensions} rotated components"
                 )
         if self.vocabulary_size > MAX_VOCABULARY:
-            most = MAX_VOCABULARY // pair_count(2 * self.rotated_dimensions)
-            advice = f"take at most {most}" if most else "reduce the descriptors, for example by PCA"
+            most = MAX_VOCABULARY // count_pairs(2 * self.rotated_dimensions)
+            advice = f"use at most {most} rotations" if most else "reduce the descriptors first, for example by PCA"
             raise InvalidInput(
-                f"{self.rotations} rotations of {self.dimensions} dimensions have {self.vocabulary_size:,} codewords, "
-                f"and {MAX_VOCABULARY:,} can be numbered; {advice}"
+                f"{self.rotations} rotations of {self.dimensions} dimensions need {self.vocabulary_size:,} codewords; "
+                f"the maximum is {MAX_VOCABULARY:,}; {advice}"
             )
 
     def __str__(self) -> str:
@@ -88,33 +89,33 @@ class PairCodewords:
 
     @property
     def rotated_dimensions(self) -> int:
-        """D′: the power of two that is not below D."""
-        return rotated_dimensions(self.dimensions)
+        """D′, the smallest power of two that is at least D."""
+        return round_up_to_power_of_two(self.dimensions)
 
     @property
     def vocabulary_size(self) -> int:
-        """V: for each rotation, the pairs of 2·D′ components."""
-        return self.rotations * pair_count(2 * self.rotated_dimensions)
+        """V: the pairs of 2·D′ components, for each rotation."""
+        return self.rotations * count_pairs(2 * self.rotated_dimensions)
 
     @property
     def max_term_frequency(self) -> int:
-        """1."""
+        """Always 1."""
         return 1
 
     @property
     def max_words(self) -> int:
-        """Each of `words_per_document` once."""
+        """Equal to `words_per_document`, as each word occurs once."""
         return self.words_per_document
 
     @property
     def words_per_document(self) -> int:
-        """For each rotation, the pairs whose ranks sum to at most `rank_sum`."""
-        return self.rotations * len(places_of_pairs(self.rank_sum - 1, rank_sum=self.rank_sum)[0])
+        """The number of pairs whose ranks sum to at most `rank_sum`, over all rotations."""
+        return self.rotations * len(list_rank_pairs(self.rank_sum - 1, rank_sum=self.rank_sum)[0])
 
     @property
     def words_per_query(self) -> int:
-        """The same for `query_rank_sum`."""
-        return self.rotations * len(places_of_pairs(self._query_sum - 1, rank_sum=self._query_sum)[0])
+        """The number of pairs whose ranks sum to at most `query_rank_sum`, over all rotations."""
+        return self.rotations * len(list_rank_pairs(self._query_sum - 1, rank_sum=self._query_sum)[0])
 
     def spec(self) -> dict[str, Any]:
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder."""
@@ -128,50 +129,50 @@ class PairCodewords:
         }
 
     def encode(self, features: ArrayLike) -> TermFrequencies:
-        """The pairs of documents' largest components.
+        """Encode documents as the pairs of their largest components.
 
         Args:
             features: float32 (N, D); other numbers are converted to float32 first.
 
         Returns:
-            Term frequencies (N, V), all 1; a row has fewer words where fewer components are not zero.
+            Term frequencies (N, V), all 1. A row with many zero components has fewer words.
 
         Raises:
-            InvalidInput: wrong shape, or a row that is not finite or all zero.
+            InvalidInput: the shape is wrong, or a row is not finite or all zero.
         """
-        return self._encoded(features, self.rank_sum)
+        return self._encode(features, self.rank_sum)
 
     def encode_queries(self, features: ArrayLike) -> TermFrequencies:
-        """The same for queries, with their own rank sum."""
-        return self._encoded(features, self._query_sum)
+        """Encode queries, with pairs up to `query_rank_sum`."""
+        return self._encode(features, self._query_sum)
 
-    def _encoded(self, features: ArrayLike, rank_sum: int) -> TermFrequencies:
-        array = usable_features(features, dimensions=self.dimensions)
-        left, right = places_of_pairs(rank_sum - 1, rank_sum=rank_sum)
-        signs = [self._signs(rotation) for rotation in range(self.rotations)]
+    def _encode(self, features: ArrayLike, rank_sum: int) -> TermFrequencies:
+        array = check_features(features, dimensions=self.dimensions)
+        left, right = list_rank_pairs(rank_sum - 1, rank_sum=rank_sum)
+        signs = [self._draw_signs(rotation) for rotation in range(self.rotations)]
 
-        def numbers_of(block: NDArray[np.float32]) -> NDArray[np.int64]:
+        def number_block(block: NDArray[np.float32]) -> NDArray[np.int64]:
             found = []
             for rotation in range(self.rotations):
-                ranked = _ranked(rotated(block, signs[rotation]), rank_sum - 1)
+                ranked = _rank_components(rotate(block, signs[rotation]), rank_sum - 1)
                 first, second = ranked[:, left], ranked[:, right]  # (n, pairs)
-                numbers = pair_numbers(first, second) + rotation * pair_count(2 * self.rotated_dimensions)
+                numbers = number_pairs(first, second) + rotation * count_pairs(2 * self.rotated_dimensions)
                 numbers[np.minimum(first, second) < 0] = -1
                 found.append(numbers)
             return np.concatenate(found, axis=1)
 
         rows = max(1, BLOCK_BYTES // (4 * self.rotated_dimensions))
-        pieces = map_blocks(numbers_of, [array[start : start + rows] for start in range(0, len(array), rows)])
+        pieces = map_blocks(number_block, [array[start : start + rows] for start in range(0, len(array), rows)])
         numbers = np.concatenate([np.empty((0, self.rotations * len(left)), dtype=np.int64), *pieces])
-        return pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
+        return build_pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
 
-    def _signs(self, rotation: int) -> NDArray[np.float32]:
-        """The random signs of a rotation, float32 (D,)."""
-        return random_signs(f"deepterms pair codewords {self.seed} {rotation}", self.dimensions)
+    def _draw_signs(self, rotation: int) -> NDArray[np.float32]:
+        """Draw the random signs of a rotation, float32 (D,)."""
+        return draw_signs(f"deepterms pair codewords {self.seed} {rotation}", self.dimensions)
 
 
-def _ranked(block: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """The largest components after CReLU, int64 (n, count), the largest first; −1 where the rest is zero."""
+def _rank_components(block: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Rank the largest components after CReLU: int64 (n, count), largest first; −1 where the rest is zero."""
     terms = DeepPermutation(block.shape[1], top_k=count).encode(block).matrix
     ranked = np.full((len(block), count), -1, dtype=np.int64)
     rows = np.repeat(np.arange(len(block)), np.diff(terms.indptr))

@@ -1,4 +1,4 @@
-"""Pairs: an unordered pair of numbers as one number, and the pairs of the first places of a ranking."""
+"""Pairs: from two numbers to one codeword number, and from a ranking to the pairs of its first places."""
 
 from __future__ import annotations
 
@@ -8,43 +8,51 @@ from scipy import sparse
 
 from deepterms.terms import TermFrequencies
 
-__all__ = ["pair_count", "pair_numbers", "pair_terms", "places_of_pairs"]
+__all__ = ["build_pair_terms", "count_pairs", "list_rank_pairs", "number_pairs"]
 
 
-def pair_count(numbers: int) -> int:
-    """How many unordered pairs of different numbers below `numbers` there are."""
+def count_pairs(numbers: int) -> int:
+    """Count the unordered pairs of different numbers below `numbers`."""
     return numbers * (numbers - 1) // 2
 
 
-def pair_numbers(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of each pair of different numbers a < b, in either order: b·(b − 1)/2 + a, below `pair_count`."""
+def number_pairs(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number each unordered pair a < b, given in either order: b·(b − 1)/2 + a, which is below `count_pairs`."""
     low, high = np.minimum(first, second), np.maximum(first, second)
     numbers: NDArray[np.int64] = high * (high - 1) // 2 + low
     return numbers
 
 
-def places_of_pairs(places: int, *, rank_sum: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs of the first places of a ranking.
+def list_rank_pairs(places: int, *, rank_sum: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the pairs of the first places of a ranking.
 
     Args:
-        places: how many.
-        rank_sum: only pairs whose ranks, counted from 1, sum to at most this.
+        places: the number of places to pair.
+        rank_sum: list only pairs whose ranks, counted from 1, sum to at most this.
 
     Returns:
-        Two arrays of places from 0, int64 (pairs,), the first of a pair before the second.
+        Two arrays of places counted from 0, int64 (pairs,); in each pair the first place precedes the second.
     """
     first, second = np.triu_indices(places, 1)
     kept = first + second + 2 <= (2 * places if rank_sum is None else rank_sum)
     return first[kept].astype(np.int64), second[kept].astype(np.int64)
 
 
-def pair_terms(numbers: NDArray[np.int64], weights: NDArray[np.int32], *, vocabulary_size: int) -> TermFrequencies:
-    """Term frequencies (N, V) of the pairs of N rows: numbers int64 (N, n), −1 for none; and weights (N, n)."""
+def build_pair_terms(
+    numbers: NDArray[np.int64], weights: NDArray[np.int32], *, vocabulary_size: int
+) -> TermFrequencies:
+    """Build term frequencies (N, V) from the pairs of N rows.
+
+    Args:
+        numbers: codewords, int64 (N, n); −1 for none. No codeword occurs twice in a row.
+        weights: their frequencies, int32 (N, n).
+        vocabulary_size: V.
+    """
     order = np.argsort(numbers, axis=1)
     numbers, weights = np.take_along_axis(numbers, order, axis=1), np.take_along_axis(weights, order, axis=1)
     kept = numbers >= 0
     indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
     shape = (len(numbers), vocabulary_size)
     matrix = sparse.csr_array((weights[kept], numbers[kept].astype(np.int32), indptr), shape=shape)
-    matrix.has_canonical_format = True  # sorted, and a pair occurs once in a row
+    matrix.has_canonical_format = True  # sorted, and each pair occurs once per row
     return TermFrequencies(matrix)

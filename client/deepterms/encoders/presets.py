@@ -1,4 +1,4 @@
-"""Presets: from the number of documents and a sample of them to an encoder, and how many candidates to re-rank."""
+"""Presets: from the number of documents and a sample of them to an encoder and the number of candidates to re-rank."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.sampling import sample_pivots
 from deepterms.errors import InvalidInput
 
-__all__ = ["MAX_PIVOTS", "MIN_PIVOTS", "PRESETS", "Chosen", "Preset", "PresetName", "select_encoder"]
+__all__ = ["MAX_PIVOTS", "MIN_PIVOTS", "PRESETS", "Preset", "PresetName", "SelectedEncoder", "select_encoder"]
 
 PresetName: TypeAlias = Literal["small", "balanced", "accurate"]
-"""How much time and space a search may take."""
+"""How much time and space to spend on recall."""
 
 MIN_PIVOTS = 256
-MIN_DOCUMENTS_PER_PIVOT = 4  # documents a pivot, where pivots are compared one by one
+MIN_DOCUMENTS_PER_PIVOT = 4  # where pivots are compared one by one
 MAX_SMALL_PIVOTS = 4_096
 MANY_PIVOTS = 8_192
-MAX_PIVOTS = 65_536  # 168 MB of 1,280 dimensions, which each client holds
+MAX_PIVOTS = 65_536  # 168 MB at 1,280 dimensions, in the memory of every client
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What goes together.
+    """Settings of an encoder and an index that suit each other.
 
     Attributes:
-        documents_per_pivot: how many, as nearly as a power of two allows; fewer in small collections.
-        documents_per_extra_pivot: how many where they are so many that there are more than 8,192 pivots.
-        top_k: words a document.
-        query_top_k: words a query.
-        rerank: candidates.
+        documents_per_pivot: documents per pivot, rounded so that the number of pivots is a power of two; fewer in small
+            collections.
+        documents_per_extra_pivot: documents per pivot in collections that need more than 8,192 pivots.
+        top_k: words per document.
+        query_top_k: words per query.
+        rerank: candidates to re-rank.
     """
 
     documents_per_pivot: int
@@ -46,22 +47,23 @@ class Preset:
     query_top_k: int
     rerank: int
 
-    def pivot_count(self, documents: int) -> int:
-        """A power of two, from 256 to 65,536.
+    def choose_pivot_count(self, documents: int) -> int:
+        """Choose the number of pivots: a power of two, from 256 to 65,536.
 
-        A small collection gets a pivot for four documents, up to 4,096: R@10 of 10,000 mixtures was .904 with 512 and
-        .954 with 2,048, which also read a quarter of the postings. With 1,000 candidates half as many of a large one
-        find as much, and are assigned and held by clients for less: .990 with 16,384 of 500,000 mixtures and .993 with
-        8,192, .990 with 65,536 of 2,000,000 and .989 with 32,768. With 500 candidates they find .013 less.
+        A small collection gets one pivot per four documents, up to 4,096: R@10 of 10,000 mixtures was .904 with 512
+        pivots and .954 with 2,048, which also read a quarter of the postings. In a large collection with 1,000
+        candidates, half the pivots give the same recall and cost clients less time and memory: R@10 was .990 with
+        16,384 pivots for 500,000 mixtures and .993 with 8,192; .990 with 65,536 for 2,000,000 and .989 with 32,768.
+        With 500 candidates, half the pivots lose .013.
 
         Args:
-            documents: how many are expected.
+            documents: the expected number of documents.
 
         Raises:
-            InvalidInput: none are.
+            InvalidInput: `documents` is below 1.
         """
         if documents < 1:
-            raise InvalidInput(f"documents is {documents}; expected how many the index will hold, at least 1")
+            raise InvalidInput(f"documents is {documents}; expected the number that the index will hold, at least 1")
         shares = (
             min(documents / MIN_DOCUMENTS_PER_PIVOT, MAX_SMALL_PIVOTS),
             min(documents / self.documents_per_pivot, MANY_PIVOTS),
@@ -81,12 +83,12 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """An encoder, and how many candidates go with it.
+class SelectedEncoder:
+    """An encoder, and the number of candidates to re-rank with it.
 
     Attributes:
-        encoder: given or made.
-        rerank: how many candidates; None if the encoder is to say.
+        encoder: the encoder, as given by the caller or created from a preset.
+        rerank: the number of candidates; None for the encoder's default.
     """
 
     encoder: Encoder
@@ -100,33 +102,37 @@ def select_encoder(
     documents: int | None = None,
     preset: PresetName = "balanced",
     seed: int = 0,
-) -> Chosen:
-    """The encoder that was given, or for ``auto`` the one of a preset.
+) -> SelectedEncoder:
+    """Return the given encoder, or create one from a preset for ``auto``.
 
     Args:
-        encoder: for documents and queries, or ``auto``.
-        features: for ``auto``: (n, D), the collection or a random sample of it. Eight rows for each pivot are enough.
-        documents: for ``auto``: how many the index will hold; default: n.
-        preset: for ``auto``.
-        seed: of the sampling.
+        encoder: an encoder for documents and queries, or ``auto``.
+        features: for ``auto``: (n, D), the collection or a random sample of it. Eight rows per pivot are enough.
+        documents: for ``auto``: the number of documents that the index will hold; default: n.
+        preset: for ``auto``: the preset.
+        seed: for ``auto``: seed of the sampling.
 
     Raises:
-        InvalidInput: no such preset; no features for ``auto``, or fewer than two; features for an encoder that needs
-            none; another text than ``auto``.
+        InvalidInput: the preset is unknown; ``auto`` has fewer than two features; an encoder is given together with
+            features or documents; or `encoder` is a string other than ``auto``.
     """
     if isinstance(encoder, str):
         if encoder != "auto":
             raise InvalidInput(f"encoder is {encoder!r}; expected an encoder, or 'auto'")
     elif features is None and documents is None:
-        return Chosen(encoder)
+        return SelectedEncoder(encoder)
     else:
-        raise InvalidInput(f"features and documents choose an encoder; {encoder} is given, so leave them out")
+        raise InvalidInput(f"features and documents are for encoder='auto'; got encoder {encoder}: omit them")
     if preset not in get_args(PresetName):
         raise InvalidInput(f"preset is {preset!r}; expected one of {', '.join(get_args(PresetName))}")
     if features is None:
-        raise InvalidInput("encoder='auto' samples pivots; give it features=, the collection's or some thousands of it")
+        raise InvalidInput(
+            "encoder='auto' samples pivots from features; pass features=, the collection or a few thousand rows of it"
+        )
     rows: Any = features if isinstance(features, np.ndarray) else np.asarray(features)
     expected = (len(rows) if rows.ndim else 0) if documents is None else documents
-    wanted = PRESETS[preset]
-    pivots = sample_pivots(rows, wanted.pivot_count(expected), method="auto", seed=seed)
-    return Chosen(PivotPermutation(pivots, top_k=wanted.top_k, query_top_k=wanted.query_top_k), rerank=wanted.rerank)
+    settings = PRESETS[preset]
+    pivots = sample_pivots(rows, settings.choose_pivot_count(expected), method="auto", seed=seed)
+    return SelectedEncoder(
+        PivotPermutation(pivots, top_k=settings.top_k, query_top_k=settings.query_top_k), rerank=settings.rerank
+    )

@@ -1,4 +1,4 @@
-"""Scalar quantization: a descriptor becomes its components themselves, as whole numbers."""
+"""Scalar quantization: from a descriptor to its own components, as whole numbers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from scipy import sparse
 
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.encoders.encoder import usable_features
-from deepterms.encoders.rotation import MAX_SEED, random_signs, rotated, rotated_dimensions
+from deepterms.encoders.inputs import check_features
+from deepterms.encoders.rotation import MAX_SEED, draw_signs, rotate, round_up_to_power_of_two
 from deepterms.errors import InvalidInput
 from deepterms.terms import MAX_TERM_FREQUENCY, TermFrequencies
 
 __all__ = ["DEFAULT_FACTOR", "ScalarQuantization"]
 
-# The layout `rank_features` holds frequencies up to 512 exactly; scores (at most the factor squared) stay below 2^24.
+# The layout `rank_features` stores frequencies up to 512 exactly; scores, at most the factor squared, stay below 2^24.
 DEFAULT_FACTOR = 500
 
-# Bytes of float64 components worked on at once by one thread.
+# Bytes of float64 components per block and thread.
 BLOCK_BYTES = 4 * 2**20
 
 T = TypeVar("T")
@@ -31,29 +31,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ScalarQuantization:
-    """Each component occurs as often as its value says, so that the dot product is the cosine, rounded.
+    """Repeat each component in proportion to its value, so that the dot product is the rounded cosine.
 
-    Of the descriptor, scaled to length 1, component i of [x]+ is codeword ``t{i}`` and component i of [−x]+ is
-    ``t{D+i}`` (CReLU); its frequency is ⌊s·x⌋, with s the factor. Components are left out that are below a threshold,
-    or not among the K largest (equal ones by codeword ascending), or of frequency 0. Where nothing else is left out, a
-    posting list holds about half of the collection. Whatever is, the largest component counts at least once: no
-    document is without a word. Source: Amato, Carrara, Falchi, Gennaro and Vadicamo, "Large-scale instance-level image
+    The descriptor is scaled to length 1. Component i of [x]+ is codeword ``t{i}`` and component i of [−x]+ is
+    ``t{D+i}`` (CReLU); its frequency is ⌊s·x⌋, where s is the factor. A component is dropped if it is below the
+    threshold, not among the K largest (ties go to the lower codeword), or of frequency 0. If only frequency 0 is
+    dropped, a posting list holds about half of the collection. The largest component always counts at least once, so
+    no document is empty. Source: Amato, Carrara, Falchi, Gennaro and Vadicamo, "Large-scale instance-level image
     retrieval", Information Processing & Management 57, 2020.
 
     A rotation makes all components equally large on average, and posting lists equally long: a third of the postings
-    for the same mAP, measured in docs/choosing.md. It is one of `deepterms.encoders.rotation`, into the next power of
-    two D′ of dimensions, as a random orthogonal matrix would not give the same sums on all machines.
+    for the same mAP, measured in docs/choosing.md. It is a rotation of `deepterms.encoders.rotation`, into D′
+    dimensions, the next power of two, because sums with a random orthogonal matrix would differ between machines.
 
     Args:
         dimensions: D, the length of a descriptor.
         factor: s, 1 to 65,535; also the largest frequency. Scores are at most s², which an engine's float32 holds
             exactly up to s = 4,096.
-        top_k: K, how many components are kept; None for all. An engine limits the clauses of a query, often to 1,024.
-        threshold: components of the unit vector below this are left out, 0 to 1. `threshold_for` finds one.
-        rotation_seed: rotate first, by this seed; None for no rotation.
+        top_k: K, the number of components to keep; None for all. Engines limit the clauses of a query, often to 1,024.
+        threshold: drop components of the unit vector below this, 0 to 1. Use `threshold_for` to choose it.
+        rotation_seed: seed of the rotation; None for no rotation.
 
     Raises:
-        InvalidInput: one of them is out of range.
+        InvalidInput: an argument is out of range.
     """
 
     dimensions: int
@@ -68,12 +68,12 @@ class ScalarQuantization:
         if not isinstance(self.factor, int) or not 1 <= self.factor <= MAX_TERM_FREQUENCY:
             raise InvalidInput(
                 f"factor is {self.factor}; expected a whole number from 1 to {MAX_TERM_FREQUENCY}, the largest "
-                "frequency that a codeword can have"
+                "frequency of a codeword"
             )
         if self.top_k is not None and not 1 <= self.top_k <= self.quantized_dimensions:
             raise InvalidInput(f"top_k is {self.top_k}; expected 1 to {self.quantized_dimensions} components, or None")
         if not 0 <= self.threshold <= 1:
-            raise InvalidInput(f"threshold is {self.threshold}; expected 0 to 1, as components of a unit vector are")
+            raise InvalidInput(f"threshold is {self.threshold}; expected 0 to 1, like the components of a unit vector")
         if self.rotation_seed is not None and not 0 <= self.rotation_seed <= MAX_SEED:
             raise InvalidInput(f"rotation_seed is {self.rotation_seed}; expected 0 to 2^63 − 1, or None")
 
@@ -86,22 +86,22 @@ class ScalarQuantization:
 
     @property
     def quantized_dimensions(self) -> int:
-        """D; D′ if it is rotated."""
-        return self.dimensions if self.rotation_seed is None else rotated_dimensions(self.dimensions)
+        """D, or D′ with a rotation."""
+        return self.dimensions if self.rotation_seed is None else round_up_to_power_of_two(self.dimensions)
 
     @property
     def vocabulary_size(self) -> int:
-        """V: 2·D, or 2·D′."""
+        """V: 2·D, or 2·D′ with a rotation."""
         return 2 * self.quantized_dimensions
 
     @property
     def max_term_frequency(self) -> int:
-        """The factor: of a component beside which all others are zero."""
+        """The factor, reached if all other components are zero."""
         return self.factor
 
     @property
     def max_words(self) -> int:
-        """The factor · √K: no K components of a unit vector have a larger sum."""
+        """The factor · √K, as no K components of a unit vector have a larger sum."""
         return math.isqrt(self.factor**2 * (self.top_k or self.quantized_dimensions))
 
     def spec(self) -> dict[str, Any]:
@@ -116,64 +116,67 @@ class ScalarQuantization:
         }
 
     def encode(self, features: ArrayLike) -> TermFrequencies:
-        """Quantize the components of descriptors.
+        """Quantize the components of documents.
 
         Args:
             features: float32 (N, D); other numbers are converted to float32 first. They need not be normalised.
 
         Returns:
-            Term frequencies (N, V), from 1 to the factor.
+            Term frequencies (N, V), each from 1 to the factor.
 
         Raises:
-            InvalidInput: wrong shape, or a row that is not finite or all zero.
+            InvalidInput: the shape is wrong, or a row is not finite or all zero.
         """
         empty = sparse.csr_array((0, self.vocabulary_size), dtype=np.int32)
-        return TermFrequencies(sparse.csr_array(sparse.vstack([empty, *self._mapped(features, self._quantized)])))
+        return TermFrequencies(sparse.csr_array(sparse.vstack([empty, *self._map_blocks(features, self._quantize)])))
 
     def encode_queries(self, features: ArrayLike) -> TermFrequencies:
-        """The same as `encode`: queries and documents are quantized alike."""
+        """Encode queries, which is the same as `encode`."""
         return self.encode(features)
 
     def threshold_for(self, features: ArrayLike, *, words: float) -> float:
-        """The threshold with which documents like these keep so many components on average.
+        """Find the threshold at which documents like these keep a given number of components on average.
 
-        Its other arguments stay: with a small factor some of what the threshold keeps is of frequency 0.
+        Only the threshold is considered: with a small factor, some of the components it keeps have frequency 0.
 
         Args:
-            features: float32 (n, D), a sample of the collection; 8·D bytes each are held at once.
-            words: how many, up to D (D′ if rotated).
+            features: float32 (n, D), a sample of the collection; the search holds 8·D bytes per row in memory.
+            words: the average number of components to keep, up to D (D′ with a rotation).
+
+        Returns:
+            The threshold, 0 to 1.
 
         Raises:
-            InvalidInput: as `encode`, no features, or so many words are not there.
+            InvalidInput: as for `encode`; there are no features; or `words` is out of range.
         """
 
-        def sizes(block: NDArray[np.float32]) -> NDArray[np.float64]:
-            block = self._rotated(block)
-            return (np.abs(block, dtype=np.float64) / _lengths(block)[:, np.newaxis]).ravel()
+        def measure_sizes(block: NDArray[np.float32]) -> NDArray[np.float64]:
+            block = self._rotate(block)
+            return (np.abs(block, dtype=np.float64) / _compute_norms(block)[:, np.newaxis]).ravel()
 
-        values = np.concatenate([np.empty(0), *self._mapped(features, sizes)])
+        values = np.concatenate([np.empty(0), *self._map_blocks(features, measure_sizes)])
         place = len(values) - round(words * len(values) / self.quantized_dimensions)
         if not 0 <= place < len(values):
             raise InvalidInput(
-                f"words is {words}, of {len(values) // self.quantized_dimensions} features; expected more than 0, up "
-                f"to {self.quantized_dimensions} components, and a feature or more"
+                f"words is {words} for {len(values) // self.quantized_dimensions} features; expected more than 0, up "
+                f"to {self.quantized_dimensions} components, and at least one feature"
             )
         return float(np.partition(values, place)[place])
 
-    def _mapped(self, features: ArrayLike, function: Callable[[NDArray[np.float32]], T]) -> list[T]:
-        """The results of a function of blocks (n, D)."""
-        array = usable_features(features, dimensions=self.dimensions)
+    def _map_blocks(self, features: ArrayLike, function: Callable[[NDArray[np.float32]], T]) -> list[T]:
+        """Apply a function to blocks (n, D) of the features, in order."""
+        array = check_features(features, dimensions=self.dimensions)
         rows = max(1, BLOCK_BYTES // (8 * self.quantized_dimensions))
         return map_blocks(function, [array[start : start + rows] for start in range(0, len(array), rows)])
 
-    def _quantized(self, block: NDArray[np.float32]) -> sparse.csr_array:
-        """Frequencies of a block (n, D), int32 (n, V)."""
-        block = self._rotated(block)
+    def _quantize(self, block: NDArray[np.float32]) -> sparse.csr_array:
+        """Compute the frequencies of a block (n, D): int32 (n, V)."""
+        block = self._rotate(block)
         D, K = self.quantized_dimensions, self.top_k or self.quantized_dimensions
-        ranks = DeepPermutation(D, top_k=K).encode(block).matrix  # (n, V), K for the largest
+        ranks = DeepPermutation(D, top_k=K).encode(block).matrix  # (n, V); the largest component has K
         rows = np.repeat(np.arange(len(block)), np.diff(ranks.indptr))
-        # Correctly rounded: at most 1, as a length is not below the largest component.
-        values = np.abs(block[rows, ranks.indices % D], dtype=np.float64) / _lengths(block)[rows]
+        # At most 1 even after rounding, as a length is never below the largest component.
+        values = np.abs(block[rows, ranks.indices % D], dtype=np.float64) / _compute_norms(block)[rows]
         frequencies = np.floor(values * self.factor).astype(np.int32)
         frequencies[values < self.threshold] = 0
         largest = ranks.data == K
@@ -182,16 +185,19 @@ class ScalarQuantization:
         ranks.eliminate_zeros()
         return ranks
 
-    def _rotated(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A block (n, D), rotated to (n, D′) if wanted."""
+    def _rotate(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rotate a block (n, D) to (n, D′), if the encoder has a rotation."""
         if self.rotation_seed is None:
             return block
-        return rotated(block, random_signs(f"deepterms scalar quantization {self.rotation_seed}", self.dimensions))
+        return rotate(block, draw_signs(f"deepterms scalar quantization {self.rotation_seed}", self.dimensions))
 
 
-def _lengths(block: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The lengths of rows (n, D): correctly rounded steps in a fixed order, so that all machines agree bit for bit."""
-    squares = np.square(block, dtype=np.float64)  # exact: float32 has 24 bits
+def _compute_norms(block: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Compute the L2 norms of rows (n, D), float64 (n,).
+
+    Every step is correctly rounded and their order is fixed, so that all machines agree bit for bit.
+    """
+    squares = np.square(block, dtype=np.float64)  # exact, as float32 has 24 bits
     while squares.shape[1] > 1:
         half = -(-squares.shape[1] // 2)
         squares[:, : squares.shape[1] - half] += squares[:, half:]

@@ -1,4 +1,4 @@
-"""Encoder specs: the JSON in an index's mapping from which its encoder is rebuilt."""
+"""Encoder specs: from the JSON stored in an index's mapping to the encoder that it describes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from deepterms.encoders.pivots.pivots import Metric, Pivots
 from deepterms.encoders.scalar_quantization import ScalarQuantization
 from deepterms.errors import InvalidInput, MissingPivots
 
-__all__ = ["encoder_from_spec", "reasons_of"]
+__all__ = ["encoder_from_spec", "explain_errors"]
 
 Size = Annotated[int, Field(ge=1)]
 
 
 class Spec(BaseModel):
-    """A part of a spec: exactly the members that are written down here."""
+    """Part of a spec. Every declared member is required, and no others are allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -37,29 +37,29 @@ class DeepPermutationSpec(Spec):
     crelu: bool
     binary: bool
 
-    def encoder(self, pivots: Pivots | None) -> Encoder:
-        """The encoder that this spec describes."""
+    def build(self, pivots: Pivots | None) -> Encoder:
+        """Build the encoder that this spec describes."""
         return DeepPermutation(self.dimensions, top_k=self.top_k, crelu=self.crelu, binary=self.binary)
 
 
 class PivotsSpec(Spec):
-    """What a spec says of an encoder's pivots, which are stored elsewhere."""
+    """Identifies an encoder's pivots, which are stored elsewhere."""
 
     checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     count: Size
     dimensions: Size
     metric: Metric
 
-    def checked(self, pivots: Pivots | None) -> Pivots:
-        """The pivots, if they are the ones that the spec names."""
-        wanted = f"{self.count} pivots of {self.dimensions} dimensions ({self.metric}, checksum {self.checksum})"
+    def check(self, pivots: Pivots | None) -> Pivots:
+        """Return the pivots, after checking that they are the ones in the spec."""
+        expected = f"{self.count} pivots of {self.dimensions} dimensions ({self.metric}, checksum {self.checksum})"
         if pivots is None:
             raise MissingPivots(
-                f"the spec names {wanted}, and none were given; give the Pivots that the encoder was made with, or "
-                "open the index that holds them"
+                f"the spec needs {expected}, but none were given; pass the Pivots that the encoder was created "
+                "with, or open the index that stores them"
             )
         if pivots.spec() != self.model_dump():
-            raise MissingPivots(f"the spec names {wanted}; got others: {pivots!r}, checksum {pivots.checksum}")
+            raise MissingPivots(f"the spec needs {expected}; got others: {pivots!r}, checksum {pivots.checksum}")
         return pivots
 
 
@@ -73,10 +73,10 @@ class PivotPermutationSpec(Spec):
     weights: PivotWeights
     search: Search
 
-    def encoder(self, pivots: Pivots | None) -> Encoder:
-        """The encoder that this spec describes, with its pivots."""
+    def build(self, pivots: Pivots | None) -> Encoder:
+        """Build the encoder that this spec describes, with its pivots."""
         return PivotPermutation(
-            self.pivots.checked(pivots),
+            self.pivots.check(pivots),
             top_k=self.top_k,
             query_top_k=self.query_top_k,
             weights=self.weights,
@@ -93,11 +93,9 @@ class PivotPairsSpec(Spec):
     query_top_k: Size
     search: Search
 
-    def encoder(self, pivots: Pivots | None) -> Encoder:
-        """The encoder that this spec describes, with its pivots."""
-        return PivotPairs(
-            self.pivots.checked(pivots), top_k=self.top_k, query_top_k=self.query_top_k, search=self.search
-        )
+    def build(self, pivots: Pivots | None) -> Encoder:
+        """Build the encoder that this spec describes, with its pivots."""
+        return PivotPairs(self.pivots.check(pivots), top_k=self.top_k, query_top_k=self.query_top_k, search=self.search)
 
 
 class PairCodewordsSpec(Spec):
@@ -110,8 +108,8 @@ class PairCodewordsSpec(Spec):
     query_rank_sum: Size
     seed: Annotated[int, Field(ge=0)]
 
-    def encoder(self, pivots: Pivots | None) -> Encoder:
-        """The encoder that this spec describes."""
+    def build(self, pivots: Pivots | None) -> Encoder:
+        """Build the encoder that this spec describes."""
         return PairCodewords(
             self.dimensions,
             rotations=self.rotations,
@@ -131,8 +129,8 @@ class ScalarQuantizationSpec(Spec):
     threshold: Annotated[float, Field(ge=0, le=1)]
     rotation_seed: Annotated[int, Field(ge=0)] | None
 
-    def encoder(self, pivots: Pivots | None) -> Encoder:
-        """The encoder that this spec describes."""
+    def build(self, pivots: Pivots | None) -> Encoder:
+        """Build the encoder that this spec describes."""
         return ScalarQuantization(
             self.dimensions,
             factor=self.factor,
@@ -149,29 +147,29 @@ AnySpec: TypeAlias = (
 _SPECS: TypeAdapter[AnySpec] = TypeAdapter(Annotated[AnySpec, Field(discriminator="type")])
 
 
-def reasons_of(error: ValidationError, *, whole: str) -> str:
-    """What a model refused, field by field; `whole` names the object where no single field is to blame."""
+def explain_errors(error: ValidationError, *, whole: str) -> str:
+    """Describe validation errors field by field; `whole` names the object if no single field is to blame."""
     return "; ".join(f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg']}" for item in error.errors())
 
 
 def encoder_from_spec(spec: Mapping[str, Any], *, pivots: Pivots | None = None) -> Encoder:
-    """Rebuild an encoder from what its `spec()` returned.
+    """Rebuild an encoder from its `spec()`.
 
     Args:
         spec: plain JSON.
-        pivots: of the encoder, if it has any; `SurrogateIndex.open` reads them from the cluster.
+        pivots: the encoder's pivots, if it has any; `SurrogateIndex.open` reads them from the cluster.
 
     Raises:
-        MissingPivots: the spec names pivots, and these are not given, or others.
-        InvalidInput: not the spec of an encoder that this release knows.
+        MissingPivots: the spec needs pivots that were not given, or differ from those given.
+        InvalidInput: this release knows no encoder with such a spec.
     """
     if not isinstance(spec, Mapping):
-        raise InvalidInput(f"an encoder spec is an object; got {type(spec).__name__}")
+        raise InvalidInput(f"an encoder spec must be a JSON object; got {type(spec).__name__}")
     try:
-        read = _SPECS.validate_python(dict(spec))
+        validated = _SPECS.validate_python(dict(spec))
     except ValidationError as error:
         raise InvalidInput(
-            f"not an encoder spec of this release: {dict(spec)!r}: {reasons_of(error, whole='spec')}. "
-            "It may have been written by a newer deepterms; upgrade, or re-create the index."
+            f"invalid encoder spec {dict(spec)!r}: {explain_errors(error, whole='spec')}. "
+            "It may come from a newer release of deepterms; upgrade, or re-create the index"
         ) from error
-    return read.encoder(pivots)
+    return validated.build(pivots)

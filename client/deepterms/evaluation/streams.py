@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.encoders.encoder import refuse_unusable
+from deepterms.encoders.inputs import normalise_rows, reject_unusable
 from deepterms.errors import InvalidInput
-from deepterms.schema.vectors import normalise_rows
 
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore
@@ -157,5 +156,5 @@ def sample_rows(streams: tuple[FeatureStream, ...], count: int, *, seed: int = 0
 
 def _normalised(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     array = np.asarray(rows, dtype=np.float32)
-    refuse_unusable(array)
+    reject_unusable(array)
     return normalise_rows(array)

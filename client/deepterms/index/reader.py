@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import incomplete
-from deepterms.encoders.encoder import Encoder, as_features, one_feature
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.inputs import as_features, as_one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.index.handle import MAX_REOPENINGS, IndexHandle
 from deepterms.inspection.explanation import Explanation, explain
@@ -273,7 +274,7 @@ class IndexReader(IndexHandle):
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""
-        return self._checked(lambda dimensions: one_feature(feature, dimensions=dimensions))
+        return self._checked(lambda dimensions: as_one_feature(feature, dimensions=dimensions))
 
     def _checked(self, check: Callable[[int], NDArray[np.float32]]) -> NDArray[np.float32]:
         """Features that fit the index; if they do not, it may be another one by now."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import index_path
 from deepterms.cluster.scroll import hits_of
-from deepterms.encoders.encoder import AsymmetricEncoder, Encoder, unusable_rows
+from deepterms.encoders.encoder import AsymmetricEncoder, Encoder
+from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.results import IndexStats, PostingList
 from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.terms import TermFrequencies, codeword
@@ -63,7 +64,7 @@ def cluster_stats(
 
 
 def _usable(vector: NDArray[np.float32]) -> bool:
-    return not unusable_rows(vector[np.newaxis])
+    return not find_unusable_rows(vector[np.newaxis])
 
 
 def counts_of(codewords: NDArray[np.int32], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

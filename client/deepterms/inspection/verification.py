@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import incomplete, refusal
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.scripts import COSINE_OFFSET
 from deepterms.schema.stored_documents import vector_of
-from deepterms.schema.vectors import normalise_rows
 from deepterms.search.body import search_body
 from deepterms.search.rerank import rescore
 from deepterms.search.searcher import SEARCHES_PER_REQUEST, Searcher

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.encoders.encoder import Encoder, as_features, one_feature
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.inputs import as_features, as_one_feature, normalise_rows
 from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import InvalidInput
 from deepterms.inspection.explanation import Explanation, explain
@@ -22,7 +23,7 @@ from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, Wr
 from deepterms.schema.documents import Batch, check_batch, usable_documents
 from deepterms.schema.index_spec import default_rerank
 from deepterms.schema.sketches import survivors, wants_sketch
-from deepterms.schema.vectors import StoreVectors, normalise_rows, parse_vector_type, round_trip
+from deepterms.schema.vectors import StoreVectors, parse_vector_type, round_trip
 from deepterms.search.options import SearchKeywords, SearchOptions, chosen_fields
 from deepterms.search.request import above
 from deepterms.search.rerank import FeatureSource
@@ -284,7 +285,7 @@ class MemoryIndex:
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""
-        return one_feature(feature, dimensions=self.encoder.dimensions)
+        return as_one_feature(feature, dimensions=self.encoder.dimensions)
 
     def _some_vectors(self, count: int) -> NDArray[np.float32]:
         """Vectors of random documents, at most (count, D); the same each time while nothing is written."""

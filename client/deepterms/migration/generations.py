@@ -8,7 +8,7 @@ from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import index_path
-from deepterms.encoders.pivots.reach import Reach
+from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
 from deepterms.schema.index_spec import IndexMeta, IndexSpec, meta_of

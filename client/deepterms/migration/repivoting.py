@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.scroll import hit_pages
-from deepterms.encoders.encoder import Encoder, unusable_rows
-from deepterms.encoders.pivots.sampling import SamplingMethod, rows_for, sample_pivots
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.inputs import find_unusable_rows
+from deepterms.encoders.pivots.sampling import SamplingMethod, count_rows_needed, sample_pivots
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import InvalidInput
 from deepterms.migration.generations import Generations, document_count
@@ -66,7 +67,7 @@ def repivot_encoder(
     features = sample_vectors(
         cluster,
         state.live,
-        rows_for(count),
+        count_rows_needed(count),
         dimensions=spec["pivots"]["dimensions"],
         vector_type=vector_type,
         seed=seed,
@@ -111,7 +112,7 @@ def sample_vectors(
     for page in hit_pages(cluster, concrete, body, size=VECTORS_PER_PAGE):
         for hit in page:
             vector = decode_vector(str(hit["fields"]["vector"][0]), vector_type, dimensions=dimensions)
-            if filled < len(features) and vector.shape == (dimensions,) and not unusable_rows(vector[np.newaxis]):
+            if filled < len(features) and vector.shape == (dimensions,) and not find_unusable_rows(vector[np.newaxis]):
                 features[filled] = vector
                 filled += 1
     if filled <= count:

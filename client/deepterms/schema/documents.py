@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError
 
 from deepterms.cluster.bulk import BulkLine
-from deepterms.encoders.encoder import Encoder, as_features, unusable_rows
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.inputs import as_features, find_unusable_rows
 from deepterms.errors import EncoderMismatch, InvalidInput
 from deepterms.results import Failure, Revision
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
@@ -111,7 +112,7 @@ def check_batch(
             if len(ids)
             else np.empty((0, encoder.dimensions), np.float32)
         )
-        reasons = unusable_rows(usable)
+        reasons = find_unusable_rows(usable)
     given = {what: usable, "metadata": metadata, "revisions": revisions}
     lengths = {name: len(values) for name, values in given.items() if values is not None}
     if set(lengths.values()) != {len(ids)}:

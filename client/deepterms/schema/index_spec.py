@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.cluster.engine import Engine
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.spec import reasons_of
+from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError
 from deepterms.schema.dense_vector import check_dense_vector
 from deepterms.schema.layouts import CODEWORDS, Layout, find_layout, select_layout
@@ -101,7 +101,7 @@ class IndexMeta(BaseModel):
         except ValidationError as error:
             raise ClusterError(
                 f"_meta.deepterms of the index {name!r} cannot be read by this release: "
-                f"{reasons_of(error, whole='_meta.deepterms')}. "
+                f"{explain_errors(error, whole='_meta.deepterms')}. "
                 "A newer deepterms may have created the index; upgrade, or create the index again"
             ) from error
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.bulk import BulkLine
-from deepterms.encoders.encoder import unusable_rows
+from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.results import Failure, Revision, StoredDocument
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
 from deepterms.schema.vectors import VectorType, decode_vector, stored_bytes
@@ -55,7 +55,7 @@ def whole_lines(
     for row, feature in features.items():
         if len(feature) != encoder.dimensions:
             reasons[row] = f"stores a vector of {len(feature)} dimensions; expected {encoder.dimensions}"
-        elif why := unusable_rows(feature[np.newaxis]).get(0):
+        elif why := find_unusable_rows(feature[np.newaxis]).get(0):
             reasons[row] = why
     usable = [row for row in encoded if row not in reasons]
     terms: dict[int, str] = {}

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "decode_vector",
     "encode_vector",
     "encode_vectors",
-    "normalise_rows",
     "parse_vector_type",
     "round_trip",
     "stored_bytes",
@@ -50,13 +50,6 @@ def parse_vector_type(store_vectors: object) -> VectorType | None:
 def stored_bytes(vector_type: VectorType, dimensions: int) -> int:
     """The length of what `encode_vectors` encodes: 4·D bytes, or about D + 4."""
     return 4 * dimensions if vector_type == "float32" else _SCALE_BYTES + dimensions + -dimensions % 4
-
-
-def normalise_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of float32 (N, D) scaled to L2 norm 1; the norm is taken in float64, so that huge rows do not overflow."""
-    norms: NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
-    scaled: NDArray[np.float32] = (features / norms[:, np.newaxis]).astype(np.float32)
-    return scaled
 
 
 def encode_vectors(features: NDArray[np.float32], vector_type: VectorType = "float32") -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import InvalidInput
 from deepterms.schema.index_spec import DEFAULT_RERANK
 from deepterms.schema.scripts import ComparedBy, score_by_cosine, score_by_sketch
-from deepterms.schema.vectors import normalise_rows
 
 __all__ = ["FeatureSource", "cosines", "rerank_window", "rescore"]
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from deepterms.cluster.cluster import POINT_IN_TIME_KEPT, Cluster
 from deepterms.cluster.index_names import index_path
 from deepterms.cluster.responses import incomplete, refusal
-from deepterms.encoders.encoder import Encoder, unusable_rows
+from deepterms.encoders.encoder import Encoder
+from deepterms.encoders.inputs import find_unusable_rows, normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Hit, Hits
 from deepterms.schema.index_spec import IndexState
-from deepterms.schema.vectors import normalise_rows
 from deepterms.search.body import search_body
 from deepterms.search.filter_counts import FilterCounts
 from deepterms.search.options import SearchOptions, source_fields
@@ -97,7 +97,7 @@ class Searcher:
 
     def search_many(self, features: NDArray[np.float32], options: SearchOptions) -> SearchOutcome:
         """Send a search for each row of (N, D), a bounded number in one request; a failed one loses no other."""
-        reasons = unusable_rows(features)
+        reasons = find_unusable_rows(features)
         breadth = self._breadth(options)
         found = SearchOutcome([_failed(reasons.get(row, "")) for row in range(len(features))], set(), doubtful=False)
         usable = [row for row in range(len(features)) if row not in reasons]

@@ -11,8 +11,7 @@ from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import index_path
-from deepterms.encoders.pivots.pivots import Pivots, pivots_of
-from deepterms.encoders.pivots.reach import Reach
+from deepterms.encoders.pivots.pivots import Pivots, Reach, find_pivots
 from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
 from deepterms.schema.index_mappings import index_mappings
 from deepterms.schema.index_pipeline import index_pipeline
@@ -59,7 +58,7 @@ def create_concrete(
         "mappings": index_mappings(spec, template["mappings"], meta=meta, properties=properties or {}),
     }
     # The pivots before the index: whoever finds the index can encode. Two creators do not disturb each other.
-    pivots = pivots_of(spec.encoder)
+    pivots = find_pivots(spec.encoder)
     stored = pivots is not None and write_companion(cluster, concrete, pivots, reach=reach)
     # The index before its pipeline: whoever creates the index owns the name. The other way round, the second of two
     # creators would put its encoder's parameters under the first one's index.

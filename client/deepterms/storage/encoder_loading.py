@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.pivots.pivots import pivots_of
+from deepterms.encoders.pivots.pivots import find_pivots
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import MissingPivots
 from deepterms.storage.pivot_cache import PivotCache
@@ -49,7 +49,7 @@ def load_encoder(cluster: Cluster, concrete: str, spec: Mapping[str, Any]) -> En
 
 def remember_encoder(encoder: Encoder) -> None:
     """Let indices that are opened later in this process share an encoder with its pivots."""
-    pivots = pivots_of(encoder)
+    pivots = find_pivots(encoder)
     if pivots is not None:
         PivotCache.hold(pivots)
         _IN_USE[_key(encoder.spec())] = encoder

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.encoders.pivots.pivots import Pivots
-from deepterms.encoders.pivots.reach import Reach
+from deepterms.encoders.pivots.pivots import Pivots, Reach
 from deepterms.errors import InvalidInput
 
 __all__ = ["ChunkedPivots", "chunk_count", "chunks_of", "rows_per_chunk"]

@@ -22,9 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.cluster.bulk import BulkLine
 from deepterms.cluster.cluster import Cluster
-from deepterms.encoders.pivots.pivots import Pivots
-from deepterms.encoders.pivots.reach import Reach
-from deepterms.encoders.spec import reasons_of
+from deepterms.encoders.pivots.pivots import Pivots, Reach
+from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput, PivotsUnavailable, RequestRejected
 from deepterms.schema.assets import PIVOTS_TEMPLATE
 from deepterms.schema.index_spec import meta_of
@@ -169,7 +168,7 @@ def read_companion_meta(cluster: Cluster, concrete: str, described: Mapping[str,
         meta = CompanionMeta.model_validate(said)
     except ValidationError as error:
         raise _unavailable(
-            concrete, f"{companion} does not say what it holds: {reasons_of(error, whole='_meta.deepterms')}"
+            concrete, f"{companion} does not say what it holds: {explain_errors(error, whole='_meta.deepterms')}"
         ) from error
     if meta.pivots != dict(described):
         raise _unavailable(concrete, f"{companion} holds {meta.pivots}; expected {dict(described)}")

@@ -1,4 +1,4 @@
-"""Advice: costs add up, grow with what they depend on, and are found again from times that they would give."""
+"""Advice: costs add up, grow with what they depend on, and can be recovered from the times that they produce."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deepterms.advice import REFERENCE, Plan, Workload, advise, predict
-from deepterms.advice.costs import Observation, fitted_costs
-from deepterms.advice.model import MAX_SHARD_BYTES, plans
+from deepterms.advice import REFERENCE, CapacityPlan, Workload, advise, predict
+from deepterms.advice.costs import Observation, fit_costs
+from deepterms.advice.model import MAX_SHARD_BYTES, enumerate_plans
 from deepterms.advice.recall import HARD, PHOTOGRAPHS, RecallCurve
-from deepterms.advice.report import readable_bytes, readable_seconds, sentences
+from deepterms.advice.summary import format_bytes, format_seconds, summarize
 from deepterms.errors import InvalidInput
 
-PLAN = Plan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vector_type="float32", shards=1)
+PLAN = CapacityPlan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vector_type="float32", shards=1)
 WORKLOAD = Workload(100_000, 1_280)
 
 
 def test_a_search_is_the_sum_of_its_parts() -> None:
-    """Worked by hand with figures that are easy to add."""
+    """Worked out by hand with figures that are easy to add."""
     figures = replace(
         REFERENCE,
         dimensions=1_280,
@@ -33,11 +33,11 @@ def test_a_search_is_the_sum_of_its_parts() -> None:
     )
     found = predict(PLAN, WORKLOAD, figures)
     assert found.postings == pytest.approx(1.2 * 100_000 * 4 * 32 / 8_192)  # 1,875
-    assert found.find_ms == pytest.approx(0.11264)  # as long as 1,024 compared exactly, and an eightieth of all
+    assert found.find_ms == pytest.approx(0.11264)  # 1,024 exact comparisons, plus an eightieth of all pivots
     # 500 candidates by their sketches, 100 of them by their vectors.
     assert found.p50_ms == pytest.approx(0.11264 + 1 + 0.32 + 0.1875 + 0.25 + 0.2)
     assert found.core_ms == pytest.approx(1 + 0.32 + 0.1875 + 0.25 + 0.2)
-    few = predict(replace(PLAN, rerank=200), WORKLOAD, figures)  # so few are all compared by their vectors
+    few = predict(replace(PLAN, rerank=200), WORKLOAD, figures)  # so few candidates are all compared by their vectors
     assert few.core_ms == pytest.approx(1 + 0.32 + 0.1875 + 0.4)
 
 
@@ -58,7 +58,7 @@ def test_more_documents_never_cost_less(name: str) -> None:
     assert costs == sorted(costs)
 
 
-def test_recall_falls_with_documents_and_grows_with_everything_else() -> None:
+def test_recall_falls_with_documents_and_grows_with_effort() -> None:
     def recall(workload: Workload = WORKLOAD, **changes: int) -> float:
         return predict(replace(PLAN, **changes), workload, REFERENCE).recall  # type: ignore[arg-type]
 
@@ -68,13 +68,13 @@ def test_recall_falls_with_documents_and_grows_with_everything_else() -> None:
     assert 0 < recall(rerank=10) < recall(rerank=10_000) < 1
 
 
-def test_recall_is_one_where_every_document_is_compared() -> None:
+def test_recall_is_one_if_every_document_is_compared() -> None:
     few = Workload(400, 8)
     assert predict(replace(PLAN, pivots=32, top_k=16), few, REFERENCE).recall == 1
 
 
 @pytest.mark.parametrize("curve", [HARD, PHOTOGRAPHS])
-def test_a_curve_goes_by_the_lesser_of_candidates_and_postings(curve: RecallCurve) -> None:
+def test_recall_is_limited_by_candidates_or_postings(curve: RecallCurve) -> None:
     def at(candidates: float, postings: float) -> float:
         return curve(documents=100_000, pivots=8_192, words=4, candidates=candidates, postings=postings)
 
@@ -82,48 +82,48 @@ def test_a_curve_goes_by_the_lesser_of_candidates_and_postings(curve: RecallCurv
     assert at(10_000, 500) < at(10_000, 5_000)
 
 
-def test_the_curve_says_what_was_measured_at_a_million_documents() -> None:
+def test_curve_agrees_with_a_million_measured_documents() -> None:
     """16,384 pivots, 4 words, 32 query words, 500 candidates, int8 vectors: R@10 .898."""
-    plan = Plan(pivots=16_384, top_k=4, query_top_k=32, rerank=500, vector_type="int8", shards=1)
+    plan = CapacityPlan(pivots=16_384, top_k=4, query_top_k=32, rerank=500, vector_type="int8", shards=1)
     assert predict(plan, Workload(1_000_000, 1_280), REFERENCE).recall == pytest.approx(0.898, abs=0.02)
 
 
-def test_shards_share_the_work_as_far_as_there_are_cores() -> None:
+def test_shards_help_as_far_as_there_are_cores() -> None:
     many = Workload(100_000_000, 1_280)
     one, two, four = (predict(replace(PLAN, shards=count), many, REFERENCE) for count in (1, 2, 4))
     assert two.p50_ms < one.p50_ms
-    assert two.core_ms > one.core_ms  # each re-ranks
+    assert two.core_ms > one.core_ms  # each shard re-ranks
     assert four.p50_ms > two.p50_ms  # the reference has two cores
     assert one.recall < two.recall < four.recall
 
 
-def test_the_advice_is_the_quickest_plan_that_finds_enough() -> None:
+def test_advises_the_fastest_plan_with_enough_recall() -> None:
     found = advise(WORKLOAD, REFERENCE)
     assert found.recall >= 0.95
-    for plan in plans(WORKLOAD):
+    for plan in enumerate_plans(WORKLOAD):
         other = predict(plan, WORKLOAD, REFERENCE)
         assert other.recall < 0.95 or other.p50_ms >= found.p50_ms
 
 
-def test_where_nothing_finds_enough_the_advice_finds_most_and_says_so() -> None:
+def test_advises_the_highest_recall_if_none_suffices() -> None:
     workload = Workload(1_000_000_000, 1_280, recall=0.9999, shards=24)
     found = advise(workload, REFERENCE)
     assert found.recall < 0.9999
-    assert found.recall == max(predict(plan, workload, REFERENCE).recall for plan in plans(workload))
-    said = dict(sentences(found, workload, REFERENCE))
-    assert "less than the 0.9999 wanted" in said["recall"]
-    texts = [text for subject, text in sentences(found, workload, REFERENCE) if not subject]
-    assert "1,000.0 times" in texts[-1]
-    assert "more than 16,384 pivots were not measured" in texts[0]
+    assert found.recall == max(predict(plan, workload, REFERENCE).recall for plan in enumerate_plans(workload))
+    said = dict(summarize(found, workload, REFERENCE))
+    assert "below the required 0.9999" in said["recall"]
+    texts = [text for subject, text in summarize(found, workload, REFERENCE) if not subject]
+    assert "1,000 times" in texts[-1]
+    assert "number of pivots is 16,384" in texts[0]
 
 
-def test_shards_stay_below_what_the_engines_recommend() -> None:
+def test_shards_stay_within_the_recommended_size() -> None:
     workload = Workload(1_000_000_000, 1_280)
     found = advise(workload, REFERENCE)
     assert found.vector_bytes / found.plan.shards <= MAX_SHARD_BYTES
 
 
-def test_queries_at_once_need_cores() -> None:
+def test_concurrent_queries_need_cores() -> None:
     alone = advise(WORKLOAD, REFERENCE)
     busy = advise(replace(WORKLOAD, queries_per_second=1_000), REFERENCE)
     assert alone.cores is None
@@ -143,48 +143,47 @@ def test_queries_at_once_need_cores() -> None:
         ({"queries_per_second": 0.0}, "queries_per_second is 0"),
     ],
 )
-def test_a_workload_out_of_range_is_refused(options: dict[str, float], message: str) -> None:
+def test_workloads_out_of_range_are_rejected(options: dict[str, float], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         Workload(**{"documents": 10, "dimensions": 4, **options})  # type: ignore[arg-type]
 
 
-def test_costs_are_found_again_from_the_times_they_give() -> None:
+def test_fit_recovers_the_costs_behind_the_times() -> None:
     kinds = [(8, 900, 0, 0, 0), (64, 7_000, 0, 0, 0), (64, 60_000, 0, 0, 0), (16, 2_000, 0, 100, 0)]
     kinds += [(16, 2_000, 0, 100, 1_000), (16, 2_000, 200, 0, 0), (16, 2_000, 1_000, 0, 0)]
     costs = (0.7, 0.015, 2e-5, 0.0025, 0.0009, 0.0003)
     seen = [Observation(*kind[:4], ms=float(np.dot(costs, (1, *kind))), sketch=kind[4]) for kind in kinds]
-    assert fitted_costs(seen) == pytest.approx(
+    assert fit_costs(seen) == pytest.approx(
         {"fixed_ms": 0.7, "clause_us": 15, "posting_ns": 20, "float32_us": 2.5, "int8_us": 0.9, "sketch_us": 0.3}
     )
 
 
-def test_no_cost_is_negative_whatever_the_noise() -> None:
+def test_fitted_costs_are_never_negative() -> None:
     rng = np.random.default_rng(1)
     kinds = [(8, 900, 0, 0, 0), (64, 7_000, 0, 0, 0), (64, 60_000, 0, 0, 0), (16, 2_000, 0, 200, 0)]
     kinds += [(16, 2_000, 200, 0, 0), (16, 2_000, 0, 100, 900)]
     for _ in range(50):
         assert (
-            min(fitted_costs([Observation(*kind[:4], float(rng.exponential()), kind[4]) for kind in kinds]).values())
-            >= 0
+            min(fit_costs([Observation(*kind[:4], float(rng.exponential()), kind[4]) for kind in kinds]).values()) >= 0
         )
-    with pytest.raises(InvalidInput, match="3 kinds of search say too little; expected 6"):
-        fitted_costs([Observation(*kind[:4], 1.0, kind[4]) for kind in kinds[3:]])
+    with pytest.raises(InvalidInput, match="3 kinds of search are too few to fit 6 costs"):
+        fit_costs([Observation(*kind[:4], 1.0, kind[4]) for kind in kinds[3:]])
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1_284, "1.28 kB"), (1.3e9, "1.3 GB"), (2.56e15, "2.56 PB")]
 )
-def test_bytes_are_readable(count: float, text: str) -> None:
-    assert readable_bytes(count) == text
+def test_format_bytes(count: float, text: str) -> None:
+    assert format_bytes(count) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (600, "10 min"), (36_000, "10 h"), (864_000, "10 days")])
-def test_seconds_are_readable(seconds: float, text: str) -> None:
-    assert readable_seconds(seconds) == text
+def test_format_seconds(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
 
 
-def test_the_sentences_name_where_the_figures_are_from() -> None:
-    said = dict(sentences(advise(WORKLOAD, REFERENCE), WORKLOAD, REFERENCE))
+def test_summary_names_the_origin_of_the_figures() -> None:
+    said = dict(summarize(advise(WORKLOAD, REFERENCE), WORKLOAD, REFERENCE))
     assert said["figures"] == REFERENCE.machine
     assert "R@10" in said["recall"]
     assert "extrapolated" not in " ".join(said.values())

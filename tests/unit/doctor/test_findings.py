@@ -8,9 +8,17 @@ from deepterms.cluster.cluster import Engine
 from deepterms.deployment import Change
 from deepterms.doctor import findings
 from deepterms.schema.assets import assets_of
+from deepterms.schema.index_spec import IndexMeta
 from deepterms.schema.layouts import find_layout
 
 OPENSEARCH, ELASTICSEARCH = Engine("opensearch", (3, 8, 0)), Engine("elasticsearch", (9, 2, 0))
+META = IndexMeta(layout="words", version=1, encoder={})
+
+
+def copied(**more: bool) -> IndexMeta:
+    return META.model_copy(update={"migration": {"from": "b", **more}})
+
+
 GIGABYTE = 10**9
 
 
@@ -35,14 +43,14 @@ def test_engine() -> None:
     )
     assert findings.judge_engine(ELASTICSEARCH).level == "green"
     old = findings.judge_engine(Engine("elasticsearch", (7, 17, 0)))
-    assert (old.level, old.text) == ("red", "Elasticsearch 7.17.0 has none of the layouts")
+    assert (old.level, old.text) == ("red", "Elasticsearch 7.17.0 supports no layout")
     assert "Elasticsearch 8 or later" in old.advice
 
 
 def test_resources() -> None:
     assets = assets_of([find_layout("words")])
     same = [Change(asset, "same", 1) for asset in assets]
-    assert findings.judge_resources(same).text == f"{len(assets)} templates and pipelines, all as in this release"
+    assert findings.judge_resources(same).text == f"all {len(assets)} templates and pipelines match this release"
     missing = findings.judge_resources([*same[1:], Change(assets[0], "missing")])
     assert (missing.level, missing.text) == ("red", "missing: deepterms-words-v1")
     assert missing.advice == "run `deepterms deploy`"
@@ -59,7 +67,7 @@ def test_resources() -> None:
         (OPENSEARCH, None, 100, "yellow"),
         (Engine("elasticsearch", (8, 0, 1)), "64", 100, "red"),
         (ELASTICSEARCH, None, 100, "green"),
-        (ELASTICSEARCH, "64", 100, "green"),  # a setting without effect
+        (ELASTICSEARCH, "64", 100, "green"),  # this version ignores the setting
         (ELASTICSEARCH, None, 2000, "yellow"),
     ],
 )
@@ -70,7 +78,7 @@ def test_clauses(engine: Engine, limit: str | None, largest: int, level: str) ->
     assert bool(found.advice) == (level != "green")
 
 
-def test_a_setting_of_the_cluster_goes_before_the_default() -> None:
+def test_cluster_settings_override_defaults() -> None:
     settings = clause_settings("1024") | {"persistent": {"indices.query.bool.max_clause_count": "90"}}
     assert findings.judge_clauses(OPENSEARCH, settings, largest=100).level == "red"
 
@@ -78,24 +86,24 @@ def test_a_setting_of_the_cluster_goes_before_the_default() -> None:
 @pytest.mark.parametrize(("used", "level"), [(84, "green"), (85, "yellow"), (94, "yellow"), (95, "red")])
 def test_heap_of_the_fullest_node(used: int, level: str) -> None:
     found = findings.judge_heap({"a": node(heap=10), "b": node(heap=used)})
-    assert (found.level, found.text) == (level, f"{used} % of 4 GB used on n{used}-50")
+    assert (found.level, found.text) == (level, f"{used}% of 4 GB used on n{used}-50")
 
 
 @pytest.mark.parametrize(("free", "level"), [(15, "green"), (14, "yellow"), (5, "yellow"), (4, "red")])
 def test_disk_of_the_fullest_data_node(free: int, level: str) -> None:
     nodes = {"a": node(free=60), "b": node(free=free), "manager": node(free=1, roles=("master",))}
     found = findings.judge_space(nodes)
-    assert (found.level, found.text) == (level, f"{free} GB free, {free} %, on n50-{free}")
+    assert (found.level, found.text) == (level, f"{free} GB ({free}%) free on n50-{free}")
 
 
-def test_disks_that_nobody_knows() -> None:
+def test_unreported_disks() -> None:
     blind = node()
     blind["fs"]["total"] = {}
     assert findings.judge_space({"a": blind}).level == "yellow"
 
 
 def test_ingest() -> None:
-    assert findings.judge_ingest({"a": node(), "b": node(roles=("data",))}).text == "2, of which 1 run pipelines"
+    assert findings.judge_ingest({"a": node(), "b": node(roles=("data",))}).text == "2 nodes, 1 with the ingest role"
     assert findings.judge_ingest({"b": node(roles=("data",))}).level == "red"
 
 
@@ -142,12 +150,12 @@ def test_segments(segments: int, deleted: int, merging: int, level: str) -> None
 
 def test_generations() -> None:
     assert findings.judge_generations("photos", {}, live="b") is None
-    kept = findings.judge_generations("photos", {"a": {}}, live="b")
+    kept = findings.judge_generations("photos", {"a": META}, live="b")
     assert kept is not None
-    assert (kept.level, kept.text[:7]) == ("green", "a kept;")
-    unfinished = findings.judge_generations("photos", {"c": {"migration": {"from": "b"}}}, live="b")
+    assert (kept.level, kept.text[:22]) == ("green", "previous index kept: a")
+    unfinished = findings.judge_generations("photos", {"c": copied()}, live="b")
     assert unfinished is not None
-    assert (unfinished.level, unfinished.text) == ("yellow", "a migration to c runs or is unfinished")
-    left = findings.judge_generations("photos", {"c": {"migration": {"from": "b", "left": True}}}, live="b")
+    assert (unfinished.level, unfinished.text) == ("yellow", "a migration to c is running or was interrupted")
+    left = findings.judge_generations("photos", {"c": copied(left=True)}, live="b")
     assert left is not None
     assert left.level == "green"

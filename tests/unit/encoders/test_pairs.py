@@ -1,4 +1,4 @@
-"""Pair codewords and pivot pairs: the definition, pair by pair; the numbering; what is refused."""
+"""Pair codewords and pivot pairs: the definition, pair by pair; the numbering; what is rejected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy.linalg import hadamard
 
 import deepterms as dt
 from deepterms.encoders import pair_codewords
-from deepterms.encoders.pairs import pair_count, pair_numbers, places_of_pairs
+from deepterms.encoders.pairs import count_pairs, list_rank_pairs, number_pairs
 from deepterms.errors import InvalidInput, MissingPivots
 
 
@@ -23,28 +23,28 @@ from deepterms.errors import InvalidInput, MissingPivots
 @settings(deadline=None)
 def test_every_pair_has_its_own_number(numbers: int) -> None:
     first, second = map(np.array, zip(*itertools.combinations(range(numbers), 2), strict=True))
-    found = pair_numbers(first, second)
-    assert sorted(found.tolist()) == list(range(pair_count(numbers)))
-    assert (pair_numbers(second, first) == found).all()
+    found = number_pairs(first, second)
+    assert sorted(found.tolist()) == list(range(count_pairs(numbers)))
+    assert (number_pairs(second, first) == found).all()
 
 
-def test_pairs_of_a_ranking() -> None:
-    assert [list(zip(*map(list, places_of_pairs(n)), strict=True)) for n in (2, 3)] == [
+def test_rank_pairs_are_listed_in_order() -> None:
+    assert [list(zip(*map(list, list_rank_pairs(n)), strict=True)) for n in (2, 3)] == [
         [(0, 1)],
         [(0, 1), (0, 2), (1, 2)],
     ]
-    first, second = places_of_pairs(4, rank_sum=5)
+    first, second = list_rank_pairs(4, rank_sum=5)
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == [(0, 1), (0, 2), (0, 3), (1, 2)]
-    assert len(places_of_pairs(27, rank_sum=28)[0]) == 182
+    assert len(list_rank_pairs(27, rank_sum=28)[0]) == 182
 
 
 def by_definition(encoder: dt.PairCodewords, feature: NDArray[np.float32], rank_sum: int) -> dict[str, int]:
-    """Signs, a Hadamard matrix in float64, CReLU, a stable sort, and a loop over pairs."""
+    """Encode by definition: signs, a Hadamard matrix in float64, CReLU, a stable sort, and a loop over pairs."""
     size = encoder.rotated_dimensions
     words = {}
     for rotation in range(encoder.rotations):
         padded = np.zeros(size)
-        padded[: encoder.dimensions] = feature * encoder._signs(rotation)
+        padded[: encoder.dimensions] = feature * encoder._draw_signs(rotation)
         rotated = hadamard(size) @ padded
         rectified = np.concatenate([np.maximum(rotated, 0), np.maximum(-rotated, 0)])
         ranked = [int(i) for i in np.argsort(-rectified, kind="stable") if rectified[i] > 0]
@@ -62,8 +62,8 @@ def by_definition(encoder: dt.PairCodewords, feature: NDArray[np.float32], rank_
     data=st.data(),
 )
 @settings(max_examples=150, deadline=None)
-def test_equals_the_definition(features: NDArray[np.float32], data: st.DataObject) -> None:
-    """Small whole numbers: float32 sums are exact, and ties and zeros are many."""
+def test_matches_the_definition(features: NDArray[np.float32], data: st.DataObject) -> None:
+    """Small whole numbers: float32 sums are exact, and there are many ties and zeros."""
     features[~features.any(axis=1), 0] = 1
     dimensions = features.shape[1]
     largest = 2 ** (dimensions - 1).bit_length() + 1
@@ -75,7 +75,7 @@ def test_equals_the_definition(features: NDArray[np.float32], data: st.DataObjec
     assert encoder.encode_queries(features).to_terms() == [by_definition(encoder, row, sums[1]) for row in features]
 
 
-def test_words_of_the_default() -> None:
+def test_default_number_of_words() -> None:
     features = np.random.default_rng(1).standard_normal((5, 1280)).astype(np.float32)
     encoder = dt.PairCodewords(1280)
     terms = encoder.encode(features)
@@ -85,7 +85,7 @@ def test_words_of_the_default() -> None:
     assert [json.loads(text) for text in terms.to_json()] == terms.to_terms()
 
 
-def test_blocks_and_lengths_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_and_scale_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     features = np.random.default_rng(2).standard_normal((30, 24)).astype(np.float32)
     encoder = dt.PairCodewords(24, rank_sum=12)
     whole = encoder.encode(features)
@@ -95,7 +95,7 @@ def test_blocks_and_lengths_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         assert (encoder.encode(features * np.float32(scale)).matrix != whole.matrix).nnz == 0
 
 
-def test_another_seed_is_another_rotation() -> None:
+def test_another_seed_gives_another_rotation() -> None:
     feature = np.random.default_rng(3).standard_normal(64).astype(np.float32)
     encoders = [dt.PairCodewords(64, rotations=1, seed=seed) for seed in (0, 0, 1)]
     first, again, other = (set(encoder.encode(feature).to_terms()[0]) for encoder in encoders)
@@ -105,9 +105,9 @@ def test_another_seed_is_another_rotation() -> None:
     assert first < set(two.encode(feature).to_terms()[0])
 
 
-def test_the_signs_are_those_of_the_first_release() -> None:
-    """They are in no spec: other signs would leave every index unreadable."""
-    assert dt.PairCodewords(8, rank_sum=3)._signs(1).tolist() == [1, 1, 1, -1, 1, -1, 1, -1]
+def test_signs_match_the_first_release() -> None:
+    """No spec records the signs, so a change would make every index unreadable."""
+    assert dt.PairCodewords(8, rank_sum=3)._draw_signs(1).tolist() == [1, 1, 1, -1, 1, -1, 1, -1]
 
 
 def test_near_descriptors_share_more_pairs() -> None:
@@ -124,22 +124,22 @@ def test_near_descriptors_share_more_pairs() -> None:
     [
         ({"dimensions": 1}, "dimensions is 1; expected at least 2"),
         ({"dimensions": 8, "rotations": 0}, "rotations is 0"),
-        ({"dimensions": 8, "rank_sum": 2}, "rank_sum is 2; expected 3, the first pair alone, to 9"),
+        ({"dimensions": 8, "rank_sum": 2}, "rank_sum is 2; expected 3 (only the first pair) to 9"),
         ({"dimensions": 8, "rank_sum": 10}, "rank_sum is 10"),
         ({"dimensions": 8, "rank_sum": 4, "query_rank_sum": 1}, "query_rank_sum is 1"),
         ({"dimensions": 64, "seed": -1}, "seed is -1"),
-        ({"dimensions": 16_384, "rotations": 5}, "take at most 4"),
+        ({"dimensions": 16_384, "rotations": 5}, "use at most 4"),
         ({"dimensions": 100_000}, "by PCA"),
     ],
 )
-def test_impossible_sizes_are_refused(arguments: dict[str, int], message: str) -> None:
+def test_invalid_sizes_are_rejected(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(InvalidInput) as error:
         dt.PairCodewords(**arguments)
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("feature", [[np.nan, 1.0], [0.0, 0.0], [1.0]])
-def test_unusable_features_are_refused(feature: list[float]) -> None:
+def test_unusable_features_are_rejected(feature: list[float]) -> None:
     with pytest.raises(InvalidInput):
         dt.PairCodewords(2, rank_sum=3).encode(feature)
 
@@ -177,22 +177,20 @@ def test_specs_rebuild_the_encoders() -> None:
 @pytest.mark.parametrize(
     ("pivots", "options", "message"),
     [
-        (np.ones((1, 2)), {}, "pairs are made of 2 to 65,536 pivots; got 1"),
+        (np.ones((1, 2)), {}, "PivotPairs needs 2 to 65,536 pivots; got 1"),
         (np.ones((65_537, 1)), {}, "got 65,537"),
         (np.eye(5), {"top_k": 1}, "top_k is 1; expected 2 to 5"),
         (np.eye(5), {"top_k": 2, "query_top_k": 6}, "query_top_k is 6"),
     ],
 )
-def test_impossible_pairs_of_pivots_are_refused(
-    pivots: NDArray[np.float64], options: dict[str, int], message: str
-) -> None:
+def test_invalid_pivot_pairs_are_rejected(pivots: NDArray[np.float64], options: dict[str, int], message: str) -> None:
     with pytest.raises(InvalidInput) as error:
         dt.PivotPairs(dt.Pivots(pivots), **options)  # type: ignore[arg-type]
     assert message in str(error.value)
 
 
-def test_largest_vocabularies_can_be_indexed() -> None:
-    """Two thousand million codewords: no table of all of them is made, in memory or on the way."""
+def test_the_largest_vocabulary_can_be_indexed() -> None:
+    """With two billion codewords, nothing may allocate a table of all of them."""
     rows = np.random.default_rng(6).standard_normal((40, 3)).astype(np.float32)
     angles = np.linspace(0, np.pi, 65_536)
     pivots = dt.Pivots(np.stack([np.cos(angles), np.sin(angles), np.zeros(65_536)], axis=1))

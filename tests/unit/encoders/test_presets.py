@@ -1,4 +1,4 @@
-"""Presets: how many pivots for how many documents, and how many candidates an index re-ranks."""
+"""Presets: the number of pivots by the number of documents, and the number of candidates that an index re-ranks."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def clustered(count: int, *, seed: int = 0, dimensions: int = 32) -> NDArray[np.
         (10**9, 65_536),
     ],
 )
-def test_more_pivots_a_document_for_few_and_fewer_for_many(documents: int, pivots: int) -> None:
-    assert PRESETS["balanced"].pivot_count(documents) == pivots
+def test_pivot_count_of_the_balanced_preset(documents: int, pivots: int) -> None:
+    assert PRESETS["balanced"].choose_pivot_count(documents) == pivots
 
 
 @pytest.mark.parametrize("preset", ["small", "balanced", "accurate"])
 def test_more_documents_never_get_fewer_pivots(preset: PresetName) -> None:
-    counts = [PRESETS[preset].pivot_count(documents) for documents in range(1, 8_000_000, 3_997)]
+    counts = [PRESETS[preset].choose_pivot_count(documents) for documents in range(1, 8_000_000, 3_997)]
     assert counts == sorted(counts)
     assert counts[0] == MIN_PIVOTS
     assert counts[-1] == MAX_PIVOTS
 
 
-def test_each_preset_takes_more_of_everything_than_the_one_before() -> None:
+def test_each_preset_spends_more_than_the_previous_one() -> None:
     small, balanced, accurate = (PRESETS[name] for name in ("small", "balanced", "accurate"))
     for fewer, more in ((small, balanced), (balanced, accurate)):
         assert fewer.documents_per_pivot >= more.documents_per_pivot
@@ -57,20 +57,20 @@ def test_each_preset_takes_more_of_everything_than_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("preset", ["small", "balanced", "accurate"])
-def test_auto_is_the_preset_for_the_number_of_documents(preset: PresetName) -> None:
+def test_auto_applies_the_preset_for_the_document_count(preset: PresetName) -> None:
     index = dt.MemoryIndex("auto", features=clustered(600), documents=20_000, preset=preset)
     wanted = PRESETS[preset]
     encoder = index.encoder
     assert isinstance(encoder, dt.PivotPermutation)
-    assert len(encoder.pivots) == wanted.pivot_count(20_000)
+    assert len(encoder.pivots) == wanted.choose_pivot_count(20_000)
     assert (encoder.top_k, encoder.query_top_k, index.rerank) == (wanted.top_k, wanted.query_top_k, wanted.rerank)
 
 
-def test_the_features_are_the_collection_unless_told_otherwise() -> None:
+def test_document_count_defaults_to_the_features() -> None:
     sample = clustered(9_000)
-    chosen = select_encoder("auto", features=sample)
-    assert chosen.encoder.vocabulary_size == 2_048
-    assert chosen.encoder == select_encoder("auto", features=sample, documents=9_000).encoder
+    selected = select_encoder("auto", features=sample)
+    assert selected.encoder.vocabulary_size == 2_048
+    assert selected.encoder == select_encoder("auto", features=sample, documents=9_000).encoder
 
 
 def test_auto_finds_the_nearest() -> None:
@@ -88,22 +88,22 @@ def test_auto_finds_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "auto"}, "give it features="),
+        ({"encoder": "auto"}, "pass features="),
         ({"encoder": "pivots"}, "encoder is 'pivots'; expected an encoder, or 'auto'"),
         ({"encoder": "auto", "features": np.eye(4), "preset": "large"}, "preset is 'large'; expected one of small"),
         ({"encoder": "auto", "features": np.eye(4), "documents": 0}, "documents is 0"),
-        ({"encoder": "auto", "features": np.eye(4)[:1]}, "need 2 features or more; got 1"),
+        ({"encoder": "auto", "features": np.eye(4)[:1]}, "need at least 2 features; got 1"),
         ({"encoder": "auto", "features": [1.0, 2.0]}, r"features have shape \(2,\)"),
-        ({"encoder": dt.DeepPermutation(4, top_k=2), "features": np.eye(4)}, "is given, so leave them out"),
+        ({"encoder": dt.DeepPermutation(4, top_k=2), "features": np.eye(4)}, "omit them"),
         ({"encoder": dt.DeepPermutation(4, top_k=2), "rerank": -1}, "rerank is -1"),
     ],
 )
-def test_what_cannot_be_chosen_by_is_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_selections_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         dt.MemoryIndex(**options)
 
 
-def test_the_window_is_the_searchs_the_indexs_or_the_encoders() -> None:
+def test_rerank_comes_from_the_search_the_index_or_the_encoder() -> None:
     pivots = dt.Pivots(np.eye(4, dtype=np.float32))
     assert dt.MemoryIndex(dt.DeepPermutation(4, top_k=2)).rerank == 200
     assert dt.MemoryIndex(dt.PivotPermutation(pivots, top_k=2, query_top_k=3)).rerank == 500
@@ -116,8 +116,8 @@ def test_the_window_is_the_searchs_the_indexs_or_the_encoders() -> None:
     assert SearchOptions().window(stores_vectors=True, usual=0) == 0
 
 
-def test_a_search_re_ranks_as_many_as_the_index_says() -> None:
-    """With one candidate the nearest by pivots is the only hit that can be first; with all the nearest of all is."""
+def test_a_search_re_ranks_as_many_as_the_index_sets() -> None:
+    """With one candidate, the first hit is the nearest by pivots; with all candidates, it is the nearest of all."""
     rows, query = clustered(400), clustered(1, seed=2)[0]
     encoder = dt.PivotPermutation(dt.sample_pivots(rows, 16), top_k=2, query_top_k=16)
     by_default, few = dt.MemoryIndex(encoder), dt.MemoryIndex(encoder, rerank=1)

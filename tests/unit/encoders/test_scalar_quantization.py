@@ -1,4 +1,4 @@
-"""Scalar quantization: the definition, one component at a time; ties, zeros and bounds; what is refused."""
+"""Scalar quantization: the definition, one component at a time; ties, zeros and bounds; what is rejected."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from scipy.linalg import hadamard
 
 import deepterms as dt
 from deepterms.encoders import scalar_quantization
-from deepterms.encoders.rotation import random_signs, rotated
+from deepterms.encoders.rotation import draw_signs, rotate
 from deepterms.errors import InvalidInput
 
 
 def by_definition(encoder: dt.ScalarQuantization, feature: NDArray[np.float32]) -> dict[str, int]:
-    """In whole numbers: ⌊s·x/‖x‖⌋ is the largest f with f²·‖x‖² ≤ s²·x²."""
+    """Encode in exact arithmetic: ⌊s·x/‖x‖⌋ is the largest f with f²·‖x‖² ≤ s²·x²."""
     values = [Fraction(float(x)) for x in feature]
     values = [max(x, Fraction(0)) for x in values] + [max(-x, Fraction(0)) for x in values]
     square = sum((x * x for x in values), Fraction(0))
@@ -38,7 +38,7 @@ def by_definition(encoder: dt.ScalarQuantization, feature: NDArray[np.float32]) 
     return words or {f"t{ranked[0]}": 1}
 
 
-# Multiples of 3 and 4, so that many lengths are whole numbers, and products lie on the edge of the next frequency.
+# Multiples of 3 and 4, so that many lengths are whole numbers and products lie on the boundary of a frequency.
 whole = st.sampled_from([-12.0, -8.0, -4.0, -3.0, -0.0, 0.0, 3.0, 4.0, 6.0, 12.0])
 
 
@@ -49,7 +49,7 @@ whole = st.sampled_from([-12.0, -8.0, -4.0, -3.0, -0.0, 0.0, 3.0, 4.0, 6.0, 12.0
     data=st.data(),
 )
 @settings(max_examples=300, deadline=None)
-def test_equals_the_definition(
+def test_matches_the_definition(
     features: NDArray[np.float32], factor: int, threshold: float, data: st.DataObject
 ) -> None:
     features[~features.any(axis=1), 0] = 1
@@ -61,7 +61,7 @@ def test_equals_the_definition(
         length = math.sqrt(float((row.astype(np.float64) ** 2).sum()))
         if length.is_integer():
             assert words == exact
-        else:  # on the edge of a frequency, the rounded quotient may be on its other side
+        else:  # on the boundary of a frequency, rounding may cross it
             assert words.keys() ^ exact.keys() <= {name for name in words | exact if (words | exact)[name] == 1}
             assert all(abs(words[name] - exact[name]) <= 1 for name in words.keys() & exact.keys())
     assert encoded.matrix.has_canonical_format
@@ -95,7 +95,7 @@ def test_documents_stay_within_the_bounds(
     alone = np.zeros(features.shape[1], dtype=np.float32)
     alone[0] = features.flat[np.abs(features).argmax()]
     if seed is None:
-        assert encoder.encode(alone).matrix.max() == factor  # of length 1 without rounding
+        assert encoder.encode(alone).matrix.max() == factor  # its unit vector needs no rounding
 
 
 def test_dot_products_are_cosines() -> None:
@@ -104,8 +104,8 @@ def test_dot_products_are_cosines() -> None:
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     for seed in (None, 7):
         terms = dt.ScalarQuantization(300, factor=4_000, rotation_seed=seed).encode(rows).matrix
-        # Negative products of components have no codeword in common, so they are missing from the sum.
-        components = unit if seed is None else rotated(rows, random_signs(f"deepterms scalar quantization {seed}", 300))
+        # Components of opposite sign share no codeword, so their products are missing from the sum.
+        components = unit if seed is None else rotate(rows, draw_signs(f"deepterms scalar quantization {seed}", 300))
         components = components / np.linalg.norm(components, axis=1, keepdims=True)
         rectified = np.concatenate([np.maximum(components, 0), np.maximum(-components, 0)], axis=1)
         np.testing.assert_allclose((terms @ terms.T).toarray() / 4_000**2, rectified @ rectified.T, atol=0.01)
@@ -113,9 +113,9 @@ def test_dot_products_are_cosines() -> None:
 
 def test_a_rotation_keeps_angles() -> None:
     rows = np.random.default_rng(2).standard_normal((8, 100)).astype(np.float32)
-    rows[:, 60:] *= 1e-3  # components of different size
-    signs = random_signs("any", 100)
-    turned = rotated(rows, signs)
+    rows[:, 60:] *= 1e-3  # components of different magnitude
+    signs = draw_signs("any", 100)
+    turned = rotate(rows, signs)
     turned = turned / np.linalg.norm(turned, axis=1, keepdims=True)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(turned @ turned.T, unit @ unit.T, atol=1e-5)
@@ -126,26 +126,26 @@ def test_a_rotation_keeps_angles() -> None:
     assert sizes[1] < sizes[0] / 2
 
 
-def test_the_rotation_is_that_of_the_first_release() -> None:
-    """It is in no spec: another would leave every index unreadable."""
+def test_rotation_matches_the_first_release() -> None:
+    """No spec records the rotation, so a change would make every index unreadable."""
     encoder = dt.ScalarQuantization(3, factor=100, rotation_seed=5)
     assert encoder.encode([3, 2, 1]).to_terms() == [{"t0": 53, "t2": 80, "t3": 26}]
 
 
-def test_equal_components_are_kept_by_codeword() -> None:
+def test_ties_go_to_the_lower_codeword() -> None:
     encoder = dt.ScalarQuantization(4, factor=10, top_k=2)
     assert encoder.encode([-1, 1, 1, -1]).to_terms() == [{"t1": 5, "t2": 5}]
     assert encoder.encode([-1, -1, -1, 1]).to_terms() == [{"t3": 5, "t4": 5}]
 
 
-def test_no_document_is_without_a_word() -> None:
+def test_every_document_has_a_word() -> None:
     rows = np.ones((1, 100), dtype=np.float32)
-    rows[0, 3] = -1.5  # of a length of 10.06
+    rows[0, 3] = -1.5  # the length is 10.06
     assert dt.ScalarQuantization(100, factor=5).encode(rows).to_terms() == [{"t103": 1}]
     assert dt.ScalarQuantization(100, factor=500, threshold=0.9).encode(rows).to_terms() == [{"t103": 1}]
 
 
-def test_a_threshold_keeps_so_many_words() -> None:
+def test_threshold_keeps_the_requested_number_of_words() -> None:
     rows = np.random.default_rng(3).standard_normal((200, 64)).astype(np.float32)
     for seed in (None, 1):
         encoder = dt.ScalarQuantization(64, factor=20_000, rotation_seed=seed)
@@ -157,11 +157,11 @@ def test_a_threshold_keeps_so_many_words() -> None:
     for words in (0, 64.1, -1):
         with pytest.raises(InvalidInput, match="expected more than 0, up to 64 components"):
             dt.ScalarQuantization(64).threshold_for(rows, words=words)
-    with pytest.raises(InvalidInput, match="of 0 features"):
+    with pytest.raises(InvalidInput, match="for 0 features"):
         dt.ScalarQuantization(64).threshold_for(rows[:0], words=3)
 
 
-def test_blocks_and_lengths_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_and_scale_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(4).standard_normal((30, 24)).astype(np.float32)
     for encoder in (dt.ScalarQuantization(24, top_k=9), dt.ScalarQuantization(24, rotation_seed=0)):
         whole = encoder.encode(rows)
@@ -194,14 +194,14 @@ def test_no_features_give_no_rows() -> None:
         ({"rotation_seed": 2**63}, "expected 0 to 2^63"),
     ],
 )
-def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput) as error:
         dt.ScalarQuantization(**{"dimensions": 6, **options})
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("feature", [[np.nan, 1.0], [0.0, 0.0], [1.0], ["a", "b"]])
-def test_unusable_features_are_refused(feature: list[Any]) -> None:
+def test_unusable_features_are_rejected(feature: list[Any]) -> None:
     with pytest.raises(InvalidInput):
         dt.ScalarQuantization(2).encode(feature)
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from deepterms.encoders.deep_permutation import DeepPermutation
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import InvalidInput
 from deepterms.schema.documents import bulk_lines, check_batch
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import find_layout
-from deepterms.schema.vectors import decode_vector, encode_vector, normalise_rows
+from deepterms.schema.vectors import decode_vector, encode_vector
 
 
 def test_bulk_lines_hold_terms_vector_and_metadata() -> None:

@@ -7,12 +7,12 @@ import base64
 import numpy as np
 import pytest
 
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import InvalidInput
 from deepterms.schema.vectors import (
     INT8_LEVELS,
     decode_vector,
     encode_vectors,
-    normalise_rows,
     parse_vector_type,
     round_trip,
     stored_bytes,

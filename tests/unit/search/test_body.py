@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import deepterms as dt
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.schema.layouts import find_layout
 from deepterms.schema.scripts import CHARACTER_BITS, QUERY_LEVELS
-from deepterms.schema.vectors import normalise_rows
 from deepterms.search.body import search_body
 from deepterms.search.rerank import rescore
 

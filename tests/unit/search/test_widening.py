@@ -129,13 +129,13 @@ def test_less_effort_names_the_largest_of_the_usual_codewords(encoder: Encoder, 
 
 def test_less_effort_looks_for_fewer_pivots(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_for = []
-    nearest = NearestPivots.nearest
+    nearest = NearestPivots.find
 
     def counted(self: NearestPivots, features: Any, count: int) -> Any:
         looked_for.append(count)
         return nearest(self, features, count)
 
-    monkeypatch.setattr(NearestPivots, "nearest", counted)
+    monkeypatch.setattr(NearestPivots, "find", counted)
     for effort, breadth_ in ((1.0, USUAL), (0.5, USUAL), (0.5, Breadth(codewords=40))):
         query_terms(ENCODER, ROWS[:1], breadth_, effort=effort)
     assert looked_for == [8, 4, 40]

@@ -1,1 +1,1 @@
-"""Pivot permutations: the nearest of a set of reference descriptors as codewords."""
+"""Pivot encoders: from a descriptor to its nearest reference descriptors, the pivots, which serve as codewords."""

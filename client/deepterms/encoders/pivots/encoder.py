@@ -1,4 +1,4 @@
-"""What encoders over pivots have in common: their pivots, how many a document and a query take, and finding these."""
+"""Base of the encoders over pivots: it finds the nearest pivots of a descriptor, for documents and for queries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.encoders.encoder import usable_features
+from deepterms.encoders.inputs import check_features
 from deepterms.encoders.pivots.nearest import NearestPivots, Search, select_search
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.errors import InvalidInput
@@ -23,16 +23,17 @@ DEFAULT_RERANK = 500
 
 @dataclass(frozen=True)
 class PivotEncoder(ABC):
-    """An encoder whose codewords are made of the pivots nearest to a descriptor.
+    """An encoder that builds codewords from the pivots nearest to a descriptor.
 
     Args:
         pivots: the reference descriptors.
-        top_k: K, how many of them a document takes.
-        query_top_k: how many a query takes.
-        search: how they are found, see `PivotPermutation`.
+        top_k: K, the number of pivots per document.
+        query_top_k: the number of pivots per query.
+        search: how the nearest pivots are found; see `PivotPermutation`.
 
     Raises:
-        InvalidInput: a K is too small, or more than the pivots or 65,535; or an unknown search.
+        InvalidInput: `top_k` or `query_top_k` is too small, or exceeds the number of pivots or 65,535; or `search` is
+            unknown.
     """
 
     pivots: Pivots
@@ -41,14 +42,14 @@ class PivotEncoder(ABC):
     search: Search | Literal["auto"] = "auto"
     _nearest: NearestPivots = field(init=False, repr=False, compare=False)
 
-    _fewest: ClassVar[int] = 1  # pivots of a document or a query
+    _min_top_k: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         largest = min(len(self.pivots), MAX_TERM_FREQUENCY)
         for name, count in (("top_k", self.top_k), ("query_top_k", self.query_top_k)):
-            if not self._fewest <= count <= largest:
+            if not self._min_top_k <= count <= largest:
                 raise InvalidInput(
-                    f"{name} is {count}; expected {self._fewest} to {largest} for {len(self.pivots)} pivots"
+                    f"{name} is {count}; expected {self._min_top_k} to {largest} for {len(self.pivots)} pivots"
                 )
         search = select_search(self.search, self.pivots)
         object.__setattr__(self, "search", search)
@@ -61,49 +62,49 @@ class PivotEncoder(ABC):
 
     @property
     def default_rerank(self) -> int:
-        """How many candidates are worth re-ranking: short documents rank more coarsely than long ones."""
+        """The number of candidates worth re-ranking: more than for other encoders, as short documents rank coarsely."""
         return DEFAULT_RERANK
 
     @property
     @abstractmethod
     def words_per_query(self) -> int:
-        """How many codewords a query names."""
+        """The number of codewords in a query."""
 
     @abstractmethod
     def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
-        """Name more codewords, or fewer, than queries usually do, as a narrow filter needs.
+        """Encode queries with more or fewer codewords than usual. A narrow filter needs more.
 
         Args:
             features: float32 (N, D).
-            words_per_query: how many at most.
+            words_per_query: the largest number of codewords per query.
 
         Returns:
             Term frequencies (N, V).
 
         Raises:
-            InvalidInput: as `encode_queries`.
+            InvalidInput: as for `encode_queries`.
         """
 
     def encode_queries(self, features: ArrayLike) -> TermFrequencies:
-        """Name and weigh the nearest pivots of queries.
+        """Encode queries as their nearest pivots, weighted.
 
         Args:
             features: float32 (N, D); other numbers are converted to float32 first.
 
         Returns:
-            Term frequencies (N, V), `words_per_query` a row; weights by nearness are from 1 to 1,000.
+            Term frequencies (N, V), `words_per_query` per row; weights by nearness range from 1 to 1,000.
 
         Raises:
-            InvalidInput: wrong shape, or a row that is not finite or all zero.
+            InvalidInput: the shape is wrong, or a row is not finite or all zero.
         """
         return self.encode_wider_queries(features, words_per_query=self.words_per_query)
 
-    def _near(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """The nearest pivots (N, count) of any features, and how near, as `NearestPivots`."""
-        return self._nearest.nearest(usable_features(features, dimensions=self.dimensions), count)
+    def _find_nearest(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Check features and find their nearest pivots; returns what `NearestPivots.find` does."""
+        return self._nearest.find(check_features(features, dimensions=self.dimensions), count)
 
-    def _spec(self, type: str) -> dict[str, Any]:
-        """What every spec says."""
+    def _build_spec(self, type: str) -> dict[str, Any]:
+        """Build the members that all pivot encoders' specs share."""
         return {
             "type": type,
             "pivots": self.pivots.spec(),

@@ -1,4 +1,4 @@
-"""The pivots nearest to descriptors: all compared, or all in few dimensions and the best of them in all."""
+"""Nearest pivots: from descriptors to the numbers of the pivots nearest to them, by exact or projected search."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from deepterms.errors import InvalidInput
 __all__ = ["NearestPivots", "Search", "select_search"]
 
 Search: TypeAlias = Literal["exact", "projected"]
-"""How pivots are found: ``exact`` compares with all of them, ``projected`` too, but most in few dimensions only."""
+"""``exact`` compares all pivots in full; ``projected`` compares all in few dimensions, and the best of them in full."""
 
-# Up to how many pivots all are compared unless told otherwise (benchmarks/pivot_assignment.py).
+# `auto` compares all pivots up to this number (benchmarks/pivot_assignment.py).
 MAX_EXACT = 1_024
 # Bytes of float32 similarities held at once.
 BLOCK_BYTES = 32 * 2**20
-# Descriptors that one thread projects at once.
+# Descriptors projected at once by one thread.
 PROJECTED_ROWS = 256
 
 
 def select_search(search: Search | Literal["auto"], pivots: Pivots) -> Search:
-    """What ``auto`` stands for, whatever is installed: ``exact`` up to 1,024 pivots, ``projected`` above.
+    """Resolve ``auto``, whatever is installed: ``exact`` up to 1,024 pivots, ``projected`` above.
 
     Raises:
-        InvalidInput: it is none of them.
+        InvalidInput: the search is unknown.
     """
     if search == "auto":
         return "exact" if len(pivots) <= MAX_EXACT else "projected"
@@ -42,15 +42,15 @@ def select_search(search: Search | Literal["auto"], pivots: Pivots) -> Search:
 
 
 class NearestPivots:
-    """Which pivots are nearest to a descriptor, the nearest first, equally near ones by number.
+    """Finds the pivots nearest to descriptors, nearest first, ties by number.
 
-    Near means by cosine or by squared Euclidean distance, compared exactly (see `PivotGrid`). ``exact`` finds the same
-    pivots on every machine; ``projected`` may miss some, and what it finds is ordered exactly.
+    Nearness is the cosine or the squared Euclidean distance, compared exactly (see `PivotGrid`). ``exact`` finds the
+    same pivots on every machine; ``projected`` may miss some, but ranks those that it finds exactly.
 
-    What the search needs is made once, when it is first asked; threads may share it.
+    The search tables are built once, on the first search. Threads may share an instance.
 
     Args:
-        pivots: to choose from.
+        pivots: the pivots to search.
         search: ``exact`` or ``projected``.
     """
 
@@ -62,21 +62,21 @@ class NearestPivots:
         self._projection: PivotProjection | None = None
 
     def __reduce__(self) -> tuple[type[NearestPivots], tuple[Pivots, Search]]:
-        """A lock cannot be pickled, and the tables are quicker made than moved."""
+        """Pickle the pivots alone: a lock cannot be pickled, and rebuilding the tables is faster than copying them."""
         return (type(self), (self.pivots, self.search))
 
-    def nearest(self, features: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """The nearest pivots of descriptors.
+    def find(self, features: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Find the nearest pivots of descriptors.
 
         Args:
             features: float32 (N, D), every row finite and not zero.
-            count: how many, at most P.
+            count: the number of pivots per descriptor, at most P.
 
         Returns:
-            Numbers of pivots, int32 (N, count), the nearest first; and how near, float64 (N, count), descending: the
+            Pivot numbers, int32 (N, count), nearest first; and their nearness, float64 (N, count), descending: the
             cosine times the length of the descriptor, or minus the squared distance.
         """
-        grid, projection = self._tables()
+        grid, projection = self._build_tables()
         rows = max(1, BLOCK_BYTES // (4 * len(self.pivots)))
         if projection:
             rows = min(rows, PROJECTED_ROWS)
@@ -84,21 +84,23 @@ class NearestPivots:
         if not blocks:
             return np.empty((0, count), dtype=np.int32), np.empty((0, count))
 
-        def found(block: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-            placed = grid.place(block)
-            return _compare_some(grid, projection, placed, count) if projection else _compare_all(grid, placed, count)
+        def search_block(block: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+            rounded = grid.round(block)
+            if projection:
+                return _compare_candidates(grid, projection, rounded, count)
+            return _compare_all(grid, rounded, count)
 
         if len(blocks) == 1:
-            return found(blocks[0])
+            return search_block(blocks[0])
         if projection:
             threads = min(len(blocks), os.cpu_count() or 1)
             with ThreadPoolExecutor(threads) as pool:
-                results = list(pool.map(found, blocks))
-        else:  # BLAS has threads of its own
-            results = list(map(found, blocks))
+                results = list(pool.map(search_block, blocks))
+        else:  # BLAS has its own threads
+            results = list(map(search_block, blocks))
         return np.concatenate([numbers for numbers, _ in results]), np.concatenate([near for _, near in results])
 
-    def _tables(self) -> tuple[PivotGrid, PivotProjection | None]:
+    def _build_tables(self) -> tuple[PivotGrid, PivotProjection | None]:
         with self._lock:
             if self._grid is None:
                 grid = PivotGrid(self.pivots)
@@ -109,31 +111,31 @@ class NearestPivots:
 
 
 def _compare_all(grid: PivotGrid, features: GridFeatures, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """A look rules most pivots out; the others are compared exactly."""
-    return grid.order(features, _possible(grid, features, count), count)
+    """Rule most pivots out by an estimate, and compare the others exactly."""
+    return grid.rank(features, _prune(grid, features, count), count)
 
 
-def _compare_some(
+def _compare_candidates(
     grid: PivotGrid, projection: PivotProjection, features: GridFeatures, count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Few dimensions rule most pivots out, and a look most of the others."""
-    candidates = _possible(grid, features, count, projection.candidates(features, count))
-    numbers, nearness = grid.order(features, candidates, count)
+    """Rule most pivots out in few dimensions, most of the others by an estimate, and compare the rest exactly."""
+    candidates = _prune(grid, features, count, projection.find_candidates(features, count))
+    numbers, nearness = grid.rank(features, candidates, count)
     (short,) = np.nonzero(np.isneginf(nearness[:, -1]))
-    if len(short):  # fewer are told apart than are wanted
+    if len(short):  # the codes distinguish too few pivots
         numbers[short], nearness[short] = _compare_all(grid, features[short], count)
     return numbers, nearness
 
 
-def _possible(
+def _prune(
     grid: PivotGrid, features: GridFeatures, count: int, candidates: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Which of the candidates (N, C), or of all pivots, can be among the nearest: ascending, −1 to fill the rows."""
-    look = grid.look(features, candidates)
-    N, C = look.shape
-    bounds = np.partition(look, C - count, axis=1)[:, C - count] - 2 * grid.error
-    rows, columns = np.nonzero(look >= bounds[:, np.newaxis])
+    """Keep the candidates (N, C), by default all pivots, that can be among the nearest: ascending, padded with −1."""
+    estimates = grid.estimate(features, candidates)
+    N, C = estimates.shape
+    bounds = np.partition(estimates, C - count, axis=1)[:, C - count] - 2 * grid.max_error
+    rows, columns = np.nonzero(estimates >= bounds[:, np.newaxis])
     places = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    possible = np.full((N, places.max() + 1), -1, dtype=np.int64)
-    possible[rows, places] = columns if candidates is None else candidates[rows, columns]
-    return possible
+    pruned = np.full((N, places.max() + 1), -1, dtype=np.int64)
+    pruned[rows, places] = columns if candidates is None else candidates[rows, columns]
+    return pruned

@@ -1,4 +1,4 @@
-"""Products of descriptors with the few pivots that each of them may be near to."""
+"""Dot products of descriptors with their candidate pivots."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from numpy.typing import NDArray
 from deepterms.errors import MissingExtra
 from deepterms.optional import faiss, one_thread
 
-__all__ = ["candidate_products"]
+__all__ = ["multiply_candidates"]
 
 Real = TypeVar("Real", np.float32, np.float64)
 
-# Bytes of pivots that are gathered at once: they stay in the cache.
+# Bytes of pivots gathered at once: they stay in the CPU cache.
 BLOCK_BYTES = 2**20
 
 
-def candidate_products(
+def multiply_candidates(
     features: NDArray[Real], pivots: NDArray[np.float32], candidates: NDArray[np.int64]
 ) -> NDArray[Real]:
-    """Products, summed in the dtype of the descriptors.
+    """Multiply each descriptor with its candidates, summing in the dtype of the descriptors.
 
     Args:
         features: N descriptors, float32 or float64 (N, D).
-        pivots: (P, D).
-        candidates: numbers of pivots, int64 (N, C); of one below zero the product means nothing.
+        pivots: float32 (P, D).
+        candidates: pivot numbers, int64 (N, C); the product of a negative one is undefined.
 
     Returns:
-        (N, C), of the dtype of the descriptors.
+        Dot products (N, C), of the dtype of the descriptors.
     """
     products = np.empty(candidates.shape, dtype=features.dtype)
-    if features.dtype == np.float32 and _without_gathering(products, features, pivots, candidates):
+    if features.dtype == np.float32 and _multiply_with_faiss(products, features, pivots, candidates):
         return products
     N, C = candidates.shape
     columns = max(1, BLOCK_BYTES // (features.itemsize * features.shape[1]))
@@ -41,15 +41,15 @@ def candidate_products(
         for left in range(0, C, columns):
             place = slice(top, top + rows), slice(left, left + columns)
             gathered = pivots[candidates[place]].astype(features.dtype, copy=False)  # (n, c, D)
-            # Not by BLAS, whose own threads get into the way of ours for products as small as these.
+            # Not BLAS: its threads compete with ours for products as small as these.
             np.einsum("ncd,nd->nc", gathered, features[top : top + rows], out=products[place])
     return products
 
 
-def _without_gathering(
+def _multiply_with_faiss(
     products: NDArray[Any], features: NDArray[Any], pivots: NDArray[np.float32], candidates: NDArray[np.int64]
 ) -> bool:
-    """Of float32 by faiss, in half the time; false where it is not installed."""
+    """Fill in float32 products by faiss, in half the time; return False if it is not installed."""
     try:
         module = faiss()
     except MissingExtra:

@@ -8,7 +8,7 @@ from itertools import product
 from math import ceil
 from typing import Any
 
-from deepterms.advice.costs import Observation, fitted_costs
+from deepterms.advice.costs import Observation, fit_costs
 
 __all__ = ["LatencyModel", "fitted_model", "predictions", "shortfall"]
 
@@ -57,7 +57,7 @@ def fitted_model(observations: Sequence[Observation]) -> LatencyModel:
     Raises:
         InvalidInput: fewer than five.
     """
-    costs = fitted_costs(observations)
+    costs = fit_costs(observations)
     model = LatencyModel(costs["fixed_ms"], costs["clause_us"], costs["posting_ns"])
     off = [abs(model(shards=1, clauses=seen.clauses, postings=seen.postings) / seen.ms - 1) for seen in observations]
     return LatencyModel(model.fixed_ms, model.clause_us, model.posting_ns, max(off))

@@ -1,4 +1,4 @@
-"""Sampling: what each method takes, that it is reproducible, and what it refuses."""
+"""Sampling: what each method picks, that it is reproducible, what it rejects, and how pivots move to centroids."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.encoders.pivots import sampling
-from deepterms.encoders.pivots.pivots import Metric
-from deepterms.encoders.pivots.reach import FAR_QUANTILE, nearest_cosines
-from deepterms.encoders.pivots.sampling import SamplingMethod
+from deepterms.encoders.pivots.nearest import NearestPivots
+from deepterms.encoders.pivots.pivots import FAR_QUANTILE, Metric, measure_nearest_cosines
+from deepterms.encoders.pivots.sampling import SamplingMethod, move_to_centroids
 from deepterms.errors import InvalidInput
 
 METHODS = get_args(SamplingMethod)
@@ -36,7 +36,7 @@ def test_equal_seeds_give_equal_pivots(method: SamplingMethod, metric: Metric) -
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize("method", ["rows", "farthest"])
-def test_rows_are_of_the_collection(method: SamplingMethod, metric: Metric) -> None:
+def test_rows_come_from_the_collection(method: SamplingMethod, metric: Metric) -> None:
     rows = descriptors(60)
     pivots = dt.sample_pivots(rows, 60, method=method, metric=metric)
     everything = dt.Pivots(rows, metric=metric)
@@ -51,27 +51,27 @@ def test_mixtures_are_means_of_two_rows() -> None:
     assert (np.abs(np.linalg.norm(dt.sample_pivots(rows, 50).features.astype("f8"), axis=1) - 1) < 1e-3).all()
 
 
-def test_long_rows_weigh_no_more_for_the_cosine() -> None:
+def test_cosine_mixtures_ignore_row_lengths() -> None:
     rows = np.array([[1000, 0], [0, 1]], dtype=np.float32)
     np.testing.assert_allclose(dt.sample_pivots(rows, 3).features, np.sqrt(0.5), atol=1e-3)
 
 
-def test_opposite_rows_have_no_middle() -> None:
+def test_opposite_rows_are_not_averaged_for_cosine() -> None:
     rows = np.array([[1, 0], [-1, 0]], dtype=np.float32)
     pivots = dt.sample_pivots(rows, 20).features
     assert set(map(tuple, pivots)) == {(1, 0), (-1, 0)}
     assert (dt.sample_pivots(rows, 2, metric="l2").features == 0).all()
 
 
-def test_the_farthest_come_first() -> None:
-    """Three far groups: three pivots are one of each."""
+def test_farthest_picks_one_pivot_per_distant_group() -> None:
+    """Three pivots for three distant groups are one of each."""
     rng = np.random.default_rng(1)
     rows = np.concatenate([np.eye(6)[group] + rng.standard_normal((7, 6)) / 50 for group in (0, 2, 5)])
     pivots = dt.sample_pivots(rows, 3, method="farthest")
     assert sorted(np.argmax(pivots.features, axis=1).tolist()) == [0, 2, 5]
 
 
-def test_centroids_are_the_middles_of_groups() -> None:
+def test_kmeans_finds_the_centres_of_groups() -> None:
     rng = np.random.default_rng(2)
     rows = np.concatenate([np.eye(6)[group] * 9 + rng.standard_normal((50, 6)) / 50 for group in (1, 4)])
     pivots = dt.sample_pivots(rows, 2, method="kmeans", metric="l2").features
@@ -79,7 +79,7 @@ def test_centroids_are_the_middles_of_groups() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_sampled_rows_of_a_memory_map_are_read(method: SamplingMethod, tmp_path: Path) -> None:
+def test_reads_only_sampled_rows_of_a_memory_map(method: SamplingMethod, tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", descriptors(2_000))
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     assert dt.sample_pivots(mapped, 4, method=method) == dt.sample_pivots(np.array(mapped), 4, method=method)
@@ -95,13 +95,13 @@ def test_only_sampled_rows_of_a_memory_map_are_read(method: SamplingMethod, tmp_
     assert Counted.read <= 4 * 64 + sampling.MAX_REACH_ROWS
 
 
-def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_piece_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = dt.sample_pivots(descriptors(50), 40)
     monkeypatch.setattr(sampling, "MIXTURES_AT_ONCE", 7)
     assert dt.sample_pivots(descriptors(50), 40) == whole
 
 
-def test_half_precision_and_whole_numbers_are_features_too() -> None:
+def test_accepts_float16_and_integers() -> None:
     rows = descriptors(30)
     assert dt.sample_pivots(rows.astype(np.float16), 5, method="rows").dimensions == 6
     assert dt.sample_pivots(np.arange(1, 61).reshape(10, 6), 5, method="rows").dimensions == 6
@@ -110,10 +110,15 @@ def test_half_precision_and_whole_numbers_are_features_too() -> None:
 @pytest.mark.parametrize(
     ("rows", "count", "method", "message"),
     [
-        (descriptors(10), 11, "rows", "11 pivots by 'rows' need 11 features or more; got 10.*method='mixtures'"),
-        (descriptors(10), 11, "farthest", "need 11 features"),
-        (descriptors(10), 11, "kmeans", "need 11 features"),
-        (descriptors(1), 3, "mixtures", "need 2 features"),
+        (
+            descriptors(10),
+            11,
+            "rows",
+            "11 pivots by method 'rows' need at least 11 features; got 10.*method='mixtures'",
+        ),
+        (descriptors(10), 11, "farthest", "need at least 11 features"),
+        (descriptors(10), 11, "kmeans", "need at least 11 features"),
+        (descriptors(1), 3, "mixtures", "need at least 2 features"),
         (descriptors(3), 0, "rows", "count is 0"),
         (descriptors(3), 2, "grid", "method is 'grid'; expected one of auto, mixtures, rows, farthest, kmeans"),
         (descriptors(3)[0], 2, "rows", r"shape \(6,\)"),
@@ -121,14 +126,14 @@ def test_half_precision_and_whole_numbers_are_features_too() -> None:
         (np.zeros((4, 6)), 2, "mixtures", "all zero"),
     ],
 )
-def test_what_cannot_be_sampled_is_refused(
+def test_invalid_sampling_is_rejected(
     rows: NDArray[np.float32], count: int, method: SamplingMethod, message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
         dt.sample_pivots(rows, count, method=method)
 
 
-def test_auto_takes_centroids_where_there_are_rows_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_kmeans_if_there_are_enough_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     def same(rows: NDArray[np.float32], count: int) -> list[str]:
         auto = dt.sample_pivots(rows, count, method="auto")
         return [method for method in METHODS if dt.sample_pivots(rows, count, method=method) == auto]
@@ -139,14 +144,63 @@ def test_auto_takes_centroids_where_there_are_rows_for_them(monkeypatch: pytest.
     assert same(descriptors(40), 20) == ["mixtures"]
 
 
-def test_the_reach_of_centroids_is_of_rows_that_they_have_not_learnt_from() -> None:
-    """Else most documents that come later would count as far: a centroid lies nearest to its own few rows."""
+def test_reach_of_centroids_uses_held_out_rows() -> None:
+    """Centroids lie nearest to their own training rows; measured on those, most new documents would be far."""
     rows = np.random.default_rng(8).standard_normal((6_000, 40)).astype(np.float32)
     pivots = dt.sample_pivots(rows[:2_000], 500, method="kmeans")
     assert pivots.reach is not None
     assert pivots.reach.rows == 200  # a tenth
-    later = nearest_cosines(rows[2_000:], pivots)
+    later = measure_nearest_cosines(rows[2_000:], pivots)
     assert np.mean(later < pivots.reach.low) == pytest.approx(FAR_QUANTILE, abs=0.03)
-    assert np.mean(nearest_cosines(rows[:2_000], pivots) < pivots.reach.low) < FAR_QUANTILE / 2
-    # With no rows to spare there is nothing to tell it by.
+    assert np.mean(measure_nearest_cosines(rows[:2_000], pivots) < pivots.reach.low) < FAR_QUANTILE / 2
+    # Without rows to hold out, the reach is unknown.
     assert dt.sample_pivots(rows[:50], 50, method="kmeans").reach is None
+
+
+def clustered(count: int, metric: Metric) -> NDArray[np.float32]:
+    rng = np.random.default_rng(3)
+    rows = (rng.standard_normal((12, 8))[rng.integers(0, 12, count)] + rng.standard_normal((count, 8)) / 4).astype("f4")
+    if metric == "cosine":
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def test_one_iteration_moves_to_the_mean_of_nearest_rows() -> None:
+    rows = np.array([[0, 0], [0, 2], [10, 0], [12, 2]], dtype=np.float32)
+    moved = move_to_centroids(dt.Pivots([[1, 0], [9, 0]], metric="l2"), rows, iterations=1)
+    assert moved.metric == "l2"
+    assert moved.features.tolist() == [[0, 1], [11, 1]]
+
+
+def test_cosine_centroids_are_normalised() -> None:
+    rows = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
+    moved = move_to_centroids(dt.Pivots([[1.0, 1.0, 0.0], [0.0, 0.1, 1.0]]), rows, iterations=1)
+    np.testing.assert_allclose(moved.features, [[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]], atol=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_pivot_without_rows_stays(metric: Metric) -> None:
+    rows = np.array([[1, 0], [0.96, 0.28]], dtype=np.float32)
+    moved = move_to_centroids(dt.Pivots([[1.0, 0.5], [-1.0, 0.0]], metric=metric), rows, iterations=2)
+    assert moved.features[1].tolist() == [-1, 0]
+    assert moved.features[0].tolist() != [1, 0.5]
+
+
+def test_a_cosine_pivot_whose_rows_sum_to_zero_stays() -> None:
+    rows = np.array([[1, 0], [-1, 0]], dtype=np.float32)
+    assert move_to_centroids(dt.Pivots([[0, 1]]), rows, iterations=1).features.tolist() == [[0, 1]]
+    assert move_to_centroids(dt.Pivots([[0, 1]], metric="l2"), rows, iterations=1).features.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("count", [30, 1_100])  # exact and projected search
+def test_each_iteration_brings_pivots_nearer_to_rows(metric: Metric, count: int) -> None:
+    rows = clustered(4_000, metric)
+    pivots = dt.Pivots(rows[:count], metric=metric)
+    near = [float(NearestPivots(pivots).find(rows, 1)[1].mean())]
+    for _ in range(3):
+        pivots = move_to_centroids(pivots, rows, iterations=1)
+        near.append(float(NearestPivots(pivots).find(rows, 1)[1].mean()))
+    assert near == sorted(near)
+    assert near[0] < near[1]
+    assert pivots == move_to_centroids(dt.Pivots(rows[:count], metric=metric), rows, iterations=3)
