@@ -9,6 +9,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.terms import TermFrequencies
+
 __all__ = [
     "Failure",
     "Hit",
@@ -44,12 +46,15 @@ class Hits(Sequence[Hit]):
         took_ms: the engine's own time, in milliseconds.
         partial: True when a shard failed or ran out of time, so that hits may be missing. No score is ever wrong.
         error: why this query of `search_many` has no hits, if it failed; it is partial then. Empty otherwise.
+        terms: the codewords of the query with their weights, (1, V), as sent to the engine; None if every document was
+            compared exactly, without codewords.
     """
 
     hits: tuple[Hit, ...]
     took_ms: float = 0.0
     partial: bool = False
     error: str = ""
+    terms: TermFrequencies | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -17,7 +17,7 @@ from deepterms.web import Limits, create_app
 from tests.docs.test_readme import shell
 from tests.integration.test_serve import serving
 from tests.unit.features.odd_files import photograph
-from tests.unit.web.conftest import HERE, GridDescriber
+from tests.unit.web.conftest import HERE, GridExtractor
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "serve.md").read_text()
@@ -57,7 +57,7 @@ def answers(printed: str) -> list[Any]:
 def test_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"index": dt.MemoryIndex(dt.DeepPermutation(48, top_k=20)), "extractor": GridDescriber()}
+    names: dict[str, Any] = {"index": dt.MemoryIndex(dt.DeepPermutation(48, top_k=20)), "extractor": GridExtractor()}
     exec(compile(PYTHON, "docs/serve.md", "exec"), names)
     with TestClient(names["app"], base_url=HERE) as client:
         assert client.get("/v1/status").json()["images"]

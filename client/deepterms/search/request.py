@@ -121,6 +121,7 @@ class Search:
         query: float32 (D,), L2-normalised; None where only terms are known.
         rescored: the scores of the answer are cosines plus the script's offset.
         candidates: the answer holds candidates by id, to be re-ranked here.
+        terms: of the query, (1, V); None if documents are compared exactly.
     """
 
     body: dict[str, Any]
@@ -128,6 +129,7 @@ class Search:
     query: NDArray[np.float32] | None
     rescored: bool = False
     candidates: bool = False
+    terms: TermFrequencies | None = None
 
     @classmethod
     def build(
@@ -175,7 +177,7 @@ class Search:
         if local:
             # A stored field a hit would cost more than the search: the id is a doc value as well.
             body |= {"stored_fields": "_none_", "docvalue_fields": ["id"]}
-        return cls(body, options, query, rescored=rescored, candidates=local)
+        return cls(body, options, query, rescored=rescored, candidates=local, terms=terms)
 
     @classmethod
     def exact(
@@ -224,7 +226,7 @@ class Search:
             )
             for hit in found
         )
-        read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=incomplete(answer))
+        read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=incomplete(answer), terms=self.terms)
         return read if self.candidates else above(read, self.options.min_score)
 
     def reranked(self, candidates: Hits) -> Hits:

@@ -20,7 +20,7 @@ from deepterms.errors import ClusterUnreachable
 from deepterms.results import Hits
 from deepterms.web import create_app
 from deepterms.web.access import Access
-from tests.unit.web.conftest import COUNT, GridDescriber, fill, name_of
+from tests.unit.web.conftest import COUNT, GridExtractor, fill, name_of
 from tests.unit.web.servers import running
 
 pytestmark = pytest.mark.slow
@@ -68,7 +68,7 @@ def index(photos: Path, features: NDArray[np.float32]) -> Fragile:
 
 @pytest.fixture(scope="module")
 def address(index: Fragile, photos: Path) -> Iterator[str]:
-    with running(create_app(index, describer=GridDescriber(), photographs=[photos])) as address:
+    with running(create_app(index, describer=GridExtractor(), photographs=[photos])) as address:
         yield address
 
 
