@@ -1,8 +1,9 @@
 """Compares the HTTP API with direct access to the cluster under 32 clients: throughput, p50 and p99.
 
 The two alternate within one run. Direct access sends the bodies that `SurrogateIndex.search` would send, through
-urllib3 with persistent connections. The server runs in its own process, the clients in threads of this one. Another
-client loads the search page throughout. Requires a cluster: run `deepterms node start`, then
+urllib3 with persistent connections; they are written in advance, so only the server encodes queries. The server runs in
+its own process, the clients in threads of this one. Another client loads the search page throughout. Requires a
+cluster: run `deepterms node start`, then
 
 python benchmarks/serve.py --url http://localhost:9200
 """
@@ -108,7 +109,7 @@ def main(
                         times[name] += took if number else []  # the first round warms up the engine and the server
     finally:
         index.drop()
-    print(f"{corpus}, {clients} clients, 200 re-ranked, {rounds} rounds of {seconds:g} s each; served times include encoding")
+    print(f"{corpus}, {clients} clients, 200 re-ranked, {rounds} rounds of {seconds:g} s each")
     for name, took in times.items():
         p50, p99 = np.quantile(took, [0.5, 0.99])
         print(f"  {name}  {len(took) / (rounds * seconds):>7,.0f} searches/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms")

@@ -99,9 +99,9 @@ class DocumentRoutes:
             return Response(status_code=304, headers=headers)
         return Response(made.jpeg, headers=headers, media_type="image/jpeg")
 
-    async def add(self, asked: AddRequest) -> WriteResponse:
+    async def add(self, body: AddRequest) -> WriteResponse:
         """A document replaces any document with the same id. A document that fails does not affect the others."""
-        return await self._add(asked.documents, refresh=asked.refresh)
+        return await self._add(body.documents, refresh=body.refresh)
 
     async def add_stream(self, request: Request) -> Response:
         """For any number of documents: each batch is indexed and reported while the rest is still being sent.
@@ -114,9 +114,9 @@ class DocumentRoutes:
         lines = index_stream(request.stream(), self._add, max_line=self._server.limits.line_bytes)
         return StreamingResponse(lines)
 
-    async def delete(self, asked: DeleteRequest) -> WriteResponse:
+    async def delete(self, body: DeleteRequest) -> WriteResponse:
         """A document that does not exist counts as deleted."""
-        return await self._delete(asked.ids, refresh=asked.refresh)
+        return await self._delete(body.ids, refresh=body.refresh)
 
     async def delete_document(self, id: DocumentId, refresh: bool = False) -> WriteResponse:
         """A document that does not exist counts as deleted."""

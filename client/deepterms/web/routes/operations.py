@@ -61,10 +61,10 @@ class OperationRoutes:
             return cached[1]
         return await self._server.pools.others.run(self._read_status)
 
-    async def session(self, asked: SessionRequest, request: Request) -> Response:
+    async def session(self, body: SessionRequest, request: Request) -> Response:
         """For the search page: the browser then sends the cookie with every request, thumbnails included."""
         access = self._server.access
-        if not access.is_token(asked.token):
+        if not access.is_token(body.token):
             raise HttpError(401, "invalid token", headers={"WWW-Authenticate": "Bearer"})
         response = Response(status_code=204)
         response.set_cookie(

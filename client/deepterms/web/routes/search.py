@@ -104,26 +104,26 @@ class SearchRoutes:
         found = await pools.searches.run(lambda: self._service.search(feature, options, filters))
         return self._respond(found, options, decoding=decoding, descriptor=descriptor)
 
-    async def search_vector(self, asked: VectorSearch) -> SearchResponse:
+    async def search_vector(self, body: VectorSearch) -> SearchResponse:
         """For clients that extract their own descriptors."""
-        self._check(asked)
-        feature = self._parse_vector(asked.query)
-        found = await self._server.pools.searches.run(lambda: self._service.search(feature, asked, asked.filter))
-        return self._respond(found, asked)
+        self._check(body)
+        feature = self._parse_vector(body.query)
+        found = await self._server.pools.searches.run(lambda: self._service.search(feature, body, body.filter))
+        return self._respond(found, body)
 
-    async def search_id(self, asked: IdSearch) -> SearchResponse:
+    async def search_id(self, body: IdSearch) -> SearchResponse:
         """Finds documents similar to one in the index, which is itself not among the hits."""
-        self._check(asked)
-        found = await self._server.pools.searches.run(lambda: self._service.search_by_id(asked.id, asked, asked.filter))
-        return self._respond(found, asked)
+        self._check(body)
+        found = await self._server.pools.searches.run(lambda: self._service.search_by_id(body.id, body, body.filter))
+        return self._respond(found, body)
 
-    async def explain(self, asked: ExplainRequest) -> ExplainResponse:
+    async def explain(self, body: ExplainRequest) -> ExplainResponse:
         """Lists the codewords that a document shares with a query, and what each contributes to the score."""
-        if (asked.query is None) == (asked.query_id is None):
+        if (body.query is None) == (body.query_id is None):
             raise HttpError(422, "expected exactly one of query (a descriptor) and query_id (a document)")
-        feature = None if asked.query is None else self._parse_vector(asked.query)
+        feature = None if body.query is None else self._parse_vector(body.query)
         explanation = await self._server.pools.searches.run(
-            lambda: self._service.explain(asked.id, feature, asked.query_id, asked.effort)
+            lambda: self._service.explain(body.id, feature, body.query_id, body.effort)
         )
         return ExplainResponse(
             id=explanation.id,

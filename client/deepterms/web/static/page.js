@@ -26,9 +26,9 @@ class Failure extends Error {
 async function call(path, { json, body, signal, method } = {}) {
   const headers = json === undefined ? {} : { "Content-Type": "application/json" };
   if (body) headers["Content-Type"] = body.type || "application/octet-stream";
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, {
+    response = await fetch(path, {
       method: method ?? (json === undefined && !body ? "GET" : "POST"),
       headers, signal, body: json === undefined ? body : JSON.stringify(json),
     });
@@ -39,21 +39,21 @@ async function call(path, { json, body, signal, method } = {}) {
       detail: "Check that deepterms serve is still running and that this device is online.",
     });
   }
-  if (answer.status === 401 && path !== "/v1/session") {
+  if (response.status === 401 && path !== "/v1/session") {
     await askForToken();
     return call(path, { json, body, signal, method });
   }
-  if (!answer.ok) {
-    const problem = await answer.json().catch(() => null);
-    throw new Failure(problem ?? { title: "Server error", status: answer.status, detail: "", request_id: "" });
+  if (!response.ok) {
+    const problem = await response.json().catch(() => null);
+    throw new Failure(problem ?? { title: "Server error", status: response.status, detail: "", request_id: "" });
   }
-  return answer.status === 204 ? null : answer.json();
+  return response.status === 204 ? null : response.json();
 }
 
-let tokenAsked = null;
+let tokenPromise = null;
 
 function askForToken() {
-  tokenAsked ??= new Promise((resolve) => {
+  tokenPromise ??= new Promise((resolve) => {
     const dialog = el("token");
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.showModal();
@@ -63,14 +63,14 @@ function askForToken() {
         await call("/v1/session", { json: { token: el("token-value").value } });
         el("token-value").value = "";
         dialog.close();
-        tokenAsked = null;
+        tokenPromise = null;
         resolve();
       } catch (failure) {
         el("token-wrong").textContent = failure.message;
       }
     };
   });
-  return tokenAsked;
+  return tokenPromise;
 }
 
 // ---- the URL: a query that can be shared ----------------------------------------------------------------------------
@@ -147,14 +147,14 @@ async function search({ push = true } = {}) {
   loadFacets();
   const slow = showWaiting();
   try {
-    const answer = await ask(signal);
+    const response = await ask(signal);
     if (query?.file) {
       // From here on search by the descriptor: options can change without another upload, and the link can be shared.
-      previews.set(quantize(answer.vector), query.picture);
-      query = { vector: answer.vector, name: query.file.name };
+      previews.set(quantize(response.vector), query.picture);
+      query = { vector: response.vector, name: query.file.name };
       history.pushState(null, "", toUrl());
     }
-    show(answer);
+    show(response);
   } catch (failure) {
     if (failure.name === "AbortError") return;
     if (!(failure instanceof Failure)) throw failure;
@@ -178,7 +178,7 @@ function ask(signal) {
   }
   // No query yet: show what lies in a random direction.
   const json = { query: randomDirection(status.dimensions), k: options().k, rerank: 0, filter };
-  return call("/v1/search/vector", { json, signal }).then((answer) => ({ ...answer, isStart: true }));
+  return call("/v1/search/vector", { json, signal }).then((response) => ({ ...response, isStart: true }));
 }
 
 function randomDirection(dimensions) {
@@ -269,23 +269,23 @@ function showQuery() {
 
 const thumbnail = (id) => (status?.photographs ? `/v1/thumbnail?id=${encodeURIComponent(id)}` : null);
 
-function show(answer) {
-  el("warning").hidden = !answer.partial;
-  if (answer.partial) el("warning").textContent = "Part of the index did not respond, so results may be missing.";
-  const total = STEPS.reduce((sum, [step]) => sum + (answer.times[step] ?? 0), 0);
-  const count = answer.hits.length;
+function show(response) {
+  el("warning").hidden = !response.partial;
+  if (response.partial) el("warning").textContent = "Part of the index did not respond, so results may be missing.";
+  const total = STEPS.reduce((sum, [step]) => sum + (response.times[step] ?? 0), 0);
+  const count = response.hits.length;
   el("bar").hidden = false;
-  el("headline").textContent = answer.isStart
+  el("headline").textContent = response.isStart
     ? "A few photos to start with"
     : `${count || "No"} ${count === 1 ? "result" : "results"} in ${milliseconds(total)}`;
-  el("share").hidden = Boolean(answer.isStart);
-  el("times").hidden = el("legend").hidden = Boolean(answer.isStart) || !count;
-  showTimes(answer.times);
+  el("share").hidden = Boolean(response.isStart);
+  el("times").hidden = el("legend").hidden = Boolean(response.isStart) || !count;
+  showTimes(response.times);
   el("state").replaceChildren(...(count ? [] : [emptyMessage()]));
   el("hits").classList.toggle("names", !status.photographs);
-  el("hits").replaceChildren(...answer.hits.map((hit) => card(hit, answer)));
-  el("live").textContent = answer.isStart ? `${count} photos to start with.`
-    : count ? `${count} results. The first is ${titleOf(answer.hits[0])}.` : "No results.";
+  el("hits").replaceChildren(...response.hits.map((hit) => card(hit, response)));
+  el("live").textContent = response.isStart ? `${count} photos to start with.`
+    : count ? `${count} results. The first is ${titleOf(response.hits[0])}.` : "No results.";
   document.title = query?.id ? `Like ${query.id}` : "Search by photo";
 }
 
@@ -329,20 +329,20 @@ function showTimes(times) {
 const titleOf = (hit) => String(hit.metadata.title ?? hit.id.split("/").pop());
 const scoreOf = (score, kind) => (kind === "cosine" ? score.toFixed(3) : Math.round(score).toLocaleString("en"));
 
-function card(hit, answer) {
+function card(hit, response) {
   const title = titleOf(hit);
   const picture = hit.thumbnail
     ? node("img", { src: hit.thumbnail, alt: "", loading: "lazy", decoding: "async", onerror: (event) => event.target.replaceWith(placeholder("photo not available")) })
     : placeholder(title);
   const more = node("button", {
     class: "more", type: "button", onclick: () => searchLike(hit.id),
-    "aria-label": answer.isStart ? `Find photos like ${title}` : `Rank ${hit.rank}, ${answer.score} ${scoreOf(hit.score, answer.score)}: ${title}. More like this`,
+    "aria-label": response.isStart ? `Find photos like ${title}` : `Rank ${hit.rank}, ${response.score} ${scoreOf(hit.score, response.score)}: ${title}. More like this`,
   }, picture, node("span", { class: "hint", "aria-hidden": "true" }, "More like this"));
   const named = hit.thumbnail ? node("span", { class: "title", title: hit.id }, title) : null;
-  const caption = answer.isStart ? [named] : [
+  const caption = response.isStart ? [named] : [
     node("span", { class: "rank", title: "rank" }, String(hit.rank)),
-    node("span", { class: "score", title: answer.score }, scoreOf(hit.score, answer.score)),
-    node("button", { class: "ask-why", type: "button", "aria-label": `Why this result: ${title}`, onclick: () => why(hit, answer) }, "why?"),
+    node("span", { class: "score", title: response.score }, scoreOf(hit.score, response.score)),
+    node("button", { class: "ask-why", type: "button", "aria-label": `Why this result: ${title}`, onclick: () => why(hit, response) }, "why?"),
     named,
   ];
   return node("li", { "data-id": hit.id }, node("figure", {}, more, node("figcaption", {}, ...caption)));
@@ -362,16 +362,16 @@ async function why(hit, found) {
   body.replaceChildren(node("p", { class: "help" }, "Comparing codewords…"));
   const of = query.id ? { query_id: query.id } : { query: query.vector };
   try {
-    const answer = await call("/v1/explain", { json: { id: hit.id, ...of, effort: options().effort } });
-    body.replaceChildren(...chart(hit, answer));
+    const response = await call("/v1/explain", { json: { id: hit.id, ...of, effort: options().effort } });
+    body.replaceChildren(...chart(hit, response));
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure;
     body.replaceChildren(node("div", { class: "message bad", role: "alert" }, node("h2", {}, failure.title), node("p", {}, failure.detail)));
   }
 }
 
-function chart(hit, answer) {
-  const shown = answer.matches.slice(0, BARS);
+function chart(hit, response) {
+  const shown = response.matches.slice(0, BARS);
   const most = shown[0]?.product ?? 1;
   const small = (source, text) => (source
     ? node("img", { src: source, alt: text, onerror: (event) => event.target.replaceWith(placeholder(text)) }) : placeholder(text));
@@ -386,13 +386,13 @@ function chart(hit, answer) {
   });
   return [
     node("div", { class: "pair" }, small(mine, "query"), node("p", {},
-      node("strong", {}, `${answer.matches.length} of ${answer.query_codewords} codewords in common`), node("br"),
-      `Their products sum to ${answer.score.toLocaleString("en")}, the score before re-ranking`,
-      answer.agrees ? ". The index computes the same score." : `. The index computes ${answer.engine_score.toLocaleString("en")}.`), small(hit.thumbnail, titleOf(hit))),
+      node("strong", {}, `${response.matches.length} of ${response.query_codewords} codewords in common`), node("br"),
+      `Their products sum to ${response.score.toLocaleString("en")}, the score before re-ranking`,
+      response.agrees ? ". The index computes the same score." : `. The index computes ${response.engine_score.toLocaleString("en")}.`), small(hit.thumbnail, titleOf(hit))),
     shown.length ? node("table", { class: "chart" },
       node("thead", {}, node("tr", {}, node("th", { scope: "col" }, "codeword"), node("th", { scope: "col" }, ""), node("th", { scope: "col" }, "query × document"))),
       node("tbody", {}, ...rows)) : node("p", {}, "They have no codewords in common."),
-    answer.matches.length > shown.length ? node("p", { class: "help" }, `and ${answer.matches.length - shown.length} smaller products`) : "",
+    response.matches.length > shown.length ? node("p", { class: "help" }, `and ${response.matches.length - shown.length} smaller products`) : "",
   ];
 }
 
