@@ -1,8 +1,9 @@
-"""The HTTP API under 32 clients against the cluster itself: throughput, p50 and p99, in turns in one run.
+"""Compares the HTTP API with direct access to the cluster under 32 clients: throughput, p50 and p99.
 
-Direct means the bodies that `SurrogateIndex.search` would send, sent by urllib3 over kept connections. The server is a
-process of its own; the clients are threads of this one. Beside them one more client looks at the page all the while.
-Needs a cluster: `deepterms node start`, then
+The two alternate within one run. Direct access sends the bodies that `SurrogateIndex.search` would send, through
+urllib3 with persistent connections; they are written in advance, so only the server encodes queries. The server runs in
+its own process, the clients in threads of this one. Another client loads the search page throughout. Requires a
+cluster: run `deepterms node start`, then
 
 python benchmarks/serve.py --url http://localhost:9200
 """
@@ -24,20 +25,20 @@ from common.serving import serving
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.search.options import SearchOptions
 from deepterms.search.request import Search
-from deepterms.web.schemas import text_of
+from deepterms.web.schemas import encode_vector
 
 INDEX = "serve-benchmark"
-PAGE_PAUSE = 0.05  # seconds between two looks at the page
+PAGE_PAUSE = 0.05  # seconds between requests for the page
 
 
-def load(ask: Callable[[int], None], *, clients: int, seconds: float) -> list[float]:
-    """Milliseconds of each request that `clients` threads make one after the other for some seconds."""
+def run_clients(send: Callable[[int], None], *, clients: int, seconds: float) -> list[float]:
+    """Send requests from `clients` threads, back to back, and return the time of each in milliseconds."""
     end = time.perf_counter() + seconds
 
     def client(number: int) -> list[float]:
         times: list[float] = []
         while (started := time.perf_counter()) < end:
-            ask(number + clients * len(times))
+            send(number + clients * len(times))
             times.append((time.perf_counter() - started) * 1e3)
         return times
 
@@ -54,7 +55,7 @@ def main(
     rounds: int = 3,
     seconds: float = 5,
 ) -> None:
-    """Fill an index, then load the server and the cluster in turns."""
+    """Fill an index, then put load on the server and on the cluster in turn."""
     corpus = Corpus(url, documents=documents, dimensions=dimensions, top_k=top_k, queries=200)
     index = corpus.create(INDEX)
     corpus.add_to(index)
@@ -71,7 +72,7 @@ def main(
         ).encode()
         for query in normalise_rows(corpus.queries)
     ]
-    asked = [json.dumps({"query": text_of(query), "k": 10}).encode() for query in corpus.queries]
+    requests = [json.dumps({"query": encode_vector(query), "k": 10}).encode() for query in corpus.queries]
     http = urllib3.PoolManager(maxsize=clients + 1)
     headers = {"Content-Type": "application/json"}
 
@@ -85,35 +86,35 @@ def main(
             page: list[float] = []
             done = threading.Event()
 
-            def look() -> None:
+            def load_page() -> None:
                 while not done.wait(PAGE_PAUSE):
                     started = time.perf_counter()
                     http.request("GET", f"{address}/")
                     page.append((time.perf_counter() - started) * 1e3)
 
-            ways: dict[str, Callable[[int], None]] = {
+            targets: dict[str, Callable[[int], None]] = {
                 "direct": lambda number: post(f"{url}/{INDEX}/_search", bodies[number % len(bodies)]),
-                "served": lambda number: post(f"{address}/v1/search/vector", asked[number % len(asked)]),
+                "served": lambda number: post(f"{address}/v1/search/vector", requests[number % len(requests)]),
             }
-            times: dict[str, list[float]] = {name: [] for name in ways}
-            with ThreadPoolExecutor(1) as looking:
+            times: dict[str, list[float]] = {name: [] for name in targets}
+            with ThreadPoolExecutor(1) as page_thread:
                 for number in range(rounds + 1):
-                    for name in sorted(ways, reverse=bool(number % 2)):
+                    for name in sorted(targets, reverse=bool(number % 2)):
                         done.clear()
-                        looker = looking.submit(look) if name == "served" and number else None
-                        took = load(ways[name], clients=clients, seconds=seconds)
+                        page_load = page_thread.submit(load_page) if name == "served" and number else None
+                        took = run_clients(targets[name], clients=clients, seconds=seconds)
                         done.set()
-                        if looker is not None:
-                            looker.result()
-                        times[name] += took if number else []  # the first round warms the engine and the server
+                        if page_load is not None:
+                            page_load.result()
+                        times[name] += took if number else []  # the first round warms up the engine and the server
     finally:
         index.drop()
-    print(f"{corpus}, {clients} clients, 200 re-ranked, {rounds} rounds of {seconds:g} s each, encoding included")
+    print(f"{corpus}, {clients} clients, 200 re-ranked, {rounds} rounds of {seconds:g} s each")
     for name, took in times.items():
         p50, p99 = np.quantile(took, [0.5, 0.99])
         print(f"  {name}  {len(took) / (rounds * seconds):>7,.0f} searches/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms")
     print(f"  served / direct  {len(times['served']) / len(times['direct']):.2f} searches/s")
-    print(f"  the page meanwhile  p50 {np.quantile(page, 0.5):.1f} ms   p99 {np.quantile(page, 0.99):.1f} ms")
+    print(f"  page under load  p50 {np.quantile(page, 0.5):.1f} ms   p99 {np.quantile(page, 0.99):.1f} ms")
 
 
 if __name__ == "__main__":

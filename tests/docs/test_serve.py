@@ -1,4 +1,4 @@
-"""docs/serve.md: its commands run as they stand, on a server that its own command starts; only addresses are put in."""
+"""The commands in docs/serve.md run unchanged, except for addresses, on a server that its own command starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deepterms.web import Limits, create_app
 from tests.docs.test_readme import shell
 from tests.integration.test_serve import serving
 from tests.unit.features.odd_files import photograph
-from tests.unit.web.conftest import HERE, GridDescriber
+from tests.unit.web.conftest import HERE, GridExtractor
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "serve.md").read_text()
@@ -25,8 +25,8 @@ FILL, ASK = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 (PYTHON,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_commands(url: str, folder: Path) -> None:
-    for year in ("2018", "2019"):  # what one of the commands filters by
+def test_commands_run(url: str, folder: Path) -> None:
+    for year in ("2018", "2019"):  # one of the commands filters by it
         (folder / "photos" / year).mkdir()
         Image.fromarray(photograph(int(year))).save(folder / "photos" / year / "a.jpg")
     index, serve = FILL.splitlines()
@@ -38,15 +38,15 @@ def test_the_commands(url: str, folder: Path) -> None:
         assert "http://localhost:8000" in ASK
         done = shell(ASK.replace("http://localhost:8000", address), url, folder)
     assert done.returncode == 0, done.stderr
-    by_image, by_id, why = answers(done.stdout)
+    by_image, by_id, why = parse_all(done.stdout)
     assert by_image["hits"][0]["id"] == "100000.jpg"
     assert len(by_image["hits"]) == 3
     assert {hit["id"] for hit in by_id["hits"]} <= {"2018/a.jpg", "2019/a.jpg"}
     assert why["agrees"]
 
 
-def answers(printed: str) -> list[Any]:
-    """Objects of JSON that stand one after the other."""
+def parse_all(printed: str) -> list[Any]:
+    """Parse concatenated JSON objects."""
     found, place = [], 0
     while place < len(printed):
         answer, place = json.JSONDecoder().raw_decode(printed, place)
@@ -54,29 +54,29 @@ def answers(printed: str) -> list[Any]:
     return found
 
 
-def test_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"index": dt.MemoryIndex(dt.DeepPermutation(48, top_k=20)), "extractor": GridDescriber()}
+    names: dict[str, Any] = {"index": dt.MemoryIndex(dt.DeepPermutation(48, top_k=20)), "extractor": GridExtractor()}
     exec(compile(PYTHON, "docs/serve.md", "exec"), names)
     with TestClient(names["app"], base_url=HERE) as client:
         assert client.get("/v1/status").json()["images"]
 
 
-def test_the_limits_are_those_of_the_code() -> None:
+def test_limits_match_the_code() -> None:
     limits = Limits()
     for text in (
         f"{limits.image_bytes >> 20} MB, {limits.pixels // 10**6} megapixels",
         f"{limits.decoding_bytes >> 30} GB of memory, {limits.decoding_seconds:g} s",
-        f"{limits.json_bytes >> 20} MB, a line of a stream {limits.line_bytes >> 20} MB",
-        f"{limits.seconds:g} s; its body as long",
-        f"{limits.threads}, and {limits.waiting} that wait",
-        f"| requests of one address at once | {limits.per_client} |",
+        f"{limits.json_bytes >> 20} MB; {limits.line_bytes >> 20} MB per line of a stream",
+        f"{limits.seconds:g} s; {limits.seconds:g} s for the body to arrive",
+        f"{limits.threads}, and {limits.waiting} in the queue",
+        f"| concurrent requests per address | {limits.per_client} |",
     ):
         assert text in PAGE, text
 
 
-def test_every_picture_and_route_is_there() -> None:
+def test_every_image_and_route_exists() -> None:
     for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE):
         assert (TOP / "docs" / name).exists(), name
     paths = create_app(dt.MemoryIndex(dt.DeepPermutation(4, top_k=3))).openapi()["paths"]

@@ -1,4 +1,4 @@
-"""`deepterms serve` as a person starts it: where it listens, what it says, and how it ends."""
+"""`deepterms serve` as users run it: where it listens, what it prints and how it stops."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def url(opensearch: Any) -> str:
 
 @pytest.fixture
 def served(opensearch: Any, url: str, unique_name: str, tmp_path: Path) -> str:
-    """The name of an index of six photographs."""
+    """The name of an index of six photos."""
     (tmp_path / "photos" / "a").mkdir(parents=True)
     for number in range(6):
         folder = "a" if number % 2 else "."
@@ -47,7 +47,7 @@ def served(opensearch: Any, url: str, unique_name: str, tmp_path: Path) -> str:
 
 @contextmanager
 def serving(*arguments: str | Path, url: str, cwd: Path, token: str = "") -> Iterator[str]:
-    """The address that `deepterms serve` says."""
+    """Run `deepterms serve` and yield the URL that it prints."""
     environment = {**os.environ, "DEEPTERMS_URL": url, "DEEPTERMS_SERVE_TOKEN": token, "PYTHONWARNINGS": ""}
     process = subprocess.Popen(
         [sys.executable, "-m", "deepterms", "serve", *map(str, arguments)],
@@ -55,13 +55,13 @@ def serving(*arguments: str | Path, url: str, cwd: Path, token: str = "") -> Ite
     )  # fmt: skip
     assert process.stderr is not None
     try:
-        said = ""
-        while "openapi.json" not in said:
+        printed = ""
+        while "openapi.json" not in printed:
             line = process.stderr.readline()
-            assert line, said
-            said += line
-        found = re.search(r"(http://\S+)/ ", said)
-        assert found, said
+            assert line, printed
+            printed += line
+        found = re.search(r"(http://\S+)/ ", printed)
+        assert found, printed
         yield found[1]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
@@ -77,7 +77,7 @@ def ask(url: str, *, body: bytes | None = None, **headers: str) -> Any:
         return json.loads(answer.read())
 
 
-def test_a_photograph_is_found_over_http(served: str, url: str, tmp_path: Path) -> None:
+def test_photo_is_found_over_http(served: str, url: str, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     with serving(served, "--photos", photos, "--port", "0", url=url, cwd=tmp_path) as address:
         assert address.startswith("http://127.0.0.1:")
@@ -87,15 +87,15 @@ def test_a_photograph_is_found_over_http(served: str, url: str, tmp_path: Path) 
         assert found["hits"][0]["score"] == pytest.approx(1, abs=1e-3)
         with urllib.request.urlopen(address + found["hits"][0]["thumbnail"], timeout=60) as thumbnail:
             assert thumbnail.headers["Content-Type"] == "image/jpeg"
-        # Folders below the photographs' are something to filter by.
+        # Subfolders become a field to filter by.
         facets = ask(f"{address}/v1/facets")["facets"]
         assert [(facet["field"], facet["values"]) for facet in facets] == [("folder", [["a", 3]])]
 
 
-def test_a_token_for_other_machines(served: str, url: str, tmp_path: Path) -> None:
-    refused = deepterms("serve", served, "--host", "0.0.0.0", url=url, cwd=tmp_path)
-    assert refused.returncode == 1
-    assert "a token is needed" in refused.stderr
+def test_other_machines_need_a_token(served: str, url: str, tmp_path: Path) -> None:
+    rejected = deepterms("serve", served, "--host", "0.0.0.0", url=url, cwd=tmp_path)
+    assert rejected.returncode == 1
+    assert "a token is required" in rejected.stderr
     with serving(served, "--host", "0.0.0.0", "--port", "0", url=url, cwd=tmp_path, token=TOKEN) as address:
         with pytest.raises(urllib.error.HTTPError) as denied:
             ask(f"{address}/v1/status")
@@ -104,7 +104,7 @@ def test_a_token_for_other_machines(served: str, url: str, tmp_path: Path) -> No
         assert ask(f"{address}/v1/status", Authorization=f"Bearer {TOKEN}")["documents"] == 6
 
 
-def test_what_cannot_be_served(opensearch: Any, url: str, unique_name: str, tmp_path: Path) -> None:
+def test_failures_are_explained(opensearch: Any, url: str, unique_name: str, tmp_path: Path) -> None:
     missing = deepterms("serve", unique_name, url=url, cwd=tmp_path)
     assert missing.returncode == 1
     assert "no index" in missing.stderr
@@ -112,7 +112,7 @@ def test_what_cannot_be_served(opensearch: Any, url: str, unique_name: str, tmp_
     dt.SurrogateIndex.create(opensearch, unique_name, encoder=dt.DeepPermutation(8, top_k=4), replicas=0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        refused = deepterms("serve", unique_name, "--port", port, url=url, cwd=tmp_path)
-    assert refused.returncode == 1
-    assert f"cannot listen at 127.0.0.1:{port}" in refused.stderr
-    assert "does not say what made its descriptors" in refused.stderr
+        rejected = deepterms("serve", unique_name, "--port", port, url=url, cwd=tmp_path)
+    assert rejected.returncode == 1
+    assert f"cannot listen at 127.0.0.1:{port}" in rejected.stderr
+    assert "does not say what made its descriptors" in rejected.stderr

@@ -1,4 +1,4 @@
-"""The application on real clusters: what it answers is what the engine holds."""
+"""The application on real clusters returns what the engine holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNT, DIMENSIONS = 60, 24
 
 @pytest.fixture
 def served(cluster: Any, unique_name: str) -> Iterator[tuple[TestClient, dt.SurrogateIndex]]:
-    """A client of the application, and the index behind it."""
+    """A client of the application and its index."""
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=10), replicas=0)
     with TestClient(create_app(index), base_url="http://127.0.0.1") as client:
@@ -29,7 +29,7 @@ def features() -> Any:
     return np.random.default_rng(8).normal(size=(COUNT, DIMENSIONS)).astype(np.float32)
 
 
-def test_in_by_a_stream_and_out_by_every_search(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
+def test_streamed_documents_are_found_by_every_search(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
     client, index = served
     vectors = features()
     lines = [
@@ -55,16 +55,19 @@ def test_in_by_a_stream_and_out_by_every_search(served: tuple[TestClient, dt.Sur
     assert [hit["id"] for hit in by_vector["hits"]] == expected.ids
     np.testing.assert_allclose([hit["score"] for hit in by_vector["hits"]], [h.score for h in expected], atol=1e-5)
     assert by_vector["times"]["rerank"] >= 0
+    (codewords,) = index.encoder.encode_queries(vectors[7]).to_terms()
+    assert by_vector["query"] == codewords
     by_id = client.post("/v1/search/id", json={"id": "d/7", "k": 5}).json()
     assert [hit["id"] for hit in by_id["hits"]] == memory.search_by_id("d/7", k=5).ids
 
-    choices = {"year": [2016], "place.city": ["c1", "c4"], "price": {"lt": 50}}
-    fitting = [row for row in range(50) if row % 3 == 1 and row % 5 in (1, 4)]
-    chosen = client.post("/v1/search/vector", json={"query": vectors[7].tolist(), "k": 99, "filter": choices}).json()
-    assert {hit["id"] for hit in chosen["hits"]} <= {f"d/{row}" for row in fitting}
-    assert chosen["hits"]
-    asked = client.get("/v1/facets", params={"filter": json.dumps(choices)}).json()["facets"]
-    facets = {facet["field"]: facet for facet in asked}
+    filters = {"year": [2016], "place.city": ["c1", "c4"], "price": {"lt": 50}}
+    matching = [row for row in range(50) if row % 3 == 1 and row % 5 in (1, 4)]
+    filtered = client.post("/v1/search/vector", json={"query": vectors[7].tolist(), "k": 99, "filter": filters}).json()
+    assert {hit["id"] for hit in filtered["hits"]} <= {f"d/{row}" for row in matching}
+    assert filtered["hits"]
+    assert filtered["query"] == codewords
+    counted = client.get("/v1/facets", params={"filter": json.dumps(filters)}).json()["facets"]
+    facets = {facet["field"]: facet for facet in counted}
     assert dict(facets["year"]["values"]) == {
         2015 + rest: len([row for row in range(50) if row % 3 == rest and row % 5 in (1, 4)]) for rest in range(3)
     }
@@ -91,21 +94,21 @@ def test_in_by_a_stream_and_out_by_every_search(served: tuple[TestClient, dt.Sur
     assert "d/7" not in index.search(vectors[7], k=5).ids
 
 
-def test_what_the_engine_refuses_is_said(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
+def test_reasons_of_the_engine_are_reported(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
     client, _ = served
     added = {"documents": [{"id": "a", "vector": features()[0].tolist(), "metadata": {"year": 1}}], "refresh": True}
     assert client.post("/v1/documents", json=added).json()["succeeded"] == 1
     query = {"query": features()[0].tolist(), "filter": {"year": ["not a number"]}}
-    refused = client.post("/v1/search/vector", json=query)
-    assert refused.status_code == 422
-    assert "not a number" in refused.json()["detail"]
-    clash = {"documents": [{"id": "b", "vector": features()[1].tolist(), "metadata": {"year": "x"}}]}
-    failed = client.post("/v1/documents", json=clash).json()
+    rejected = client.post("/v1/search/vector", json=query)
+    assert rejected.status_code == 422
+    assert "not a number" in rejected.json()["detail"]
+    conflicting = {"documents": [{"id": "b", "vector": features()[1].tolist(), "metadata": {"year": "x"}}]}
+    failed = client.post("/v1/documents", json=conflicting).json()
     assert failed["succeeded"] == 0
     assert failed["failed"][0]["id"] == "b"
 
 
-def test_an_index_that_was_deleted(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
+def test_deleted_index_is_unavailable(served: tuple[TestClient, dt.SurrogateIndex]) -> None:
     client, index = served
     index.drop()
     assert client.get("/readyz").status_code == 503

@@ -322,11 +322,13 @@ class MemoryIndex:
                 exact=self.stores_vectors and options.rerank_from is None,
                 sketch=self.sketch,
             )
+        terms: TermFrequencies | None = None
         if breadth.exact:
             candidates = [candidate for segment, kept in segments for candidate in every(segment, kept)]
         else:
             window = breadth.window or window
-            ((components, weights),) = query_terms(self.encoder, asked, breadth, effort=options.effort).rows()
+            terms = query_terms(self.encoder, asked, breadth, effort=options.effort)
+            ((components, weights),) = terms.rows()
             candidates = []
             for segment, kept in segments:
                 scores = segment.scores(components, weights)
@@ -342,4 +344,4 @@ class MemoryIndex:
             Hit(identifier, -score, chosen_fields(segment.metadata[row], options.fields))
             for score, identifier, segment, row in candidates[: options.k]
         )
-        return above(Hits(tuple(hits)), options.min_score)
+        return above(Hits(tuple(hits), terms=terms), options.min_score)

@@ -1,6 +1,6 @@
-"""The search page and the HTTP API: one index, for people in a browser and for programs in any language.
+"""Serves one index: a search page for browsers and an HTTP API for programs in any language.
 
-Importing this package imports no web framework; the first use of a name does.
+Importing this package does not import the web framework; the first use of one of its names does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""create_app: an index into an ASGI application, with its page, its API, its metrics and its probes."""
+"""create_app: turns an index into an ASGI application with a search page, an API, metrics and health probes."""
 
 from __future__ import annotations
 
@@ -8,126 +8,121 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from deepterms.errors import DeepTermsError, MissingExtra
+from deepterms.errors import DeepTermsError
+from deepterms.optional import require
 
-try:
-    import prometheus_client as _prometheus_client  # noqa: F401
-    import python_multipart as _python_multipart  # noqa: F401  (what parses forms asserts that it is there)
-    from fastapi import FastAPI
+with require("fastapi", "serve"):
+    from fastapi import APIRouter, FastAPI
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response
-except ModuleNotFoundError as error:
-    raise MissingExtra(error.name or "fastapi", "serve") from error
+with require("prometheus-client", "serve"):
+    import prometheus_client as _prometheus_client  # noqa: F401
+with require("python-multipart", "serve"):
+    import python_multipart as _python_multipart  # noqa: F401  (starlette's form parser only asserts that it exists)
 
 from deepterms.web.access import Access
-from deepterms.web.decoder import Decoder
-from deepterms.web.errors import PROBLEM_JSON, Problem, problem_of
+from deepterms.web.errors import PROBLEM_JSON, HttpError, to_http_error
 from deepterms.web.limits import Limits
-from deepterms.web.metrics import Metrics
-from deepterms.web.middleware import Envelope, request_id_of
-from deepterms.web.routes.page import page_routes
-from deepterms.web.routes.search import Api
-from deepterms.web.service import Describer
-from deepterms.web.thumbnails import Photographs
+from deepterms.web.middleware import Middleware, request_id_of
+from deepterms.web.routes.documents import DocumentRoutes
+from deepterms.web.routes.operations import VERSION, OperationRoutes
+from deepterms.web.routes.page import add_page_routes
+from deepterms.web.routes.search import SearchRoutes
+from deepterms.web.server import Extractor, Server
+from deepterms.web.service import Service
 
 __all__ = ["create_app"]
 
 logger = logging.getLogger("deepterms.web")
 
-DESCRIPTION = """Search one index of image descriptors by picture, by descriptor or by document; add and delete.
+DESCRIPTION = """Search an index of image descriptors by image, descriptor or document; add and delete documents.
 
-Every answer carries `X-Request-ID`, that of the request if it had one. What goes wrong is answered as
-`application/problem+json` (RFC 9457). 408: the body came too slowly. 413: too long, or too many pixels. 415: no picture
-or no JSON. 422: understood, but not usable. 429: too many requests of one address at once. 502: the cluster refused.
-503: too much waits already, or the cluster does not answer. 504: the cluster took too long."""
+Every response carries `X-Request-ID`, taken from the request if it has one. Errors are `application/problem+json`
+(RFC 9457). 408: the body arrived too slowly. 413: body too large, or too many pixels. 415: not an image, or not JSON.
+422: well-formed but invalid. 429: too many concurrent requests from one address. 502: the cluster rejected the
+request. 503: a queue is full, or the cluster does not respond; retry later. 504: the cluster took too long."""
 
 
 def create_app(
     index: Any,
     *,
-    describer: Describer | None = None,
+    describer: Extractor | None = None,
     photographs: Iterable[str | Path] = (),
     access: Access | None = None,
     limits: Limits | None = None,
 ) -> FastAPI:
-    """An application that serves one index.
+    """Create an application that serves one index.
 
     Args:
-        index: a `SurrogateIndex`, or anything with its methods. What its client may wait is the caller's to say.
-        describer: makes descriptors of pictures, such as the `RMACExtractor` that the index was filled with; without
-            one there is no search by picture.
+        index: a `SurrogateIndex` or any object with the same methods. Set request timeouts on its client.
+        describer: extracts descriptors from images, such as the `RMACExtractor` that filled the index. Without it there
+            is no search by image.
         photographs: folders whose files may be shown as thumbnails; no other file is.
-        access: who may ask; default: whoever reaches this server under a name of this machine.
-        limits: of everything.
+        access: which requests are allowed. By default any that addresses the server by a name of this machine.
+        limits: on requests, clients and the server.
 
     Returns:
-        the application, for uvicorn or any other ASGI server, in one process.
+        The application, for uvicorn or any other ASGI server, to be run in a single process.
 
     Raises:
-        InvalidInput: a folder that is none.
+        InvalidInput: one of the folders does not exist or is not a folder.
         MissingExtra: the extra ``serve`` is not installed.
     """
-    access, limits, metrics = access or Access(), limits or Limits(), Metrics()
-    decoder = Decoder(limits)
-    api = Api(
-        index,
-        describer=describer,
-        decoder=decoder,
-        photographs=Photographs(photographs, decoder),
-        access=access,
-        limits=limits,
-        metrics=metrics,
+    server = Server.create(
+        extractor=describer, photos=photographs, access=access or Access(), limits=limits or Limits()
     )
+    service = Service(index)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        decoder.start()
+        server.start()
         yield
-        api.close()
-        decoder.close()
+        server.close()
 
     app = FastAPI(
         title="deepterms",
-        version=api.version,
+        version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,  # both load scripts from other hosts
         redoc_url=None,
     )
-    app.include_router(api.router())
-    app.include_router(page_routes())
-    app.add_exception_handler(DeepTermsError, _failed)
-    app.add_exception_handler(RequestValidationError, _failed)
-    app.add_exception_handler(HTTPException, _failed)
-    app.add_middleware(Envelope, access=access, limits=limits, metrics=metrics)
+    router = APIRouter()
+    for routes in (SearchRoutes(service, server), DocumentRoutes(service, server), OperationRoutes(service, server)):
+        routes.add_to(router)
+    add_page_routes(router)
+    app.include_router(router)
+    for kind in (DeepTermsError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _respond_with_error)
+    app.add_middleware(Middleware, server=server)
     return app
 
 
-def _failed(request: Request, error: Exception) -> Response:
-    """Any error as a problem; what only the operator should know goes to the log."""
-    problem = _problem(error)
+def _respond_with_error(request: Request, error: Exception) -> Response:
+    """Send any error as problem details; the log has what only operators should see."""
+    http_error = _convert_error(error)
     request_id = request_id_of(request.scope)
-    if problem.status >= 500:
+    if http_error.status >= 500:
         logger.warning("%s %s: %s", request_id, type(error).__name__, error)
     return Response(
-        problem.body(request_id).model_dump_json(),
-        problem.status,
-        headers=problem.headers | {"cache-control": "no-store"},
+        http_error.details(request_id).model_dump_json(),
+        http_error.status,
+        headers=http_error.headers | {"cache-control": "no-store"},
         media_type=PROBLEM_JSON,
     )
 
 
-def _problem(error: Exception) -> Problem:
-    if isinstance(error.__cause__, Problem):  # FastAPI turns what reading the body raises into its own 400
+def _convert_error(error: Exception) -> HttpError:
+    if isinstance(error.__cause__, HttpError):  # FastAPI wraps errors raised while reading the body in a 400 of its own
         return error.__cause__
     if isinstance(error, DeepTermsError):
-        return problem_of(error)
+        return to_http_error(error)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return Problem(422, f"{where}: {first['msg']}")
+        return HttpError(422, f"{where}: {first['msg']}")
     if isinstance(error, HTTPException):
-        return Problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
-    return Problem(500, "the server failed; its log says more")
+        return HttpError(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    return HttpError(500, "internal server error; see the server log")

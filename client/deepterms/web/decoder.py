@@ -1,4 +1,4 @@
-"""Decoder: bytes of a picture into pixels or a thumbnail, in processes that may fail without this one."""
+"""SandboxedDecoder: turns an image file into pixels or a thumbnail, in processes that may crash or be killed."""
 
 from __future__ import annotations
 
@@ -20,44 +20,47 @@ import deepterms
 from deepterms.errors import TooManyPixels, UnreadableImage
 from deepterms.web.limits import Limits
 
-__all__ = ["Decoder"]
+__all__ = ["Pixels", "SandboxedDecoder"]
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 PROCESSES = 2
-START_SECONDS = 60.0  # on a busy machine Python alone takes several
+START_SECONDS = 60.0  # on a busy machine, starting Python alone takes several seconds
 
-# All that a decoder needs of this process's environment: passwords and tokens stay here.
+# The only environment variables a decoding process inherits: passwords and tokens are not among them.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP")
 
 
-class Decoder:
-    """A few processes that decode; one that takes too long or dies is replaced.
+class SandboxedDecoder:
+    """A small pool of decoding processes; a process that crashes or takes too long is replaced.
 
     Args:
-        limits: pixels, memory and seconds for one picture.
-        processes: pictures decoded at once.
+        limits: pixels, memory and seconds per image.
+        processes: images decoded concurrently.
     """
 
     def __init__(self, limits: Limits, *, processes: int = PROCESSES) -> None:
         self._limits = limits
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(processes):
-            self._idle.put(None)  # started when it is needed
+            self._idle.put(None)  # started on first use
         self._processes = processes
         self.replaced = 0
 
     def pixels(self, content: bytes, *, sizes: Sequence[int], side: Literal["min", "max"]) -> tuple[Pixels, ...]:
-        """A picture at each of several sizes, as `resize_image` makes them.
+        """Decode an image at each of several sizes, with the same result as `resize_image`.
 
         Args:
             content: of the file.
-            sizes: lengths in pixels of the side.
-            side: which one.
+            sizes: lengths of the side in pixels.
+            side: which side these are the lengths of.
+
+        Returns:
+            One uint8 (H, W, 3) array per size.
 
         Raises:
-            TooManyPixels: it is larger than is taken.
-            UnreadableImage: it cannot be decoded within the limits.
+            TooManyPixels: the image exceeds the limit.
+            UnreadableImage: the image cannot be decoded within the limits.
         """
         head, body = self._ask(content, want="pixels", sizes=list(sizes), side=side)
         pixels, start = [], 0
@@ -68,28 +71,28 @@ class Decoder:
         return tuple(pixels)
 
     def thumbnail(self, content: bytes, *, side: int) -> bytes:
-        """A JPEG whose longer side has at most `side` pixels.
+        """Decode an image into a JPEG whose longer side is at most `side` pixels.
 
         Raises:
-            TooManyPixels: it is larger than is taken.
-            UnreadableImage: it cannot be decoded within the limits.
+            TooManyPixels: the image exceeds the limit.
+            UnreadableImage: the image cannot be decoded within the limits.
         """
         return self._ask(content, want="jpeg", sizes=[side], side="min")[1]
 
     def start(self) -> None:
-        """Start the processes, without waiting for them: the first picture is decoded sooner."""
+        """Start the processes without waiting for them, so that the first image is decoded sooner."""
         for child in [self._idle.get() for _ in range(self._processes)]:
             self._idle.put(child or _Child(self._limits.decoding_bytes))
 
     def close(self) -> None:
-        """End the processes that are idle; one that decodes ends by itself, as its input does. `start` begins anew."""
+        """Kill the idle processes; a busy one exits when its input closes. `start` starts new ones."""
         idle: list[_Child | None] = []
         with suppress(queue.Empty):
             while True:
                 idle.append(self._idle.get_nowait())
         for child in idle:
             if child is not None:
-                child.end()
+                child.kill()
             self._idle.put(None)
 
     def _ask(self, content: bytes, **order: Any) -> tuple[dict[str, Any], bytes]:
@@ -99,24 +102,24 @@ class Decoder:
             head, body = child.ask(
                 order | {"pixels": self._limits.pixels}, content, seconds=self._limits.decoding_seconds
             )
-        except _Lost as lost:
+        except _ChildFailed as failure:
             child, self.replaced = None, self.replaced + 1
-            raise UnreadableImage("the picture", str(lost)) from None
+            raise UnreadableImage("the image", str(failure)) from None
         finally:
             self._idle.put(child)
         if "width" in head:
-            raise TooManyPixels("the picture", width=head["width"], height=head["height"], allowed=self._limits.pixels)
+            raise TooManyPixels("the image", width=head["width"], height=head["height"], allowed=self._limits.pixels)
         if "error" in head:
-            raise UnreadableImage("the picture", head["error"])
+            raise UnreadableImage("the image", head["error"])
         return head, body
 
 
-class _Lost(Exception):
-    """A process that gave no answer, and why that may be."""
+class _ChildFailed(Exception):
+    """A process crashed or timed out; the message is the likely reason."""
 
 
 class _Child:
-    """One process."""
+    """One decoding process."""
 
     def __init__(self, memory: int) -> None:
         kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
@@ -124,7 +127,7 @@ class _Child:
         paths = [source, *kept.get("PYTHONPATH", "").split(os.pathsep)]
         environment = kept | {
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-            # Threads reserve addresses, which are limited, and a resize needs none.
+            # Threads reserve address space, which is limited, and resizing needs none.
             "OPENBLAS_NUM_THREADS": "1",
         }
         self._process = subprocess.Popen(
@@ -139,16 +142,16 @@ class _Child:
         self._ready = False
 
     def ask(self, order: dict[str, Any], content: bytes, *, seconds: float) -> tuple[dict[str, Any], bytes]:
-        """Send an order and wait for its answer; without one in time, the process is ended.
+        """Send an order and wait for the reply; kill the process if none arrives in time.
 
         Raises:
-            _Lost: it is ended, or died by itself.
+            _ChildFailed: the process was killed or crashed.
         """
         if not self._ready:
-            with self._within(START_SECONDS, f"no process that decodes pictures started within {START_SECONDS:g} s"):
+            with self._kill_after(START_SECONDS, f"no decoding process started within {START_SECONDS:g} s"):
                 json.loads(self._source.readline())
             self._ready = True
-        with self._within(seconds, f"it was not decoded within {seconds:g} s"):
+        with self._kill_after(seconds, f"not decoded within {seconds:g} s"):
             self._sink.write(json.dumps(order | {"bytes": len(content)}).encode() + b"\n" + content)
             self._sink.flush()
             head = json.loads(self._source.readline())
@@ -158,22 +161,22 @@ class _Child:
         return head, body
 
     @contextmanager
-    def _within(self, seconds: float, late: str) -> Iterator[None]:
+    def _kill_after(self, seconds: float, late: str) -> Iterator[None]:
         timer = threading.Timer(seconds, self._process.kill)
         timer.start()
         try:
             yield
-        except (OSError, EOFError, ValueError):  # ValueError: half a line
+        except (OSError, EOFError, ValueError):  # ValueError: an incomplete line
             in_time = timer.is_alive()
-            self.end()
-            raise _Lost("decoding it ended the process that did it" if in_time else late) from None
+            self.kill()
+            raise _ChildFailed("the decoding process crashed" if in_time else late) from None
         finally:
             timer.cancel()
 
-    def end(self) -> None:
-        """End it, and wait until it is gone."""
+    def kill(self) -> None:
+        """Kill the process and wait until it is gone."""
         self._process.kill()
         for pipe in (self._sink, self._source):
-            with suppress(OSError):  # what was not written yet cannot be
+            with suppress(OSError):  # closing flushes, which fails because the reader is gone
                 pipe.close()
         self._process.wait()

@@ -1,7 +1,8 @@
-"""The process that decodes pictures of strangers: limited memory, no files, no credentials in its environment.
+"""Decodes untrusted images in a process that has little memory, writes no files and inherits no credentials.
 
-``python -m deepterms.web.decoder_process BYTES`` reads orders on its standard input and writes answers on its standard
-output, one after the other: a line of JSON, then as many bytes as the line says. The first line says that it is ready.
+``python -m deepterms.web.decoder_process BYTES`` reads orders from its standard input and writes replies to its
+standard output, one at a time: a line of JSON, followed by the number of bytes that the line declares. The first line
+of output signals that the process is ready.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from deepterms.features.images import decode_image, resize_image
 __all__ = ["main"]
 
 JPEG_QUALITY = 82
-OPEN_FILES = 16  # its pipes, and what an import of Pillow's needs
+MAX_OPEN_FILES = 16  # its pipes and whatever Pillow imports lazily
 
 
 def main() -> None:
-    """Answer orders until there are no more."""
+    """Reply to orders until the input closes."""
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    Image.init()  # all formats are loaded before nothing may be opened any more
-    _give_up_rights(memory=int(sys.argv[1]))
+    Image.init()  # load all formats before opening files is restricted
+    _drop_privileges(memory=int(sys.argv[1]))
     sink.write(b"{}\n")
     sink.flush()
     while line := source.readline():
         order = json.loads(line)
-        head, body = _answer(order, source.read(order["bytes"]))
+        head, body = _execute(order, source.read(order["bytes"]))
         sink.write(json.dumps(head | {"bytes": len(body)}).encode() + b"\n" + body)
         sink.flush()
 
 
-def _answer(order: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
+def _execute(order: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
     sizes = order["sizes"]
     try:
-        picture = decode_image(io.BytesIO(content), name="the picture", max_pixels=order["pixels"], min_side=max(sizes))
+        image = decode_image(io.BytesIO(content), name="the image", max_pixels=order["pixels"], min_side=max(sizes))
         if order["want"] == "jpeg":
-            return {}, _thumbnail(picture, sizes[0])
-        arrays = resize_image(picture, sizes, side=order["side"])
+            return {}, _thumbnail(image, sizes[0])
+        arrays = resize_image(image, sizes, side=order["side"])
         return {"shapes": [array.shape for array in arrays]}, b"".join(array.tobytes() for array in arrays)
     except TooManyPixels as error:
         return {"width": error.width, "height": error.height}, b""
@@ -53,15 +54,15 @@ def _answer(order: dict[str, Any], content: bytes) -> tuple[dict[str, Any], byte
         return {"error": "not enough memory to decode it"}, b""
 
 
-def _thumbnail(picture: Image.Image, side: int) -> bytes:
-    picture.thumbnail((side, side))
+def _thumbnail(image: Image.Image, side: int) -> bytes:
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True, progressive=True)
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True, progressive=True)
     return buffer.getvalue()
 
 
-def _give_up_rights(*, memory: int) -> None:
-    """Limit what a decoder that was taken over could do; on systems without such limits only time is limited."""
+def _drop_privileges(*, memory: int) -> None:
+    """Limit what an exploited decoder could do; systems without resource limits rely on the time limit alone."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -71,26 +72,26 @@ def _give_up_rights(*, memory: int) -> None:
         (resource.RLIMIT_AS, _address_space() + memory),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
     ):
         _, hard = resource.getrlimit(limit)
         lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
         try:
             resource.setrlimit(limit, (lower, lower))
-        except (OSError, ValueError):  # macOS has no limit of address space
+        except (OSError, ValueError):  # macOS cannot limit the address space
             continue
 
 
 def _warm_up() -> None:
-    """Load whatever the first picture would load."""
+    """Load everything that decoding the first image would load."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "JPEG")
-    _answer({"sizes": [32], "side": "min", "pixels": 5_000, "want": "jpeg"}, buffer.getvalue())
-    _answer({"sizes": [32], "side": "min", "pixels": 5_000, "want": "pixels"}, buffer.getvalue())
+    _execute({"sizes": [32], "side": "min", "pixels": 5_000, "want": "jpeg"}, buffer.getvalue())
+    _execute({"sizes": [32], "side": "min", "pixels": 5_000, "want": "pixels"}, buffer.getvalue())
 
 
 def _address_space() -> int:
-    """Bytes of addresses in use; of Linux's /proc, else a guess."""
+    """Bytes of address space in use, from /proc on Linux; elsewhere a guess."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:

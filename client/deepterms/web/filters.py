@@ -1,6 +1,6 @@
-"""Choices: what may be asked of metadata, as a small language of its own, into a filter of the engines.
+"""Filters: a small filter language for metadata, translated into an engine query.
 
-The engines' own language stays closed: its queries can run scripts and read other indices.
+The engines' own query language is not exposed: it can run scripts and read other indices.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StringConstraints
 
-__all__ = ["Between", "Choice", "Choices", "filter_of"]
+__all__ = ["FieldFilter", "Filters", "ValueRange", "to_engine_filter"]
 
 Value = Annotated[str, StringConstraints(max_length=512)] | StrictBool | StrictInt | StrictFloat
 FieldName = Annotated[str, StringConstraints(pattern=r"^[^\s.*\x00-\x1f]+(\.[^\s.*\x00-\x1f]+)*$", max_length=200)]
 
 
-class Between(BaseModel):
-    """A range; bounds that are left out do not count."""
+class ValueRange(BaseModel):
+    """A range of values; omitted bounds do not apply."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,20 +27,20 @@ class Between(BaseModel):
     lt: StrictInt | StrictFloat | None = None
 
 
-Choice = Annotated[list[Value], Field(min_length=1, max_length=100)] | Between
-# Field of the metadata → any of these values, or within this range. All fields must fit.
-Choices = Annotated[dict[FieldName, Choice], Field(max_length=16)]
+FieldFilter = Annotated[list[Value], Field(min_length=1, max_length=100)] | ValueRange
+# Metadata field → a list of values, any of which matches, or a range. A document must match every field.
+Filters = Annotated[dict[FieldName, FieldFilter], Field(max_length=16)]
 
 
-def filter_of(choices: Mapping[str, list[Any] | Between] | None) -> dict[str, Any] | None:
-    """The filter that these choices are; None for none."""
-    if not choices:
+def to_engine_filter(filters: Mapping[str, list[Any] | ValueRange] | None) -> dict[str, Any] | None:
+    """Translate filters into an engine query; None if there are no filters."""
+    if not filters:
         return None
-    return {"bool": {"filter": [_clause(f"metadata.{field}", choice) for field, choice in choices.items()]}}
+    return {"bool": {"filter": [_to_clause(f"metadata.{field}", wanted) for field, wanted in filters.items()]}}
 
 
-def _clause(field: str, choice: list[Any] | Between) -> dict[str, Any]:
-    if isinstance(choice, Between):
-        bounds = choice.model_dump(exclude_none=True)
+def _to_clause(field: str, wanted: list[Any] | ValueRange) -> dict[str, Any]:
+    if isinstance(wanted, ValueRange):
+        bounds = wanted.model_dump(exclude_none=True)
         return {"range": {field: bounds}} if bounds else {"exists": {"field": field}}
-    return {"terms": {field: choice}}
+    return {"terms": {field: wanted}}

@@ -1,4 +1,4 @@
-"""Limits: what one request, one client and the whole server may take."""
+"""Limits: the most that one request, one client and the whole server may use."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken at most; beyond it the answer is the status in brackets.
+    """Upper bounds; the status of the response to a request that exceeds one is in parentheses.
 
     Attributes:
-        image_bytes: of an uploaded picture (413).
-        json_bytes: of any other body (413).
-        line_bytes: of one document in a stream (413, or a line of the answer once it has begun).
-        pixels: that a picture's header may announce (413).
-        decoding_bytes: of memory while one picture is decoded (422).
-        decoding_seconds: for one picture; its process is ended then (422).
-        seconds: for the answer to a request, waiting included (504), and for its body to arrive (408).
-        threads: calls of the cluster under way at once, for searches; a quarter of it for everything else.
-        waiting: further searches that wait for one of them (503).
-        per_client: requests of one address under way at once (429).
+        image_bytes: size of an uploaded image (413).
+        json_bytes: size of any other body (413).
+        line_bytes: size of one document in a stream (413; once the response has begun, its last line has the error).
+        pixels: pixels that an image header may declare (413).
+        decoding_bytes: memory for decoding one image (422).
+        decoding_seconds: time for decoding one image, after which the process is killed (422).
+        seconds: time to respond to a request, queueing included (504), and time for its body to arrive (408).
+        threads: concurrent calls to the cluster for searches; each other kind of call gets a quarter as many.
+        waiting: searches that may queue for one of these threads (503).
+        per_client: concurrent requests from one address (429).
         hits: the largest k (422).
-        candidates: the largest number to re-rank (422).
+        candidates: the largest number of candidates to re-rank (422).
     """
 
     image_bytes: int = 32 << 20

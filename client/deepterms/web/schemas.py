@@ -1,4 +1,4 @@
-"""Messages: what requests to the API hold and what it answers, as the OpenAPI description shows them."""
+"""Schemas: the JSON bodies of requests and responses, as the OpenAPI description shows them."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 
-from deepterms.web.errors import Problem
-from deepterms.web.filters import Choices
+from deepterms.web.errors import HttpError
+from deepterms.web.filters import Filters
 
 __all__ = [
-    "AddAnswer",
     "AddRequest",
+    "CodewordMatch",
     "DeleteRequest",
-    "DocumentAnswer",
-    "ExplainAnswer",
+    "DocumentFailure",
+    "DocumentResponse",
     "ExplainRequest",
-    "FacetAnswer",
-    "FacetsAnswer",
-    "FailureAnswer",
-    "HitAnswer",
+    "ExplainResponse",
+    "FacetsResponse",
+    "FieldFacet",
+    "HealthResponse",
     "IdSearch",
     "ImageSearch",
-    "MatchAnswer",
     "NewDocument",
-    "Probe",
-    "SearchAnswer",
-    "SearchOptions",
+    "SearchHit",
+    "SearchParameters",
+    "SearchResponse",
+    "SearchTimes",
     "SessionRequest",
-    "StatusAnswer",
+    "StatusResponse",
     "StreamLine",
-    "TimesAnswer",
     "VectorSearch",
-    "array_of",
-    "choices_of",
-    "first_error",
-    "text_of",
+    "WriteResponse",
+    "describe_first_error",
+    "encode_vector",
+    "parse_filters",
+    "parse_vector",
 ]
 
 DEFAULT_HITS = 24
@@ -48,99 +48,105 @@ DEFAULT_HITS = 24
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Vector = Annotated[
     list[float] | str,
-    Field(description="D numbers, or the base64 of D little-endian float32."),
+    Field(description="D numbers, or base64 of D little-endian float32 values."),
 ]
 
 
-class _Message(BaseModel):
+class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SearchOptions(_Message):
-    """What is asked of a search beside the query."""
+class SearchParameters(_Schema):
+    """Parameters of every search."""
 
-    k: int = Field(default=DEFAULT_HITS, ge=1, description="How many hits.")
+    k: int = Field(default=DEFAULT_HITS, ge=1, description="Number of hits.")
     rerank: int | None = Field(
         default=None,
         ge=0,
-        description="Candidates to re-rank by exact cosine; 0: none; default: 200 if there are vectors.",
+        description="Number of candidates to re-rank by exact cosine similarity; 0 for none. Defaults to the index's "
+        "own number if it stores vectors.",
     )
-    effort: float = Field(default=1.0, gt=0, le=1, description="The share of the query's codewords that is asked for.")
-    min_score: float | None = Field(default=None, description="Leave out hits below it.", allow_inf_nan=False)
+    effort: float = Field(
+        default=1.0, gt=0, le=1, description="Fraction of the query's codewords to search for, the largest first."
+    )
+    min_score: float | None = Field(default=None, description="Omit hits with a lower score.", allow_inf_nan=False)
     fields: list[Annotated[str, StringConstraints(pattern=r"^[^*]+$", max_length=200)]] | None = Field(
-        default=None, max_length=50, description="Fields of the metadata to return; default: all."
+        default=None, max_length=50, description="Metadata fields to return; all by default."
     )
     split: bool = Field(
-        default=False, description="Search once more without re-ranking, to tell in `times` what re-ranking takes."
+        default=False,
+        description="Search a second time without re-ranking, so that `times` can report re-ranking separately.",
     )
-    vector: bool = Field(default=False, description="Return the query's descriptor too, to search with it again.")
+    vector: bool = Field(default=False, description="Also return the query descriptor, for further searches.")
 
 
-class JsonOptions(SearchOptions):
-    """Options in a body of JSON."""
+class JsonParameters(SearchParameters):
+    """Search parameters in a JSON body."""
 
-    filter: Choices | None = Field(
+    filter: Filters | None = Field(
         default=None,
-        description="Field of the metadata → a list of values, any of which fits, or a range such as "
-        '`{"gte": 2017, "lt": 2019}`. All fields must fit.',
+        description="Metadata field → list of values, any of which matches, or a range such as "
+        '`{"gte": 2017, "lt": 2019}`. A document must match every field.',
         examples=[{"year": [2017, 2018]}],
     )
 
 
-class VectorSearch(JsonOptions):
-    """A search by a descriptor."""
+class VectorSearch(JsonParameters):
+    """A search by descriptor."""
 
     query: Vector
 
 
-class IdSearch(JsonOptions):
+class IdSearch(JsonParameters):
     """A search by a document of the index."""
 
     id: Id
 
 
-class ImageSearch(SearchOptions):
-    """Options in the address."""
+class ImageSearch(SearchParameters):
+    """Search parameters in the query string."""
 
-    filter: str | None = Field(default=None, max_length=4_000, description="As in the other searches, as JSON.")
+    filter: str | None = Field(default=None, max_length=4_000, description="As in the other searches, in JSON.")
 
 
-class HitAnswer(_Message):
+class SearchHit(_Schema):
     """One hit."""
 
     rank: int
     id: str
     score: float
     metadata: dict[str, JsonValue]
-    thumbnail: str | None = Field(description="Where its thumbnail is, if this server has folders of photographs.")
+    thumbnail: str | None = Field(description="URL of the thumbnail; null if the server has no photo folders.")
 
 
-class TimesAnswer(_Message):
-    """Milliseconds; null for a step that was not taken."""
+class SearchTimes(_Schema):
+    """Time per step in milliseconds; null for a step that was skipped."""
 
     decoding: float | None = None
     descriptor: float | None = None
-    encoding: float | None = None
-    search: float = Field(description="At the cluster and back, re-ranking included unless that stands apart.")
-    rerank: float | None = Field(
-        default=None, description="What re-ranking adds to the same search; only with `split`."
+    search: float = Field(
+        description="Encoding the query and the cluster round trip; includes re-ranking unless `rerank` is set."
     )
-    engine: float = Field(description="The engine's own time for the search.")
+    rerank: float | None = Field(default=None, description="How much re-ranking adds to the search; only with `split`.")
+    engine: float = Field(description="Time that the engine itself reports for the search.")
 
 
-class SearchAnswer(_Message):
+class SearchResponse(_Schema):
     """The hits of a search."""
 
-    hits: list[HitAnswer]
-    partial: bool = Field(description="A shard failed or ran out of time, so hits may be missing.")
-    score: str = Field(description="What scores are: `cosine`, or `dot product` of term frequencies.")
-    times: TimesAnswer
-    query: dict[str, int] = Field(description="The query's codewords with their weights, the largest first.")
-    vector: str | None = Field(default=None, description="The base64 of its D little-endian float32.")
+    hits: list[SearchHit]
+    partial: bool = Field(description="A shard failed or timed out, so hits may be missing.")
+    score: str = Field(description="Kind of score: `cosine`, or `dot product` of term frequencies.")
+    times: SearchTimes
+    query: dict[str, int] | None = Field(
+        description="The query's codewords with the largest weights, as sent to the engine; null if no codewords were "
+        "used, because the filter keeps so few documents that each was compared exactly."
+    )
+    vector: str | None = Field(default=None, description="Base64 of D little-endian float32 values.")
 
 
-class ExplainRequest(_Message):
-    """Which document, for which query: a descriptor, or another document."""
+class ExplainRequest(_Schema):
+    """The document to explain, and the query: a descriptor or another document."""
 
     id: Id
     query: Vector | None = None
@@ -148,8 +154,8 @@ class ExplainRequest(_Message):
     effort: float = Field(default=1.0, gt=0, le=1)
 
 
-class MatchAnswer(_Message):
-    """One codeword that query and document share."""
+class CodewordMatch(_Schema):
+    """One codeword that the query and the document share."""
 
     codeword: str
     weight: int
@@ -157,19 +163,19 @@ class MatchAnswer(_Message):
     product: int
 
 
-class ExplainAnswer(_Message):
-    """Why a document has its score before re-ranking."""
+class ExplainResponse(_Schema):
+    """How a document got its score before re-ranking."""
 
     id: str
     score: int
     engine_score: float
-    agrees: bool = Field(description="Whether the index itself gives the document this score.")
+    agrees: bool = Field(description="Whether the engine's score is the same.")
     query_codewords: int
     document_codewords: int
-    matches: list[MatchAnswer]
+    matches: list[CodewordMatch]
 
 
-class NewDocument(_Message):
+class NewDocument(_Schema):
     """A document to index."""
 
     id: Id
@@ -177,55 +183,57 @@ class NewDocument(_Message):
     metadata: dict[str, JsonValue] = {}
 
 
-class AddRequest(_Message):
+class AddRequest(_Schema):
     """Documents to index."""
 
     documents: list[NewDocument] = Field(min_length=1, max_length=5_000)
-    refresh: bool = Field(default=False, description="Make them visible to search before the answer.")
+    refresh: bool = Field(default=False, description="Make the documents visible to search before responding.")
 
 
-class FailureAnswer(_Message):
-    """A document that was left out."""
+class DocumentFailure(_Schema):
+    """A document that was not written."""
 
     id: str
     reason: str
 
 
-class AddAnswer(_Message):
-    """What became of documents."""
+class WriteResponse(_Schema):
+    """The outcome of adding or deleting documents."""
 
     succeeded: int
-    failed: list[FailureAnswer]
+    failed: list[DocumentFailure]
 
 
-class StreamLine(_Message):
-    """One line of the answer to a stream: after each batch, and a last one with `done`."""
+class StreamLine(_Schema):
+    """One line of the response to a stream: one per batch, and a final one with `done`."""
 
-    succeeded: int = Field(description="So far.")
-    failed: list[FailureAnswer] = Field(default=[], description="Since the line before.")
-    error: str | None = Field(default=None, description="Why the stream was given up; it is the last line.")
+    succeeded: int = Field(description="Total so far.")
+    failed: list[DocumentFailure] = Field(default=[], description="Since the previous line.")
+    error: str | None = Field(default=None, description="Why the stream was aborted; only on the last line.")
     done: bool = False
 
 
-class DeleteRequest(_Message):
+class DeleteRequest(_Schema):
     """Documents to delete."""
 
     ids: list[Id] = Field(min_length=1, max_length=10_000)
-    refresh: bool = Field(default=False, description="Make it visible to search before the answer.")
+    refresh: bool = Field(default=False, description="Make the deletion visible to search before responding.")
 
 
-class DocumentAnswer(_Message):
-    """A document as the index holds it."""
+class DocumentResponse(_Schema):
+    """A document as stored in the index."""
 
     id: str
     metadata: dict[str, JsonValue]
     terms: dict[str, int]
-    vector: str | None = Field(description="The base64 of its D little-endian float32, if the index keeps it.")
+    vector: str | None = Field(
+        description="Base64 of D little-endian float32 values; null if the index stores no vectors."
+    )
     thumbnail: str | None
 
 
-class FacetAnswer(_Message):
-    """One field of the metadata: values with counts, or the ends of a range."""
+class FieldFacet(_Schema):
+    """One metadata field: its values with counts, or the bounds of its range."""
 
     field: str
     values: list[tuple[JsonValue, int]]
@@ -234,14 +242,14 @@ class FacetAnswer(_Message):
     most: float | None
 
 
-class FacetsAnswer(_Message):
-    """What can be chosen."""
+class FacetsResponse(_Schema):
+    """The metadata fields that searches can filter by."""
 
-    facets: list[FacetAnswer]
+    facets: list[FieldFacet]
 
 
-class StatusAnswer(_Message):
-    """What is served."""
+class StatusResponse(_Schema):
+    """The index and the capabilities of the server."""
 
     name: str
     documents: int
@@ -249,9 +257,11 @@ class StatusAnswer(_Message):
     encoder: str
     dimensions: int
     vocabulary_size: int
-    vectors: str | None = Field(description="The type of the stored descriptors; null: no re-ranking.")
-    bytes: int | None = Field(description="On disk; null where this server may not ask for it.")
-    images: bool = Field(description="Whether pictures can be searched with: the index says what made its descriptors.")
+    vectors: str | None = Field(description="Type of the stored vectors; null if there are none, so no re-ranking.")
+    bytes: int | None = Field(description="Size on disk; null if the server lacks the privilege to read it.")
+    images: bool = Field(
+        description="Whether search by image is available; requires an index that records its extractor."
+    )
     photographs: bool = Field(description="Whether thumbnails are served.")
     writable: bool
     largest_k: int
@@ -260,64 +270,68 @@ class StatusAnswer(_Message):
     version: str
 
 
-class SessionRequest(_Message):
-    """The server's token, for a cookie."""
+class SessionRequest(_Schema):
+    """The server's token, to be exchanged for a cookie."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
-class Probe(_Message):
-    """Whether the server lives, or can search."""
+class HealthResponse(_Schema):
+    """Result of a liveness or readiness probe."""
 
     status: str
 
 
-_CHOICES: TypeAdapter[dict[str, Any]] = TypeAdapter(Choices)
+_FILTERS: TypeAdapter[dict[str, Any]] = TypeAdapter(Filters)
 
 
-def choices_of(text: str | None) -> dict[str, Any] | None:
-    """The choices that a filter in an address is.
+def parse_filters(text: str | None) -> dict[str, Any] | None:
+    """Parse the filters of a query string.
 
     Raises:
-        Problem: 422, it is none.
+        HttpError: 422, they are invalid.
     """
     if text is None:
         return None
     try:
-        return _CHOICES.validate_python(json.loads(text))
+        return _FILTERS.validate_python(json.loads(text))
     except ValidationError as error:
-        raise Problem(422, f"filter: {first_error(error)}") from None
+        raise HttpError(422, f"invalid filter: {describe_first_error(error)}") from None
     except (ValueError, RecursionError) as error:
-        raise Problem(422, f"filter is not JSON: {error}") from None
+        raise HttpError(422, f"invalid filter: not JSON: {error}") from None
 
 
-def array_of(vector: list[float] | str, *, dimensions: int) -> NDArray[np.float32]:
-    """A vector as sent, as float32 (D,).
+def parse_vector(vector: list[float] | str, *, dimensions: int) -> NDArray[np.float32]:
+    """Parse a vector as sent by a client into float32 (D,).
 
     Raises:
-        Problem: 422, it has another length or is no vector.
+        HttpError: 422, it is malformed or has the wrong length.
     """
     if isinstance(vector, str):
         try:
             content = base64.b64decode(vector, validate=True)
         except (binascii.Error, ValueError):
-            raise Problem(422, "the vector is neither a list of numbers nor base64") from None
+            raise HttpError(422, "invalid vector: expected a list of numbers or base64") from None
         if len(content) != 4 * dimensions:
-            raise Problem(422, f"the vector has {len(content)} bytes; expected {dimensions} float32, 4 bytes each")
+            raise HttpError(
+                422,
+                f"invalid vector: got {len(content)} bytes; expected {4 * dimensions}, that is, {dimensions} float32 "
+                "values",
+            )
         return np.frombuffer(content, dtype="<f4").astype(np.float32)
     if len(vector) != dimensions:
-        raise Problem(422, f"the vector has {len(vector)} numbers; this index holds {dimensions}")
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused later
+        raise HttpError(422, f"invalid vector: got {len(vector)} numbers; expected {dimensions}")
+    with np.errstate(over="ignore"):  # numbers too large for float32 become infinity, which is rejected later
         return np.asarray(vector, dtype=np.float32)
 
 
-def text_of(vector: NDArray[np.float32]) -> str:
-    """The base64 of a vector (D,)."""
+def encode_vector(vector: NDArray[np.float32]) -> str:
+    """Encode a vector (D,) as base64 of little-endian float32."""
     return base64.b64encode(np.ascontiguousarray(vector, dtype="<f4").tobytes()).decode("ascii")
 
 
-def first_error(error: ValidationError) -> str:
-    """Where the first of several errors is, and what it is."""
+def describe_first_error(error: ValidationError) -> str:
+    """Describe the first of several validation errors: its location and message."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else str(first["msg"])

@@ -1,4 +1,4 @@
-"""Service: what the API does with an index, without HTTP: searches taken apart in time, and documents in and out."""
+"""Service: searches, reads and writes one index on behalf of the routes, without HTTP."""
 
 from __future__ import annotations
 
@@ -7,233 +7,244 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.inspection.explanation import Explanation
-from deepterms.results import Hits, StoredDocument
-from deepterms.search.widening import query_terms
-from deepterms.web.errors import Problem
-from deepterms.web.filters import filter_of
-from deepterms.web.schemas import HitAnswer, SearchAnswer, SearchOptions, TimesAnswer, text_of
+from deepterms.results import Failure, Hits, StoredDocument
+from deepterms.terms import TermFrequencies
+from deepterms.web.errors import HttpError
+from deepterms.web.filters import to_engine_filter
+from deepterms.web.schemas import (
+    DocumentFailure,
+    NewDocument,
+    SearchHit,
+    SearchParameters,
+    SearchResponse,
+    SearchTimes,
+    WriteResponse,
+    encode_vector,
+    parse_vector,
+)
 
-__all__ = ["Describer", "Found", "Service", "hit_answers", "search_answer", "thumbnail_address"]
+__all__ = ["ServedSearch", "Service", "thumbnail_url"]
 
-CODEWORDS_SHOWN = 40
-SEEN = 20_000  # hits whose photographs' places are remembered
-SEEN_SECONDS = 60.0
-
-
-class Describer(Protocol):
-    """What makes descriptors of pictures, such as an `RMACExtractor`."""
-
-    sizes: tuple[int, ...]
-    side: Literal["min", "max"]
-
-    def extract_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Float32 (D,) of one picture, given once a size."""
-        ...
+MAX_CODEWORDS_SHOWN = 40
+MAX_REMEMBERED = 20_000  # hits whose photo locations are remembered
+REMEMBERED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Found:
-    """The hits of a search and how long its steps took.
+class ServedSearch:
+    """The hits of a search and the time it took.
 
     Attributes:
         hits: best first.
-        query: float32 (D,), L2-normalised or not; None if only terms are known.
-        codewords: of the query, the largest first.
-        encoding: milliseconds.
-        search: milliseconds, re-ranking included.
-        plain: milliseconds of the same search without re-ranking; None if it was not asked for.
-        reranked: whether scores are cosines.
+        query: float32 (D,), L2-normalised or not; None if the index stores only the query document's terms.
+        search_ms: time of the search in milliseconds, encoding and re-ranking included.
+        unranked_ms: time of the same search without re-ranking; None unless the client asked for it.
+        is_reranked: whether scores are cosines.
     """
 
     hits: Hits
     query: NDArray[np.float32] | None
-    codewords: dict[str, int]
-    encoding: float | None
-    search: float
-    plain: float | None
-    reranked: bool
+    search_ms: float
+    unranked_ms: float | None
+    is_reranked: bool
+
+    def to_response(
+        self,
+        *,
+        with_thumbnails: bool,
+        with_vector: bool,
+        decoding: float | None = None,
+        descriptor: float | None = None,
+    ) -> SearchResponse:
+        """Convert the search into the body of its response.
+
+        Args:
+            with_thumbnails: whether hits have thumbnails.
+            with_vector: whether to include the query descriptor.
+            decoding: time of decoding the image, in milliseconds.
+            descriptor: time of extracting its descriptor, in milliseconds.
+        """
+        # The second search can take longer than the first; re-ranking never takes less than nothing.
+        unranked = self.unranked_ms if self.unranked_ms is None else min(self.unranked_ms, self.search_ms)
+        return SearchResponse(
+            hits=[
+                SearchHit(
+                    rank=rank,
+                    id=hit.id,
+                    score=hit.score,
+                    metadata=dict(hit.metadata),
+                    thumbnail=thumbnail_url(hit.id) if with_thumbnails else None,
+                )
+                for rank, hit in enumerate(self.hits, start=1)
+            ],
+            partial=self.hits.partial,
+            score="cosine" if self.is_reranked else "dot product",
+            times=SearchTimes(
+                decoding=decoding,
+                descriptor=descriptor,
+                search=self.search_ms if unranked is None else unranked,
+                rerank=None if unranked is None else self.search_ms - unranked,
+                engine=self.hits.took_ms,
+            ),
+            query=None if self.hits.terms is None else _select_codewords(self.hits.terms),
+            vector=encode_vector(self.query) if with_vector and self.query is not None else None,
+        )
 
 
 class Service:
-    """One index, searched and written to; all methods block.
+    """One index, searched and written to. All methods block.
 
     Args:
-        index: a `SurrogateIndex`, or anything with its methods.
+        index: a `SurrogateIndex` or any object with the same methods.
     """
 
     def __init__(self, index: Any) -> None:
         self.index = index
-        self._seen: OrderedDict[str, tuple[float, Mapping[str, Any]]] = OrderedDict()
+        self._locations: OrderedDict[str, tuple[float, Mapping[str, Any]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def search(self, query: NDArray[np.float32], options: SearchOptions, choices: Mapping[str, Any] | None) -> Found:
-        """Search by a descriptor (D,)."""
-        started = time.perf_counter()
-        terms = query_terms(self.index.encoder, query, effort=options.effort)
-        encoding = _since(started)
-        (codewords,) = terms.to_terms()
-        return self._found(
-            lambda rerank: self.index.search(query, **self._arguments(options, choices, rerank)),
-            options,
-            query=query,
-            codewords=codewords,
-            encoding=encoding,
-        )
+    def search(
+        self, query: NDArray[np.float32], parameters: SearchParameters, filters: Mapping[str, Any] | None
+    ) -> ServedSearch:
+        """Search by descriptor (D,)."""
+        return self._search(lambda **options: self.index.search(query, **options), query, parameters, filters)
 
-    def search_by_id(self, id: str, options: SearchOptions, choices: Mapping[str, Any] | None) -> Found:
+    def search_by_id(self, id: str, parameters: SearchParameters, filters: Mapping[str, Any] | None) -> ServedSearch:
         """Search by a document of the index.
 
         Raises:
-            Problem: 404, there is none.
+            HttpError: 404, no such document.
         """
-        document = self.document(id)
-        return self._found(
-            lambda rerank: self.index.search_by_id(id, **self._arguments(options, choices, rerank)),
-            options,
-            query=document.vector,
-            codewords=dict(document.terms),
-            encoding=None,
-        )
+        query = self.get(id).vector
+        return self._search(lambda **options: self.index.search_by_id(id, **options), query, parameters, filters)
 
     def explain(self, id: str, query: NDArray[np.float32] | None, query_id: str | None, effort: float) -> Explanation:
-        """Why a document has its score for a query, which is a descriptor or another document.
+        """Explain the score of a document for a query, which is a descriptor or another document.
 
         Raises:
-            Problem: 404, no such document; 422, the other document's descriptor is not kept.
+            HttpError: 404, no such document; 422, the index does not store the other document's descriptor.
         """
-        self.document(id)
+        self.get(id)
         if query is None:
-            query = self.document(query_id or "").vector
+            query = self.get(query_id or "").vector
         if query is None:
-            raise Problem(422, "this index keeps no descriptors, so only a query with one of its own can be explained")
+            raise HttpError(
+                422, "the index stores no descriptors, so `query_id` cannot be explained; send a descriptor as `query`"
+            )
         explanation: Explanation = self.index.explain(id, query, effort=effort)
         return explanation
 
-    def document(self, id: str) -> StoredDocument:
-        """A document.
+    def get(self, id: str) -> StoredDocument:
+        """Get a document.
 
         Raises:
-            Problem: 404, there is none.
+            HttpError: 404, no such document.
         """
         document: StoredDocument | None = self.index.get(id)
         if document is None:
-            raise Problem(404, f"no document {id!r} in this index")
+            raise HttpError(404, f"no document {id!r} in this index")
         return document
 
-    def where(self, id: str) -> Mapping[str, Any]:
-        """The part of a document's metadata that says where its photograph is.
+    def add(self, documents: Sequence[NewDocument], *, refresh: bool) -> WriteResponse:
+        """Index documents; an invalid one does not affect the others."""
+        valid, vectors, failed = [], [], []
+        for document in documents:
+            try:
+                vectors.append(parse_vector(document.vector, dimensions=self.index.encoder.dimensions))
+                valid.append(document)
+            except HttpError as error:
+                failed.append(DocumentFailure(id=document.id, reason=error.detail))
+        if not valid:
+            return WriteResponse(succeeded=0, failed=failed)
+        ids, metadata = [document.id for document in valid], [dict(document.metadata) for document in valid]
+        report = self.index.add(ids, np.stack(vectors), metadata)
+        if refresh:
+            self.index.refresh()
+        return WriteResponse(succeeded=report.succeeded, failed=[*failed, *_convert_failures(report.failed)])
 
-        That of a hit is known for a while: a page of hits asks for all their thumbnails at once.
+    def delete(self, ids: Sequence[str], *, refresh: bool) -> WriteResponse:
+        """Delete documents; one that does not exist counts as deleted."""
+        report = self.index.delete(list(ids))
+        if refresh:
+            self.index.refresh()
+        return WriteResponse(succeeded=report.succeeded, failed=_convert_failures(report.failed))
+
+    def locate_photo(self, id: str) -> Mapping[str, Any]:
+        """Return the part of a document's metadata that says where its photo is.
+
+        The locations of recent hits are cached, because a page of hits requests all of their thumbnails at once.
 
         Raises:
-            Problem: 404, no such document.
+            HttpError: 404, no such document.
         """
         with self._lock:
-            seen, where = self._seen.get(id, (-SEEN_SECONDS, {}))
-        return where if time.monotonic() - seen < SEEN_SECONDS else _where(self.document(id).metadata)
+            remembered, location = self._locations.get(id, (-REMEMBERED_SECONDS, {}))
+        if time.monotonic() - remembered < REMEMBERED_SECONDS:
+            return location
+        return _select_location(self.get(id).metadata)
 
-    def _see(self, hits: Hits) -> None:
+    def _search(
+        self,
+        search: Callable[..., Hits],
+        query: NDArray[np.float32] | None,
+        parameters: SearchParameters,
+        filters: Mapping[str, Any] | None,
+    ) -> ServedSearch:
+        options = {
+            "k": parameters.k,
+            "filter": to_engine_filter(filters),
+            "effort": parameters.effort,
+            "min_score": parameters.min_score,
+            "fields": parameters.fields,
+        }
+        started = time.perf_counter()
+        hits = search(rerank=parameters.rerank, **options)
+        search_ms = _milliseconds_since(started)
+        if parameters.fields is None:
+            self._remember_locations(hits)
+        is_reranked = self.index.stores_vectors and parameters.rerank != 0
+        unranked_ms = None
+        if parameters.split and is_reranked:
+            started = time.perf_counter()
+            search(rerank=0, **options)
+            unranked_ms = _milliseconds_since(started)
+        return ServedSearch(hits, query, search_ms, unranked_ms, is_reranked)
+
+    def _remember_locations(self, hits: Hits) -> None:
         now = time.monotonic()
         with self._lock:
             for hit in hits:
-                self._seen[hit.id] = (now, _where(hit.metadata))
-                self._seen.move_to_end(hit.id)
-            while len(self._seen) > SEEN:
-                self._seen.popitem(last=False)
-
-    def _arguments(
-        self, options: SearchOptions, choices: Mapping[str, Any] | None, rerank: int | None
-    ) -> dict[str, Any]:
-        return {
-            "k": options.k,
-            "filter": filter_of(choices),
-            "rerank": rerank,
-            "effort": options.effort,
-            "min_score": options.min_score,
-            "fields": options.fields,
-        }
-
-    def _found(
-        self,
-        search: Callable[[int | None], Hits],
-        options: SearchOptions,
-        *,
-        query: NDArray[np.float32] | None,
-        codewords: Mapping[str, int],
-        encoding: float | None,
-    ) -> Found:
-        rerank = options.rerank
-        started = time.perf_counter()
-        hits = search(rerank)
-        took = _since(started)
-        if options.fields is None:
-            self._see(hits)
-        reranked = self.index.stores_vectors and rerank != 0
-        plain = None
-        if options.split and reranked:
-            started = time.perf_counter()
-            search(0)
-            plain = _since(started)
-        largest = sorted(codewords.items(), key=lambda pair: -pair[1])[:CODEWORDS_SHOWN]
-        return Found(hits, query, dict(largest), encoding, took, plain, reranked)
+                self._locations[hit.id] = (now, _select_location(hit.metadata))
+                self._locations.move_to_end(hit.id)
+            while len(self._locations) > MAX_REMEMBERED:
+                self._locations.popitem(last=False)
 
 
-def search_answer(
-    found: Found,
-    *,
-    thumbnails: bool,
-    vector: bool,
-    decoding: float | None = None,
-    descriptor: float | None = None,
-) -> SearchAnswer:
-    """A search as it is answered; times in milliseconds."""
-    plain = found.plain if found.plain is None else min(found.plain, found.search)
-    return SearchAnswer(
-        hits=hit_answers(found.hits, thumbnails=thumbnails),
-        partial=found.hits.partial,
-        score="cosine" if found.reranked else "dot product",
-        times=TimesAnswer(
-            decoding=decoding,
-            descriptor=descriptor,
-            encoding=found.encoding,
-            search=found.search if plain is None else plain,
-            rerank=None if plain is None else found.search - plain,
-            engine=found.hits.took_ms,
-        ),
-        query=found.codewords,
-        vector=text_of(found.query) if vector and found.query is not None else None,
-    )
-
-
-def hit_answers(hits: Hits, *, thumbnails: bool) -> list[HitAnswer]:
-    """Hits as they are answered."""
-    return [
-        HitAnswer(
-            rank=rank,
-            id=hit.id,
-            score=hit.score,
-            metadata=dict(hit.metadata),
-            thumbnail=thumbnail_address(hit.id) if thumbnails else None,
-        )
-        for rank, hit in enumerate(hits, start=1)
-    ]
-
-
-def thumbnail_address(id: str) -> str:
-    """Where the thumbnail of a document is."""
+def thumbnail_url(id: str) -> str:
+    """The URL of a document's thumbnail on this server."""
     return f"/v1/thumbnail?id={quote(id, safe='')}"
 
 
-def _where(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+def _select_codewords(terms: TermFrequencies) -> dict[str, int]:
+    """The codewords of a query (1, V) with the largest weights, largest first."""
+    (weights,) = terms.to_terms()
+    return dict(sorted(weights.items(), key=lambda pair: -pair[1])[:MAX_CODEWORDS_SHOWN])
+
+
+def _select_location(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"path": metadata["path"]} if "path" in metadata else {}
 
 
-def _since(started: float) -> float:
+def _convert_failures(failures: Sequence[Failure]) -> list[DocumentFailure]:
+    return [DocumentFailure(id=failure.id, reason=failure.reason) for failure in failures]
+
+
+def _milliseconds_since(started: float) -> float:
     return (time.perf_counter() - started) * 1e3

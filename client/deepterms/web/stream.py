@@ -1,4 +1,4 @@
-"""A stream of documents: read, indexed and answered batch by batch, in bounded memory."""
+"""StreamingResponse: indexes a stream of documents batch by batch, in bounded memory, and reports after each batch."""
 
 from __future__ import annotations
 
@@ -9,58 +9,58 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from deepterms.errors import DeepTermsError
-from deepterms.web.errors import problem_of
-from deepterms.web.schemas import AddAnswer, FailureAnswer, NewDocument, StreamLine
-from deepterms.web.uploads import lines_of, new_document
+from deepterms.web.errors import to_http_error
+from deepterms.web.schemas import DocumentFailure, NewDocument, StreamLine, WriteResponse
+from deepterms.web.uploads import parse_document, split_lines
 
-__all__ = ["NDJSON", "StreamAnswer", "stream_answer"]
+__all__ = ["NDJSON", "StreamingResponse", "index_stream"]
 
 NDJSON = "application/x-ndjson"
 BATCH_DOCUMENTS = 500
 BATCH_BYTES = 4 << 20
 
-Add = Callable[[list[NewDocument]], Awaitable[AddAnswer]]
+Add = Callable[[list[NewDocument]], Awaitable[WriteResponse]]
 
 
-async def stream_answer(chunks: AsyncIterator[bytes], add: Add, *, longest: int) -> AsyncIterator[StreamLine]:
-    """Index a stream of lines.
+async def index_stream(chunks: AsyncIterator[bytes], add: Add, *, max_line: int) -> AsyncIterator[StreamLine]:
+    """Index a stream of lines, each of which is one document.
 
     Args:
-        chunks: of the request's body.
-        add: indexes a batch.
-        longest: bytes of a line.
+        chunks: of the request body.
+        add: indexes one batch.
+        max_line: length limit of a line in bytes.
 
     Yields:
-        a line after each batch, and a last one, which says `done` or has an `error`.
+        One line after each batch and a final one, which has either ``done`` or an ``error``.
     """
     succeeded, number, size = 0, 0, 0
     batch: list[NewDocument] = []
-    failed: list[FailureAnswer] = []
+    failed: list[DocumentFailure] = []
     try:
-        async for line in lines_of(chunks, longest=longest):
+        async for line in split_lines(chunks, max_line=max_line):
             number += 1
             try:
-                batch.append(new_document(line))
+                batch.append(parse_document(line))
                 size += len(line)
             except ValueError as error:
-                failed.append(FailureAnswer(id=f"line {number}", reason=str(error)))
+                failed.append(DocumentFailure(id=f"line {number}", reason=str(error)))
             if len(batch) >= BATCH_DOCUMENTS or size >= BATCH_BYTES or len(failed) >= BATCH_DOCUMENTS:
-                report = await add(batch) if batch else AddAnswer(succeeded=0, failed=[])
+                report = await add(batch) if batch else WriteResponse(succeeded=0, failed=[])
                 succeeded += report.succeeded
                 yield StreamLine(succeeded=succeeded, failed=[*failed, *report.failed])
                 batch, failed, size = [], [], 0
-        report = await add(batch) if batch else AddAnswer(succeeded=0, failed=[])
+        report = await add(batch) if batch else WriteResponse(succeeded=0, failed=[])
         yield StreamLine(succeeded=succeeded + report.succeeded, failed=[*failed, *report.failed], done=True)
     except ClientDisconnect:
-        return  # nobody is left to tell; what was indexed stays
+        return  # nobody is left to report to; what was indexed stays
     except DeepTermsError as error:
-        yield StreamLine(succeeded=succeeded, failed=failed, error=problem_of(error).detail)
+        yield StreamLine(succeeded=succeeded, failed=failed, error=to_http_error(error).detail)
 
 
-class StreamAnswer(Response):
-    """An answer of lines that are sent while the request is still being read.
+class StreamingResponse(Response):
+    """A response whose lines are sent while the request is still being read.
 
-    Starlette's own streaming response listens for the client's end meanwhile, and would swallow the request's body.
+    Starlette's own streaming response listens for a disconnect in the meantime, which would consume the request body.
     """
 
     media_type = NDJSON

@@ -1,4 +1,4 @@
-"""An index in memory behind the application, with photographs on the disk and a describer that needs no network."""
+"""Fixtures: the application on a MemoryIndex, with photos on disk and an extractor that needs no network."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ COUNT = 30
 GRID = 4
 
 
-class GridDescriber:
-    """Describes a picture by the mean colours of 4 x 4 cells, against the mean of all: 48 dimensions."""
+class GridExtractor:
+    """Describes an image by the mean colours of 4 x 4 cells relative to their mean: 48 dimensions."""
 
     sizes: tuple[int, ...] = (48,)
     side: Literal["min", "max"] = "min"
@@ -40,10 +40,10 @@ class GridDescriber:
         return feature
 
 
-def described(path: Path) -> NDArray[np.float32]:
-    """A file's descriptor, made in this process."""
-    describer = GridDescriber()
-    return describer.extract_pixels(resize_image(load_image(path), describer.sizes, side=describer.side))
+def describe(path: Path) -> NDArray[np.float32]:
+    """Extract the descriptor of a file in this process."""
+    extractor = GridExtractor()
+    return extractor.extract_pixels(resize_image(load_image(path), extractor.sizes, side=extractor.side))
 
 
 def jpeg(seed: int, **shape: int) -> bytes:
@@ -54,7 +54,7 @@ def jpeg(seed: int, **shape: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of thirty pictures, ten of them in a folder below."""
+    """A folder of thirty photos, ten of them in a subfolder."""
     folder = tmp_path_factory.mktemp("shown")
     (folder / "more").mkdir()
     for seed in range(COUNT):
@@ -68,13 +68,13 @@ def name_of(seed: int) -> str:
 
 @pytest.fixture(scope="session")
 def features(photos: Path) -> NDArray[np.float32]:
-    """Of all pictures, float32 (30, 48)."""
-    return np.stack([described(photos / name_of(seed)) for seed in range(COUNT)])
+    """The descriptors of all photos, float32 (30, 48)."""
+    return np.stack([describe(photos / name_of(seed)) for seed in range(COUNT)])
 
 
 @pytest.fixture
 def index(photos: Path, features: NDArray[np.float32]) -> dt.MemoryIndex:
-    """All pictures, with their places and something to filter by."""
+    """An index of all photos, with their paths and metadata to filter by."""
     memory = dt.MemoryIndex(dt.DeepPermutation(features.shape[1], top_k=20))
     fill(memory, photos, features)
     return memory
@@ -97,6 +97,6 @@ def fill(index: Any, photos: Path, features: NDArray[np.float32]) -> None:
 @pytest.fixture
 def client(index: dt.MemoryIndex, photos: Path) -> Iterator[TestClient]:
     """A client of the whole application."""
-    app = create_app(index, describer=GridDescriber(), photographs=[photos])
+    app = create_app(index, describer=GridExtractor(), photographs=[photos])
     with TestClient(app, base_url=HERE) as client:
         yield client

@@ -1,4 +1,4 @@
-"""The application behind uvicorn in a thread, for browsers and for whatever speaks HTTP itself."""
+"""Runs the application under uvicorn in a thread, for browsers and other real HTTP clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["running"]
 
 @contextmanager
 def running(app: ASGIApp) -> Iterator[str]:
-    """The address of an application that runs."""
+    """Run an application and yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

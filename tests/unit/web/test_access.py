@@ -1,4 +1,4 @@
-"""Who may ask: by token, under which name of the server, from which pages."""
+"""Which requests are allowed, by token, host name and origin."""
 
 from __future__ import annotations
 
@@ -35,18 +35,19 @@ def test_other_machines_need_a_token(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1"])
-def test_this_machine_needs_none(host: str) -> None:
+def test_loopback_addresses_need_no_token(host: str) -> None:
     assert is_loopback(host)
     assert Access.of(host, token=None).token is None
 
 
-def test_the_token_or_its_cookie_opens_everything_but_the_page(guarded: TestClient) -> None:
+def test_token_or_cookie_is_required_except_for_the_page(guarded: TestClient) -> None:
     for path in ("/", "/static/page.js", "/healthz", "/readyz"):
         assert guarded.get(path).status_code == 200
     for path in ("/v1/status", "/metrics", "/openapi.json", "/v1/thumbnail?id=a", "/nowhere"):
-        refused = guarded.get(path)
-        assert refused.status_code == 401, path
-        assert refused.headers["WWW-Authenticate"] == "Bearer"
+        rejected = guarded.get(path)
+        assert rejected.status_code == 401, path
+        assert rejected.headers["WWW-Authenticate"] == "Bearer"
+        assert rejected.json()["detail"] == "missing or invalid bearer token"
     assert guarded.get("/v1/status", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert guarded.get("/v1/status", headers={"Authorization": f"Basic {TOKEN}"}).status_code == 401
     assert guarded.get("/v1/status", headers={"Cookie": "deepterms_session=wrong"}).status_code == 401
@@ -60,17 +61,17 @@ def test_the_token_or_its_cookie_opens_everything_but_the_page(guarded: TestClie
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert TOKEN not in cookie
-    assert guarded.get("/v1/status").status_code == 200  # the client keeps the cookie
+    assert guarded.get("/v1/status").status_code == 200  # the client stores the cookie
 
 
-def test_names_that_were_turned_to_this_machine(client: TestClient) -> None:
+def test_unknown_host_names_are_rejected(client: TestClient) -> None:
     for name in ("evil.example.org", "127.0.0.1.evil.example.org", "", "[", "localhost.evil.example.org:80"):
         assert client.get("/v1/status", headers={"Host": name}).status_code == 421, name
     for name in ("localhost:8000", "127.0.0.1", "[::1]:9", "LOCALHOST"):
         assert client.get("/v1/status", headers={"Host": name}).status_code == 200, name
 
 
-def test_names_of_a_proxy(index: dt.MemoryIndex) -> None:
+def test_additional_host_names_are_accepted(index: dt.MemoryIndex) -> None:
     access = Access.of("127.0.0.1", token=None, names=["Photos.example.org"])
     with TestClient(create_app(index, access=access), base_url="http://photos.example.org") as client:
         assert client.get("/v1/status").status_code == 200
@@ -86,20 +87,18 @@ def test_names_of_a_proxy(index: dt.MemoryIndex) -> None:
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-def test_pages_of_other_sites_change_nothing(
-    client: TestClient, index: dt.MemoryIndex, headers: dict[str, str]
-) -> None:
+def test_cross_site_writes_are_rejected(client: TestClient, index: dt.MemoryIndex, headers: dict[str, str]) -> None:
     before = index.count()
     assert client.post("/v1/documents", json=ADD, headers=headers).status_code == 403
     assert client.delete("/v1/document", params={"id": name_of(0)}, headers=headers).status_code == 403
     assert index.count() == before
 
 
-def test_our_own_page_may(client: TestClient) -> None:
+def test_same_origin_writes_are_accepted(client: TestClient) -> None:
     assert client.post("/v1/documents", json=ADD, headers={"Origin": HERE}).status_code == 200
 
 
-def test_read_only(index: dt.MemoryIndex) -> None:
+def test_read_only_rejects_all_writes(index: dt.MemoryIndex) -> None:
     before = index.count()
     with TestClient(create_app(index, access=Access(read_only=True)), base_url=HERE) as client:
         lines = {"Content-Type": "application/x-ndjson"}

@@ -1,4 +1,4 @@
-"""The API over HTTP, on an index in memory: the same answers as the index gives, and every limit with its status."""
+"""The API over HTTP on a MemoryIndex: same results as the index itself, and every limit with its status."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import deepterms as dt
 from deepterms.errors import ClusterError, ClusterUnreachable, DeepTermsError, IndexNotFound, RequestRejected
 from deepterms.results import Hits
 from deepterms.web import Limits, create_app
-from tests.unit.web.conftest import COUNT, HERE, GridDescriber, jpeg, name_of
+from tests.unit.web.conftest import COUNT, HERE, GridExtractor, jpeg, name_of
 
-PICTURE = {"Content-Type": "image/jpeg"}
+IMAGE = {"Content-Type": "image/jpeg"}
 LINES = {"Content-Type": "application/x-ndjson"}
 
 
@@ -32,26 +32,26 @@ def ids_of(answer: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["bare", "form"])
-def test_a_photograph_of_the_index_finds_itself(client: TestClient, photos: Path, form: bool) -> None:
+def test_indexed_photo_finds_itself(client: TestClient, photos: Path, form: bool) -> None:
     content = (photos / name_of(4)).read_bytes()
     sent: dict[str, Any] = (
-        {"files": {"image": ("a.jpg", content, "image/jpeg")}} if form else {"content": content, "headers": PICTURE}
+        {"files": {"image": ("a.jpg", content, "image/jpeg")}} if form else {"content": content, "headers": IMAGE}
     )
     answer = client.post("/v1/search/image?k=3&split=true&vector=true", **sent)
     first = answer.json()["hits"][0]
     assert ids_of(answer)[0] == name_of(4)
     assert first["rank"] == 1
-    assert first["score"] == pytest.approx(1, abs=1e-6)  # decoded in another process, described alike
+    assert first["score"] == pytest.approx(1, abs=1e-6)  # decoded in another process, with the same pixels
     assert first["metadata"]["year"] == 2015
     times = answer.json()["times"]
-    assert all(times[step] >= 0 for step in ("decoding", "descriptor", "encoding", "search", "rerank"))
+    assert all(times[step] >= 0 for step in ("decoding", "descriptor", "search", "rerank"))
     again = client.post("/v1/search/vector", json={"query": answer.json()["vector"], "k": 3})
     assert ids_of(again) == ids_of(answer)
 
 
 @pytest.mark.parametrize("rerank", [None, 0, 10])
 @pytest.mark.parametrize("effort", [1.0, 0.3])
-def test_answers_are_those_of_the_index(
+def test_hits_equal_those_of_the_index(
     client: TestClient, index: dt.MemoryIndex, features: NDArray[np.float32], rerank: int | None, effort: float
 ) -> None:
     options: dict[str, Any] = {"k": 7, "rerank": rerank, "effort": effort}
@@ -63,29 +63,29 @@ def test_answers_are_those_of_the_index(
     assert ids_of(by_id) == index.search_by_id(name_of(3), **options).ids
 
 
-def test_vectors_as_base64(client: TestClient, features: NDArray[np.float32]) -> None:
+def test_vectors_can_be_base64(client: TestClient, features: NDArray[np.float32]) -> None:
     encoded = base64.b64encode(features[5].astype("<f4").tobytes()).decode()
     assert ids_of(client.post("/v1/search/vector", json={"query": encoded}))[0] == name_of(5)
 
 
-def test_filters_and_facets(client: TestClient, features: NDArray[np.float32]) -> None:
-    choices = {"year": [2016, 2017], "price": {"gte": 10}}
-    body = {"query": features[0].tolist(), "k": 100, "filter": choices}
+def test_filters_apply_and_facets_count(client: TestClient, features: NDArray[np.float32]) -> None:
+    filters = {"year": [2016, 2017], "price": {"gte": 10}}
+    body = {"query": features[0].tolist(), "k": 100, "filter": filters}
     found = client.post("/v1/search/vector", json=body).json()["hits"]
     assert found
     assert all(hit["metadata"]["year"] in (2016, 2017) and hit["metadata"]["price"] >= 10 for hit in found)
-    answer = client.get("/v1/facets", params={"filter": json.dumps(choices)}).json()["facets"]
+    answer = client.get("/v1/facets", params={"filter": json.dumps(filters)}).json()["facets"]
     facets = {facet["field"]: facet for facet in answer}
     fitting = [seed for seed in range(10, COUNT) if seed % 4 in (1, 2)]
     reds = len([seed for seed in fitting if seed % 5 == 0])
     assert dict(facets["colour"]["values"]) == {"red": reds, "blue": len(fitting) - reds}
-    # The counts of a field do not depend on its own choice.
+    # A filter on a field does not affect its own counts.
     assert {year for year, _ in facets["year"]["values"]} == {2015, 2016, 2017, 2018}
     assert (facets["price"]["least"], facets["price"]["most"]) == (1, 29)
     assert "path" not in facets
 
 
-def test_why(client: TestClient, index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
+def test_explain_matches_the_index(client: TestClient, index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
     expected = index.explain(name_of(8), features[7])
     for query in ({"query": features[7].tolist()}, {"query_id": name_of(7)}):
         answer = client.post("/v1/explain", json={"id": name_of(8), **query}).json()
@@ -97,7 +97,9 @@ def test_why(client: TestClient, index: dt.MemoryIndex, features: NDArray[np.flo
     assert client.post("/v1/explain", json={"id": "nobody", "query_id": name_of(7)}).status_code == 404
 
 
-def test_documents_in_and_out(client: TestClient, index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
+def test_documents_are_added_and_deleted(
+    client: TestClient, index: dt.MemoryIndex, features: NDArray[np.float32]
+) -> None:
     documents = [
         {"id": "new/one", "vector": features[0].tolist(), "metadata": {"year": 1999}},
         {"id": "short", "vector": [1.0]},
@@ -115,11 +117,13 @@ def test_documents_in_and_out(client: TestClient, index: dt.MemoryIndex, feature
     assert index.count() == COUNT - 1
 
 
-def test_a_stream_of_documents(client: TestClient, index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
+def test_stream_of_documents_is_indexed(
+    client: TestClient, index: dt.MemoryIndex, features: NDArray[np.float32]
+) -> None:
     def chunks() -> Iterator[bytes]:
         lines = [json.dumps({"id": f"n{n}", "vector": features[n % COUNT].tolist()}) for n in range(1_100)]
         lines[3], lines[700] = "{", '{"id": "x"}'
-        text = "\n".join(lines).encode()  # the last line without an end
+        text = "\n".join(lines).encode()  # the last line has no line end
         for start in range(0, len(text), 10_007):
             yield text[start : start + 10_007]
 
@@ -134,10 +138,10 @@ def test_a_stream_of_documents(client: TestClient, index: dt.MemoryIndex, featur
     assert index.count() == COUNT + 1_098
 
 
-def test_a_stream_that_cannot_go_on_says_so(client: TestClient) -> None:
+def test_aborted_stream_reports_the_error(client: TestClient) -> None:
     answer = client.post("/v1/documents/stream", content=b"x" * (2 << 20), headers=LINES)
     (line,) = [json.loads(line) for line in answer.text.splitlines()]
-    assert "longer than" in line["error"]
+    assert "too long" in line["error"]
     assert not line["done"]
 
 
@@ -157,11 +161,11 @@ def test_status_health_and_metrics(client: TestClient) -> None:
     assert 'route="none",status="404"' in client.get("/metrics").text
 
 
-def test_request_ids(client: TestClient) -> None:
+def test_request_id_is_echoed_or_made(client: TestClient) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "mine-7"}).headers["X-Request-ID"] == "mine-7"
-    refused = client.get("/v1/document", params={"id": "nobody"}, headers={"X-Request-ID": "mine-8"})
-    assert refused.json()["request_id"] == "mine-8"
-    assert refused.headers["Content-Type"] == "application/problem+json"
+    rejected = client.get("/v1/document", params={"id": "nobody"}, headers={"X-Request-ID": "mine-8"})
+    assert rejected.json()["request_id"] == "mine-8"
+    assert rejected.headers["Content-Type"] == "application/problem+json"
     made = client.get("/healthz", headers={"X-Request-ID": "two words"}).headers["X-Request-ID"]
     assert made != client.get("/healthz").headers["X-Request-ID"]
     assert " " not in made
@@ -170,21 +174,21 @@ def test_request_ids(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("path", "sent", "status", "says"),
     [
-        ("/v1/search/image", {"content": b"GIF89a", "headers": PICTURE}, 422, "damaged"),
-        ("/v1/search/image", {"content": b"hello", "headers": PICTURE}, 415, "not a picture"),
-        ("/v1/search/image", {"content": b"", "headers": PICTURE}, 422, "no picture"),
+        ("/v1/search/image", {"content": b"GIF89a", "headers": IMAGE}, 422, "damaged"),
+        ("/v1/search/image", {"content": b"hello", "headers": IMAGE}, 415, "not a"),
+        ("/v1/search/image", {"content": b"", "headers": IMAGE}, 422, "no image"),
         ("/v1/search/image", {"json": {"image": 1}}, 415, "image/"),
-        ("/v1/search/image", {"files": {"other": ("a", b"x")}}, 422, "no file called"),
+        ("/v1/search/image", {"files": {"other": ("a", b"x")}}, 422, "no file named"),
         ("/v1/search/image", {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 422, "boundary"),
-        ("/v1/search/image?k=0", {"content": b"x", "headers": PICTURE}, 422, "k"),
-        ("/v1/search/image?filter={", {"content": b"x", "headers": PICTURE}, 422, "filter"),
-        ("/v1/search/image?filter={%22a%22:{%22script%22:1}}", {"content": b"x", "headers": PICTURE}, 422, "filter"),
+        ("/v1/search/image?k=0", {"content": b"x", "headers": IMAGE}, 422, "k"),
+        ("/v1/search/image?filter={", {"content": b"x", "headers": IMAGE}, 422, "filter"),
+        ("/v1/search/image?filter={%22a%22:{%22script%22:1}}", {"content": b"x", "headers": IMAGE}, 422, "filter"),
         ("/v1/search/vector", {"json": {"query": [1, 2]}}, 422, "2 numbers"),
         ("/v1/search/vector", {"json": {"query": "AAAA"}}, 422, "3 bytes"),
         ("/v1/search/vector", {"json": {"query": "§"}}, 422, "base64"),
         ("/v1/search/vector", {"json": {"query": [0.0] * 48}}, 422, "zero"),
         ("/v1/search/vector", {"json": {"query": [1.0] * 48, "k": 2_000}}, 422, "at most 1,000"),
-        ("/v1/search/vector", {"json": {"query": [1.0] * 48, "rerank": 10**6}}, 422, "re-ranked"),
+        ("/v1/search/vector", {"json": {"query": [1.0] * 48, "rerank": 10**6}}, 422, "at most 10,000"),
         ("/v1/search/vector", {"json": {"query": [1.0] * 48, "nonsense": 1}}, 422, "nonsense"),
         ("/v1/search/vector", {"json": {"query": [1.0] * 48, "filter": {"a": {"script": "x"}}}}, 422, "filter"),
         ("/v1/search/vector", {"json": {"query": [1.0] * 48, "filter": {"a*": ["x"]}}}, 422, "filter"),
@@ -194,7 +198,9 @@ def test_request_ids(client: TestClient) -> None:
         ("/v1/documents/stream", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415, "ndjson"),
     ],
 )
-def test_what_is_refused(client: TestClient, path: str, sent: dict[str, Any], status: int, says: str) -> None:
+def test_invalid_requests_are_rejected(
+    client: TestClient, path: str, sent: dict[str, Any], status: int, says: str
+) -> None:
     answer = client.post(path, **sent)
     assert answer.status_code == status, answer.text
     assert says in answer.json()["detail"]
@@ -202,7 +208,7 @@ def test_what_is_refused(client: TestClient, path: str, sent: dict[str, Any], st
 
 
 class Troubled:
-    """An index whose searches raise, or take their time."""
+    """An index whose searches fail or block."""
 
     def __init__(self, index: dt.MemoryIndex, *, error: DeepTermsError | None = None) -> None:
         self._index, self._error = index, error
@@ -233,7 +239,7 @@ class Troubled:
     ],
     ids=lambda value: str(value),
 )
-def test_what_the_cluster_says_of_itself_stays_here(
+def test_cluster_messages_are_not_passed_on(
     index: dt.MemoryIndex, features: NDArray[np.float32], error: DeepTermsError, status: int
 ) -> None:
     with TestClient(create_app(Troubled(index, error=error)), base_url=HERE) as client:
@@ -244,7 +250,7 @@ def test_what_the_cluster_says_of_itself_stays_here(
     assert ("Retry-After" in answer.headers) == (status == 503)
 
 
-def test_an_error_of_ours_is_no_traceback(index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
+def test_bugs_are_reported_without_a_traceback(index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
     broken = Troubled(index, error=KeyError("secret"))  # type: ignore[arg-type]
     with TestClient(create_app(broken), base_url=HERE, raise_server_exceptions=False) as client:
         answer = client.post("/v1/search/vector", json={"query": features[0].tolist()})
@@ -253,17 +259,17 @@ def test_an_error_of_ours_is_no_traceback(index: dt.MemoryIndex, features: NDArr
     assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_a_slow_search_is_given_up_and_holds_nothing_up(index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
+def test_slow_search_times_out_without_blocking_others(index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
     slow = Troubled(index)
     limits = Limits(threads=1, waiting=1, seconds=3)
     query = {"query": features[0].tolist()}
     with TestClient(create_app(slow, limits=limits), base_url=HERE) as client, ThreadPoolExecutor(3) as threads:
         searches = [threads.submit(client.post, "/v1/search/vector", json=query) for _ in range(3)]
-        refused = next(as_completed(searches)).result()
-        assert refused.status_code == 503  # one is under way, one waits
+        rejected = next(as_completed(searches)).result()
+        assert rejected.status_code == 503  # one is running, one is queued
         assert client.get("/").status_code == 200
         assert client.get("/v1/status").status_code == 200
-        assert sum(search.done() for search in searches) == 1  # the page did not wait for them
+        assert sum(search.done() for search in searches) == 1  # the page did not wait for the others
         assert sorted(search.result().status_code for search in searches) == [503, 504, 504]
         slow.go.set()
         wait_until(lambda: "deepterms_searches_taken 0.0" in client.get("/metrics").text)
@@ -277,41 +283,41 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_one_address_does_not_take_everything(index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
+def test_concurrent_requests_per_address_are_limited(index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
     slow = Troubled(index)
     app = create_app(slow, limits=Limits(per_client=1))
     with TestClient(app, base_url=HERE) as client, ThreadPoolExecutor(1) as thread:
         first = thread.submit(client.post, "/v1/search/vector", json={"query": features[0].tolist()})
         wait_until(lambda: slow.asked.is_set())
-        refused = client.get("/healthz")
+        rejected = client.get("/healthz")
         slow.go.set()
         assert first.result().status_code == 200
-        assert refused.status_code == 429
-        assert refused.headers["Retry-After"]
+        assert rejected.status_code == 429
+        assert rejected.headers["Retry-After"]
         assert client.get("/healthz").status_code == 200
 
 
-def test_limits_of_size(index: dt.MemoryIndex) -> None:
+def test_size_limits_are_enforced(index: dt.MemoryIndex) -> None:
     limits = Limits(image_bytes=40_000, json_bytes=1_000, pixels=50_000)
-    app = create_app(index, describer=GridDescriber(), limits=limits)
+    app = create_app(index, describer=GridExtractor(), limits=limits)
     with TestClient(app, base_url=HERE) as client:
-        announced = client.post("/v1/search/image", content=bytes(200_000), headers=PICTURE)
-        slightly = client.post("/v1/search/image", content=bytes(41_000), headers=PICTURE)
-        unannounced = client.post("/v1/search/image", content=(bytes(1_000) for _ in range(200)), headers=PICTURE)
+        declared = client.post("/v1/search/image", content=bytes(200_000), headers=IMAGE)
+        slightly = client.post("/v1/search/image", content=bytes(41_000), headers=IMAGE)
+        undeclared = client.post("/v1/search/image", content=(bytes(1_000) for _ in range(200)), headers=IMAGE)
         form = client.post("/v1/search/image", files={"image": ("a.jpg", bytes(200_000), "image/jpeg")})
-        for answer in (announced, slightly, unannounced, form):
+        for answer in (declared, slightly, undeclared, form):
             assert answer.status_code == 413, answer.text
-        json_announced = client.post("/v1/search/id", json={"id": "a", "fields": ["x" * 2_000]})
-        assert json_announced.status_code == 413
+        json_declared = client.post("/v1/search/id", json={"id": "a", "fields": ["x" * 2_000]})
+        assert json_declared.status_code == 413
         body = (b" " * 100 for _ in range(20))
         json_headers = {"Content-Type": "application/json"}
         assert client.post("/v1/search/id", content=body, headers=json_headers).status_code == 413
-        many = client.post("/v1/search/image", content=jpeg(1, width=250, height=201), headers=PICTURE)
+        many = client.post("/v1/search/image", content=jpeg(1, width=250, height=201), headers=IMAGE)
         assert many.status_code == 413
-        assert "50,250 pixels; at most 50,000" in many.json()["detail"]
+        assert "50,250 pixels; the limit is 50,000" in many.json()["detail"]
 
 
-def test_without_a_describer_there_is_no_search_by_picture(index: dt.MemoryIndex) -> None:
+def test_search_by_image_needs_an_extractor(index: dt.MemoryIndex) -> None:
     with TestClient(create_app(index), base_url=HERE) as client:
-        assert client.post("/v1/search/image", content=jpeg(1), headers=PICTURE).status_code == 501
+        assert client.post("/v1/search/image", content=jpeg(1), headers=IMAGE).status_code == 501
         assert not client.get("/v1/status").json()["images"]

@@ -1,4 +1,4 @@
-"""The page in a real browser: search by upload, click through, filter, keyboard, no console errors, contrast."""
+"""The page in a real browser: upload, navigation, filters, keyboard, console errors and contrast."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from deepterms.errors import ClusterUnreachable
 from deepterms.results import Hits
 from deepterms.web import create_app
 from deepterms.web.access import Access
-from tests.unit.web.conftest import COUNT, GridDescriber, fill, name_of
+from tests.unit.web.conftest import COUNT, GridExtractor, fill, name_of
 from tests.unit.web.servers import running
 
 pytestmark = pytest.mark.slow
 
 TOKEN = "a token of sufficient length"
-PATIENCE = 20_000  # milliseconds: the machine that tests may be busy
+PATIENCE = 20_000  # milliseconds; the test machine may be busy
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's chromium, without a window."""
+    """Debian's chromium, headless."""
     program = os.environ.get("DEEPTERMS_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("no browser: chromium is not installed")
@@ -45,7 +45,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Fragile:
-    """An index that can be told not to answer."""
+    """An index that can be made to fail."""
 
     def __init__(self, index: dt.MemoryIndex) -> None:
         self._index, self.broken = index, False
@@ -55,7 +55,7 @@ class Fragile:
 
     def search_by_id(self, *arguments: Any, **options: Any) -> Hits:
         if self.broken:
-            raise ClusterUnreachable("it is gone")
+            raise ClusterUnreachable("down")
         return self._index.search_by_id(*arguments, **options)
 
 
@@ -68,7 +68,7 @@ def index(photos: Path, features: NDArray[np.float32]) -> Fragile:
 
 @pytest.fixture(scope="module")
 def address(index: Fragile, photos: Path) -> Iterator[str]:
-    with running(create_app(index, describer=GridDescriber(), photographs=[photos])) as address:
+    with running(create_app(index, describer=GridExtractor(), photographs=[photos])) as address:
         yield address
 
 
@@ -77,7 +77,7 @@ Opened = Callable[..., Page]
 
 @pytest.fixture
 def opened(chromium: Browser) -> Iterator[Opened]:
-    """Opens pages; afterwards, none of them may have complained, or asked another host."""
+    """Opens pages, and checks afterwards that none of them logged an error or contacted another host."""
     contexts, complaints = [], list[str]()
 
     def open(url: str, **options: Any) -> Page:
@@ -85,7 +85,9 @@ def opened(chromium: Browser) -> Iterator[Opened]:
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda told: complaints.append(told.text) if told.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda asked: complaints.append(asked.url) if not _here(asked.url, url) else None)
         page.goto(url)
@@ -111,16 +113,16 @@ def headline(page: Page, text: str) -> None:
     expect(page.locator("#headline")).to_contain_text(re.compile(text), timeout=PATIENCE)
 
 
-def test_search_by_upload_click_through_and_back(opened: Opened, address: str, photos: Path) -> None:
+def test_upload_then_click_through_and_back(opened: Opened, address: str, photos: Path) -> None:
     page = opened(address)
-    headline(page, "A few photographs to begin with")
+    headline(page, "A few photos to start with")
     page.set_input_files("#file", photos / name_of(4))
     headline(page, r"24 results in")
     first = hits(page)
     assert first[0] == name_of(4)
     expect(page.locator("#hits .score").first).to_have_text("1.000")
     expect(page.locator("#preview")).to_be_visible()
-    for step in ("decoding", "descriptor", "encoding", "search", "re-ranking"):
+    for step in ("decoding", "descriptor", "search", "re-ranking"):
         expect(page.locator("#legend")).to_contain_text(step)
     page.locator("#hits .more").nth(1).click()
     expect(page.locator("#query-name")).to_have_text(f"More like {first[1]}")
@@ -130,12 +132,12 @@ def test_search_by_upload_click_through_and_back(opened: Opened, address: str, p
     page.go_back()
     expect(page.locator("#hits .score").first).to_have_text("1.000")
     assert hits(page)[0] == first[0]
-    expect(page.locator("#query-name")).to_have_text("Your photograph")
+    expect(page.locator("#query-name")).to_have_text("Your photo")
 
 
-def test_a_query_is_shared_by_its_address(opened: Opened, address: str, photos: Path) -> None:
+def test_query_is_shared_by_its_url(opened: Opened, address: str, photos: Path) -> None:
     page = opened(address)
-    headline(page, "begin")
+    headline(page, "to start with")
     page.set_input_files("#file", photos / name_of(7))
     headline(page, "24 results")
     page.locator("#rerank").uncheck()
@@ -145,10 +147,10 @@ def test_a_query_is_shared_by_its_address(opened: Opened, address: str, photos: 
     headline(other, "24 results")
     assert hits(other)[:5] == found[:5]
     expect(other.locator("#rerank")).not_to_be_checked()
-    expect(other.locator("#query-name")).to_contain_text("was not sent along")
+    expect(other.locator("#query-name")).to_contain_text("is not part of the link")
 
 
-def test_filters_with_counts(opened: Opened, address: str) -> None:
+def test_filters_have_counts(opened: Opened, address: str) -> None:
     page = opened(f"{address}/#id={name_of(1)}")
     headline(page, "24 results")
     red = page.locator("label", has_text="red")
@@ -158,17 +160,19 @@ def test_filters_with_counts(opened: Opened, address: str) -> None:
     assert {int(id.rpartition("/")[2][:2]) % 5 for id in hits(page)} == {0}
     page.locator("label", has_text="2016").locator("input").check()
     headline(page, "^(1 result|2 results)")
-    page.reload()  # the address holds the filters
+    page.reload()  # the URL has the filters
     headline(page, "^(1 result|2 results)")
     expect(page.locator("label", has_text="red").locator("input")).to_be_checked()
     page.get_by_label("from").fill("1000")
     page.get_by_label("from").press("Enter")
-    expect(page.locator("#state")).to_contain_text("No document fits these filters")
+    expect(page.locator("#state")).to_contain_text("No document matches these filters")
     page.locator("#clear").click()
     headline(page, "24 results")
 
 
-def test_why(opened: Opened, address: str, index: Fragile, features: NDArray[np.float32]) -> None:
+def test_why_shows_the_common_codewords(
+    opened: Opened, address: str, index: Fragile, features: NDArray[np.float32]
+) -> None:
     page = opened(f"{address}/#id={name_of(2)}")
     headline(page, "24 results")
     page.locator(".ask-why").first.click()
@@ -182,13 +186,25 @@ def test_why(opened: Opened, address: str, index: Fragile, features: NDArray[np.
     expect(page.locator("#why")).not_to_be_visible()
 
 
-def test_by_keyboard_alone(opened: Opened, address: str) -> None:
+def test_why_says_that_no_codewords_were_used(opened: Opened) -> None:
+    vectors = np.random.default_rng(3).normal(size=(40, 8)).astype(np.float32)
+    memory = dt.MemoryIndex(dt.PivotPermutation(dt.Pivots(vectors), top_k=4, query_top_k=6))
+    memory.add([str(row) for row in range(40)], vectors, [{"part": row % 2} for row in range(40)])
+    with running(create_app(memory)) as address:
+        page = opened(f'{address}/#id=3&filter={{"part":[1]}}')
+        headline(page, "19 results")
+        page.locator(".ask-why").first.click()
+        expect(page.locator("#why")).to_contain_text("No codewords were used", timeout=PATIENCE)
+        page.close()
+
+
+def test_page_is_usable_by_keyboard_alone(opened: Opened, address: str) -> None:
     page = opened(f"{address}/#id={name_of(2)}")
     headline(page, "24 results")
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
-    page.keyboard.press("Tab")  # the button beside the headline
+    page.keyboard.press("Tab")  # the button next to the headline
     page.keyboard.press("Tab")
     expect(page.locator("#hits .more").first).to_be_focused()
     page.keyboard.press("ArrowRight")
@@ -200,10 +216,10 @@ def test_by_keyboard_alone(opened: Opened, address: str) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#query-name")).to_have_text(f"More like {chosen}")
     expect(page.locator("#results")).to_be_focused()
-    expect(page.locator("#live")).to_contain_text("24 results; the first is")
+    expect(page.locator("#live")).to_contain_text("24 results. The first is")
 
 
-def test_what_a_screen_reader_says(opened: Opened, address: str) -> None:
+def test_controls_have_accessible_names(opened: Opened, address: str) -> None:
     page = opened(f"{address}/#id={name_of(2)}")
     headline(page, "24 results")
     first = page.locator("#hits .more").first
@@ -222,13 +238,13 @@ def test_what_a_screen_reader_says(opened: Opened, address: str) -> None:
     assert unnamed == []
 
 
-def test_broken_and_mended(opened: Opened, address: str, index: Fragile, chromium: Browser) -> None:
-    context = chromium.new_context()  # its console may complain of the 503
+def test_search_recovers_from_a_failure(opened: Opened, address: str, index: Fragile, chromium: Browser) -> None:
+    context = chromium.new_context()  # its console may log the 503
     page = context.new_page()
     try:
         index.broken = True
         page.goto(f"{address}/#id={name_of(2)}")
-        expect(page.locator("#state")).to_contain_text("the cluster does not answer", timeout=PATIENCE)
+        expect(page.locator("#state")).to_contain_text("the cluster does not respond", timeout=PATIENCE)
         expect(page.locator("#state")).to_contain_text("request ")
         index.broken = False
         page.get_by_role("button", name="Try again").click()
@@ -238,15 +254,15 @@ def test_broken_and_mended(opened: Opened, address: str, index: Fragile, chromiu
         context.close()
 
 
-def test_a_photograph_that_is_gone(
+def test_deleted_photo_is_replaced_by_text(
     features: NDArray[np.float32], photos: Path, tmp_path: Path, chromium: Browser
 ) -> None:
-    """The index knows it still, so it is a query and a hit; where it would be shown, words stand, or nothing."""
+    """It is still in the index, so it is a query and a hit, shown as text or not at all."""
     memory = dt.MemoryIndex(dt.DeepPermutation(features.shape[1], top_k=20))
     memory.add(
         ["here", "gone"], features[:2], [{"path": str(photos / name_of(0))}, {"path": str(tmp_path / "gone.jpg")}]
     )
-    context = chromium.new_context()  # its console may complain of the 404
+    context = chromium.new_context()  # its console may log the 404
     with running(create_app(memory, photographs=[photos, tmp_path])) as address:
         page = context.new_page()
         page.goto(f"{address}/#id=gone")
@@ -254,7 +270,7 @@ def test_a_photograph_that_is_gone(
         expect(page.locator("#preview")).not_to_be_visible(timeout=PATIENCE)
         expect(page.locator("#query-name")).to_have_text("More like gone")
         page.goto(f"{address}/#id=here")
-        expect(page.locator("#hits li")).to_contain_text("not readable", timeout=PATIENCE)
+        expect(page.locator("#hits li")).to_contain_text("photo not available", timeout=PATIENCE)
         expect(page.locator("#preview")).to_be_visible()
         page.locator(".ask-why").click()
         expect(page.locator(".chart")).to_be_visible(timeout=PATIENCE)
@@ -264,31 +280,31 @@ def test_a_photograph_that_is_gone(
         context.close()
 
 
-def test_no_picture(opened: Opened, address: str, tmp_path: Path) -> None:
+def test_upload_must_be_an_image(opened: Opened, address: str, tmp_path: Path) -> None:
     page = opened(address)
-    headline(page, "begin")
+    headline(page, "to start with")
     (tmp_path / "notes.txt").write_text("x")
     page.set_input_files("#file", tmp_path / "notes.txt")
     expect(page.locator("#state")).to_contain_text("notes.txt is not an image file")
 
 
-def test_the_token(index: Fragile, chromium: Browser) -> None:
-    context = chromium.new_context()  # its console may complain of the 401
+def test_page_asks_for_the_token(index: Fragile, chromium: Browser) -> None:
+    context = chromium.new_context()  # its console may log the 401
     with running(create_app(index, access=Access(token=TOKEN, hosts=None))) as address:
         page = context.new_page()
         page.goto(address)
         expect(page.locator("#token")).to_be_visible(timeout=PATIENCE)
         page.fill("#token-value", "wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#token-wrong")).to_contain_text("not this server's token", timeout=PATIENCE)
+        expect(page.locator("#token-wrong")).to_contain_text("invalid token", timeout=PATIENCE)
         page.fill("#token-value", TOKEN)
         page.keyboard.press("Enter")
-        headline(page, "begin")
+        headline(page, "to start with")
         assert TOKEN not in page.evaluate("document.cookie + JSON.stringify(localStorage) + location.href")
         context.close()
 
 
-def test_an_empty_index(opened: Opened) -> None:
+def test_empty_index_explains_how_to_fill_it(opened: Opened) -> None:
     with running(create_app(dt.MemoryIndex(dt.DeepPermutation(8, top_k=3)))) as address:
         page = opened(address)
         expect(page.locator("#state")).to_contain_text("The index is empty", timeout=PATIENCE)
@@ -296,8 +312,8 @@ def test_an_empty_index(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast(opened: Opened, address: str, scheme: str) -> None:
-    """WCAG 2.2, AA: 4.5 for text, against the nearest background that is drawn."""
+def test_text_has_enough_contrast(opened: Opened, address: str, scheme: str) -> None:
+    """WCAG 2.2 level AA: a ratio of 4.5 for text against the nearest opaque background."""
     page = opened(f"{address}/#id={name_of(2)}", color_scheme=scheme)
     headline(page, "24 results")
     page.wait_for_timeout(600)  # transitions
@@ -308,7 +324,7 @@ def test_contrast(opened: Opened, address: str, scheme: str) -> None:
     assert page.evaluate(CONTRAST) == []
 
 
-def test_on_a_phone(opened: Opened, address: str) -> None:
+def test_layout_fits_a_phone(opened: Opened, address: str) -> None:
     page = opened(f"{address}/#id={name_of(2)}", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     headline(page, "24 results")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -322,7 +338,7 @@ def test_on_a_phone(opened: Opened, address: str) -> None:
     expect(page.locator("#effort")).to_be_visible()
 
 
-def test_less_effort_is_asked_for(opened: Opened, address: str) -> None:
+def test_effort_is_sent_with_the_search(opened: Opened, address: str) -> None:
     page = opened(f"{address}/#id={name_of(2)}")
     headline(page, "24 results")
     with page.expect_request("**/v1/search/id") as asked:

@@ -1,4 +1,4 @@
-"""The API against its own OpenAPI description: whatever schemathesis sends is answered as described."""
+"""The API conforms to its OpenAPI description, whatever schemathesis sends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 import deepterms as dt
 from deepterms.web import Limits, create_app
-from tests.unit.web.conftest import GridDescriber, fill
+from tests.unit.web.conftest import GridExtractor, fill
 from tests.unit.web.servers import running
 
 CHECKS = [
@@ -53,31 +53,31 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def described(photos: Path, features: NDArray[Any]) -> Iterator[Any]:
+def api(photos: Path, features: NDArray[Any]) -> Iterator[Any]:
     memory = dt.MemoryIndex(dt.DeepPermutation(features.shape[1], top_k=20))
     fill(memory, photos, features)
     app = create_app(
         memory,
-        describer=GridDescriber(),
+        describer=GridExtractor(),
         photographs=[photos],
-        limits=Limits(decoding_seconds=60, seconds=60),  # the machine that tests may be busy
+        limits=Limits(decoding_seconds=60, seconds=60),  # the test machine may be busy
     )
     with running(app) as address:
         yield schemathesis.openapi.from_url(f"{address}/openapi.json")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
-def test_answers_are_as_described(described: Any, operation: tuple[str, str]) -> None:
+def test_responses_conform_to_the_description(api: Any, operation: tuple[str, str]) -> None:
     method, path = operation
 
     @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=described[path][method].as_strategy())
+    @given(case=api[path][method].as_strategy())
     def check(case: Any) -> None:
         case.call_and_validate(checks=CHECKS)
 
     check()
 
 
-def test_every_operation_is_tried(described: Any) -> None:
-    paths = described.raw_schema["paths"]
+def test_every_operation_is_tested(api: Any) -> None:
+    paths = api.raw_schema["paths"]
     assert {(method.upper(), path) for path, methods in paths.items() for method in methods} == set(OPERATIONS)

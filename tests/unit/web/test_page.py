@@ -1,4 +1,4 @@
-"""The page's files: what they may load, and what its answers allow a browser to do."""
+"""The files of the page: what they load, and what their headers allow a browser to do."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from starlette.testclient import TestClient
 STATIC = resources.files("deepterms.web") / "static"
 
 
-def test_the_page_and_its_parts(client: TestClient) -> None:
+def test_page_and_its_files_are_served(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-    parts = set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text))
-    assert parts == {"/static/icon.svg", "/static/page.css", "/static/page.js"}
-    for part in parts:
-        answer = client.get(part)
-        assert answer.status_code == 200
-        again = client.get(part, headers={"If-None-Match": answer.headers["ETag"]})
+    files = set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text))
+    assert files == {"/static/icon.svg", "/static/page.css", "/static/page.js"}
+    for file in files:
+        response = client.get(file)
+        assert response.status_code == 200
+        again = client.get(file, headers={"If-None-Match": response.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
     assert client.get("/favicon.ico").headers["Content-Type"] == "image/svg+xml"
 
 
-def test_nothing_but_the_parts_is_served(client: TestClient) -> None:
+def test_no_other_file_is_served(client: TestClient) -> None:
     for path in ("/static/", "/static/../app.py", "/static/%2e%2e%2fapp.py", "/static/a%00b"):
         assert client.get(path).status_code == 404, path
 
 
-def test_a_page_runs_no_scripts_but_its_own(client: TestClient) -> None:
+def test_policy_allows_only_own_scripts(client: TestClient) -> None:
     for path in ("/", "/static/page.js", "/v1/status", "/nowhere"):
         headers = client.get(path).headers
         policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
@@ -40,10 +40,10 @@ def test_a_page_runs_no_scripts_but_its_own(client: TestClient) -> None:
         assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_the_files_name_no_other_host_and_hold_no_inline_script() -> None:
-    for part in STATIC.iterdir():
-        text = part.read_text(encoding="utf-8")
-        assert set(re.findall(r"https?://[^\s\"']+", text)) <= {"http://www.w3.org/2000/svg"}, part.name
-        assert not re.search(r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval)\b", text), part.name
+def test_files_have_no_other_host_and_no_inline_script() -> None:
+    for file in STATIC.iterdir():
+        text = file.read_text(encoding="utf-8")
+        assert set(re.findall(r"https?://[^\s\"']+", text)) <= {"http://www.w3.org/2000/svg"}, file.name
+        assert not re.search(r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval)\b", text), file.name
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|<style", page)

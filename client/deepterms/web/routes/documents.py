@@ -1,130 +1,137 @@
-"""Writes: the routes that add and delete documents, one by one, together, or in a stream of any length."""
+"""DocumentRoutes: read, add and delete documents, one by one, in batches, or in a stream of any length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deepterms.web.access import Access
-from deepterms.web.errors import Problem
-from deepterms.web.limits import Limits
-from deepterms.web.metrics import Metrics
-from deepterms.web.routing import json_only, media_type_of, problems
+from deepterms.web.errors import HttpError, describe_errors, parse_media_type, require_json
 from deepterms.web.schemas import (
-    AddAnswer,
     AddRequest,
     DeleteRequest,
-    FailureAnswer,
+    DocumentResponse,
     NewDocument,
     StreamLine,
-    array_of,
+    WriteResponse,
+    encode_vector,
 )
-from deepterms.web.stream import NDJSON, StreamAnswer, stream_answer
-from deepterms.web.thread_pool import Pool
+from deepterms.web.server import Server
+from deepterms.web.service import Service, thumbnail_url
+from deepterms.web.stream import NDJSON, StreamingResponse, index_stream
 
-__all__ = ["Writes"]
+__all__ = ["DocumentRoutes"]
 
-_LINES = {
+THUMBNAIL_SECONDS = 3_600  # how long browsers may cache a thumbnail
+
+DocumentId = Annotated[str, Query(min_length=1, max_length=512)]
+
+_STREAM_BODY = {
     "requestBody": {
         "required": True,
-        "description": "A document a line.",
+        "description": "One document per line.",
         "content": {NDJSON: {"schema": NewDocument.model_json_schema()}},
     }
 }
+_JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+    304: {},
+}
 
 
-class Writes:
-    """Documents in and out of one index; see `create_app` for the arguments."""
+class DocumentRoutes:
+    """The routes that read and write documents.
 
-    def __init__(self, index: Any, *, pool: Pool, access: Access, limits: Limits, metrics: Metrics) -> None:
-        self._index = index
-        self._pool = pool
-        self._access = access
-        self._limits = limits
-        self._metrics = metrics
+    Args:
+        service: of the index.
+        server: of the routes.
+    """
+
+    def __init__(self, service: Service, server: Server) -> None:
+        self._service = service
+        self._server = server
 
     def add_to(self, router: APIRouter) -> None:
         """Add the routes."""
-        post, json = router.post, [Depends(json_only)]
-        router.delete("/v1/document", summary="Delete one document", responses=problems())(self.delete_document)
-        post("/v1/documents", summary="Add documents", responses=problems(415), dependencies=json)(self.add)
+        post, get, json = router.post, router.get, [Depends(require_json)]
+        get("/v1/document", summary="Get a document", responses=describe_errors(404))(self.document)
+        router.delete("/v1/document", summary="Delete a document", responses=describe_errors())(self.delete_document)
+        post("/v1/documents", summary="Add documents", responses=describe_errors(415), dependencies=json)(self.add)
         post(
             "/v1/documents/stream",
-            summary="Add documents, one a line",
-            responses={**problems(415), 200: {"content": {NDJSON: {"schema": StreamLine.model_json_schema()}}}},
-            openapi_extra=_LINES,
+            summary="Add a stream of documents",
+            responses={**describe_errors(415), 200: {"content": {NDJSON: {"schema": StreamLine.model_json_schema()}}}},
+            openapi_extra=_STREAM_BODY,
             response_class=Response,
         )(self.add_stream)
-        post("/v1/documents/delete", summary="Delete documents", responses=problems(415), dependencies=json)(
+        post("/v1/documents/delete", summary="Delete documents", responses=describe_errors(415), dependencies=json)(
             self.delete
         )
+        get(
+            "/v1/thumbnail",
+            summary="Get the thumbnail of a document's photo",
+            responses={**describe_errors(404), **_JPEG},
+            response_class=Response,
+        )(self.thumbnail)
 
-    async def add(self, asked: AddRequest) -> AddAnswer:
-        """A document whose id is there already is replaced as a whole. One that cannot be indexed stops no other."""
-        return await self._add(list(asked.documents), refresh=asked.refresh)
+    async def document(self, id: DocumentId) -> DocumentResponse:
+        """Includes its codewords and, if the index stores it, its descriptor."""
+        document = await self._server.pools.others.run(lambda: self._service.get(id))
+        return DocumentResponse(
+            id=document.id,
+            metadata=dict(document.metadata),
+            terms=dict(document.terms),
+            vector=None if document.vector is None else encode_vector(document.vector),
+            thumbnail=thumbnail_url(id) if self._server.thumbnails.roots else None,
+        )
+
+    async def thumbnail(self, request: Request, id: DocumentId) -> Response:
+        """Limited to files inside the folders that the server was started with."""
+        thumbnails = self._server.thumbnails
+        made = await self._server.pools.thumbnails.run(lambda: thumbnails.thumbnail(id, self._service.locate_photo(id)))
+        if made is None:
+            raise HttpError(404, "this document has no photo inside the folders that the server may show")
+        headers = {"etag": f'"{made.etag}"', "cache-control": f"private, max-age={THUMBNAIL_SECONDS}"}
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(made.jpeg, headers=headers, media_type="image/jpeg")
+
+    async def add(self, body: AddRequest) -> WriteResponse:
+        """A document replaces any document with the same id. A document that fails does not affect the others."""
+        return await self._add(body.documents, refresh=body.refresh)
 
     async def add_stream(self, request: Request) -> Response:
-        """For any number of documents: batches are succeeded, and answered, while the rest is still being sent.
+        """For any number of documents: each batch is indexed and reported while the rest is still being sent.
 
-        The last line says `done`; without it the stream was cut, and it can be sent again.
+        The last line has `done`; without it the stream was interrupted and can be sent again.
         """
-        if media_type_of(request) not in {NDJSON, "application/ndjson", "application/jsonl"}:
-            raise Problem(415, f"send one JSON document a line, with Content-Type: {NDJSON}")
+        if parse_media_type(request) not in {NDJSON, "application/ndjson", "application/jsonl"}:
+            raise HttpError(415, f"unsupported media type; send one JSON document per line with Content-Type: {NDJSON}")
         self._check_writable()
-        return StreamAnswer(stream_answer(request.stream(), self._add, longest=self._limits.line_bytes))
+        lines = index_stream(request.stream(), self._add, max_line=self._server.limits.line_bytes)
+        return StreamingResponse(lines)
 
-    async def delete(self, asked: DeleteRequest) -> AddAnswer:
-        """One that is not there counts as deleted."""
-        return await self._delete(asked.ids, refresh=asked.refresh)
+    async def delete(self, body: DeleteRequest) -> WriteResponse:
+        """A document that does not exist counts as deleted."""
+        return await self._delete(body.ids, refresh=body.refresh)
 
-    async def delete_document(
-        self, id: Annotated[str, Query(min_length=1, max_length=512)], refresh: bool = False
-    ) -> AddAnswer:
-        """One that is not there counts as deleted."""
+    async def delete_document(self, id: DocumentId, refresh: bool = False) -> WriteResponse:
+        """A document that does not exist counts as deleted."""
         return await self._delete([id], refresh=refresh)
 
     def _check_writable(self) -> None:
-        if self._access.read_only:
-            raise Problem(403, "this server was started with --read-only")
+        if self._server.access.read_only:
+            raise HttpError(403, "this server is read-only; it was started with --read-only")
 
-    async def _add(self, documents: list[NewDocument], *, refresh: bool = False) -> AddAnswer:
+    async def _add(self, documents: Sequence[NewDocument], *, refresh: bool = False) -> WriteResponse:
         self._check_writable()
-        usable, vectors, failed = [], [], []
-        for document in documents:
-            try:
-                vectors.append(array_of(document.vector, dimensions=self._index.encoder.dimensions))
-                usable.append(document)
-            except Problem as problem:
-                failed.append(FailureAnswer(id=document.id, reason=problem.detail))
+        response = await self._server.pools.writes.run(lambda: self._service.add(documents, refresh=refresh))
+        self._server.metrics.count_documents(succeeded=response.succeeded, failed=len(response.failed))
+        return response
 
-        def add() -> AddAnswer:
-            if not usable:
-                return AddAnswer(succeeded=0, failed=failed)
-            report = self._index.add(
-                [one.id for one in usable], np.stack(vectors), [dict(one.metadata) for one in usable]
-            )
-            if refresh:
-                self._index.refresh()
-            refused = [FailureAnswer(id=failure.id, reason=failure.reason) for failure in report.failed]
-            return AddAnswer(succeeded=report.succeeded, failed=[*failed, *refused])
-
-        answer = await self._pool.run(add)
-        self._metrics.documents(succeeded=answer.succeeded, failed=len(answer.failed))
-        return answer
-
-    async def _delete(self, ids: Iterable[str], *, refresh: bool) -> AddAnswer:
+    async def _delete(self, ids: Sequence[str], *, refresh: bool) -> WriteResponse:
         self._check_writable()
-
-        def delete() -> AddAnswer:
-            report = self._index.delete(list(ids))
-            if refresh:
-                self._index.refresh()
-            failed = [FailureAnswer(id=failure.id, reason=failure.reason) for failure in report.failed]
-            return AddAnswer(succeeded=report.succeeded, failed=failed)
-
-        return await self._pool.run(delete)
+        return await self._server.pools.writes.run(lambda: self._service.delete(ids, refresh=refresh))

@@ -1,21 +1,20 @@
-// The search page: a query in the address, its hits on the page. No library, nothing from other hosts.
+// The search page: shows the hits of the query in the URL. No libraries, nothing from other hosts.
 
 const el = (id) => document.getElementById(id);
 const STEPS = [
-  ["decoding", "decoding"], ["descriptor", "descriptor"], ["encoding", "encoding"], ["search", "search"],
-  ["rerank", "re-ranking"],
+  ["decoding", "decoding"], ["descriptor", "descriptor"], ["search", "search"], ["rerank", "re-ranking"],
 ];
-const SLOW = 4000; // milliseconds until the page says that it takes long
+const SLOW = 4000; // milliseconds after which the page warns that a search is slow
 const BARS = 20; // codewords in the chart
 
 let status = null;
-let query = null; // {id} | {vector} | {file}: what is searched with
-let choices = {}; // field → [values] or {gte, lte}
-let running = null; // the search under way
+let query = null; // {id} | {vector} | {file}
+let filters = {}; // field → [values] or {gte, lte}
+let running = null; // AbortController of the current search
 let facetsRunning = null;
-const previews = new Map(); // what stands in the address for a descriptor → the photograph it was made of
+const previews = new Map(); // descriptor as it appears in the URL → the photo it was extracted from
 
-// ---- the API -------------------------------------------------------------------------------------------------------
+// ---- the API --------------------------------------------------------------------------------------------------------
 
 class Failure extends Error {
   constructor(problem) {
@@ -27,34 +26,34 @@ class Failure extends Error {
 async function call(path, { json, body, signal, method } = {}) {
   const headers = json === undefined ? {} : { "Content-Type": "application/json" };
   if (body) headers["Content-Type"] = body.type || "application/octet-stream";
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, {
+    response = await fetch(path, {
       method: method ?? (json === undefined && !body ? "GET" : "POST"),
       headers, signal, body: json === undefined ? body : JSON.stringify(json),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Failure({
-      title: "The server does not answer", status: 0, request_id: "",
-      detail: "Perhaps deepterms serve was ended, or the network is gone.",
+      title: "The server does not respond", status: 0, request_id: "",
+      detail: "Check that deepterms serve is still running and that this device is online.",
     });
   }
-  if (answer.status === 401 && path !== "/v1/session") {
+  if (response.status === 401 && path !== "/v1/session") {
     await askForToken();
     return call(path, { json, body, signal, method });
   }
-  if (!answer.ok) {
-    const problem = await answer.json().catch(() => null);
-    throw new Failure(problem ?? { title: "The server failed", status: answer.status, detail: "", request_id: "" });
+  if (!response.ok) {
+    const problem = await response.json().catch(() => null);
+    throw new Failure(problem ?? { title: "Server error", status: response.status, detail: "", request_id: "" });
   }
-  return answer.status === 204 ? null : answer.json();
+  return response.status === 204 ? null : response.json();
 }
 
-let tokenAsked = null;
+let tokenPromise = null;
 
 function askForToken() {
-  tokenAsked ??= new Promise((resolve) => {
+  tokenPromise ??= new Promise((resolve) => {
     const dialog = el("token");
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     dialog.showModal();
@@ -64,23 +63,23 @@ function askForToken() {
         await call("/v1/session", { json: { token: el("token-value").value } });
         el("token-value").value = "";
         dialog.close();
-        tokenAsked = null;
+        tokenPromise = null;
         resolve();
       } catch (failure) {
         el("token-wrong").textContent = failure.message;
       }
     };
   });
-  return tokenAsked;
+  return tokenPromise;
 }
 
-// ---- the address: a query that can be shared -----------------------------------------------------------------------
+// ---- the URL: a query that can be shared ----------------------------------------------------------------------------
 
-function toAddress() {
+function toUrl() {
   const parts = new URLSearchParams();
   if (query?.id) parts.set("id", query.id);
-  if (query?.vector) parts.set("v", shortened(query.vector));
-  if (Object.keys(choices).length) parts.set("filter", JSON.stringify(choices));
+  if (query?.vector) parts.set("v", quantize(query.vector));
+  if (Object.keys(filters).length) parts.set("filter", JSON.stringify(filters));
   if (el("effort").value !== "100") parts.set("effort", el("effort").value);
   if (!el("rerank").checked) parts.set("rerank", "0");
   else if (el("candidates").value !== "200") parts.set("rerank", el("candidates").value);
@@ -88,12 +87,12 @@ function toAddress() {
   return parts.size ? `#${parts}` : location.pathname;
 }
 
-function fromAddress() {
+function fromUrl() {
   const parts = new URLSearchParams(location.hash.slice(1));
-  choices = {};
+  filters = {};
   try {
-    choices = JSON.parse(parts.get("filter") ?? "{}");
-  } catch { /* an address that was cut is a query without filters */ }
+    filters = JSON.parse(parts.get("filter") ?? "{}");
+  } catch { /* a truncated URL is a query without filters */ }
   el("effort").value = parts.get("effort") ?? 100;
   const rerank = parts.get("rerank") ?? "200";
   el("rerank").checked = rerank !== "0";
@@ -101,7 +100,7 @@ function fromAddress() {
   pick(el("k"), parts.get("k") ?? "24");
   showControls();
   if (parts.get("id")) return { id: parts.get("id") };
-  const vector = parts.get("v") && lengthened(parts.get("v"));
+  const vector = parts.get("v") && dequantize(parts.get("v"));
   return vector ? { vector } : null;
 }
 
@@ -109,15 +108,15 @@ function pick(select, value) {
   if ([...select.options].some((option) => option.value === value)) select.value = value;
 }
 
-// A descriptor of 1,280 float32 as 8-bit integers fits into an address; its cosines change by less than 1e-3.
-function shortened(vector) {
+// As 8-bit integers, a 1,280-d descriptor fits into a URL; its cosines change by less than 1e-3.
+function quantize(vector) {
   const floats = new Float32Array(bytesOf(vector).buffer);
   const most = floats.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
   const levels = Int8Array.from(floats, (value) => Math.round((value / most) * 127));
   return textOf(new Uint8Array(levels.buffer)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
-function lengthened(text) {
+function dequantize(text) {
   try {
     const levels = new Int8Array(bytesOf(text.replaceAll("-", "+").replaceAll("_", "/")).buffer);
     return textOf(new Uint8Array(Float32Array.from(levels).buffer));
@@ -129,7 +128,7 @@ function lengthened(text) {
 const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 const textOf = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 
-// ---- searching -----------------------------------------------------------------------------------------------------
+// ---- searching ------------------------------------------------------------------------------------------------------
 
 function options() {
   return {
@@ -143,31 +142,31 @@ async function search({ push = true } = {}) {
   running?.abort();
   const own = (running = new AbortController());
   const { signal } = own;
-  if (push && !query?.file) history.pushState(null, "", toAddress());
+  if (push && !query?.file) history.pushState(null, "", toUrl());
   showQuery();
   loadFacets();
-  const slow = waiting();
+  const slow = showWaiting();
   try {
-    const answer = await ask(signal);
+    const response = await ask(signal);
     if (query?.file) {
-      // With the descriptor other filters and options search on, and a link can be shared.
-      previews.set(shortened(answer.vector), query.picture);
-      query = { vector: answer.vector, name: query.file.name };
-      history.pushState(null, "", toAddress());
+      // From here on search by the descriptor: options can change without another upload, and the link can be shared.
+      previews.set(quantize(response.vector), query.picture);
+      query = { vector: response.vector, name: query.file.name };
+      history.pushState(null, "", toUrl());
     }
-    show(answer);
+    show(response);
   } catch (failure) {
     if (failure.name === "AbortError") return;
     if (!(failure instanceof Failure)) throw failure;
     showFailure(failure);
   } finally {
     clearTimeout(slow);
-    if (running === own) rested();
+    if (running === own) endWaiting();
   }
 }
 
 function ask(signal) {
-  const filter = Object.keys(choices).length ? choices : undefined;
+  const filter = Object.keys(filters).length ? filters : undefined;
   if (query?.file) {
     const parts = new URLSearchParams({ ...options(), split: true, vector: true });
     if (filter) parts.set("filter", JSON.stringify(filter));
@@ -177,24 +176,24 @@ function ask(signal) {
   if (query?.vector) {
     return call("/v1/search/vector", { json: { query: query.vector, ...options(), split: true, filter }, signal });
   }
-  // No query: whatever lies in a direction drawn at random, to begin with.
-  const json = { query: anyDirection(status.dimensions), k: options().k, rerank: 0, filter };
-  return call("/v1/search/vector", { json, signal }).then((answer) => ({ ...answer, begin: true }));
+  // No query yet: show what lies in a random direction.
+  const json = { query: randomDirection(status.dimensions), k: options().k, rerank: 0, filter };
+  return call("/v1/search/vector", { json, signal }).then((response) => ({ ...response, isStart: true }));
 }
 
-function anyDirection(dimensions) {
+function randomDirection(dimensions) {
   const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
   return Array.from({ length: dimensions }, normal);
 }
 
 function searchFile(file) {
   if (!file.type.startsWith("image/")) {
-    showFailure(new Failure({ title: "That is no picture", detail: `${file.name} is not an image file.`, request_id: "" }));
+    showFailure(new Failure({ title: "Not an image", detail: `${file.name} is not an image file.`, request_id: "" }));
     return;
   }
   if (file.size > status.image_bytes) {
-    const detail = `${megabytes(file.size)}; this server takes ${megabytes(status.image_bytes)} at most.`;
-    showFailure(new Failure({ title: "That picture is too large", detail, request_id: "" }));
+    const detail = `The file has ${megabytes(file.size)}; the limit is ${megabytes(status.image_bytes)}.`;
+    showFailure(new Failure({ title: "Image too large", detail, request_id: "" }));
     return;
   }
   query = { file, picture: URL.createObjectURL(file) };
@@ -210,7 +209,7 @@ function searchLike(id) {
 
 const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MB`;
 
-// ---- what is shown -------------------------------------------------------------------------------------------------
+// ---- display --------------------------------------------------------------------------------------------------------
 
 function node(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -222,7 +221,7 @@ function node(tag, attributes = {}, ...children) {
   return made;
 }
 
-function waiting() {
+function showWaiting() {
   const hits = el("hits");
   el("warning").hidden = true;
   const empty = !hits.querySelector("[data-id]");
@@ -233,20 +232,20 @@ function waiting() {
   } else hits.classList.add("stale");
   hits.setAttribute("aria-busy", "true");
   return setTimeout(() => {
-    el("warning").textContent = "This takes longer than usual: the cluster is busy, or it is the first search.";
+    el("warning").textContent = "This is taking longer than usual: the cluster may be busy, or this is its first search.";
     el("warning").hidden = false;
   }, SLOW);
 }
 
-function rested() {
+function endWaiting() {
   running = null;
   el("hits").classList.remove("waiting", "stale");
   el("hits").setAttribute("aria-busy", "false");
 }
 
-function pictureOf(asked) {
-  if (asked?.id) return thumbnail(asked.id);
-  return asked?.picture ?? (asked?.vector && previews.get(shortened(asked.vector))) ?? null;
+function photoOf(of) {
+  if (of?.id) return thumbnail(of.id);
+  return of?.picture ?? (of?.vector && previews.get(quantize(of.vector))) ?? null;
 }
 
 function showPreview(shown) {
@@ -256,48 +255,48 @@ function showPreview(shown) {
 
 function showQuery() {
   const image = el("preview");
-  const shown = pictureOf(query);
+  const shown = photoOf(query);
   if (shown) {
     image.src = shown;
-    image.alt = query.id ? `The query: ${query.id}` : "The query: your photograph";
+    image.alt = query.id ? `Query: ${query.id}` : "Query: your photo";
   }
   showPreview(Boolean(shown));
   el("query-name").hidden = !query;
   el("query-name").textContent = !query ? ""
     : query.id ? `More like ${query.id}`
-    : query.file?.name ?? query.name ?? (pictureOf(query) ? "Your photograph" : "A descriptor from the address; its photograph was not sent along.");
+    : query.file?.name ?? query.name ?? (photoOf(query) ? "Your photo" : "A descriptor from a shared link; its photo is not part of the link.");
 }
 
 const thumbnail = (id) => (status?.photographs ? `/v1/thumbnail?id=${encodeURIComponent(id)}` : null);
 
-function show(answer) {
-  el("warning").hidden = !answer.partial;
-  if (answer.partial) el("warning").textContent = "A part of the index did not answer, so results may be missing.";
-  const total = STEPS.reduce((sum, [step]) => sum + (answer.times[step] ?? 0), 0);
-  const count = answer.hits.length;
+function show(response) {
+  el("warning").hidden = !response.partial;
+  if (response.partial) el("warning").textContent = "Part of the index did not respond, so results may be missing.";
+  const total = STEPS.reduce((sum, [step]) => sum + (response.times[step] ?? 0), 0);
+  const count = response.hits.length;
   el("bar").hidden = false;
-  el("headline").textContent = answer.begin
-    ? "A few photographs to begin with"
+  el("headline").textContent = response.isStart
+    ? "A few photos to start with"
     : `${count || "No"} ${count === 1 ? "result" : "results"} in ${milliseconds(total)}`;
-  el("share").hidden = Boolean(answer.begin);
-  el("times").hidden = el("legend").hidden = Boolean(answer.begin) || !count;
-  showTimes(answer.times);
-  el("state").replaceChildren(...(count ? [] : [nothing()]));
+  el("share").hidden = Boolean(response.isStart);
+  el("times").hidden = el("legend").hidden = Boolean(response.isStart) || !count;
+  showTimes(response.times);
+  el("state").replaceChildren(...(count ? [] : [emptyMessage()]));
   el("hits").classList.toggle("names", !status.photographs);
-  el("hits").replaceChildren(...answer.hits.map((hit) => card(hit, answer)));
-  el("live").textContent = answer.begin ? `${count} photographs to begin with.`
-    : count ? `${count} results; the first is ${titleOf(answer.hits[0])}.` : "No results.";
-  document.title = query?.id ? `Like ${query.id}` : "Search by photograph";
+  el("hits").replaceChildren(...response.hits.map((hit) => card(hit, response)));
+  el("live").textContent = response.isStart ? `${count} photos to start with.`
+    : count ? `${count} results. The first is ${titleOf(response.hits[0])}.` : "No results.";
+  document.title = query?.id ? `Like ${query.id}` : "Search by photo";
 }
 
-function nothing() {
-  const filtered = Object.keys(choices).length;
+function emptyMessage() {
+  const filtered = Object.keys(filters).length;
   return node("div", { class: "message" },
-    node("h2", {}, "Nothing found"),
-    node("p", {}, filtered ? "No document fits these filters." : status.documents
-      ? "No document shares a codeword with this query. More effort asks for more codewords."
-      : "The index is empty. Fill it with: deepterms index NAME PHOTOS"),
-    filtered ? node("button", { class: "quiet", type: "button", onclick: clearFilters }, "Clear the filters") : null);
+    node("h2", {}, "No results"),
+    node("p", {}, filtered ? "No document matches these filters." : status.documents
+      ? "No document shares a codeword with this query. More effort searches for more codewords."
+      : "The index is empty. Add photos with: deepterms index NAME PHOTOS"),
+    filtered ? node("button", { class: "quiet", type: "button", onclick: clearFilters }, "Clear filters") : null);
 }
 
 function showFailure(failure) {
@@ -319,7 +318,7 @@ function showTimes(times) {
   const total = taken.reduce((sum, [step]) => sum + times[step], 0);
   bar.replaceChildren(...taken.map(([step]) => {
     const part = node("span", { class: step });
-    part.style.flexGrow = (100 * times[step]) / (total || 1); // shares that add up to less than 1 would leave a gap
+    part.style.flexGrow = (100 * times[step]) / (total || 1); // flex-grow values that sum to less than 1 would leave a gap
     return part;
   }));
   bar.setAttribute("aria-label", taken.map(([step, label]) => `${label} ${milliseconds(times[step])}`).join(", "));
@@ -330,50 +329,53 @@ function showTimes(times) {
 const titleOf = (hit) => String(hit.metadata.title ?? hit.id.split("/").pop());
 const scoreOf = (score, kind) => (kind === "cosine" ? score.toFixed(3) : Math.round(score).toLocaleString("en"));
 
-function card(hit, answer) {
+function card(hit, response) {
   const title = titleOf(hit);
   const picture = hit.thumbnail
-    ? node("img", { src: hit.thumbnail, alt: "", loading: "lazy", decoding: "async", onerror: (event) => event.target.replaceWith(gone("not readable")) })
-    : gone(title);
+    ? node("img", { src: hit.thumbnail, alt: "", loading: "lazy", decoding: "async", onerror: (event) => event.target.replaceWith(placeholder("photo not available")) })
+    : placeholder(title);
   const more = node("button", {
     class: "more", type: "button", onclick: () => searchLike(hit.id),
-    "aria-label": answer.begin ? `Find photographs like ${title}` : `Rank ${hit.rank}, ${answer.score} ${scoreOf(hit.score, answer.score)}: ${title}. More like this`,
+    "aria-label": response.isStart ? `Find photos like ${title}` : `Rank ${hit.rank}, ${response.score} ${scoreOf(hit.score, response.score)}: ${title}. More like this`,
   }, picture, node("span", { class: "hint", "aria-hidden": "true" }, "More like this"));
   const named = hit.thumbnail ? node("span", { class: "title", title: hit.id }, title) : null;
-  const caption = answer.begin ? [named] : [
+  const caption = response.isStart ? [named] : [
     node("span", { class: "rank", title: "rank" }, String(hit.rank)),
-    node("span", { class: "score", title: answer.score }, scoreOf(hit.score, answer.score)),
-    node("button", { class: "ask-why", type: "button", "aria-label": `Why ${title}?`, onclick: () => why(hit) }, "why?"),
+    node("span", { class: "score", title: response.score }, scoreOf(hit.score, response.score)),
+    node("button", { class: "ask-why", type: "button", "aria-label": `Why this result: ${title}`, onclick: () => why(hit, response) }, "why?"),
     named,
   ];
   return node("li", { "data-id": hit.id }, node("figure", {}, more, node("figcaption", {}, ...caption)));
 }
 
-const gone = (text) => node("span", { class: "gone" }, text);
+const placeholder = (text) => node("span", { class: "gone" }, text);
 
-// ---- why -----------------------------------------------------------------------------------------------------------
+// ---- why ------------------------------------------------------------------------------------------------------------
 
-async function why(hit) {
+async function why(hit, found) {
   const body = el("why-body");
-  body.replaceChildren(node("p", { class: "help" }, "Looking at the codewords…"));
   el("why").showModal();
+  if (found.query === null) {
+    body.replaceChildren(node("p", {}, "No codewords were used. The filters keep so few documents that the descriptor of each was compared with the query exactly."));
+    return;
+  }
+  body.replaceChildren(node("p", { class: "help" }, "Comparing codewords…"));
   const of = query.id ? { query_id: query.id } : { query: query.vector };
   try {
-    const answer = await call("/v1/explain", { json: { id: hit.id, ...of, effort: options().effort } });
-    body.replaceChildren(...chart(hit, answer));
+    const response = await call("/v1/explain", { json: { id: hit.id, ...of, effort: options().effort } });
+    body.replaceChildren(...chart(hit, response));
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure;
     body.replaceChildren(node("div", { class: "message bad", role: "alert" }, node("h2", {}, failure.title), node("p", {}, failure.detail)));
   }
 }
 
-function chart(hit, answer) {
-  const shown = answer.matches.slice(0, BARS);
+function chart(hit, response) {
+  const shown = response.matches.slice(0, BARS);
   const most = shown[0]?.product ?? 1;
-  const words = (text) => node("span", { class: "gone" }, text);
   const small = (source, text) => (source
-    ? node("img", { src: source, alt: text, onerror: (event) => event.target.replaceWith(words(text)) }) : words(text));
-  const mine = pictureOf(query);
+    ? node("img", { src: source, alt: text, onerror: (event) => event.target.replaceWith(placeholder(text)) }) : placeholder(text));
+  const mine = photoOf(query);
   const rows = shown.map((match) => {
     const fill = node("div", { class: "fill" });
     fill.style.width = `${(100 * match.product) / most}%`;
@@ -383,36 +385,36 @@ function chart(hit, answer) {
       node("td", {}, `${match.weight} × ${match.frequency} = ${match.product.toLocaleString("en")}`));
   });
   return [
-    node("div", { class: "pair" }, small(mine, "the query"), node("p", {},
-      node("strong", {}, `${answer.matches.length} of ${answer.query_codewords} codewords in common`), node("br"),
-      `Their products add up to ${answer.score.toLocaleString("en")}, the score before re-ranking`,
-      answer.agrees ? ", as the index itself has it." : `; the index has ${answer.engine_score.toLocaleString("en")}.`), small(hit.thumbnail, titleOf(hit))),
+    node("div", { class: "pair" }, small(mine, "query"), node("p", {},
+      node("strong", {}, `${response.matches.length} of ${response.query_codewords} codewords in common`), node("br"),
+      `Their products sum to ${response.score.toLocaleString("en")}, the score before re-ranking`,
+      response.agrees ? ". The index computes the same score." : `. The index computes ${response.engine_score.toLocaleString("en")}.`), small(hit.thumbnail, titleOf(hit))),
     shown.length ? node("table", { class: "chart" },
       node("thead", {}, node("tr", {}, node("th", { scope: "col" }, "codeword"), node("th", { scope: "col" }, ""), node("th", { scope: "col" }, "query × document"))),
-      node("tbody", {}, ...rows)) : node("p", {}, "They share no codeword."),
-    answer.matches.length > shown.length ? node("p", { class: "help" }, `and ${answer.matches.length - shown.length} smaller ones`) : "",
+      node("tbody", {}, ...rows)) : node("p", {}, "They have no codewords in common."),
+    response.matches.length > shown.length ? node("p", { class: "help" }, `and ${response.matches.length - shown.length} smaller products`) : "",
   ];
 }
 
-// ---- filters and options -------------------------------------------------------------------------------------------
+// ---- filters and options --------------------------------------------------------------------------------------------
 
 async function loadFacets() {
   facetsRunning?.abort();
   const own = (facetsRunning = new AbortController());
-  const asked = Object.keys(choices).length ? `?filter=${encodeURIComponent(JSON.stringify(choices))}` : "";
+  const asked = Object.keys(filters).length ? `?filter=${encodeURIComponent(JSON.stringify(filters))}` : "";
   try {
     const { facets } = await call(`/v1/facets${asked}`, { signal: own.signal });
     const focused = document.activeElement?.dataset?.facet;
-    el("facets").replaceChildren(...facets.map((facet) => (facet.least === null ? listed(facet) : ranged(facet))));
+    el("facets").replaceChildren(...facets.map((facet) => (facet.least === null ? valueFacet(facet) : rangeFacet(facet))));
     if (focused) document.querySelector(`[data-facet="${CSS.escape(focused)}"]`)?.focus();
   } catch (failure) {
-    if (failure.name !== "AbortError" && !(failure instanceof Failure)) throw failure; // the search says what is wrong
+    if (failure.name !== "AbortError" && !(failure instanceof Failure)) throw failure; // the search reports the error
   }
-  el("clear").hidden = !Object.keys(choices).length;
+  el("clear").hidden = !Object.keys(filters).length;
 }
 
-function listed(facet) {
-  const chosen = Array.isArray(choices[facet.field]) ? choices[facet.field] : [];
+function valueFacet(facet) {
+  const chosen = Array.isArray(filters[facet.field]) ? filters[facet.field] : [];
   const counted = facet.values.map(([value]) => value);
   const values = [...facet.values, ...chosen.filter((value) => !counted.includes(value)).map((value) => [value, 0])];
   return node("fieldset", { class: "facet" }, node("legend", {}, facet.field),
@@ -422,11 +424,11 @@ function listed(facet) {
         onchange: (event) => choose(facet.field, event.target.checked ? [...chosen, value] : chosen.filter((other) => other !== value)),
       }),
       node("span", { title: String(value) }, String(value)), node("small", {}, count.toLocaleString("en")))),
-    facet.more ? node("p", { class: "help" }, "and others") : null);
+    facet.more ? node("p", { class: "help" }, "and more") : null);
 }
 
-function ranged(facet) {
-  const chosen = choices[facet.field] ?? {};
+function rangeFacet(facet) {
+  const chosen = filters[facet.field] ?? {};
   const bound = (name, label, end) => node("label", {}, label, node("input", {
     type: "number", step: "any", placeholder: end, value: chosen[name], "data-facet": `${facet.field} ${name}`,
     onchange: (event) => {
@@ -441,13 +443,13 @@ function ranged(facet) {
 }
 
 function choose(field, value) {
-  choices = { ...choices, [field]: value };
-  if (Array.isArray(value) && !value.length) delete choices[field];
+  filters = { ...filters, [field]: value };
+  if (Array.isArray(value) && !value.length) delete filters[field];
   search();
 }
 
 function clearFilters() {
-  choices = {};
+  filters = {};
   search();
 }
 
@@ -457,7 +459,7 @@ function showControls() {
   el("rerank").disabled = status !== null && !status.vectors;
 }
 
-// ---- hands and keys ------------------------------------------------------------------------------------------------
+// ---- input ----------------------------------------------------------------------------------------------------------
 
 function moveInGrid(event) {
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: 0, ArrowDown: 0, Home: -Infinity, End: Infinity };
@@ -475,7 +477,7 @@ function listen() {
     if (event.target.files[0]) searchFile(event.target.files[0]);
     event.target.value = "";
   });
-  el("preview").addEventListener("error", () => showPreview(false)); // its file may be gone
+  el("preview").addEventListener("error", () => showPreview(false)); // its file may no longer exist
   el("random").addEventListener("click", () => {
     query = null;
     search();
@@ -483,11 +485,11 @@ function listen() {
   el("home").addEventListener("click", (event) => {
     event.preventDefault();
     query = null;
-    choices = {};
+    filters = {};
     search();
   });
   document.querySelector(".skip").addEventListener("click", (event) => {
-    event.preventDefault(); // the address holds the query
+    event.preventDefault(); // the fragment of the URL is the query
     el("results").focus();
   });
   el("clear").addEventListener("click", clearFilters);
@@ -501,14 +503,14 @@ function listen() {
   }
   el("share").addEventListener("click", async () => {
     const done = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
-    el("share").textContent = done ? "Copied" : "It is in the address bar";
+    el("share").textContent = done ? "Copied" : "Copy it from the address bar";
     el("live").textContent = el("share").textContent;
     setTimeout(() => { el("share").textContent = "Copy link"; }, 2000);
   });
   el("hits").addEventListener("keydown", moveInGrid);
   el("why").addEventListener("click", (event) => { if (event.target === el("why")) el("why").close(); });
   window.addEventListener("popstate", () => {
-    query = fromAddress();
+    query = fromUrl();
     search({ push: false });
   });
   document.addEventListener("paste", (event) => {
@@ -535,9 +537,9 @@ function listen() {
   });
 }
 
-async function begin() {
+async function start() {
   if (matchMedia("(max-width: 760px)").matches) el("options").open = false;
-  query = fromAddress();
+  query = fromUrl();
   try {
     status = await call("/v1/status");
   } catch (failure) {
@@ -550,16 +552,16 @@ async function begin() {
   el("status").textContent = `${status.documents.toLocaleString("en")} documents · ${status.engine} · ${status.encoder}`;
   if (!status.images) {
     document.querySelector("label[for=file]").hidden = el("file").hidden = true;
-    el("invite").replaceChildren(node("strong", {}, "Pick a result to find others like it"),
-      node("span", {}, "This index does not say what made its descriptors, so photographs cannot be compared with it."));
+    el("invite").replaceChildren(node("strong", {}, "Choose a result to find similar photos"),
+      node("span", {}, "This index does not record which extractor made its descriptors, so search by photo is not available."));
   }
   if (!status.vectors) {
     el("rerank").checked = false;
-    el("rerank-help").textContent = "This index keeps no descriptors to re-rank by.";
+    el("rerank-help").textContent = "This index stores no descriptors to re-rank by.";
   }
   showControls();
   listen();
   search({ push: false });
 }
 
-begin();
+start();
