@@ -22,8 +22,8 @@ from deepterms.evaluation.systems import (
     Measured,
     PermutationScan,
     ScoringSystem,
-    default_cells,
-    default_code_bytes,
+    choose_cells,
+    choose_code_bytes,
     measure,
 )
 from deepterms.paper.published import FIGURE1
@@ -214,7 +214,7 @@ def _quantizers(
     if foreign is not None and foreign.shape[1:] != (D,):
         raise InvalidInput(f"foreign descriptors have shape {foreign.shape}; expected (F, {D})")
     rows = min(len(collection), MAX_TRAINING_ROWS, MAX_TRAINING_ROWS if foreign is None else len(foreign))
-    cells, code_bytes = default_cells(len(collection), training_rows=rows), default_code_bytes(D)
+    cells, code_bytes = choose_cells(len(collection), training_rows=rows), choose_code_bytes(D)
     training = {OWN: sample_rows(collection.streams, rows, seed=settings.seed)}
     if foreign is not None:
         chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(foreign))[:rows])
