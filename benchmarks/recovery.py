@@ -20,7 +20,7 @@ from common.contenders import Surrogate
 from common.descriptors import DEFAULT_FOLDER, mixed, real
 from deepterms.cli.connection import connect
 from deepterms.cluster.cluster import Cluster
-from deepterms.paper.tables.local_cluster import Nodes
+from deepterms.paper.tables.local_cluster import LocalCluster
 from engine_options import made_anew
 
 HEAP = "1500m"
@@ -32,7 +32,7 @@ def main(documents: int = 50_000, away: int = 5_000) -> None:
     encoder = dt.PivotPermutation(dt.sample_pivots(features, 2_048), top_k=4, query_top_k=32)
     draws = np.zeros(len(features), dtype=np.int64)
     for name in ("kept", "left"):
-        with Nodes(heap=HEAP) as nodes:
+        with LocalCluster(heap=HEAP) as nodes:
             nodes.add()
             nodes.add()
             client = connect(nodes.url)
@@ -55,7 +55,7 @@ def main(documents: int = 50_000, away: int = 5_000) -> None:
             report(client, index, nodes, f"{name}, back after {away:,} documents")
 
 
-def report(client: Any, index: Surrogate, nodes: Nodes, said: str) -> None:
+def report(client: Any, index: Surrogate, nodes: LocalCluster, said: str) -> None:
     """Wait until the replica is there, and print how it came."""
     started = time.perf_counter()
     nodes.settle(Cluster(client))
