@@ -349,7 +349,7 @@ BULK = {
         },
     ],
 }
-REFUSED = {
+REJECTED = {
     "error": {"root_cause": [{"type": "x", "reason": "y"}], "type": "x", "caused_by": {"type": "z"}},
     "status": 400,
 }
@@ -375,7 +375,7 @@ OWNER = {"index": "holidays", "encoder": ENCODER.spec()}
 CHECKPOINT = json.dumps({"deepterms_checkpoint": 1, **OWNER}).encode() + b"\n" + b"a" * 32 + b" 1000\n"
 
 TARGETS: dict[str, Target] = {
-    "bulk-answers": _of_json(_bulk, BULK, REFUSED),
+    "bulk-answers": _of_json(_bulk, BULK, REJECTED),
     "checkpoints": _of_bytes(_checkpoint, CHECKPOINT, CHECKPOINT[:-9], CHECKPOINT[:40], b""),
     "documents": _of_json(_documents, [["a", {"year": 1}], ["b", {}]], ["../_all", "a?b=c", '"}', "\n", "$(x)"]),
     "embedding-features": _of_bytes(_embedding_features, _npy(FEATURES), _npy(np.float32(1))),
@@ -383,7 +383,7 @@ TARGETS: dict[str, Target] = {
     "encoder-specs": _of_json(_spec, ENCODER.spec()),
     "pivot-chunks": _of_json(_pivots, [text for _, text in chunks_of(PIVOTS, rows=2)]),
     "engine-versions": _of_json(_engine, VERSION),
-    "error-bodies": _of_json(_reason, REFUSED["error"], "text"),
+    "error-bodies": _of_json(_reason, REJECTED["error"], "text"),
     "features": _of_json(_features, [1, 2, 3, 4], [[1, 0, 0, -1]]),
     "filters": _of_json(_filter, *FILTERS),
     "id-lists": _of_bytes(_ids, b"a\nb\nc\nd\n", b'["a", "b", "c", "d"]', json=True),

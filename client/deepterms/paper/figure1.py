@@ -78,11 +78,11 @@ class Claim:
     """A statement that the paper's figure supports, and the evidence for it here.
 
     Attributes:
-        says: the statement, in a sentence.
+        statement: in one sentence.
         differences: (position on the curves, paired difference of AP), positive where it supports the claim.
     """
 
-    says: str
+    statement: str
     differences: tuple[tuple[str, Interval], ...]
 
     @property
@@ -103,7 +103,7 @@ class Claim:
     def to_json(self) -> dict[str, Any]:
         """Convert to plain JSON values."""
         return {
-            "says": self.says,
+            "says": self.statement,
             "holds": self.holds,
             "in_favour": self.in_favour,
             "against": self.against,
