@@ -49,9 +49,7 @@ def main(documents: int = 1_000_000, dimensions: int = 2_048, top_k: int = 100, 
         features = rng.standard_normal((count, dimensions), dtype=np.float32)
         index.add([str(number) for number in range(start, start + count)], features)
         peak = max(peak, process.memory_info().rss)
-    print(
-        f"{documents:,} documents added in {time.perf_counter() - started:.0f} s, including descriptor generation"
-    )
+    print(f"{documents:,} documents added in {time.perf_counter() - started:.0f} s, including descriptor generation")
     segments: list[Segment] = list(index._all_segments())
     ours, limit, wall = [], [], []
     for number in range(queries + 2):
