@@ -48,7 +48,8 @@ def main(
 
 def compare(client: Any, count: int, figures: Figures) -> list[dict[str, Any]]:
     """Predict and measure an index of one size."""
-    features, queries = synthetic(count, figures.dimensions), synthetic(QUERIES, figures.dimensions, seed=1)
+    features = synthetic(count, figures.dimensions)
+    queries = synthetic(QUERIES, figures.dimensions, seed=1)
     workload = Workload(count, figures.dimensions)
     encoder = dt.PivotPermutation(dt.sample_pivots(features, 4_096), top_k=4, query_top_k=64)
     index = dt.SurrogateIndex.create(client, NAME, encoder=encoder, store_vectors="int8", replicas=0)
