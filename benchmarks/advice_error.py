@@ -1,7 +1,7 @@
-"""How far the advice is off: the probe's figures, measured small, against indices of sizes it did not see.
+"""Measure the error of the advice: predictions from the probe's small indices, compared with larger ones.
 
-The probe measures at most 20,000 documents; then larger indices of the same synthetic descriptors are filled and
-searched. p50, bytes and documents a second are compared with what `predict` says of them.
+The probe measures at most 20,000 documents. This benchmark fills and searches larger indices of the same synthetic
+descriptors and compares p50, bytes and documents per second with the output of `predict`.
 
 python benchmarks/advice_error.py --url http://localhost:9200
 """
@@ -29,16 +29,16 @@ BATCH = 1_000
 
 
 def main(
-    documents: list[int] = typer.Option([50_000, 100_000], help="sizes that are predicted"),  # noqa: B008
+    documents: list[int] = typer.Option([50_000, 100_000], help="index sizes to predict and measure"),  # noqa: B008
     dimensions: int = 1_280,
     url: str | None = None,
 ) -> None:
-    """Measure, predict, compare."""
+    """Measure, predict and compare."""
     client = connect(url)
     figures = probe(client, dimensions=dimensions)
-    rows = [row for count in documents for row in compared(client, count, figures)]
+    rows = [row for count in documents for row in compare(client, count, figures)]
     RESULTS.write_text(json.dumps({"figures": figures.__dict__, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    print("| documents | | predicted | measured | off |\n|---|---|---|---|---|")
+    print("| documents | | predicted | measured | error |\n|---|---|---|---|---|")
     for row in rows:
         off = row["predicted"] / row["measured"] - 1
         print(
@@ -46,12 +46,10 @@ def main(
         )
 
 
-def compared(client: Any, count: int, figures: Figures) -> list[dict[str, Any]]:
-    """What is predicted and measured of one size."""
-    features, queries = (
-        generate_descriptors(count, figures.dimensions),
-        generate_descriptors(QUERIES, figures.dimensions, seed=1),
-    )
+def compare(client: Any, count: int, figures: Figures) -> list[dict[str, Any]]:
+    """Predict and measure an index of one size."""
+    features = synthetic(count, figures.dimensions)
+    queries = synthetic(QUERIES, figures.dimensions, seed=1)
     workload = Workload(count, figures.dimensions)
     encoder = dt.PivotPermutation(dt.sample_pivots(features, 4_096), top_k=4, query_top_k=64)
     index = dt.SurrogateIndex.create(client, NAME, encoder=encoder, store_vectors="int8", replicas=0)
@@ -76,7 +74,7 @@ def compared(client: Any, count: int, figures: Figures) -> list[dict[str, Any]]:
             {"documents": count, "what": "bytes", "predicted": stored, "measured": index.stats().bytes},
             {
                 "documents": count,
-                "what": "documents a second",
+                "what": "documents per second",
                 "predicted": count / predicted.ingest_seconds,
                 "measured": count / adding,
             },

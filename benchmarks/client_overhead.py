@@ -1,7 +1,7 @@
-"""What the client costs: `add` and `search` against the same requests sent raw, interleaved in one run.
+"""Measure the client's overhead: `add` and `search` against the same requests sent raw, interleaved in one run.
 
-Raw means bodies built beforehand and sent by urllib3 over kept connections, with as many threads, answers parsed but
-not looked at. Needs a cluster: `deepterms node start`, then
+Raw requests have prebuilt bodies and are sent by urllib3 over persistent connections from the same number of threads;
+responses are parsed and discarded. Needs a cluster: run `deepterms node start`, then
 
 python benchmarks/client_overhead.py --url http://localhost:9200
 """
@@ -25,11 +25,11 @@ from deepterms.index.ingest import DOCUMENTS_PER_BULK
 from deepterms.schema.documents import bulk_lines, check_batch
 from deepterms.search.body import search_body
 
-WARM_UP = 50  # searches of each kind
+WARM_UP = 50  # untimed searches of each kind
 
 
-def ndjson(index: dt.SurrogateIndex, ids: list[str], features: NDArray[np.float32]) -> list[bytes]:
-    """The bodies of the bulk requests that `add` sends."""
+def build_bodies(index: dt.SurrogateIndex, ids: list[str], features: NDArray[np.float32]) -> list[bytes]:
+    """Build the bodies of the bulk requests that `add` sends."""
     bodies = []
     for start in range(0, len(ids), DOCUMENTS_PER_BULK):
         piece = slice(start, start + DOCUMENTS_PER_BULK)
@@ -49,7 +49,7 @@ def main(
     rounds: int = 5,
     queries: int = 200,
 ) -> None:
-    """Fill fresh indices in turn by `add` and by raw requests, then search in turn."""
+    """Fill new indices alternately through `add` and by raw requests, then search alternately."""
     corpus = Corpus(url, documents=documents, dimensions=dimensions, top_k=top_k, queries=queries + WARM_UP)
     http = urllib3.PoolManager(maxsize=threads)
     headers = {"Content-Type": "application/x-ndjson"}
@@ -64,19 +64,19 @@ def main(
         mine = corpus.add_to(index, threads=threads)
         index.drop()
         index = corpus.create("overhead", store_vectors=vectors)
-        bodies = ndjson(index, corpus.ids, corpus.features)
+        bodies = build_bodies(index, corpus.ids, corpus.features)
         started = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(post, bodies))
         theirs = documents / (time.perf_counter() - started)
         if number < rounds:
             index.drop()
-        if number:  # the first round warms the engine
+        if number:  # the first round warms up the engine
             ours.append(mine)
             raw.append(theirs)
             ratios.append(mine / theirs)
     print(f"{corpus}, vectors {vectors}, {threads} threads, median of {rounds} rounds and {queries} queries")
-    print(f"  add                     {median(ours):>8,.0f} docs/s, encoding included")
+    print(f"  add                     {median(ours):>8,.0f} docs/s, including encoding")
     print(f"  raw bulk requests       {median(raw):>8,.0f} docs/s")
     print(f"  add / raw               {median(ratios):>8.2f}")
 
@@ -96,7 +96,7 @@ def main(
             if number >= WARM_UP:
                 times[name].append((time.perf_counter() - started) * 1e3)
     mine, theirs = median(times["search"]), median(times["raw"])
-    print(f"  search, k=10, p50       {mine:>8.2f} ms, encoding included")
+    print(f"  search, k=10, p50       {mine:>8.2f} ms, including encoding")
     print(f"  raw search request, p50 {theirs:>8.2f} ms")
     print(f"  search / raw            {mine / theirs:>8.2f}")
     index.drop()

@@ -1,8 +1,8 @@
-"""What `create(dense_vector=True)` costs and gives: documents a second, bytes and whole searches, with it and without.
+"""Measure `create(dense_vector=True)`: documents per second, bytes and complete searches, with and without it.
 
-Both indices take the same pieces in turn, so that what else the machine does strikes both.
+Both indices receive the same batches alternately, so that other load on the machine affects both.
 
-Needs an Elasticsearch:
+Needs Elasticsearch:
 
 python benchmarks/dense_vector_index.py --url http://localhost:9200
 """
@@ -16,15 +16,15 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from common.corpus import Corpus, merge, milliseconds
+from common.corpus import Corpus, format_milliseconds, merge
 
-PIECE = 250  # documents that one index takes before the other has its turn
-BLOCK = 25  # queries
-WARM_UP = 100  # queries of each: the script is interpreted until the JIT has it
+PIECE = 250  # documents that one index receives before the other's turn
+BLOCK = 25  # queries per turn
+WARM_UP = 100  # untimed queries per index, while the JIT compiles the script
 
 
-def store_bytes(index: dt.SurrogateIndex) -> int:
-    """Of an index of one segment."""
+def read_store_bytes(index: dt.SurrogateIndex) -> int:
+    """Return the size of an index with one segment."""
     answer = index.cluster.request("GET", f"/{index.name}/_stats/store")
     return int(answer["_all"]["primaries"]["store"]["size_in_bytes"])
 
@@ -37,7 +37,7 @@ def main(
     queries: int = 200,
     candidates: int = 500,
 ) -> None:
-    """Fill both, then ask both every query."""
+    """Fill both indices, then run every query on both."""
     corpus = Corpus(
         url, documents=documents, dimensions=dimensions, top_k=top_k, queries=queries + WARM_UP, centres=documents // 20
     )
@@ -69,8 +69,9 @@ def main(
     print(f"{corpus}, {queries} queries, {candidates} candidates")
     for name, index in indices.items():
         rate = PIECE / median(taken[name][2:])
-        size = store_bytes(index) / documents
-        print(f"  {name:>12}   {rate:6.0f} documents/s   {size:7.0f} bytes a document   {milliseconds(spent[name])} ms")
+        size = read_store_bytes(index) / documents
+        times = format_milliseconds(spent[name])
+        print(f"  {name:>12}   {rate:6.0f} documents/s   {size:7.0f} bytes per document   {times} ms")
         index.drop()
 
 

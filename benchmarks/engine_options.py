@@ -1,11 +1,12 @@
-"""What options of the engine are worth to searches of pivots, each switched alone, the searches in turn.
+"""Measure how engine options affect searches of pivot codewords, one option at a time, with interleaved searches.
 
-Needs an OpenSearch: `deepterms node start`, then
+Needs OpenSearch: run `deepterms node start`, then
 
 python benchmarks/engine_options.py --url http://localhost:9200
 
-Segments as they come from adding and one; every segment in turn and several at once; hits counted; ids from the stored
-field `_id` and from the doc value `id`; and an index that keeps no copy of what `_source` leaves out.
+Compares the segments left by indexing with a single one, sequential with concurrent segment search, counting hits with
+not counting, ids from the stored field `_id` with the doc value `id`, and an index that keeps no recovery copy of the
+fields left out of `_source`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import typer
 
 import deepterms as dt
 from common.contenders import DRAWS, Features, Surrogate
-from common.descriptors import DEFAULT_FOLDER, mixed, mixtures, real
+from common.descriptors import DEFAULT_FOLDER, generate_mixtures, load_mixed, load_real
 from deepterms.cli.connection import connect
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.search.options import SearchOptions
@@ -31,15 +32,15 @@ DEPTH = 1_000
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Searches of one index, with something switched."""
+class ModifiedSearch:
+    """Searches one index with some options of the request changed."""
 
     client: Any
     index: dt.SurrogateIndex
     changed: Mapping[str, Any]
 
     def __call__(self, query: Features) -> None:
-        """One search; only the request is made here, so that finding pivots is in all of the times."""
+        """Run one search; every variant includes the time to find pivots."""
         index = self.index
         search = Search.build(
             index.encoder.encode_queries(query[np.newaxis]),
@@ -50,8 +51,8 @@ class Asked:
         self.client.transport.perform_request("POST", f"/{index.name}/_search", body={**search.body, **self.changed})
 
 
-def in_turn(asked: Mapping[str, Callable[[Features], None]], queries: Features) -> None:
-    """Print the milliseconds of each kind of search."""
+def time_alternately(asked: Mapping[str, Callable[[Features], None]], queries: Features) -> None:
+    """Run all kinds of search alternately and print their milliseconds."""
     times: dict[str, list[float]] = {name: [] for name in asked}
     for number, query in enumerate(np.concatenate([queries[:WARM_UP], queries])):
         for name in list(asked)[:: 1 if number % 2 else -1]:
@@ -64,8 +65,8 @@ def in_turn(asked: Mapping[str, Callable[[Features], None]], queries: Features) 
         print(f"  {name}: {p50:.2f} ms (p95 {p95:.2f})", flush=True)
 
 
-def made_anew(client: Any, index: dt.SurrogateIndex) -> None:
-    """The same index, empty, that keeps nothing for recovery of what it leaves out of `_source`."""
+def recreate_without_recovery_source(client: Any, index: dt.SurrogateIndex) -> None:
+    """Recreate the index, empty, so that it keeps no recovery copy of the fields left out of `_source`."""
     (concrete,) = index.concrete
     mappings = client.indices.get_mapping(index=concrete)[concrete]["mappings"]
     mappings["_source"]["recovery_source_enabled"] = False
@@ -76,17 +77,17 @@ def made_anew(client: Any, index: dt.SurrogateIndex) -> None:
     )
 
 
-def _bytes(client: Any, name: str) -> float:
+def _read_megabytes(client: Any, name: str) -> float:
     stats = client.indices.stats(index=name, metric="store")
     return float(stats["_all"]["primaries"]["store"]["size_in_bytes"]) / 1e6
 
 
 def main(url: str = "http://localhost:9200", documents: int = 100_000, queries: int = 150) -> None:
-    """Fill two indices; search one of them in every way."""
+    """Fill two indices, and search one of them in every way."""
     client = connect(url)
-    base = real(DEFAULT_FOLDER)
-    features = mixed(base.features, documents)
-    asked = np.concatenate(list(mixtures(base.features, count=queries, seed=1)))
+    base = load_real(DEFAULT_FOLDER)
+    features = load_mixed(base.features, documents)
+    asked = np.concatenate(list(generate_mixtures(base.features, count=queries, seed=1)))
     draws = np.random.default_rng(7).integers(0, DRAWS, documents)
     encoder = dt.PivotPermutation(dt.sample_pivots(features, max(256, documents // 32)), top_k=4, query_top_k=32)
     contenders = {
@@ -97,30 +98,30 @@ def main(url: str = "http://localhost:9200", documents: int = 100_000, queries: 
         contender.drop()
         contender.create()
         if name == "left":
-            made_anew(client, contender.opened())
+            recreate_without_recovery_source(client, contender.open())
         started = time.perf_counter()
         contender.fill(features, draws)
         contender.refresh()
         taken = time.perf_counter() - started
         client.indices.flush(index=contender.name)
-        said = "kept for recovery" if name == "kept" else "recovery_source_enabled: false"
-        size = _bytes(client, contender.name)
-        print(f"what _source leaves out, {said}: {documents / taken:,.0f} docs/s, {size:,.0f} MB")
-    index = contenders["kept"].opened()
+        label = "kept for recovery" if name == "kept" else "recovery_source_enabled: false"
+        size = _read_megabytes(client, contender.name)
+        print(f"fields left out of _source, {label}: {documents / taken:,.0f} docs/s, {size:,.0f} MB")
+    index = contenders["kept"].open()
     ways = {
-        "as it is": Asked(client, index, {}),
-        "track_total_hits: true": Asked(client, index, {"track_total_hits": True}),
-        "ids from the doc value": Asked(client, index, {"stored_fields": "_none_", "docvalue_fields": ["id"]}),
+        "unchanged": ModifiedSearch(client, index, {}),
+        "track_total_hits: true": ModifiedSearch(client, index, {"track_total_hits": True}),
+        "ids from the doc value": ModifiedSearch(client, index, {"stored_fields": "_none_", "docvalue_fields": ["id"]}),
     }
     setting = "index.search.concurrent_segment_search.mode"
-    for segments in ("as added", "one"):
-        if segments == "one":
+    for segments in ("as indexed", "merged"):
+        if segments == "merged":
             contenders["kept"].merge()
         count = len(client.cat.segments(index=index.name, format="json"))
         for mode in ("none", "all"):
             client.indices.put_settings(index=index.name, body={setting: mode})
             print(f"{count} segments ({segments}), concurrent segment search: {mode}")
-            in_turn(ways, asked)
+            time_alternately(ways, asked)
     for contender in contenders.values():
         contender.drop()
 

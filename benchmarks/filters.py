@@ -1,9 +1,9 @@
-"""Search under filters that keep 1, 10 and 50 % of the documents: the latency, and that the ranking is the true one.
+"""Measure the latency of searches under filters that keep 1, 10 and 50 % of the documents, and check the rankings.
 
-Every ranking is compared with MemoryIndex's: equal scores, equal ids above the last group of equal scores. Of re-ranked
-hits every cosine is compared with the exact one. A difference ends the run.
+Every ranking is compared with that of MemoryIndex: scores must be equal, and ids must be equal above the last group of
+tied scores. For re-ranked hits, every cosine is compared with the exact one. A difference aborts the run.
 
-Needs a cluster: `deepterms node start`, then
+Needs a cluster: run `deepterms node start`, then
 
 python benchmarks/filters.py --url http://localhost:9200
 """
@@ -18,16 +18,16 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from common.corpus import Corpus, merge, milliseconds
-from deepterms.encoders.inputs import normalise_rows
+from common.corpus import Corpus, format_milliseconds, merge
+from deepterms.schema.vectors import normalise_rows
 
 SHARES = (1, 10, 50, 100)  # percent kept
 WARM_UP = 20
 COSINE_TOLERANCE = 1e-6
 
 
-def same_ranking(found: dt.Hits, expected: dt.Hits) -> bool:
-    """Whether two rankings are the same, up to the order of equal scores."""
+def is_same_ranking(found: dt.Hits, expected: dt.Hits) -> bool:
+    """Whether two rankings are the same, up to the order of tied scores."""
     if [hit.score for hit in found] != [hit.score for hit in expected] or found.partial:
         return False
     least = min((hit.score for hit in expected), default=0.0)
@@ -43,9 +43,9 @@ def main(
     queries: int = 30,
     k: int = 10,
 ) -> None:
-    """Fill an index and a MemoryIndex alike, then ask both, with and without re-ranking."""
+    """Fill an index and a MemoryIndex with the same documents, then search both, with and without re-ranking."""
     corpus = Corpus(url, documents=documents, dimensions=dimensions, top_k=top_k, queries=queries + WARM_UP)
-    draws = np.random.default_rng(0).permutation(documents) * 100 // documents  # 0 to 99, each as often
+    draws = np.random.default_rng(0).permutation(documents) * 100 // documents  # 0 to 99, uniformly
     metadata = [{"draw": int(draw)} for draw in draws]
     index = corpus.create("filters")
     reference = dt.MemoryIndex(corpus.encoder)
@@ -70,15 +70,15 @@ def main(
                     scores = np.array([hit.score for hit in found])
                     fine = bool(np.all(np.abs(cosines - scores) < COSINE_TOLERANCE))
                 else:
-                    fine = same_ranking(found, reference.search(feature, k=k, filter=chosen, rerank=0))
+                    fine = is_same_ranking(found, reference.search(feature, k=k, filter=chosen, rerank=0))
                 if not fine or any(hit.metadata["draw"] >= share for hit in found):
                     sys.exit(f"query {number}, {share} % kept, rerank {rerank}: wrong hits {found.hits}")
                 compared += 1
     print(f"{corpus}, {k} hits, milliseconds p50 (p95)")
     for share in SHARES:
-        cells = (f"rerank {rerank:>3} {milliseconds(times[share, rerank])}" for rerank in (0, 200))
+        cells = (f"rerank {rerank:>3} {format_milliseconds(times[share, rerank])}" for rerank in (0, 200))
         print(f"  {share:>3} % kept   {'   '.join(cells)}")
-    print(f"  {compared} answers compared: all equal")
+    print(f"  {compared} responses compared: all equal")
     index.drop()
 
 

@@ -1,8 +1,8 @@
-"""A long `add_batches`: documents a second and the memory of this process over time, as a table and a figure.
+"""Measure a long `add_batches`: documents per second and memory of this process over time, as a table and a plot.
 
-Descriptors are made on the way and never held. The slope is a least-squares line through the resident memory after the
-first fifth of the documents, when pools and caches have filled. Needs `pip install --group benchmarks`, and a cluster:
-`deepterms node start`, then
+Descriptors are generated on the fly and not kept. The slope is that of a least-squares line through resident memory
+after the first fifth of the documents, when pools and caches have filled. Needs `pip install --group benchmarks` and a
+cluster: run `deepterms node start`, then
 
 python benchmarks/long_ingest.py --url http://localhost:9200
 """
@@ -26,20 +26,20 @@ from deepterms.index import DocumentBatch
 RESULTS = Path(__file__).parent / "results" / "long_ingest.csv"
 BATCH = 1_000
 POINTS = 100
-SETTLED = 0.2  # of the documents: what comes before says nothing about the slope
+SETTLED = 0.2  # share of the documents to exclude from the slope
 
 
 class Point(NamedTuple):
-    """What was seen after so many documents; the rate is that since the point before."""
+    """A measurement; the rate is that since the previous point."""
 
     documents: int
     seconds: float
-    documents_a_second: float
+    documents_per_second: float
     resident_mb: float
 
 
-def synthetic(documents: int, *, dimensions: int) -> Iterator[DocumentBatch]:
-    """Batches of random descriptors."""
+def generate_batches(documents: int, *, dimensions: int) -> Iterator[DocumentBatch]:
+    """Generate batches of random descriptors."""
     generator = np.random.default_rng(2018)
     for start in range(0, documents, BATCH):
         count = min(BATCH, documents - start)
@@ -48,7 +48,7 @@ def synthetic(documents: int, *, dimensions: int) -> Iterator[DocumentBatch]:
 
 
 def ingest(index: dt.SurrogateIndex, documents: int) -> list[Point]:
-    """Add so many, and note what is seen at every hundredth."""
+    """Add the documents and take a measurement after every hundredth of them."""
     process = psutil.Process()
     points = [Point(0, 0.0, 0.0, process.memory_info().rss / 1e6)]
     done, started = 0, time.perf_counter()
@@ -62,42 +62,42 @@ def ingest(index: dt.SurrogateIndex, documents: int) -> list[Point]:
             seconds = time.perf_counter() - started
             points.append(Point(done, seconds, more / (seconds - last.seconds), process.memory_info().rss / 1e6))
             if not len(points) % 5:
-                print(f"{done:9,}  {points[-1].documents_a_second:6,.0f}  {points[-1].resident_mb:11.1f}", flush=True)
+                print(f"{done:9,}  {points[-1].documents_per_second:6,.0f}  {points[-1].resident_mb:11.1f}", flush=True)
 
     print("documents  docs/s  resident MB")
-    report = index.add_batches(synthetic(documents, dimensions=index.encoder.dimensions), on_progress=progress)
+    report = index.add_batches(generate_batches(documents, dimensions=index.encoder.dimensions), on_progress=progress)
     assert report.succeeded == documents, report.failed[:1]
     return points[1:]
 
 
-def line(points: list[Point]) -> tuple[float, float]:
-    """Slope (MB a document) and height (MB) of the line through the settled points."""
+def fit_line(points: list[Point]) -> tuple[float, float]:
+    """Fit a line to the settled points; return slope (MB per document) and intercept (MB)."""
     settled = np.array([point for point in points if point.documents > SETTLED * points[-1].documents])
-    slope, height = np.polyfit(settled[:, 0], settled[:, 3], 1)
-    return float(slope), float(height)
+    slope, intercept = np.polyfit(settled[:, 0], settled[:, 3], 1)
+    return float(slope), float(intercept)
 
 
 def draw(points: list[Point], path: Path, *, title: str) -> None:
-    """The curves, as SVG."""
+    """Plot the curves as SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    slope, height = line(points)
-    # Text stays text, and the same points give the same file.
+    slope, intercept = fit_line(points)
+    # Keep text as text, and make the same points give the same file.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "long_ingest"}):
         figure = Figure(figsize=(7, 5), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True)
         documents = [point.documents for point in points]
-        above.plot(documents, [point.documents_a_second for point in points])
-        above.set(ylim=0, ylabel="documents a second", title=title)
+        above.plot(documents, [point.documents_per_second for point in points])
+        above.set(ylim=0, ylabel="documents per second", title=title)
         below.plot(documents, [point.resident_mb for point in points])
-        below.plot(documents, [height + slope * count for count in documents], "--", color="grey")
+        below.plot(documents, [intercept + slope * count for count in documents], "--", color="grey")
         below.set(
             ylim=(0, 1.2 * max(point.resident_mb for point in points)),
-            ylabel="memory of the\nclient, MB",
+            ylabel="client memory, MB",
             xlabel="documents",
         )
-        below.legend(["resident", f"{slope * 1e6:+.1f} MB a million documents"], loc="lower right")
+        below.legend(["resident", f"{slope * 1e6:+.1f} MB per million documents"], loc="lower right")
         below.xaxis.set_major_formatter("{x:,.0f}")
         figure.savefig(path, format="svg", metadata={"Date": None})
 
@@ -108,9 +108,9 @@ def main(
     dimensions: int = 2_048,
     top_k: int = 100,
     vectors: bool = True,
-    results: Annotated[Path, typer.Option(help="The table; the figure lies beside it.")] = RESULTS,
+    results: Annotated[Path, typer.Option(help="CSV file to write; the plot is written next to it.")] = RESULTS,
 ) -> None:
-    """Fill an index, print and write the table, draw the figure."""
+    """Fill an index, print and write the table, and draw the plot."""
     client = connect(url)
     dt.deploy(client)
     encoder = dt.DeepPermutation(dimensions, top_k=top_k)
@@ -123,8 +123,8 @@ def main(
         points = ingest(index, documents)
     finally:
         index.drop()
-    slope, _ = line(points)
-    print(f"resident memory grows by {slope * 1e6:.2f} MB a million documents")
+    slope, _ = fit_line(points)
+    print(f"resident memory grows by {slope * 1e6:.2f} MB per million documents")
     results.parent.mkdir(exist_ok=True)
     with results.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""MemoryIndex at a million documents: nanoseconds a posting against a plain numba scan of the same lists; memory.
+"""Measure MemoryIndex at a million documents: memory, and nanoseconds per posting against a plain numba scan.
 
 python benchmarks/memory_index.py
 """
@@ -22,7 +22,7 @@ BATCH = 16_384
 
 
 @numba.njit(cache=False)
-def scan(
+def add_postings(
     starts: NDArray[np.int64],
     documents: NDArray[np.uint16],
     frequencies: NDArray[np.uint16],
@@ -30,7 +30,7 @@ def scan(
     weights: NDArray[np.int32],
     scores: NDArray[np.int64],
 ) -> None:
-    """Add weight × frequency of every posting of the query's lists."""
+    """Add weight × frequency for every posting in the query's lists."""
     for position in range(len(components)):
         component = components[position]
         for place in range(starts[component], starts[component + 1]):
@@ -38,7 +38,7 @@ def scan(
 
 
 def main(documents: int = 1_000_000, dimensions: int = 2_048, top_k: int = 100, queries: int = 15) -> None:
-    """Fill an index with random descriptors, then search it both ways, in turn."""
+    """Fill an index with random descriptors, then search it in both ways, alternately."""
     process = psutil.Process()
     rng = np.random.default_rng(0)
     encoder = dt.DeepPermutation(dimensions, top_k=top_k)
@@ -49,15 +49,13 @@ def main(documents: int = 1_000_000, dimensions: int = 2_048, top_k: int = 100, 
         features = rng.standard_normal((count, dimensions), dtype=np.float32)
         index.add([str(number) for number in range(start, start + count)], features)
         peak = max(peak, process.memory_info().rss)
-    print(
-        f"{documents:,} documents added in {time.perf_counter() - started:.0f} s (random descriptors made on the way)"
-    )
+    print(f"{documents:,} documents added in {time.perf_counter() - started:.0f} s, including descriptor generation")
     segments: list[Segment] = list(index._all_segments())
     ours, limit, wall = [], [], []
     for number in range(queries + 2):
         feature = rng.standard_normal((1, dimensions), dtype=np.float32)
         ((components, weights),) = encoder.encode_queries(feature).rows()
-        # A segment lists only the codewords that occur; here all do, or the assertion below fails.
+        # A segment lists only codewords that occur; here all of them do, otherwise the assertion below fails.
         lists = [np.searchsorted(one.codewords, components).astype(np.int32) for one in segments]
         postings = sum(
             int((one.starts[which + 1] - one.starts[which]).sum()) for one, which in zip(segments, lists, strict=True)
@@ -68,22 +66,24 @@ def main(documents: int = 1_000_000, dimensions: int = 2_048, top_k: int = 100, 
         theirs: list[Any] = []
         for segment, which in zip(segments, lists, strict=True):
             scores = np.zeros(len(segment.ids), dtype=np.int64)
-            scan(segment.starts, segment.documents, segment.frequencies, which, weights, scores)
+            add_postings(segment.starts, segment.documents, segment.frequencies, which, weights, scores)
             theirs.append(scores)
         ended = time.perf_counter()
         assert all((a == b).all() for a, b in zip(mine, theirs, strict=True))
         index.search(feature[0], k=10, rerank=0)
         searched = time.perf_counter()
-        if number >= 2:  # the first compile and warm
+        if number >= 2:  # the first two compile and warm up
             ours.append((middle - started) / postings * 1e9)
             limit.append((ended - middle) / postings * 1e9)
             wall.append((searched - ended) * 1e3)
     peak = max(peak, process.memory_info().rss)
-    print(f"K={top_k}, {postings / documents:.2f} postings a document of the collection, median of {queries} queries:")
-    print(f"  MemoryIndex scan  {median(ours):6.2f} ns a posting")
-    print(f"  numba scan        {median(limit):6.2f} ns a posting")
+    print(
+        f"K={top_k}, {postings / documents:.2f} postings per document in the collection, median of {queries} queries:"
+    )
+    print(f"  MemoryIndex scan  {median(ours):6.2f} ns per posting")
+    print(f"  numba scan        {median(limit):6.2f} ns per posting")
     print(f"  search, k=10      {median(wall):6.1f} ms")
-    print(f"  largest resident memory {peak / 1e9:.2f} GB")
+    print(f"  peak resident memory {peak / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":

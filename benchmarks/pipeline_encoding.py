@@ -1,8 +1,8 @@
-"""Encoding in the pipeline against encoding in the client, and what an index's own pipeline costs: one interleaved run.
+"""Compare encoding in the pipeline with encoding in the client, and measure the cost of the index pipeline, in one run.
 
-Four ways to index the same documents, each into a fresh index, in turn: terms made by the client; the same past the
-index's own pipeline, straight into the layout's; raw vectors as base64; raw vectors as arrays. Bodies are made
-beforehand and sent by urllib3 over kept connections. Needs a cluster: `deepterms node start`, then
+Indexes the same documents in four ways, interleaved, each into a new index: terms encoded by the client; the same, but
+bypassing the index pipeline for that of the layout; raw vectors as base64; raw vectors as arrays. Bodies are built
+beforehand and sent by urllib3 over persistent connections. Needs a cluster: run `deepterms node start`, then
 
 python benchmarks/pipeline_encoding.py --url http://localhost:9200
 """
@@ -43,7 +43,7 @@ def main(
     threads: int = 2,
     rounds: int = 5,
 ) -> None:
-    """Fill fresh indices in turn, in each of the four ways."""
+    """Fill new indices alternately in each of the four ways."""
     client = connect(url)
     cluster = Cluster(client)
     dt.deploy(client)
@@ -54,26 +54,26 @@ def main(
     http = urllib3.PoolManager(maxsize=threads)
     headers = {"Content-Type": "application/x-ndjson"}
 
-    def terms(ids: list[str], features: NDArray[np.float32]) -> list[str]:
+    def render_terms(ids: list[str], features: NDArray[np.float32]) -> list[str]:
         batch = check_batch(ids, features, None, encoder=encoder)
         lines = bulk_lines(batch, IndexSpec(encoder, find_layout(chosen), "float32" if vectors else None))
         return [source or "" for _, source in lines]
 
-    def base64(ids: list[str], features: NDArray[np.float32]) -> list[str]:
+    def render_base64(ids: list[str], features: NDArray[np.float32]) -> list[str]:
         return [f'{{"vector":"{encode_vector(row)}"}}' for row in features]
 
-    def arrays(ids: list[str], features: NDArray[np.float32]) -> list[str]:
-        # Shortest text of each float32, as a producer in any language would write it.
+    def render_arrays(ids: list[str], features: NDArray[np.float32]) -> list[str]:
+        # The shortest text of each float32, as a producer in any language would write it.
         return [f'{{"vector":[{",".join(map(str, row))}]}}' for row in features.astype(str)]
 
     ways: dict[str, tuple[Render, bool]] = {
-        "terms": (terms, True),
-        "terms, past the index's pipeline": (terms, False),
-        "vectors as base64": (base64, True),
-        "vectors as arrays": (arrays, True),
+        "terms": (render_terms, True),
+        "terms, index pipeline bypassed": (render_terms, False),
+        "vectors as base64": (render_base64, True),
+        "vectors as arrays": (render_arrays, True),
     }
 
-    def bodies(render: Render) -> list[bytes]:
+    def build_bodies(render: Render) -> list[bytes]:
         made = []
         for start in range(0, documents, DOCUMENTS_PER_BULK):
             piece = slice(start, start + DOCUMENTS_PER_BULK)
@@ -84,13 +84,13 @@ def main(
     def post(body: bytes) -> None:
         answer = json.loads(http.request("POST", f"{url}/encoding/_bulk", body=body, headers=headers).data)
         if answer["errors"]:
-            raise SystemExit(f"refused: {next(item for item in answer['items'] if 'error' in item['index'])}")
+            raise SystemExit(f"rejected: {next(item for item in answer['items'] if 'error' in item['index'])}")
 
     made: dict[str, list[bytes]] = {}
     preparing: dict[str, float] = {}
     for name, (render, _) in ways.items():
         started = time.perf_counter()
-        made[name] = bodies(render)
+        made[name] = build_bodies(render)
         preparing[name] = documents / (time.perf_counter() - started)
 
     rates: dict[str, list[float]] = {name: [] for name in ways}
@@ -107,13 +107,13 @@ def main(
                 list(pool.map(post, made[name]))
             rate = documents / (time.perf_counter() - started)
             index.drop()
-            if number:  # the first round warms the engine
+            if number:  # the first round warms up the engine
                 rates[name].append(rate)
     print(
         f"{cluster.engine}, layout {chosen}, {documents} documents, D={dimensions}, K={top_k}, "
         f"vectors stored: {vectors}, {threads} threads, median of {rounds} rounds"
     )
-    print(f"{'':34}{'docs/s':>8}{'of terms':>10}{'bytes/doc':>11}{'made, docs/s':>14}")
+    print(f"{'':34}{'docs/s':>8}{'vs. terms':>10}{'bytes/doc':>11}{'built, docs/s':>14}")
     for name in ways:
         ratio = median(own / base for own, base in zip(rates[name], rates["terms"], strict=True))
         size = sum(map(len, made[name])) / documents

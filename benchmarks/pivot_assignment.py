@@ -1,9 +1,9 @@
-"""Pivots found a second: all compared, and in a projection first, at several numbers of pivots, in one run.
+"""Measure the speed of pivot search, exact and with a projection first, for several numbers of pivots, in one run.
 
 python benchmarks/pivot_assignment.py [--features FILE.npy]
 
-Without a file the descriptors are made: clusters in 96 directions of falling variance, and noise in all dimensions.
-CPU time is of the whole process, over all threads; wall time is what a caller waits.
+Without a file, descriptors are generated: clusters in 96 directions of decreasing variance, plus noise in all
+dimensions. CPU time covers all threads of the process; wall time is how long the caller waits.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ CENTRES = 3_000
 
 @dataclass(frozen=True)
 class Timed:
-    """What a call took, in seconds."""
+    """The result of a call and the seconds it took."""
 
     result: NDArray[np.int32]
     wall: float
     cpu: float
 
 
-def timed(nearest: NearestPivots, features: NDArray[np.float32], count: int) -> Timed:
+def time_search(nearest: NearestPivots, features: NDArray[np.float32], count: int) -> Timed:
     """Time one search."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = nearest.find(features, count)[0]
     return Timed(result, time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def made(count: int, dimensions: int, seed: int) -> NDArray[np.float32]:
-    """Descriptors (count, dimensions) in clusters, rows L2-normalised."""
+def generate_descriptors(count: int, dimensions: int, seed: int) -> NDArray[np.float32]:
+    """Generate clustered descriptors (count, dimensions), rows L2-normalised."""
     common, rng = np.random.default_rng(0), np.random.default_rng(seed)
     spread = np.arange(1, LATENT + 1)[:, np.newaxis] ** -0.3
     axes = (common.standard_normal((LATENT, dimensions)) * spread * 2 / np.sqrt(LATENT)).astype(np.float32)
@@ -60,13 +60,13 @@ def made(count: int, dimensions: int, seed: int) -> NDArray[np.float32]:
     return rows
 
 
-def agreement(found: NDArray[np.int32], exact: NDArray[np.int32], k: int) -> float:
-    """The share of the exact k nearest that was found."""
+def compute_agreement(found: NDArray[np.int32], exact: NDArray[np.int32], k: int) -> float:
+    """Compute the share of the exact k nearest pivots that were found."""
     return float(np.mean([len(np.intersect1d(a[:k], b[:k])) / k for a, b in zip(found, exact, strict=True)]))
 
 
 def main(
-    pivots: Annotated[list[int] | None, typer.Option(help="How many; may be repeated.")] = None,
+    pivots: Annotated[list[int] | None, typer.Option(help="Number of pivots; may be repeated.")] = None,
     dimensions: int = 1_280,
     documents: int = 4_000,
     queries: int = 300,
@@ -74,41 +74,41 @@ def main(
     query_top_k: int = 32,
     features: Path | None = None,
 ) -> None:
-    """Print documents assigned a second, how long a query takes, and how much of the nearest each search finds."""
+    """Print documents assigned per second, query latency, and the share of nearest pivots that each search finds."""
     rows = None if features is None else np.load(features, mmap_mode="r")
     if rows is not None:
         dimensions = rows.shape[1]
-    named = f"documents name {top_k} pivots and queries {query_top_k}"
-    table = Table(title=f"{dimensions} dimensions, {named}; {os.cpu_count()} cores")
-    agreed = f"agree@{top_k} / @{query_top_k}"
-    for column in ("pivots", "search", "ready (s)", "documents/s", "per CPU s", "query p50 / p95 (ms)", agreed):
+    setting = f"{top_k} pivots per document and {query_top_k} per query"
+    table = Table(title=f"{dimensions} dimensions, {setting}; {os.cpu_count()} cores")
+    agreement = f"agreement@{top_k} / @{query_top_k}"
+    for column in ("pivots", "search", "setup (s)", "documents/s", "per CPU s", "query p50 / p95 (ms)", agreement):
         table.add_column(column, justify="right")
     for count in pivots or PIVOTS:
         if rows is None:
-            sampled = dt.sample_pivots(made(2 * count, dimensions, 1), count)
-            asked = made(documents, dimensions, 2)
+            sampled = dt.sample_pivots(generate_descriptors(2 * count, dimensions, 1), count)
+            asked = generate_descriptors(documents, dimensions, 2)
         else:
             sampled = dt.sample_pivots(rows, count)
             asked = np.asarray(rows[:: max(1, len(rows) // documents)][:documents], dtype=np.float32)
         exact: NDArray[np.int32] | None = None
         for search in get_args(Search):
             nearest = NearestPivots(sampled, search)
-            ready = timed(nearest, asked[:1], query_top_k)
+            setup = time_search(nearest, asked[:1], query_top_k)
             some = asked if search != "exact" else asked[: max(queries, 16_384 * 512 // count)]
-            assigned = timed(nearest, some, top_k)
-            waits = [timed(nearest, asked[row : row + 1], query_top_k) for row in range(min(queries, len(asked)))]
+            assigned = time_search(nearest, some, top_k)
+            waits = [time_search(nearest, asked[row : row + 1], query_top_k) for row in range(min(queries, len(asked)))]
             found = np.concatenate([wait.result for wait in waits])
             exact = found if exact is None else exact
             milliseconds = [1000 * wait.wall for wait in waits]
-            short = agreement(assigned.result[: len(exact)], exact, top_k)
+            of_documents = compute_agreement(assigned.result[: len(exact)], exact, top_k)
             table.add_row(
                 f"{count:,}",
                 search,
-                f"{ready.wall:.1f}",
+                f"{setup.wall:.1f}",
                 f"{len(some) / assigned.wall:,.0f}",
                 f"{len(some) / assigned.cpu:,.0f}",
                 f"{median(milliseconds):.2f} / {np.percentile(milliseconds, 95):.2f}",
-                f"{short:.4f} / {agreement(found, exact, query_top_k):.4f}",
+                f"{of_documents:.4f} / {compute_agreement(found, exact, query_top_k):.4f}",
             )
     Console(width=120).print(table)
 

@@ -1,9 +1,10 @@
-"""What becomes of pivots when a collection grows tenfold, without a cluster: R@10, postings, and what the doctor sees.
+"""Measure how pivots age when a collection grows tenfold, without a cluster: R@10, postings, and the doctor's figures.
 
-The pivots are sampled when a tenth of the documents is there, as many as the balanced preset takes for so few. Then the
-other nine tenths come. Of real descriptors they are crops of other photographs, so they show scenes that no pivot has
-seen; of mixed ones they are more of the same. Beside that: as many pivots sampled of all documents (what the growth
-costs that is not drift), and the preset's number of all of them (what `deepterms migrate --repivot` makes).
+Pivots are sampled from the first tenth of the documents, in the number that the balanced preset chooses for that size;
+then the other nine tenths are added. With real descriptors, these are crops of other photographs, so they show scenes
+that no pivot has seen; with mixtures, they come from the same distribution. For comparison: the same number of pivots
+sampled from all documents (the cost of growth without drift), and the preset's number for all documents (the result of
+`deepterms migrate --repivot`).
 
 python benchmarks/pivot_growth.py                       # 16,992 crops
 python benchmarks/pivot_growth.py --documents 100000    # mixtures
@@ -20,50 +21,50 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from common.contenders import Features
-from common.descriptors import DEFAULT_FOLDER, mixed, mixtures, real
-from common.measuring import exact, recall
-from deepterms.encoders.pivots.pivots import measure_nearest_cosines
+from common.descriptors import DEFAULT_FOLDER, generate_mixtures, load_mixed, load_real
+from common.measuring import compute_recall, find_exact
+from deepterms.encoders.pivots.reach import nearest_cosines
 from deepterms.encoders.presets import PRESETS
 from deepterms.evaluation import mean_average_precision
 
 RESULTS = Path(__file__).parent / "results"
 PRESET = PRESETS["balanced"]
 GROWTH = 10
-DEEP = 100  # hits by which mAP is computed
-JUDGED = 5_000  # documents whose nearest pivot is looked at
+DEEP = 100  # hits used to compute mAP
+JUDGED = 5_000  # documents whose nearest pivot is checked
 
 
 def main(
-    documents: int = typer.Option(0, help="mixtures; 0 for crops of photographs"),
+    documents: int = typer.Option(0, help="number of mixtures; 0 uses crops of photographs"),
     queries: int = 200,
     folder: Path = DEFAULT_FOLDER,
 ) -> None:
-    """Note what each set of pivots finds in the whole collection."""
-    described = real(folder)
+    """Record what each set of pivots finds in the whole collection."""
+    described = load_real(folder)
     if documents:
-        features: Features = mixed(described.features, documents, folder).astype(np.float32)
-        asked = np.concatenate(list(mixtures(described.features, count=queries, seed=1)))
+        features: Features = load_mixed(described.features, documents, folder).astype(np.float32)
+        asked = np.concatenate(list(generate_mixtures(described.features, count=queries, seed=1)))
     else:
         features, asked = described.features, described.queries
     qrels = {} if documents else described.qrels
     N = len(features)
     first = features[: N // GROWTH]
-    few, many = (PRESET.choose_pivot_count(n) for n in (len(first), N))
-    best = exact(features, asked, k=DEEP, draws=np.zeros(N, dtype=np.int64), below=[None])[None]
+    few, many = (PRESET.pivot_count(n) for n in (len(first), N))
+    best = find_exact(features, asked, k=DEEP, draws=np.zeros(N, dtype=np.int64), below=[None])[None]
     rows = []
     choices = (("a tenth", first, few), ("all, as many", features, few), ("all, the preset's number", features, many))
     for name, sample, count in choices:
-        found = measured(dt.sample_pivots(sample, count, method="auto"), features, asked, best, qrels)
+        found = measure_pivots(dt.sample_pivots(sample, count, method="auto"), features, asked, best, qrels)
         rows.append({"sampled_of": name, "documents": N} | found)
         print(json.dumps(rows[-1]), flush=True)
     path = RESULTS / f"growth-{'mixed' if documents else 'real'}-{N}.json"
     path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
 
 
-def measured(
+def measure_pivots(
     pivots: dt.Pivots, features: Features, asked: Features, best: NDArray[np.int64], qrels: dict[str, dict[str, int]]
 ) -> dict[str, float]:
-    """What an index with these pivots finds, reads and looks like."""
+    """Measure recall, postings and balance of an index with these pivots."""
     encoder = dt.PivotPermutation(pivots, top_k=PRESET.top_k, query_top_k=PRESET.query_top_k)
     index = dt.MemoryIndex(encoder, store_vectors="int8", rerank=PRESET.rerank)
     step = 10_000
@@ -75,13 +76,15 @@ def measured(
     lengths = np.bincount(np.concatenate(parts), minlength=len(pivots))
     postings = [int(lengths[encoder.encode_queries(query).matrix.indices].sum()) for query in asked]
     judged = features[:: max(1, len(features) // JUDGED)]
-    recalls = [recall([int(i) for i in hits.ids[:10]], true[:10]) for hits, true in zip(found, best, strict=True)]
+    recalls = [
+        compute_recall([int(i) for i in hits.ids[:10]], true[:10]) for hits, true in zip(found, best, strict=True)
+    ]
     values = {
         "pivots": len(pivots),
         "recall": float(np.mean(recalls)),
         "postings": float(np.mean(postings)),
-        "unevenness": float(np.mean(lengths**2.0) / np.mean(lengths) ** 2),  # as the doctor says it
-        "far": float((measure_nearest_cosines(judged, pivots) < pivots.reach.low).mean()) if pivots.reach else 0.0,
+        "unevenness": float(np.mean(lengths**2.0) / np.mean(lengths) ** 2),  # as defined by the doctor
+        "far": float((nearest_cosines(judged, pivots) < pivots.reach.low).mean()) if pivots.reach else 0.0,
     }
     if qrels:
         run = {q: {hit.id: hit.score for hit in found[int(q)]} for q in qrels}

@@ -1,6 +1,6 @@
-"""What each preset finds: R@10 of MemoryIndex("auto") on mixtures and on crops of photographs; no cluster.
+"""Measure the recall of each preset: R@10 of MemoryIndex("auto") on mixtures and photograph crops, without a cluster.
 
-python benchmarks/presets.py                  # a row of docs/choosing.md for each preset
+python benchmarks/presets.py                  # prints one row of docs/choosing.md per preset
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from common.descriptors import DEFAULT_FOLDER, Features, mixed, mixtures, real
+from common.descriptors import DEFAULT_FOLDER, Features, generate_mixtures, load_mixed, load_real
 from deepterms.encoders.presets import PresetName
 
 ADDED = 2_000
 
 
 def main(folder: Path = DEFAULT_FOLDER, queries: int = 100) -> None:
-    """Fill, ask, compare."""
-    described = real(folder)
+    """Fill an index per preset, search it, and compare with exact search."""
+    described = load_real(folder)
     crops = described.features
     some = np.random.default_rng(0).permutation(len(crops))[:4_000]
-    hard = np.concatenate(list(mixtures(crops, count=queries, seed=1)))
+    hard = np.concatenate(list(generate_mixtures(crops, count=queries, seed=1)))
     easy = described.queries[:queries]
-    rows = mixed(crops, 100_000, folder)[:30_000].astype(np.float32)
+    rows = load_mixed(crops, 100_000, folder)[:30_000].astype(np.float32)
     collections = [(f"{count:,} mixtures", rows[:count], hard) for count in (1_000, 3_000, 10_000, 30_000)]
     collections += [("4,000 crops", crops[some], easy), (f"{len(crops):,} crops", crops, easy)]
     print("|  | " + " | ".join(name for name, _, _ in collections) + " |")
     for preset in get_args(PresetName):
-        found = [recall(features, asked, preset) for _, features, asked in collections]
+        found = [measure_recall(features, asked, preset) for _, features, asked in collections]
         print(f"| `{preset}` | " + " | ".join(f"{share:.3f}" for share in found) + " |", flush=True)
 
 
-def recall(features: Features, queries: Features, preset: PresetName) -> float:
-    """The share of the ten nearest by exact cosine that are among the first ten hits."""
+def measure_recall(features: Features, queries: Features, preset: PresetName) -> float:
+    """Measure the share of the ten nearest documents by exact cosine that are among the first ten hits."""
     index = dt.MemoryIndex("auto", features=features, preset=preset)
     for start in range(0, len(features), ADDED):
         piece = features[start : start + ADDED]

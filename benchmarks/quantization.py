@@ -1,8 +1,8 @@
-"""Scalar quantization against deep permutations: mAP and R@10 for the postings that a query reads; no cluster.
+"""Compare scalar quantization with deep permutations: mAP and R@10 by postings read, without a cluster.
 
-Scores are the dot product alone, without re-ranking, on the crops of photographs that `descriptors.py` describes.
+Scores are plain dot products, without re-ranking, on the photograph crops of `common/descriptors.py`.
 
-python benchmarks/quantization.py             # the tables of docs/choosing.md
+python benchmarks/quantization.py             # prints the tables of docs/choosing.md
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ import numpy as np
 import typer
 
 import deepterms as dt
-from common.descriptors import DEFAULT_FOLDER, Features, Real, real
+from common.descriptors import DEFAULT_FOLDER, Features, RealDescriptors, load_real
 from deepterms.evaluation.judged_features import JudgedFeatures
 from deepterms.evaluation.streams import ArrayFeatures
 from deepterms.evaluation.systems import InvertedPermutations, Measured, measure
 
-# K of components as they are; and of rotated ones, so that a query reads as many postings.
+# K of unrotated components → K of rotated ones for which a query reads the same number of postings.
 WORDS = {42: 79, 100: 167, 200: 297, 400: 537}
 FACTORS = (20, 50, 100, 500, 2_000)
 SEED = 1
-SAMPLE = 2_000  # descriptors to choose thresholds by
+SAMPLE = 2_000  # descriptors to choose thresholds from
 ENCODED = 4_000
 REPEATS = 5
 
 
 def main(folder: Path = DEFAULT_FOLDER) -> None:
-    """Measure, and print the tables."""
-    described = real(folder)
-    makers = ways(described.features)
+    """Measure and print the tables."""
+    described = load_real(folder)
+    makers = build_makers(described.features)
     wanted = {(way, words): maker(words) for way, maker in makers.items() for words in WORDS}
     D = described.features.shape[1]
     wanted |= {("factor", factor): dt.ScalarQuantization(D, top_k=100, factor=factor) for factor in FACTORS}
     wanted["all", D] = dt.ScalarQuantization(D)
     systems = [InvertedPermutations(encoder, name=f"{way} {size}") for (way, size), encoder in wanted.items()]
-    exact, *measured = measure(judged(described), systems)
+    exact, *measured = measure(build_collection(described), systems)
     N = len(described.features)
-    cells = dict(zip(wanted, (cell(one, N) for one in measured), strict=True))
+    cells = dict(zip(wanted, (format_cell(one, N) for one in measured), strict=True))
     queries = len(exact.average_precisions)
     print(f"{N:,} descriptors, {queries} queries; exact cosine: mAP {exact.mean_average_precision:.3f}\n")
     print("| K | " + " | ".join(makers) + " |\n|" + "---|" * (len(makers) + 1))
@@ -51,11 +51,12 @@ def main(folder: Path = DEFAULT_FOLDER) -> None:
     print(*(f" {factor}: {cells['factor', factor]}" for factor in FACTORS), sep=";")
     some = described.features[:ENCODED]
     for way in makers:
-        print(f"{way}, K = 100: {len(some) / core_seconds(wanted[way, 100], some):,.0f} descriptors a core second")
+        seconds = measure_cpu_seconds(wanted[way, 100], some)
+        print(f"{way}, K = 100: {len(some) / seconds:,.0f} descriptors per core second")
 
 
-def ways(features: Features) -> dict[str, Callable[[int], dt.Encoder]]:
-    """Label → the encoder for so many words a document."""
+def build_makers(features: Features) -> dict[str, Callable[[int], dt.Encoder]]:
+    """Map labels to functions that make an encoder with the given number of words per document."""
     D = features.shape[1]
     sample = features[np.random.default_rng(0).permutation(len(features))[:SAMPLE]]
     values = dt.ScalarQuantization(D)
@@ -66,14 +67,12 @@ def ways(features: Features) -> dict[str, Callable[[int], dt.Encoder]]:
         "values": lambda words: replace(values, top_k=words),
         "values, by threshold": lambda words: replace(values, threshold=values.threshold_for(sample, words=words)),
         "values, rotated": lambda words: replace(values, top_k=words, rotation_seed=SEED),
-        "values, rotated, K for as many postings": lambda words: replace(
-            values, top_k=WORDS[words], rotation_seed=SEED
-        ),
+        "values, rotated, K for equal postings": lambda words: replace(values, top_k=WORDS[words], rotation_seed=SEED),
     }
 
 
-def judged(described: Real) -> JudgedFeatures:
-    """The crops as a collection."""
+def build_collection(described: RealDescriptors) -> JudgedFeatures:
+    """Build a judged collection from the crops."""
     queries = sorted(described.qrels, key=int)
     none = np.empty(0, dtype=np.int64)
     return JudgedFeatures(
@@ -85,13 +84,13 @@ def judged(described: Real) -> JudgedFeatures:
     )
 
 
-def cell(one: Measured, documents: int) -> str:
-    """MAP, R@10, and in parentheses the postings of a query in units of the collection."""
+def format_cell(one: Measured, documents: int) -> str:
+    """Format mAP, R@10 and, in parentheses, postings per query divided by the number of documents."""
     return f"{one.mean_average_precision:.3f} / {one.recalls.mean():.3f} ({one.postings_per_query / documents:.2f})"
 
 
-def core_seconds(encoder: dt.Encoder, features: Features) -> float:
-    """Time of cores to encode, the least of some: other work on the machine changes it little."""
+def measure_cpu_seconds(encoder: dt.Encoder, features: Features) -> float:
+    """Measure the CPU seconds to encode; the minimum of several runs filters out other load on the machine."""
     times = []
     for _ in range(REPEATS):
         started = time.process_time()

@@ -1,8 +1,8 @@
-"""The curves of `deepterms.advice.recall` from R@10 as it was measured: fits them, and says how far they are off.
+"""Fit the curves of `deepterms.advice.recall` to measured values of R@10, and print their error.
 
-Rows of benchmarks/results/recall-*.json: `mixed` and `real` are descriptors of benchmarks/common/descriptors.py with
-pivots found exactly, without a cluster. `mixed-large` are earlier runs on a node with other mixtures; they weigh more,
-since they are few and nearer to what is asked.
+Reads benchmarks/results/recall-*.json: `mixed` and `real` use the descriptors of benchmarks/common/descriptors.py with
+exact pivot search, without a cluster. `mixed-large` holds earlier runs on a node with other mixtures; they are weighted
+more because they are few and closer to typical use.
 
 python benchmarks/recall_curve.py
 """
@@ -22,12 +22,12 @@ from deepterms.advice.recall import INT8_KEEPS, SKEW
 RESULTS = Path(__file__).parent / "results"
 CURVES = {"HARD": ("mixed", "mixed-large"), "PHOTOGRAPHS": ("real",)}
 WEIGHTS = {"mixed-large": 5.0}
-ANSWERS = 1_000  # ten of each of a hundred queries or more
-MODEL_VARIANCE = 0.01  # of log-odds: a curve is off by about as much, whatever the number of queries
+ANSWERS = 1_000  # ten hits for at least a hundred queries
+MODEL_VARIANCE = 0.01  # of log-odds: the approximate error of a curve, however many queries were measured
 
 
 def main() -> None:
-    """Print each curve's weights, and what it is off."""
+    """Print the weights and the error of each curve."""
     for name, files in CURVES.items():
         rows = [row | {"weight": WEIGHTS.get(file, 1.0)} for file in files for row in _read(file)]
         columns, recall = _columns(rows), np.array([_float32(row) for row in rows])
@@ -39,12 +39,10 @@ def main() -> None:
         off = 1 / (1 + np.exp(-columns @ weights)) - recall
         print(f"{name}: {len(rows)} settings; constant, candidates, pivots, documents, words: {np.round(weights, 3)}")
         error = _root_mean_square(off[recall > 0.85])
-        print(f"  off by {error:.3f} where R@10 is above .85, at most {abs(off).max():.3f}")
+        print(f"  RMS error {error:.3f} where R@10 is above .85; largest error {abs(off).max():.3f}")
         for documents in sorted({row["documents"] for row in rows}):
             some = np.array([row["documents"] == documents for row in rows]) & (recall > 0.85)
-            print(
-                f"  {documents:>9,} documents: {_root_mean_square(off[some]):.3f}, on average {off[some].mean():+.3f}"
-            )
+            print(f"  {documents:>9,} documents: RMS {_root_mean_square(off[some]):.3f}, mean {off[some].mean():+.3f}")
 
 
 def _read(name: str) -> list[dict[str, Any]]:
@@ -57,7 +55,7 @@ def _float32(row: dict[str, Any]) -> float:
 
 
 def _columns(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
-    """(rows, 5): 1 and the logarithms of candidates, pivots, documents and words."""
+    """Build the design matrix (rows, 5): 1 and the logarithms of candidates, pivots, documents and words."""
     columns = []
     for row in rows:
         N, P, words = row["documents"], row["pivots"], row["words"]

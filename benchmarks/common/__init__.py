@@ -1,1 +1,1 @@
-"""What several benchmarks share: descriptors, filled indices, other engines, and how things are timed."""
+"""Shared by the benchmarks: descriptors, filled indices, other engines and timing."""

@@ -1,4 +1,4 @@
-"""What is compared: indices of a cluster and of this process's memory, filled and asked alike."""
+"""The indices under comparison, with one interface to fill and search them."""
 
 from __future__ import annotations
 
@@ -23,64 +23,64 @@ Features = NDArray[np.float32]
 Stored = NDArray[np.float16] | NDArray[np.float32]
 Options = Mapping[str, float]
 
-DRAWS = 1_000  # each document has a number below it, by which filters choose
-BULK = 250  # documents: six megabytes of 1,280 dimensions as JSON
+DRAWS = 1_000  # each document has a random number below this, which filters compare
+BULK = 250  # documents per request: 6 MB of JSON at 1,280 dimensions
 THREADS = 2
-PATIENCE = 7_200  # seconds that a merge may take
+PATIENCE = 7_200  # seconds to wait for a merge
 
 
 class Contender(Protocol):
-    """An index of rows, each known by its number.
+    """An index of rows, identified by number.
 
     Attributes:
-        name: in tables.
-        settings: label → what is set for a search.
+        name: for tables.
+        settings: label → search options.
     """
 
     name: str
     settings: Mapping[str, Options]
 
     def create(self) -> None:
-        """The index, empty."""
+        """Create the index, empty."""
         ...
 
     def fill(self, features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
-        """Add every row, or those given, each replacing what has its number."""
+        """Add all rows or the given ones; existing rows are replaced."""
         ...
 
     def merge(self) -> None:
-        """Make one segment of it, visible to search."""
+        """Merge the index into one segment and make it visible to searches."""
         ...
 
     def refresh(self) -> None:
-        """Make what was written visible to search."""
+        """Make all writes visible to searches."""
         ...
 
     def delete(self, rows: Sequence[int]) -> None:
-        """Take rows out."""
+        """Delete rows."""
         ...
 
     def stored_bytes(self) -> int:
-        """On the disk; of an index in memory, there."""
+        """Return the size on disk, or in memory for an index in memory."""
         ...
 
-    def ask(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
-        """The k rows nearest to a query, best first, of those whose draw is below a number: (row, score)."""
+    def search(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
+        """Find the k nearest rows whose draw is below a limit, best first, as (row, score)."""
         ...
 
     def drop(self) -> None:
-        """Remove it."""
+        """Delete the index."""
         ...
 
 
 @dataclass
 class EngineKnn:
-    """The engine's own vector index: HNSW of Lucene, by the k-NN plugin.
+    """The engine's own vector index: Lucene HNSW through the k-NN plugin.
 
-    Rows are L2-normalised, so the inner product orders as the cosine does, and is computed quicker. They travel as JSON
-    that orjson writes, several times faster than the client's own; nothing but them is stored.
+    Rows are L2-normalised, so the inner product ranks like the cosine and is faster to compute. Requests are serialised
+    by orjson, several times faster than by the client; the index stores only vectors.
 
-    `links` (m) and `beam` (ef_construction) are the engine's defaults: more of both find more, for a longer ingest.
+    `links` (m) and `beam` (ef_construction) are the engine's defaults; larger values improve recall and slow ingest.
     """
 
     client: Any
@@ -94,7 +94,7 @@ class EngineKnn:
     )
 
     def create(self) -> None:
-        """The index, empty."""
+        """Create the index, empty."""
         parameters: dict[str, Any] = {"m": self.links, "ef_construction": self.beam}
         if self.bits:
             parameters["encoder"] = {"name": "sq", "parameters": {"bits": self.bits}}
@@ -115,11 +115,11 @@ class EngineKnn:
         self.client.transport.perform_request("PUT", f"/{self.name}", body=body)
 
     def fill(self, features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
-        """In bulk requests, two under way at once."""
+        """Send bulk requests, two at a time."""
         chosen = range(len(features)) if rows is None else rows
         with ThreadPoolExecutor(THREADS) as pool:
             under_way: deque[Future[None]] = deque()
-            for lines in _bulks(features, draws, chosen):
+            for lines in _build_bulks(features, draws, chosen):
                 under_way.append(pool.submit(self._send, lines))
                 if len(under_way) > 2 * THREADS:
                     under_way.popleft().result()
@@ -133,26 +133,26 @@ class EngineKnn:
             raise RuntimeError(str(next(item for item in answer["items"] if "error" in next(iter(item.values())))))
 
     def merge(self) -> None:
-        """To one segment."""
+        """Merge the index into one segment."""
         path = f"/{self.name}/_forcemerge"
         self.client.transport.perform_request("POST", path, params={"max_num_segments": "1", **_patient()})
         self.refresh()
 
     def refresh(self) -> None:
-        """By request: the index does not do it by itself."""
+        """Refresh explicitly; automatic refresh is off."""
         self.client.transport.perform_request("POST", f"/{self.name}/_refresh", params=_patient())
 
     def delete(self, rows: Sequence[int]) -> None:
-        """In bulk requests."""
+        """Send bulk requests."""
         for start in range(0, len(rows), 4 * BULK):
             self._send([{"delete": {"_id": str(row)}} for row in rows[start : start + 4 * BULK]])
 
     def stored_bytes(self) -> int:
-        """Of the store."""
-        return _store_size(self.client, self.name)
+        """Return the size of the store."""
+        return _read_store_size(self.client, self.name)
 
-    def ask(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
-        """One search; the score grows with the cosine."""
+    def search(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
+        """Run one search; the score increases with the cosine."""
         clause: dict[str, Any] = {
             "vector": query,
             "k": max(k, 10),
@@ -166,16 +166,16 @@ class EngineKnn:
         return [(int(hit["_id"]), hit["_score"]) for hit in answer["hits"]["hits"]]
 
     def drop(self) -> None:
-        """Deletes it, if it is there."""
+        """Delete the index if it exists."""
         self.client.transport.perform_request("DELETE", f"/{self.name}", params={"ignore_unavailable": "true"})
 
 
 @dataclass
 class Surrogate:
-    """An index of deepterms, through its own Python API: encoding, finding pivots and re-ranking included.
+    """A deepterms index through the Python API, including encoding, pivot search and re-ranking.
 
-    Its encoder is made with the index, and not to search one: pivots are sampled all over a file of descriptors, which
-    would take the page cache from the indices.
+    The encoder is only made when the index is created, not to search an existing one: sampling pivots reads all over
+    the file of descriptors, which would push the indices out of the page cache.
     """
 
     client: Any
@@ -188,7 +188,7 @@ class Surrogate:
     index: dt.SurrogateIndex | None = None
 
     def create(self) -> None:
-        """The index, empty."""
+        """Create the index, empty."""
         dt.deploy(self.client)
         self.index = dt.SurrogateIndex.create(
             self.client,
@@ -200,48 +200,48 @@ class Surrogate:
             replicas=0,
         )
 
-    def opened(self) -> dt.SurrogateIndex:
-        """The index, as it was made by this run or an earlier one."""
+    def open(self) -> dt.SurrogateIndex:
+        """Return the index created by this run, or open the one from an earlier run."""
         if self.index is None:
             self.index = dt.SurrogateIndex.open(self.client, self.name)
         return self.index
 
     def fill(self, features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
-        """By `add_batches`."""
+        """Add rows with `add_batches`."""
         chosen = range(len(features)) if rows is None else rows
         batches = (
             (
                 [str(row) for row in some],
-                features[_slice(some)].astype(np.float32),
+                features[_as_slice(some)].astype(np.float32),
                 [{"draw": int(draws[row])} for row in some],
             )
             for some in (chosen[start : start + 1_000] for start in range(0, len(chosen), 1_000))
         )
-        report = self.opened().add_batches(batches, threads=THREADS)
+        report = self.open().add_batches(batches, threads=THREADS)
         if report.succeeded != len(chosen):
             raise RuntimeError(str(report.failed[:1]))
 
     def merge(self) -> None:
-        """To one segment."""
+        """Merge the index into one segment."""
         path = f"/{self.name}/_forcemerge"
         self.client.transport.perform_request("POST", path, params={"max_num_segments": "1", **_patient()})
         self.refresh()
 
     def refresh(self) -> None:
-        """By request; the engine does it by itself each second too."""
-        self.opened().refresh()
+        """Refresh explicitly; the engine also refreshes every second."""
+        self.open().refresh()
 
     def delete(self, rows: Sequence[int]) -> None:
-        """By the API."""
-        self.opened().delete([str(row) for row in rows])
+        """Delete through the API."""
+        self.open().delete([str(row) for row in rows])
 
     def stored_bytes(self) -> int:
-        """Of the store, and of its pivots beside it."""
-        return _store_size(self.client, f"{self.name},{COMPANIONS}*-{self.name}-*")
+        """Return the size of the index and of its pivot index."""
+        return _read_store_size(self.client, f"{self.name},{COMPANIONS}*-{self.name}-*")
 
-    def ask(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
-        """One search; the score is the cosine."""
-        hits = self.opened().search(
+    def search(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
+        """Run one search; the score is the cosine."""
+        hits = self.open().search(
             query,
             k=k,
             filter=None if below is None else {"range": {"metadata.draw": {"lt": below}}},
@@ -252,14 +252,16 @@ class Surrogate:
         return [(int(hit.id), hit.score) for hit in hits]
 
     def drop(self) -> None:
-        """Deletes it, if it is there."""
+        """Delete the index if it exists."""
         with suppress(IndexNotFound):
-            self.opened().drop()
+            self.open().drop()
         self.index = None
 
 
-def pivot_settings(query_top_k: int, depths: Sequence[int] = (200, 500, 1_000, 2_000, 4_000)) -> dict[str, Options]:
-    """Query words and candidates to re-rank."""
+def build_pivot_settings(
+    query_top_k: int, depths: Sequence[int] = (200, 500, 1_000, 2_000, 4_000)
+) -> dict[str, Options]:
+    """Combine numbers of query words with numbers of candidates to re-rank."""
     return {
         f"{words} words, {depth}": {"effort": words / query_top_k, "rerank": depth}
         for words in (16, 32, 64)
@@ -268,22 +270,22 @@ def pivot_settings(query_top_k: int, depths: Sequence[int] = (200, 500, 1_000, 2
     }
 
 
-def depth_settings() -> dict[str, Options]:
-    """Candidates to re-rank."""
+def build_depth_settings() -> dict[str, Options]:
+    """Vary the number of candidates to re-rank."""
     return {f"{depth}": {"rerank": depth} for depth in (200, 500, 1_000)}
 
 
-def _bulks(features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range) -> Iterator[list[Any]]:
+def _build_bulks(features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range) -> Iterator[list[Any]]:
     for start in range(0, len(rows), BULK):
         some = rows[start : start + BULK]
         lines: list[Any] = []
-        for row, vector in zip(some, np.ascontiguousarray(features[_slice(some)], dtype=np.float32), strict=True):
+        for row, vector in zip(some, np.ascontiguousarray(features[_as_slice(some)], dtype=np.float32), strict=True):
             lines += [{"index": {"_id": str(row)}}, {"vector": vector, "draw": int(draws[row])}]
         yield lines
 
 
-def _slice(rows: Sequence[int] | range) -> slice | Sequence[int]:
-    """A piece of a memory-mapped array is read at once if it is a slice."""
+def _as_slice(rows: Sequence[int] | range) -> slice | Sequence[int]:
+    """Convert a range to a slice, which reads a memory-mapped array in one piece."""
     return slice(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
 
 
@@ -291,6 +293,6 @@ def _patient() -> dict[str, Any]:
     return {"request_timeout": PATIENCE}
 
 
-def _store_size(client: Any, name: str) -> int:
+def _read_store_size(client: Any, name: str) -> int:
     answer = client.transport.perform_request("GET", f"/{name}/_stats/store")
     return int(answer["_all"]["primaries"]["store"]["size_in_bytes"])

@@ -1,4 +1,4 @@
-"""A corpus: random descriptors and queries, and the indices of a cluster that benchmarks fill with them."""
+"""Generate random descriptors and queries, and fill indices of a cluster with them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import deepterms as dt
 from deepterms.cli.connection import connect
 from deepterms.cluster.cluster import Cluster
 
-__all__ = ["Corpus", "merge", "milliseconds"]
+__all__ = ["Corpus", "format_milliseconds", "merge"]
 
 
 class Corpus:
-    """Descriptors, their ids and queries, and the cluster that they go into; the same ones in every run.
+    """Descriptors with ids, queries, and the cluster to index them in; the same in every run.
 
     Args:
         url: of the cluster.
-        documents: how many.
-        dimensions: of each descriptor.
-        top_k: of the encoder.
-        queries: how many.
-        centres: so many points that descriptors and queries lie around, so that they have neighbours; 0 leaves all
-            independent.
+        documents: number of descriptors.
+        dimensions: descriptor length.
+        top_k: K of the encoder.
+        queries: number of queries.
+        centres: number of cluster centres for descriptors and queries, so that they have neighbours; 0 makes all of
+            them independent.
 
     Attributes:
         encoder: a deep permutation.
@@ -55,7 +55,7 @@ class Corpus:
         return f"{engine}, {len(self.ids)} documents, D={self.encoder.dimensions}, K={self.encoder.top_k}"
 
     def create(self, name: str, **options: Any) -> dt.SurrogateIndex:
-        """An empty index without replicas; options as in `SurrogateIndex.create`."""
+        """Create an empty index without replicas; options as in `SurrogateIndex.create`."""
         return dt.SurrogateIndex.create(self._client, name, encoder=self.encoder, replicas=0, **options)
 
     def add_to(
@@ -65,7 +65,7 @@ class Corpus:
         metadata: Sequence[Mapping[str, Any]] | None = None,
         **options: Any,
     ) -> float:
-        """Add every document, encoding included; documents a second."""
+        """Encode and add every document; return documents per second."""
         started = time.perf_counter()
         report = index.add(self.ids, self.features, metadata, **options)
         rate = len(self.ids) / (time.perf_counter() - started)
@@ -74,11 +74,11 @@ class Corpus:
 
 
 def merge(index: dt.SurrogateIndex) -> None:
-    """Make one segment of each shard, so that every search finds the same ones."""
+    """Merge each shard into one segment, so that all searches run on the same segments."""
     index.cluster.request("POST", f"/{index.name}/_forcemerge", params={"max_num_segments": 1})
     index.refresh()
 
 
-def milliseconds(times: Sequence[float]) -> str:
-    """Milliseconds as p50 and, in parentheses, p95."""
+def format_milliseconds(times: Sequence[float]) -> str:
+    """Format milliseconds as p50 and, in parentheses, p95."""
     return f"{median(times):6.2f} ({np.quantile(times, 0.95):6.2f})"

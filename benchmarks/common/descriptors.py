@@ -1,11 +1,11 @@
-"""Descriptors to measure with: of crops of real photographs, and mixtures of those in any number.
+"""Load descriptors to benchmark with: crops of real photographs, and any number of mixtures of those.
 
-Real: photographs that packages carry, each cut into many crops of seeded size, place and side, described by R-MAC on
-EfficientNet-lite0 at 224 pixels (1,280 dimensions, whitened as shipped). Two crops are relevant to each other if they
-share half of what they show together.
+Real: photographs in packages, each cut into many crops with seeded size, position and mirroring, described by R-MAC on
+EfficientNet-lite0 at 224 pixels (1,280 dimensions, with the shipped whitening). Two crops are relevant to each other if
+their intersection over union is at least one half.
 
-Mixed: each is the sum of three real ones, picked at random, with weights drawn from an exponential distribution, and
-normalised. It has the real ones' distribution of components, but neighbours that are less near.
+Mixed: each is the sum of three random real descriptors with exponentially distributed weights, normalised. Its
+components are distributed like those of real descriptors, but its nearest neighbours are farther away.
 
 python benchmarks/common/descriptors.py            # describes the crops, once: 24,000 of them, 20 to 40 ms each
 """
@@ -32,13 +32,13 @@ DEFAULT_FOLDER = cache_folder() / "benchmarks"
 
 
 @dataclass(frozen=True)
-class Real:
-    """The described crops.
+class RealDescriptors:
+    """Descriptors of the crops.
 
     Attributes:
-        features: float32 (N, D), of the collection's photographs, rows L2-normalised.
-        queries: float32 (Q, D): one more crop of each of them.
-        qrels: query → row of the collection → 1, both as decimal numbers; without the queries that have none.
+        features: float32 (N, D), crops of the collection's photographs, rows L2-normalised.
+        queries: float32 (Q, D), one additional crop of each photograph.
+        qrels: query → row of the collection → 1, both as decimal numbers; queries without a relevant row are left out.
     """
 
     features: Features
@@ -46,30 +46,30 @@ class Real:
     qrels: dict[str, dict[str, int]]
 
 
-def real(folder: Path = DEFAULT_FOLDER) -> Real:
-    """Describes the collection's crops, or reads what an earlier call described; one that was cut goes on."""
+def load_real(folder: Path = DEFAULT_FOLDER) -> RealDescriptors:
+    """Describe the collection's crops, or read them from an earlier call; an interrupted call resumes."""
     described = describe_crops(folder)
-    return Real(
+    return RealDescriptors(
         features=described.features,
         queries=described.queries,
         qrels={str(query): {str(row): 1 for row in rows} for query, rows in described.relevant.items()},
     )
 
 
-def foreign(folder: Path = DEFAULT_FOLDER) -> Features:
-    """Float32 (F, D): crops of photographs that show no scene of the collection."""
+def load_foreign(folder: Path = DEFAULT_FOLDER) -> Features:
+    """Load crops of photographs that show no scene of the collection: float32 (F, D)."""
     return describe_crops(folder).foreign
 
 
-def mixtures(base: Features, *, count: int, seed: int) -> Iterator[Features]:
-    """Mixtures of rows of `base`, (n, D) at a time; the same for one seed, and more of them begin alike."""
+def generate_mixtures(base: Features, *, count: int, seed: int) -> Iterator[Features]:
+    """Generate mixtures of rows of `base`, (n, D) at a time; reproducible, and fewer are a prefix of more."""
     yield from MixedFeatures(base, count, seed).blocks()
 
 
-def mixed(base: Features, count: int, folder: Path = DEFAULT_FOLDER) -> NDArray[np.float16]:
-    """A memory-mapped (count, D) of mixtures, made on the disk where it is not there yet.
+def load_mixed(base: Features, count: int, folder: Path = DEFAULT_FOLDER) -> NDArray[np.float16]:
+    """Memory-map mixtures (count, D) from a file, which is created if missing.
 
-    In float16 two million take five gigabytes of the page cache from the index that is measured, and not ten.
+    As float16, two million of them take 5 GB of page cache away from the index under test instead of 10 GB.
     """
     path = folder / f"mixed-{count}.npy"
     if not path.exists():
@@ -77,7 +77,7 @@ def mixed(base: Features, count: int, folder: Path = DEFAULT_FOLDER) -> NDArray[
         partial = path.with_suffix(".partial.npy")
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(count, base.shape[1]))
         start = 0
-        for rows in mixtures(base, count=count, seed=0):
+        for rows in generate_mixtures(base, count=count, seed=0):
             array[start : start + len(rows)] = rows
             start += len(rows)
         array.flush()
@@ -87,8 +87,8 @@ def mixed(base: Features, count: int, folder: Path = DEFAULT_FOLDER) -> NDArray[
 
 
 def main(folder: Path = DEFAULT_FOLDER) -> None:
-    """Describe the crops, and say how well exact cosine finds their like."""
-    described = real(folder)
+    """Describe the crops and print the mAP of exact cosine."""
+    described = load_real(folder)
     scores = described.queries @ described.features.T  # (Q, N)
     run = {
         query: {str(row): float(scores[int(query), row]) for row in np.argsort(-scores[int(query)])[:1_000]}
@@ -96,7 +96,7 @@ def main(folder: Path = DEFAULT_FOLDER) -> None:
     }
     print(
         f"{len(described.features):,} crops of {len(described.queries)} photographs, "
-        f"{len(foreign(folder)):,} foreign ones; "
+        f"{len(load_foreign(folder)):,} foreign ones; "
         f"mAP of exact cosine, {len(described.qrels)} queries: {mean_average_precision(run, described.qrels):.4f}"
     )
 

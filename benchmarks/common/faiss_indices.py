@@ -1,4 +1,4 @@
-"""FAISS in this process's memory, as contenders: HNSW, IVFFlat and IVFPQ over the same rows."""
+"""FAISS indices in this process's memory as contenders: HNSW, IVFFlat and IVFPQ over the same rows."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from common.contenders import Features, Options, Stored
 
-faiss: Any = import_module("faiss")  # its types do not know all of it
+faiss: Any = import_module("faiss")  # as Any: its type stubs are incomplete
 
 NEIGHBOURS = 16
 BUILD_BREADTH = 100
-ROWS = 65_536  # added at once
-TRAINING_ROWS = 40  # for each centroid
-CODE_BYTES = 128  # of a row, product-quantised
+ROWS = 65_536  # per call of add
+TRAINING_ROWS = 40  # per centroid
+CODE_BYTES = 128  # per product-quantized row
 
 
 @dataclass
 class FaissIndex:
-    """Filled once; rows cannot be filtered, and what is deleted is gone from the answers only."""
+    """A FAISS index that is filled once; it supports neither filters nor updates nor deletes."""
 
     name: str
     settings: Mapping[str, Options]
@@ -31,7 +31,7 @@ class FaissIndex:
     index: Any = field(default=None, repr=False)
 
     def build(self, features: Stored) -> None:
-        """Train on a sample, if it learns, and add every row."""
+        """Train on a sample, if the index needs training, and add every row."""
         N, D = features.shape
         lists = 2 ** round(np.log2(4 * N**0.5))
         inner = faiss.METRIC_INNER_PRODUCT
@@ -51,13 +51,13 @@ class FaissIndex:
             self.index.add(np.ascontiguousarray(features[start : start + ROWS], dtype=np.float32))
 
     def stored_bytes(self) -> int:
-        """In memory, as its serialised form has them."""
+        """Return the size of the serialised index."""
         written = faiss.VectorIOWriter()
         faiss.write_index(self.index, written)
         return int(written.data.size())
 
-    def ask(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
-        """One search; the score is the cosine."""
+    def search(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
+        """Run one search; the score is the cosine."""
         parameters = (
             faiss.SearchParametersHNSW(efSearch=int(options["ef"]))
             if self.kind == "hnsw"
@@ -67,29 +67,29 @@ class FaissIndex:
         return [(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True) if row >= 0]
 
     def create(self) -> None:
-        """Nothing to do before `fill`."""
+        """Do nothing; `fill` creates the index."""
 
     def fill(self, features: Stored, draws: NDArray[np.int64], rows: Sequence[int] | range | None = None) -> None:
-        """All rows; it has no updates."""
+        """Add all rows; updates are not supported."""
         self.build(features)
 
     def merge(self) -> None:
-        """It is whole."""
+        """Do nothing; there is only one segment."""
 
     def refresh(self) -> None:
-        """It is visible."""
+        """Do nothing; rows are visible at once."""
 
     def delete(self, rows: Sequence[int]) -> None:
-        """Left out: a graph cannot."""
+        """Raise NotImplementedError: HNSW cannot delete rows."""
         raise NotImplementedError("rows of a FAISS graph cannot be deleted")
 
     def drop(self) -> None:
-        """Frees the memory."""
+        """Free the memory."""
         self.index = None
 
 
-def faiss_indices() -> list[FaissIndex]:
-    """The three, empty."""
+def create_faiss_indices() -> list[FaissIndex]:
+    """Create the three indices, empty."""
     probes = {f"{n} probes": {"probes": n} for n in (1, 4, 16, 64, 128)}
     return [
         FaissIndex("faiss HNSW", {f"ef {ef}": {"ef": ef} for ef in (16, 50, 100, 400, 1_000, 3_000)}, "hnsw"),

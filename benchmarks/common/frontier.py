@@ -1,6 +1,6 @@
-"""Results of `pivots_against_knn.py` to the tables and the plot of R@10 against milliseconds.
+"""Turn the results of `pivots_against_knn.py` into tables and a plot of R@10 against milliseconds.
 
-python benchmarks/common/frontier.py                  # every result there is: NAME.md and NAME.svg beside NAME.json
+python benchmarks/common/frontier.py                  # for every NAME.json: writes NAME.md and NAME.svg
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 RESULTS = Path(__file__).parents[1] / "results"
-LEVELS = (0.95, 0.98, 0.99)  # of R@10
+LEVELS = (0.95, 0.98, 0.99)  # R@10
 BASELINE = "knn"
 TIMES = "p50 / p95 / p99 ms"
 SHARES = {"500": "50 %", "200": "20 %", "100": "10 %", "10": "1 %", "1": "0.1 %"}
@@ -22,18 +22,18 @@ Results = Mapping[str, Any]
 Row = list[str]
 
 
-def quickest(settings: Mapping[str, Any], level: float) -> tuple[str, Mapping[str, float]] | None:
-    """The setting of least p50 among those that reach a recall, and what it measured."""
+def find_fastest(settings: Mapping[str, Any], level: float) -> tuple[str, Mapping[str, float]] | None:
+    """Find the setting with the lowest p50 among those that reach a recall, with its measurements."""
     good = [(label, found) for label, found in settings.items() if found["recall"] >= level]
     return min(good, key=lambda each: float(each[1]["p50"]), default=None)
 
 
-def summary(results: Results) -> Iterator[Row]:
-    """A row for each contender: ingest, bytes, and the milliseconds at which each recall is reached."""
+def tabulate_summary(results: Results) -> Iterator[Row]:
+    """One row per contender: ingest, bytes, and the milliseconds needed to reach each recall."""
     yield [
         "",
         "docs/s, merged",
-        "docs a core second",
+        "docs per core second",
         "GB",
         *(f"R@10 ≥ {level}: p50 / p95 / p99 ms" for level in LEVELS),
     ]
@@ -46,14 +46,14 @@ def summary(results: Results) -> Iterator[Row]:
         ]
         settings = results.get("search", {}).get(name, {})
         for level in LEVELS:
-            best = quickest(settings, level)
+            best = find_fastest(settings, level)
             most = max((found["recall"] for found in settings.values()), default=0.0)
-            row.append(_times(best[1]) + f" ({best[0]})" if best else f"– (at most {most:.3f})")
+            row.append(_format_times(best[1]) + f" ({best[0]})" if best else f"– (at most {most:.3f})")
         yield row
 
 
-def everything(results: Results) -> Iterator[Row]:
-    """A row for each setting."""
+def tabulate_settings(results: Results) -> Iterator[Row]:
+    """One row per setting: recall and milliseconds."""
     yield ["", "setting", "R@10", "p50", "p95", "p99 ms"]
     for name, settings in results.get("search", {}).items():
         for label, found in settings.items():
@@ -65,23 +65,23 @@ def everything(results: Results) -> Iterator[Row]:
             ]
 
 
-def qualities(results: Results) -> Iterator[Row]:
-    """A row for each setting: mAP."""
+def tabulate_quality(results: Results) -> Iterator[Row]:
+    """One row per setting: mAP."""
     yield ["", "setting", "mAP", "p50 / p95 / p99 ms, 100 hits"]
     for name, settings in results.get("quality", {}).items():
         for label, found in settings.items():
-            yield [name, label, f"{found['map']:.4f}", _times(found) if "p50" in found else ""]
+            yield [name, label, f"{found['map']:.4f}", _format_times(found) if "p50" in found else ""]
 
 
-def clients(results: Results) -> Iterator[Row]:
-    """A row for each contender: one client and four."""
+def tabulate_clients(results: Results) -> Iterator[Row]:
+    """One row per contender: throughput with one client and four clients."""
     yield [
         "",
         "setting",
         "1 client: queries/s",
         TIMES,
-        "core ms a query",
-        "4: queries/s",
+        "core ms per query",
+        "4 clients: queries/s",
         TIMES,
     ]
     for name, found in results.get("clients", {}).items():
@@ -91,30 +91,30 @@ def clients(results: Results) -> Iterator[Row]:
                 name,
                 one["setting"],
                 f"{one['queries_per_second']:,.0f}",
-                _times(one),
+                _format_times(one),
                 f"{one['core_ms']:.1f}",
                 f"{four['queries_per_second']:,.0f}",
-                _times(four),
+                _format_times(four),
             ]
 
 
-def filters(results: Results) -> Iterator[Row]:
-    """A row for each contender: filters."""
+def tabulate_filters(results: Results) -> Iterator[Row]:
+    """One row per contender: recall and milliseconds under each filter."""
     measured = results.get("filters", {})
     shares = [share for share in SHARES if any(share in found for found in measured.values())]
     yield ["", *(f"{SHARES[share]} kept: R@10, p50 / p95 / p99 ms" for share in shares)]
     for name, found in measured.items():
-        yield [name, *(f"{found[s]['recall']:.3f}, {_times(found[s])}" if s in found else "" for s in shares)]
+        yield [name, *(f"{found[s]['recall']:.3f}, {_format_times(found[s])}" if s in found else "" for s in shares)]
 
 
-def changes(results: Results) -> Iterator[Row]:
-    """A row for each contender: updates, deletes, restart."""
+def tabulate_changes(results: Results) -> Iterator[Row]:
+    """One row per contender: updates, deletes and restart."""
     yield [
         "",
         "updates/s",
         "deletes/s",
         "after updates: R@10, p50",
-        "first after a restart",
+        "first query after a restart",
         "mean of the next 20",
     ]
     restarts = results.get("restart", {})
@@ -129,10 +129,10 @@ def changes(results: Results) -> Iterator[Row]:
         ]
 
 
-def ratios(results: Results) -> Iterator[Row]:
-    """A row for each contender: how many times better than the engine's k-NN it is."""
+def tabulate_ratios(results: Results) -> Iterator[Row]:
+    """One row per contender: how many times better it is than the engine's k-NN."""
     yield [
-        "against k-NN",
+        "relative to k-NN",
         "ingest",
         "ingest, core seconds",
         "bytes",
@@ -152,15 +152,15 @@ def ratios(results: Results) -> Iterator[Row]:
             f"{base['bytes'] / filled['bytes']:.1f} ×",
         ]
         for level in LEVELS:
-            ours, theirs = quickest(searches[name], level), quickest(searches[BASELINE], level)
+            ours, theirs = find_fastest(searches[name], level), find_fastest(searches[BASELINE], level)
             row.append(f"{theirs[1]['p50'] / ours[1]['p50']:.2f} ×" if ours and theirs else "–")
         yield row
 
 
-def choices(rows: list[Mapping[str, Any]]) -> Iterator[Row]:
-    """A row for each way of sampling and number of pivots: what some choices of the other numbers find."""
+def tabulate_choices(rows: list[Mapping[str, Any]]) -> Iterator[Row]:
+    """One row per sampling method and number of pivots: the results for a few combinations of the other parameters."""
     picked = [(4, 16, 200), (4, 32, 500), (8, 32, 500), (8, 64, 1_000), (16, 64, 1_000)]
-    yield ["pivots", "how many", *(f"{words} words, query {query}, re-rank {depth}" for words, query, depth in picked)]
+    yield ["pivots", "count", *(f"{words} words, query {query}, re-rank {depth}" for words, query, depth in picked)]
     by_choice = {(row["method"], row["pivots"], row["words"], row["query_words"], row["depth"]): row for row in rows}
     for method, count in dict.fromkeys((row["method"], row["pivots"]) for row in rows):
         cells = []
@@ -172,8 +172,8 @@ def choices(rows: list[Mapping[str, Any]]) -> Iterator[Row]:
         yield [method, f"{count:,}", *cells]
 
 
-def markdown(rows: Iterator[Row]) -> str:
-    """A table; empty if there is only its head."""
+def format_markdown(rows: Iterator[Row]) -> str:
+    """Format rows as a table; empty if there is only a header."""
     head, *body = rows
     if not body:
         return ""
@@ -182,11 +182,11 @@ def markdown(rows: Iterator[Row]) -> str:
 
 
 def draw(results: Results, path: Path, *, title: str) -> None:
-    """R@10 against milliseconds, a curve for each contender: of its settings those that none beats in both."""
+    """Plot R@10 against milliseconds, with each contender's Pareto-optimal settings as one curve."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    # Text stays text, and the same points give the same file.
+    # Keep text as text, and make the same points give the same file.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "frontier"}):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.subplots()
@@ -195,39 +195,47 @@ def draw(results: Results, path: Path, *, title: str) -> None:
             best = [point for place, point in enumerate(points) if all(point[1] > one[1] for one in points[:place])]
             style = "--" if name.startswith(("knn", "faiss")) else "-"
             axes.plot(*zip(*best, strict=True), style, marker="o", markersize=4, label=name)
-        axes.set(xscale="log", xlabel="milliseconds a query, p50", ylabel="R@10", title=title)
+        axes.set(xscale="log", xlabel="milliseconds per query, p50", ylabel="R@10", title=title)
         axes.set_ylim(0.8, 1.003)
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize="small", loc="lower right")
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _times(found: Mapping[str, float]) -> str:
+def _format_times(found: Mapping[str, float]) -> str:
     return " / ".join(f"{found[at]:.1f}" for at in ("p50", "p95", "p99"))
 
 
 def main(folder: Path = RESULTS) -> None:
-    """Write the tables and the plot of each result."""
+    """Write the tables and the plot for every result."""
     for path in sorted([*folder.glob("mixed-*.json"), *folder.glob("real-*.json")]):
         results = json.loads(path.read_text(encoding="utf-8"))
         about = results["about"]
         title = f"{about['documents']:,} {about['kind']} descriptors, {about['dimensions']:,} dimensions"
-        said = (
-            f"{title}; {about['pivots']:,} pivots, {about['words_per_document']} words a document; "
+        setup = (
+            f"{title}; {about['pivots']:,} pivots, {about['document_words']} words per document; "
             f"{about['queries']} queries; "
             f"{about['engine']}; {about['cores']} cores, {about['processor']}."
         )
-        tables = (summary, ratios, qualities, filters, clients, changes, everything)
-        text = "".join(markdown(table(results)) for table in tables)
-        path.with_suffix(".md").write_text(f"# {title}\n\n{said}\n\n{text}", encoding="utf-8")
+        tables = (
+            tabulate_summary,
+            tabulate_ratios,
+            tabulate_quality,
+            tabulate_filters,
+            tabulate_clients,
+            tabulate_changes,
+            tabulate_settings,
+        )
+        text = "".join(format_markdown(table(results)) for table in tables)
+        path.with_suffix(".md").write_text(f"# {title}\n\n{setup}\n\n{text}", encoding="utf-8")
         if results.get("search"):
             draw(results, path.with_suffix(".svg"), title=title)
         print(path.with_suffix(".md"))
     for path in sorted(folder.glob("choice-*.json")):
         rows = json.loads(path.read_text(encoding="utf-8"))
-        scored = "R@10 / mAP" if "map" in rows[0] else "R@10"
-        said = f"# {path.stem}\n\n{scored} (postings of a query in units of the collection).\n\n"
-        path.with_suffix(".md").write_text(said + markdown(choices(rows)), encoding="utf-8")
+        metrics = "R@10 / mAP" if "map" in rows[0] else "R@10"
+        head = f"# {path.stem}\n\n{metrics} (postings per query, divided by the number of documents).\n\n"
+        path.with_suffix(".md").write_text(head + format_markdown(tabulate_choices(rows)), encoding="utf-8")
         print(path.with_suffix(".md"))
 
 

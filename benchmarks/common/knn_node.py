@@ -1,12 +1,12 @@
-"""An OpenSearch with the k-NN plugin as a child process, to measure against: deepterms itself needs no plugin.
+"""Run OpenSearch with the k-NN plugin as a child process to compare with; deepterms itself needs no plugin.
 
-Set JAVA_HOME to a JDK of 21 or newer: the Java that `deepterms node` brings lacks the module by which Lucene uses the
-processor's vector instructions, and graphs would be searched several times slower than on a usual installation.
+Set JAVA_HOME to JDK 21 or newer. The Java runtime that `deepterms node` uses lacks the module through which Lucene uses
+the processor's vector instructions, so graphs would be searched several times slower than on a typical installation.
 
-3.6.0, the last release whose plugin is on Maven Central; `python benchmarks/common/knn_node.py --lock` resolves the
-lock file beside this module again. Stop the node by `Node.stop`, or `DEEPTERMS_DATA=FOLDER deepterms node stop`.
+The version is 3.6.0, the last release whose plugin is on Maven Central; `python benchmarks/common/knn_node.py --lock`
+regenerates the lock file in this folder. Stop the node with `Node.stop` or `DEEPTERMS_DATA=FOLDER deepterms node stop`.
 
-python benchmarks/common/knn_node.py --folder /tmp/knn           # starts it and prints its address
+python benchmarks/common/knn_node.py --folder /tmp/knn           # starts the node and prints its address
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ VERSION = "3.6.0"
 PLUGIN = "opensearch-knn"
 PLUGIN_VERSION = f"{VERSION}.0"
 PLUGIN_SHA256 = "ac392ca28a39b3bf290648a422ef30cb149dda2963a9d7feb26060e932341c9a"
-# The plugin extends it, so it does not load without.
+# The plugin extends this module and does not load without it.
 GRPC = Module(
     "transport-grpc", "transport-grpc", "org.opensearch.transport.grpc.GrpcPlugin", "gRPC, which stays switched off"
 )
-# What both methods need of the modules: 3.6.0 is not on Maven Central with all of them.
+# The modules that deepterms and k-NN need; Maven Central does not have all modules of 3.6.0.
 NEEDED = ("analysis-common", "ingest-common", "lang-painless", "mapper-extras", "reindex", "transport-netty4")
 PARTS = (*(module for module in MODULES if module.name in NEEDED), GRPC)
 HERE = Path(__file__).parent
 
 
-def assembled() -> Path:
-    """The folder of that OpenSearch with its plugin; made by the first call."""
+def assemble_with_plugin() -> Path:
+    """Assemble OpenSearch with the plugin on the first call; return its folder."""
     home = assemble(cache_dir() / f"opensearch-{VERSION}-knn", lock=load_lock(VERSION, HERE), modules=PARTS)
     plugin = home / "plugins" / PLUGIN
     if not plugin.exists():
@@ -58,25 +58,26 @@ def assembled() -> Path:
     return home
 
 
-def whole_java() -> Path | None:
-    """The program of the JDK in $JAVA_HOME. Without one the node runs, but compares vectors without SIMD: unfair."""
+def find_java() -> Path | None:
+    """Find Java in $JAVA_HOME; without it, the node compares vectors without SIMD, which would be an unfair test."""
     home = os.environ.get("JAVA_HOME")
     return Path(home) / "bin" / "java" if home else None
 
 
-def knn_node(folder: Path) -> Node:
-    """That OpenSearch with its data in a folder; not started."""
+def create_knn_node(folder: Path) -> Node:
+    """Create the node, not yet started, with its data in a folder."""
     make_folder(folder)
-    return Node(folder, cluster_name="deepterms-benchmark", home=assembled(), version=VERSION, java=whole_java())
+    home = assemble_with_plugin()
+    return Node(folder, cluster_name="deepterms-benchmark", home=home, version=VERSION, java=find_java())
 
 
 def main(folder: Path = Path("/tmp/deepterms-knn"), heap: str = "4g", port: int = 0, lock: bool = False) -> None:
-    """Start the node, or write its lock file."""
+    """Start the node and print its address, or regenerate the lock file."""
     if lock:
         resolved = resolve_lock(VERSION, cache_dir() / "jars", PARTS)
         locate_lock(VERSION, HERE).write_text(resolved.to_json(), encoding="utf-8")
     else:
-        print(knn_node(folder).start(port=port, heap=heap).url)
+        print(create_knn_node(folder).start(port=port, heap=heap).url)
 
 
 if __name__ == "__main__":

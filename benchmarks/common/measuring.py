@@ -1,4 +1,4 @@
-"""Queries and contenders to numbers: exact answers, recall, and times that are taken in turn."""
+"""Turn queries and contenders into measurements: exact answers, recall, and times taken in alternation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from numpy.typing import NDArray
 
 from common.contenders import Contender, Features, Stored
 
-BLOCK = 8_192  # rows compared at once
-WARM_UP = 20  # queries of each setting, not counted
+BLOCK = 8_192  # rows per comparison
+WARM_UP = 20  # untimed queries per setting
 
 
-def exact(
+def find_exact(
     features: Stored, queries: Features, *, k: int, draws: NDArray[np.int64], below: Sequence[int | None]
 ) -> dict[int | None, NDArray[np.int64]]:
-    """The k nearest rows by cosine, int64 (Q, k) each, of all rows and of those whose draw is below a number.
+    """Find the k nearest rows by cosine, among all rows and among those whose draw is below each limit.
 
-    Rows and queries are L2-normalised. −1 stands where fewer than k are left.
+    Args:
+        features: (N, D), rows L2-normalised.
+        queries: float32 (Q, D), rows L2-normalised.
+        k: number of rows to find.
+        draws: int64 (N,), the number that filters compare.
+        below: limits of the filters; None for no filter.
+
+    Returns:
+        Limit → row numbers, int64 (Q, k), with −1 where fewer than k rows are left.
     """
     best = {
         limit: (np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1))
@@ -41,13 +49,13 @@ def exact(
     return {limit: rows for limit, (_, rows) in best.items()}
 
 
-def recall(found: Sequence[int], true: NDArray[np.int64]) -> float:
-    """The share of the true rows that were found."""
+def compute_recall(found: Sequence[int], true: NDArray[np.int64]) -> float:
+    """Compute the share of the true rows that were found."""
     wanted = {int(row) for row in true if row >= 0}
     return len(wanted.intersection(found)) / len(wanted) if wanted else 1.0
 
 
-def in_turn(
+def search_in_turn(
     contestants: Mapping[str, tuple[Contender, Mapping[str, float]]],
     queries: Features,
     true: NDArray[np.int64],
@@ -56,14 +64,14 @@ def in_turn(
     below: int | None = None,
     on_query: Callable[[int], None] = lambda number: None,
 ) -> dict[str, dict[str, float]]:
-    """Ask every query of every contestant in turn, forwards and backwards, so that a busy moment falls on all.
+    """Run every query on every contestant in alternating order, so that a load spike affects all of them.
 
     Args:
         contestants: label → contender and options.
         queries: float32 (Q, D).
-        true: int64 (Q, k).
-        k: hits.
-        below: of filters.
+        true: int64 (Q, k), the exact answers.
+        k: number of hits.
+        below: limit of the filter; None for no filter.
         on_query: called with the number of queries done.
 
     Returns:
@@ -73,49 +81,49 @@ def in_turn(
     recalls: dict[str, list[float]] = {label: [] for label in contestants}
     for contender, options in contestants.values():
         for number in range(min(WARM_UP, len(queries))):
-            contender.ask(queries[number], options, k=k, below=below)
+            contender.search(queries[number], options, k=k, below=below)
     order = list(contestants)
     for number, query in enumerate(queries):
         for label in order if number % 2 else reversed(order):
             contender, options = contestants[label]
             started = time.perf_counter()
-            hits = contender.ask(query, options, k=k, below=below)
+            hits = contender.search(query, options, k=k, below=below)
             times[label].append((time.perf_counter() - started) * 1e3)
-            recalls[label].append(recall([row for row, _ in hits], true[number]))
+            recalls[label].append(compute_recall([row for row, _ in hits], true[number]))
         on_query(number + 1)
-    return {label: summary(times[label]) | {"recall": float(np.mean(recalls[label]))} for label in contestants}
+    return {label: summarize_times(times[label]) | {"recall": float(np.mean(recalls[label]))} for label in contestants}
 
 
-def summary(times: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 and the mean of milliseconds."""
+def summarize_times(times: Sequence[float]) -> dict[str, float]:
+    """Compute p50, p95, p99 and the mean of milliseconds."""
     p50, p95, p99 = np.quantile(times, (0.5, 0.95, 0.99))
     return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "mean": float(np.mean(times))}
 
 
-def together(
+def search_concurrently(
     contender: Contender, options: Mapping[str, float], queries: Features, *, k: int, clients: int
 ) -> dict[str, float]:
-    """Ask from several threads at once: queries a second, and milliseconds of each."""
+    """Search from several threads at once; return queries per second and milliseconds per query."""
 
-    def ask(query: Features) -> float:
+    def search(query: Features) -> float:
         started = time.perf_counter()
-        contender.ask(query, options, k=k)
+        contender.search(query, options, k=k)
         return (time.perf_counter() - started) * 1e3
 
     with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(ask, queries[:WARM_UP]))
+        list(pool.map(search, queries[:WARM_UP]))
         started = time.perf_counter()
-        times = list(pool.map(ask, queries))
+        times = list(pool.map(search, queries))
         spent = time.perf_counter() - started
     asked = len(queries) + len(queries[:WARM_UP])
-    return summary(times) | {"queries_per_second": len(queries) / spent, "queries": asked}
+    return summarize_times(times) | {"queries_per_second": len(queries) / spent, "queries": asked}
 
 
 class CoreSeconds:
-    """Time that cores spent for a node and for this process: on a busy machine it says more than the clock does.
+    """CPU time spent by a node and this process; on a busy machine it is more reliable than wall-clock time.
 
     Args:
-        node: its process id.
+        node: process id of the node.
     """
 
     def __init__(self, node: int) -> None:
@@ -125,7 +133,7 @@ class CoreSeconds:
         self._before = self._now()
 
     def __call__(self) -> float:
-        """Seconds of one core since this object was made."""
+        """Return the core seconds spent since this object was created."""
         return self._now() - self._before
 
     def _now(self) -> float:
@@ -133,8 +141,8 @@ class CoreSeconds:
         return float(times.user + times.system) + time.process_time()
 
 
-def timed(work: Callable[[], Any]) -> float:
-    """Seconds."""
+def measure_seconds(work: Callable[[], Any]) -> float:
+    """Measure the wall-clock seconds that a call takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""`deepterms serve` as a process of its own, for as long as something is measured or photographed."""
+"""Run `deepterms serve` as a separate process while a benchmark or a screenshot needs it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["serving"]
 
 @contextmanager
 def serving(name: str, *arguments: str, url: str | None = None) -> Iterator[str]:
-    """The address of the page.
+    """Start the server and yield its address; stop it on exit.
 
     Args:
         name: of the index.
-        arguments: more of the command line's.
-        url: of the cluster; default: as the command line finds it.
+        arguments: further command-line arguments.
+        url: of the cluster; by default chosen by the command line.
     """
     command = [sys.executable, "-m", "deepterms", "serve", name, "--port", "0", *arguments]
     environment = {**os.environ, **({} if url is None else {"DEEPTERMS_URL": url})}
@@ -29,7 +29,7 @@ def serving(name: str, *arguments: str, url: str | None = None) -> Iterator[str]
             lines = iter(process.stderr.readline, "")
             address = next((found[1] for line in lines if (found := re.match(r"(http://[\d.:]+)/ ", line))), None)
             if address is None:
-                raise SystemExit(f"{' '.join(command)} ended before it said its address")
+                raise SystemExit(f"{' '.join(command)} exited before it printed its address")
             yield address
         finally:
             process.terminate()

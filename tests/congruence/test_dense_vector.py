@@ -1,4 +1,4 @@
-"""Elasticsearch's own vector field gives the cosines of the script and of the reference, whoever wrote the document."""
+"""Elasticsearch's dense_vector gives the cosines of the script and the reference, for documents of any producer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_searches_agree(elasticsearch: Any, unique_name: str, shards: int) -> None:
+def test_dense_vector_searches_equal_the_reference(elasticsearch: Any, unique_name: str, shards: int) -> None:
     dt.deploy(elasticsearch)
     plain, dense = (
         dt.SurrogateIndex.create(
@@ -61,8 +61,8 @@ def test_searches_agree(elasticsearch: Any, unique_name: str, shards: int) -> No
         assert_equal(dense.search(query, k=120, rerank=120), reference.search(query, k=120, rerank=120))
 
 
-def test_whatever_vector_is_stored_counts_as_it_does_without_the_field(elasticsearch: Any, unique_name: str) -> None:
-    """Not normalised, too long for a cosine, beyond what float32 can square, of no direction; and none."""
+def test_unusual_vectors_score_the_same_without_the_field(elasticsearch: Any, unique_name: str) -> None:
+    """Vectors that are not normalised, too long for a cosine, too large to square in float32, all zeros, or missing."""
     dt.deploy(elasticsearch)
     terms = ENCODER.encode(ROWS[:1]).to_terms()[0]
     unit = ROWS[0] / np.linalg.norm(ROWS[0])
@@ -96,8 +96,8 @@ def test_whatever_vector_is_stored_counts_as_it_does_without_the_field(elasticse
     assert field == pytest.approx(expected, abs=1e-6)
 
 
-def test_an_encoder_that_the_engine_cannot_run(elasticsearch: Any, unique_name: str) -> None:
-    """Its index has a pipeline for the field alone; vectors of another length pass that, and have the cosine −1."""
+def test_an_encoder_without_an_engine_implementation(elasticsearch: Any, unique_name: str) -> None:
+    """The index pipeline fills only the field; vectors of the wrong length pass through it and get the cosine −1."""
     dt.deploy(elasticsearch)
     encoder = dt.PairCodewords(64, rank_sum=16, query_rank_sum=14)
     index = dt.SurrogateIndex.create(

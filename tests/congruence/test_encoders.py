@@ -1,4 +1,4 @@
-"""MemoryIndex = OpenSearch = Elasticsearch for every encoder beyond the paper's, in the layouts that hold it."""
+"""MemoryIndex = OpenSearch = Elasticsearch for every encoder beyond the paper's, in each layout that supports it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUERIES = [*collection(6, seed=12)[:2], ROWS[0], ROWS[3], -ROWS[7]]
 
 
 def pivots(metric: Metric) -> dt.Pivots:
-    """Some twice, so that their distances tie; ROWS has equal rows too."""
+    """Pivots with duplicates, so that distances tie; ROWS has duplicate rows as well."""
     sampled = dt.sample_pivots(ROWS, 40, metric=metric).features
     return dt.Pivots(np.concatenate([sampled, sampled[:9], ROWS[:5].astype("f2")]), metric=metric)
 
@@ -48,13 +48,13 @@ ENCODERS: dict[str, dt.Encoder] = {
     "quantized-threshold": dt.ScalarQuantization(DIMENSIONS, factor=3_000, threshold=0.05),
     "quantized-rotated": dt.ScalarQuantization(DIMENSIONS, factor=100, top_k=200, rotation_seed=1),
 }
-# Scores of the whole permutation are above 2^24, which float32 rounds.
+# Scores of complete permutations exceed 2^24, so float32 rounds them.
 ROUNDED = {"full-permutation", "full-crelu"}
-# Binary documents score alike in every layout; the one that is made for them and one with frequencies are enough.
+# Binary documents score the same in every layout, so test only the dedicated layout and one with frequencies.
 BINARY_LAYOUTS = {"codewords", "rank_features"}
 
 
-# More shards change the order of equal scores and no score: one encoder of each kind is enough.
+# More shards change only the order of ties, so one encoder of each kind is enough.
 SPREAD = (
     "binary-cosine",
     "ranks-l2",
@@ -90,7 +90,7 @@ def test_every_score_equals_the_reference(cluster: Any, unique_name: str, encode
         assert found.terms == expected.terms
 
 
-def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: str) -> None:
+def test_scores_stay_equal_after_deletes_and_additions(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     encoder = ENCODERS["binary-cosine"]
     index = dt.SurrogateIndex.create(
@@ -107,7 +107,7 @@ def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: s
     assert_equal_answers(index, reference, QUERIES, relative=0.0)
 
 
-def test_a_raw_vector_is_refused_where_the_engine_cannot_encode_it(cluster: Any, unique_name: str) -> None:
+def test_a_raw_vector_needs_an_encoder_in_the_engine(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     for name, layout in (
         ("binary-cosine", "codewords"),

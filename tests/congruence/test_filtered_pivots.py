@@ -1,4 +1,4 @@
-"""Filtered searches of few codewords look as widely on every engine: MemoryIndex = OpenSearch = Elasticsearch."""
+"""Filtered searches of few codewords widen equally on every engine: MemoryIndex = OpenSearch = Elasticsearch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RERANK = 250
 ROWS = np.random.default_rng(8).standard_normal((DOCUMENTS, DIMENSIONS)).astype(np.float32)
 QUERIES = np.random.default_rng(9).standard_normal((6, DIMENSIONS)).astype(np.float32)
 DRAWS = np.random.default_rng(10).permutation(DOCUMENTS) / DOCUMENTS
-# Encoder, and how many documents are compared one by one where a query would find too few.
+# Encoder, and the number of documents to compare one by one if a query would find too few.
 ENCODERS: dict[str, tuple[WideningEncoder, int]] = {
     "pivots": (PivotPermutation(Pivots(ROWS[:800]), top_k=3, query_top_k=8), 10_000),
     "pairs": (PivotPairs(Pivots(ROWS[:40]), top_k=4, query_top_k=5), 0),
@@ -33,7 +33,7 @@ def kept(share: float) -> dict[str, Any]:
 
 
 def candidates(encoder: WideningEncoder, share: float) -> int:
-    """The most that a widened query finds."""
+    """Return the largest number of candidates that a widened query finds."""
     chosen = share > DRAWS
     breadth_ = widening.breadth_of(encoder, kept=int(chosen.sum()), documents=DOCUMENTS, window=RERANK)
     asked = widening.query_terms(encoder, QUERIES, breadth_).matrix
@@ -59,10 +59,10 @@ def test_filtered_searches_agree_with_the_reference(
         report = target.add(ids, ROWS, metadata=[{"draw": float(draw)} for draw in DRAWS])
         assert report == dt.WriteReport(DOCUMENTS)
         target.refresh()
-    # All documents that are kept, a widened query, the usual one, and a filter that keeps nothing or all.
+    # Exhaustive comparison, a widened query, the usual query, and filters that keep nothing or everything.
     for share, effort in ((0.0, 1.0), (0.04, 1.0), (0.2, 1.0), (0.6, 1.0), (0.6, 0.5), (2.0, 1.0)):
         options: dict[str, Any] = {"filter": kept(share), "rerank": RERANK, "k": 20, "effort": effort}
-        assert share == 0.04 or candidates(encoder, share) <= RERANK  # so that no tie is cut at the window's edge
+        assert share == 0.04 or candidates(encoder, share) <= RERANK  # so that no tie crosses the edge of the window
         many = [target.search_many(QUERIES, **options) for target in (index, reference)]
         for query, found, expected in zip(QUERIES, *many, strict=True):
             assert found.error == expected.error == ""
@@ -72,7 +72,7 @@ def test_filtered_searches_agree_with_the_reference(
             assert [hit.id for hit in one] == [hit.id for hit in found]
             assert len(found) == (0 if share == 0.0 else 20)
             assert all(hit.metadata["draw"] < share for hit in found)
-    # 80 documents are kept, and all were compared.
+    # The filter keeps 80 documents, and all of them are compared.
     chosen = np.flatnonzero(DRAWS < 0.04)
     cosines = ROWS[chosen] @ QUERIES[0] / np.linalg.norm(ROWS[chosen], axis=1)
     exact = [ids[chosen[place]] for place in np.argsort(-cosines)[:20]]
@@ -81,7 +81,7 @@ def test_filtered_searches_agree_with_the_reference(
     assert [hit.id for hit in by_id[0]] == [hit.id for hit in by_id[1]]
     with pytest.raises(RequestRejected, match="no such query"):
         index.search(QUERIES[0], filter={"no such query": {}})
-    # A filter that kept nothing is counted again, whoever wrote what it keeps now.
+    # A filter that kept nothing is counted again after any client adds a matching document.
     found = []
     for target, other in ((index, dt.SurrogateIndex.open(cluster, unique_name)), (reference, reference)):
         only = {"term": {"metadata.draw": 7.5}}
@@ -89,4 +89,4 @@ def test_filtered_searches_agree_with_the_reference(
         assert other.add(["late"], QUERIES[:1], metadata=[{"draw": 7.5}]) == dt.WriteReport(1)
         other.refresh()
         found.append(target.search(-QUERIES[0], filter=only))
-    assert found[0].ids == found[1].ids == ["late"]  # compared, though it shares no codeword
+    assert found[0].ids == found[1].ids == ["late"]  # compared even though it shares no codeword

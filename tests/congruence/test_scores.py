@@ -1,4 +1,4 @@
-"""MemoryIndex = OpenSearch = Elasticsearch: every score equal, every id equal within a group of equal scores."""
+"""MemoryIndex = OpenSearch = Elasticsearch: all scores are equal, and so are the ids within each group of ties."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deepterms.schema.layouts import LAYOUTS, Layout
 
 DIMENSIONS = 420
 
-# Up to here a document's score with itself, K(K+1)(2K+1)/6, is below 2^24, so float32 holds every score exactly.
+# Up to this K, a document's score with itself, K(K+1)(2K+1)/6, is below 2^24, so float32 is exact.
 MAX_EXACT_K = 368
 
 
@@ -23,7 +23,7 @@ def exact(encoder: dt.DeepPermutation) -> bool:
 
 
 def collection(count: int, seed: int) -> NDArray[np.float32]:
-    """Descriptors with many equal components and some equal rows, so that scores tie."""
+    """Generate descriptors with many equal components and some equal rows, so that scores tie."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(-9, 10, (count, DIMENSIONS)).astype(np.float32)
     rows[count // 2 :: 3] = rng.standard_normal((len(rows[count // 2 :: 3]), DIMENSIONS))
@@ -34,7 +34,7 @@ def collection(count: int, seed: int) -> NDArray[np.float32]:
 
 
 def names(count: int) -> tuple[list[str], list[dict[str, Any]]]:
-    """Ids, and the metadata that says them again."""
+    """Return ids, and metadata that repeats them."""
     ids = [f"d{number:03}" for number in range(count)]
     return ids, [{"id": id} for id in ids]
 
@@ -49,8 +49,8 @@ def add_to_both(index: dt.SurrogateIndex, reference: dt.MemoryIndex, rows: NDArr
 def assert_equal_hits(found: dt.Hits, expected: dt.Hits, *, relative: float) -> None:
     assert not found.partial
     np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in expected], rtol=relative, atol=0)
-    # Engines order equal scores as they like. Scores that float32 rounds together may swap too, so a group ends where
-    # the reference's scores differ by more than that rounding.
+    # Engines may order ties in any way, including scores that float32 rounds to the same value. A group therefore ends
+    # where the reference's scores differ by more than the rounding error.
     groups: list[list[int]] = []
     for rank, hit in enumerate(expected):
         close = groups and abs(expected[groups[-1][-1]].score - hit.score) <= relative * abs(hit.score)
@@ -70,7 +70,7 @@ def assert_equal_answers(
     for query in queries:
         found, expected = (target.search(query, k=everything, rerank=0) for target in (index, reference))
         assert_equal_hits(found, expected, relative=relative)
-    for query in queries[-2:]:  # the cosine depends neither on the layout nor on K
+    for query in queries[-2:]:  # the cosine depends on neither layout nor K
         found, expected = (target.search(query, k=20, rerank=everything) for target in (index, reference))
         cosines, exact = ([hit.score for hit in hits] for hits in (found, expected))
         np.testing.assert_allclose(cosines, exact, atol=5e-7, rtol=0)
@@ -101,7 +101,7 @@ def test_every_score_equals_the_reference(cluster: Any, unique_name: str, shards
 
 
 def test_frequencies_are_exact_up_to_512(cluster: Any, unique_name: str) -> None:
-    """Queries of few components keep the scores below 2^24, so a rounded frequency would show."""
+    """Queries with few components keep scores below 2^24, so a rounded frequency would show."""
     dt.deploy(cluster)
     rows = np.random.default_rng(512).standard_normal((12, 512)).astype(np.float32)
     queries = [np.where(np.abs(row) >= np.sort(np.abs(row))[-3], row, 0) for row in rows[:4]]
@@ -117,7 +117,7 @@ def test_frequencies_are_exact_up_to_512(cluster: Any, unique_name: str) -> None
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: str, shards: int) -> None:
+def test_scores_stay_equal_after_deletes_and_additions(cluster: Any, unique_name: str, shards: int) -> None:
     dt.deploy(cluster)
     rows = collection(60, seed=2)
     ids, metadata = names(len(rows))
@@ -133,14 +133,14 @@ def test_scores_stay_equal_as_documents_come_and_go(cluster: Any, unique_name: s
             target.refresh()
         assert index.count() == reference.count() == len(ids) - len(ids[::4])
         assert_equal_answers(index, reference, queries, relative=0.0)
-        for target in (index, reference):  # of the deleted some come again, and some of the others are replaced
+        for target in (index, reference):  # restore some deleted documents and replace some of the others
             target.add(ids[::8], rows[::8], metadata=metadata[::8])
             target.add(ids[1::9], collection(60, seed=9)[1::9], metadata=metadata[1::9])
             target.refresh()
         assert_equal_answers(index, reference, queries, relative=0.0)
 
 
-def test_search_by_id_and_get_agree(cluster: Any, unique_name: str) -> None:
+def test_search_by_id_and_get_equal_the_reference(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     encoder = dt.DeepPermutation(DIMENSIONS, top_k=30)
     rows = np.random.default_rng(0).standard_normal((50, DIMENSIONS)).astype(np.float32)
@@ -184,7 +184,7 @@ FILTERS: list[dict[str, Any]] = [
 ]
 
 
-def test_filters_agree(cluster: Any, unique_name: str) -> None:
+def test_filtered_searches_equal_the_reference(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     encoder = dt.DeepPermutation(DIMENSIONS, top_k=20)
     rows = np.random.default_rng(0).standard_normal((60, DIMENSIONS)).astype(np.float32)
@@ -216,8 +216,8 @@ def test_filters_agree(cluster: Any, unique_name: str) -> None:
             assert found == pytest.approx(expected, abs=5e-7), filter
 
 
-def test_groups_are_compared_as_groups() -> None:
-    """The comparison itself can fail: other scores, or another id outside a tie, are differences."""
+def test_the_comparison_detects_differences() -> None:
+    """Different scores, or a different id outside a group of ties, fail the comparison."""
 
     def hits(*pairs: tuple[str, float]) -> dt.Hits:
         return dt.Hits(tuple(dt.Hit(id, score, {"id": id}) for id, score in pairs))

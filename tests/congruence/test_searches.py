@@ -1,4 +1,4 @@
-"""Every way of searching gives the reference's hits: MemoryIndex = OpenSearch = Elasticsearch."""
+"""Every search method gives the hits of the reference: MemoryIndex = OpenSearch = Elasticsearch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ METADATA: list[dict[str, Any]] = [
 
 
 class Store:
-    """Descriptors by id, as a FeatureStore holds them."""
+    """Descriptors by id, with the interface of a FeatureStore."""
 
     def __init__(self, ids: Sequence[str], rows: NDArray[np.float32]) -> None:
         self.rows = dict(zip(ids, rows, strict=True))
@@ -72,7 +72,7 @@ def both(
 
 
 def pairs(hits: dt.Hits) -> list[tuple[str, float]]:
-    """Ids and scores, equal scores by id."""
+    """Return ids and scores, with ties ordered by id."""
     return sorted(((hit.id, round(hit.score, 5)) for hit in hits), key=lambda pair: (-pair[1], pair[0]))
 
 
@@ -80,7 +80,7 @@ def assert_equal(found: dt.Hits, expected: dt.Hits) -> None:
     assert (found.partial, found.error) == (expected.partial, expected.error)
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-6)
     least = expected[-1].score if expected else 0.0
-    # The last group of equal scores may be cut elsewhere.
+    # The last group of ties may be truncated at a different id.
     assert {hit.id for hit in found if hit.score > least + 1e-6} == {
         hit.id for hit in expected if hit.score > least + 1e-6
     }
@@ -102,7 +102,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_options_agree_with_the_reference(cluster: Any, unique_name: str, shards: int) -> None:
+def test_search_options_equal_the_reference(cluster: Any, unique_name: str, shards: int) -> None:
     index, reference = both(cluster, unique_name, shards=shards)
     for options in OPTIONS:
         for query in (QUERIES[0], ROWS[12]):
@@ -122,7 +122,7 @@ def test_options_agree_with_the_reference(cluster: Any, unique_name: str, shards
 
 
 def ranking(hits: dt.Hits) -> list[tuple[float, set[str]]]:
-    """A whole ranking: each score with the ids that share it, best first; scores 1e-6 apart are one."""
+    """Group a complete ranking by score, best first; scores within 1e-6 count as ties."""
     groups: list[tuple[float, set[str]]] = []
     for hit in hits:
         if groups and groups[-1][0] - hit.score < 1e-6:
@@ -134,7 +134,9 @@ def ranking(hits: dt.Hits) -> list[tuple[float, set[str]]]:
 
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("vectors", ["float32", "int8"])
-def test_filtered_rankings_are_the_true_ones(cluster: Any, unique_name: str, vectors: VectorType, shards: int) -> None:
+def test_filtered_rankings_match_the_reference(
+    cluster: Any, unique_name: str, vectors: VectorType, shards: int
+) -> None:
     dt.deploy(cluster)
     count = 400
     rows, ids = rows_of(count, 3), [f"d{number:03}" for number in range(count)]
@@ -161,7 +163,7 @@ def test_filtered_rankings_are_the_true_ones(cluster: Any, unique_name: str, vec
             assert [group for _, group in ranking(one)] == [group for _, group in ranking(other)]
 
 
-def test_a_query_that_fails_loses_no_other(cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_query_leaves_others_intact(cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     index, reference = both(cluster, unique_name)
     queries = QUERIES.copy()
     queries[2], queries[4, 0] = 0, np.nan
@@ -171,14 +173,14 @@ def test_a_query_that_fails_loses_no_other(cluster: Any, unique_name: str, monke
     def one_broken(bodies: Sequence[Any], *, index: str) -> list[dict[str, Any]]:
         sent.append(len(bodies))
         if len(sent) == 3:
-            raise RequestRejected("the cluster rejected the request (HTTP 503): busy", status=503)
-        # More hits than the engine gives.
+            raise RequestRejected("the cluster refused the request (HTTP 503): busy", status=503)
+        # More hits than the engine allows.
         return real([*bodies[:-1], {**bodies[-1], "size": 20_000}] if len(sent) == 1 else bodies, index=index)
 
     monkeypatch.setattr(index.cluster, "search_many", one_broken)
     monkeypatch.setattr("deepterms.search.searcher.SEARCHES_PER_REQUEST", 2)
     found, expected = index.search_many(queries, k=5), reference.search_many(queries, k=5)
-    assert sent == [2, 2, 1]  # seven, less the two that have no direction
+    assert sent == [2, 2, 1]  # seven queries without the two invalid ones
     errors = {row: hits.error for row, hits in enumerate(found) if hits.error}
     assert list(errors) == [1, 2, 4, 6]
     assert "Result window is too large" in errors[1]
@@ -197,11 +199,11 @@ def test_a_query_that_fails_loses_no_other(cluster: Any, unique_name: str, monke
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_pages_give_every_document_once_in_the_reference_order(cluster: Any, unique_name: str, shards: int) -> None:
+def test_pages_return_every_document_once_in_order(cluster: Any, unique_name: str, shards: int) -> None:
     index, reference = both(cluster, unique_name, shards=shards)
     expected = list(reference.search_all(QUERIES[0]))
     assert len(expected) == DOCUMENTS
-    assert len({hit.score for hit in expected}) < DOCUMENTS  # some tie
+    assert len({hit.score for hit in expected}) < DOCUMENTS  # some scores tie
     for page in (1, 7, 40, DOCUMENTS, 500):
         found = list(index.search_all(QUERIES[0], page=page))
         assert [(hit.id, hit.score) for hit in found] == [(hit.id, hit.score) for hit in expected], page
@@ -222,7 +224,7 @@ def test_pages_give_every_document_once_in_the_reference_order(cluster: Any, uni
     assert 0 < len(chosen) < DOCUMENTS / 5
 
 
-def test_pages_show_the_index_as_it_was(cluster: Any, unique_name: str) -> None:
+def test_pages_read_a_snapshot_of_the_index(cluster: Any, unique_name: str) -> None:
     index, reference = both(cluster, unique_name)
     hits = index.search_all(QUERIES[0], page=10)
     first = list(islice(hits, 10))
@@ -233,7 +235,7 @@ def test_pages_show_the_index_as_it_was(cluster: Any, unique_name: str) -> None:
     assert list(index.search_all(QUERIES[0])) == []
 
 
-def test_pages_refuse_a_document_without_an_id_of_its_own(cluster: Any, unique_name: str) -> None:
+def test_pages_reject_a_document_without_its_own_id(cluster: Any, unique_name: str) -> None:
     index, _ = both(cluster, unique_name)
     index.cluster.request("POST", f"/{index.name}/_doc", body={"terms": {"t1": 3}}, params={"refresh": True})
     one = np.zeros(DIMENSIONS, dtype=np.float32)
@@ -276,7 +278,7 @@ def test_explanations_add_up_to_the_engine_score(cluster: Any, unique_name: str,
             target.explain("nobody", QUERIES[1])
 
 
-def test_reranking_from_a_store(cluster: Any, unique_name: str) -> None:
+def test_reranking_from_a_feature_store(cluster: Any, unique_name: str) -> None:
     index, reference = both(cluster, unique_name, vectors=False)
     store = Store(IDS, ROWS * 3)
     with_vectors = dt.MemoryIndex(ENCODER)
@@ -304,7 +306,7 @@ def test_reranking_from_a_store(cluster: Any, unique_name: str) -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_int8_vectors(cluster: Any, unique_name: str, shards: int) -> None:
+def test_int8_vectors_equal_the_reference(cluster: Any, unique_name: str, shards: int) -> None:
     index, reference = both(cluster, unique_name, vectors="int8", shards=shards)
     assert dt.SurrogateIndex.open(cluster, unique_name).vector_type == "int8"
     exact = dt.MemoryIndex(ENCODER)
@@ -329,7 +331,7 @@ def test_int8_vectors(cluster: Any, unique_name: str, shards: int) -> None:
     assert report.cosines > 0
 
 
-def test_an_int8_index_refuses_other_vectors(cluster: Any, unique_name: str) -> None:
+def test_an_int8_index_rejects_other_vectors(cluster: Any, unique_name: str) -> None:
     index, _ = both(cluster, unique_name, vectors="int8")
     raw: list[Any] = ROWS[0].astype(float).tolist()
     for vector in (raw, "AAAAAAAA", "A" * 342 + "=="):
@@ -339,12 +341,12 @@ def test_an_int8_index_refuses_other_vectors(cluster: Any, unique_name: str) -> 
     one = np.zeros(DIMENSIONS, dtype=np.float32)
     one[1] = 1
     hits = index.search(one, k=DOCUMENTS, rerank=DOCUMENTS)
-    assert (hits[-1].id, hits[-1].score) == ("x", -1)  # without a vector it comes last
+    assert (hits[-1].id, hits[-1].score) == ("x", -1)  # ranked last because it has no vector
     with pytest.raises(InvalidInput, match="expected True, False, 'float32' or 'int8'"):
         dt.SurrogateIndex.create(cluster, f"{unique_name}-2", encoder=ENCODER, store_vectors="int4")  # type: ignore[arg-type]
 
 
-def test_int8_vectors_are_migrated_as_they_are(cluster: Any, unique_name: str) -> None:
+def test_migration_keeps_int8_vectors_unchanged(cluster: Any, unique_name: str) -> None:
     from deepterms.migration import migrate
     from deepterms.schema.layouts import find_layout
 
@@ -360,20 +362,20 @@ def test_int8_vectors_are_migrated_as_they_are(cluster: Any, unique_name: str) -
 
 
 def no_vectors(vectors: VectorType) -> dict[str, bytes]:
-    """What the field could hold that is no vector of this index."""
+    """Return field values that are not valid vectors of this index."""
     whole = base64.b64decode(encode_vectors(ROWS[:1], vectors)[0])
     nan = np.full(len(whole) // 4, np.nan, dtype="<f4").tobytes()
     return {"shorter": whole[:-4], "longer": whole + whole[:4], "one": whole[:1], "nan": nan}
 
 
 @pytest.mark.parametrize("vectors", ["float32", "int8"])
-def test_what_is_no_vector_counts_as_none(cluster: Any, unique_name: str, vectors: VectorType, tmp_path: Path) -> None:
+def test_an_invalid_vector_counts_as_none(cluster: Any, unique_name: str, vectors: VectorType, tmp_path: Path) -> None:
     index, reference = both(cluster, unique_name, vectors=vectors, shards=2, layout="words")
     wrong = no_vectors(vectors)
 
     def put(id: str, raw: bytes) -> None:
         body = {"id": id, "terms": {"t7": 1}, "codewords": "t7", "vector": base64.b64encode(raw).decode("ascii")}
-        around = {"pipeline": "_none", "refresh": True}  # the pipeline would refuse it
+        around = {"pipeline": "_none", "refresh": True}  # the pipeline would reject it
         index.cluster.request("PUT", f"/{index.name}/_doc/{id}", body=body, params=around)
 
     for id, raw in wrong.items():
@@ -389,7 +391,7 @@ def test_what_is_no_vector_counts_as_none(cluster: Any, unique_name: str, vector
         document = index.get(id)
         assert document is not None
         assert document.vector is None, id
-        assert index.search_by_id(id).ids  # by its terms
+        assert index.search_by_id(id).ids  # found by its terms
     assert index.verify(sample=1_000).ok
     exported = dt.export_features(index, tmp_path / "store")
     assert [id for batch in exported.batches() for id in sorted(batch.ids)] == IDS
@@ -400,14 +402,14 @@ def test_what_is_no_vector_counts_as_none(cluster: Any, unique_name: str, vector
 
 
 @pytest.mark.parametrize("layout", ["words", "rank_features"])
-def test_verification_finds_what_differs(cluster: Any, unique_name: str, layout: str) -> None:
+def test_verification_reports_differences(cluster: Any, unique_name: str, layout: str) -> None:
     index, _ = both(cluster, unique_name, layout=layout)
     report = index.verify(sample=50)
     assert (report.documents, report.scores, report.differences) == (50, 2_500, ())
     assert report.ok
     assert 2_000 < report.cosines <= 2_500
     assert index.verify(sample=1_000).documents == DOCUMENTS
-    # Its terms say one thing, its codewords another, as a document would that had gone around the pipeline.
+    # Terms and codewords of this document disagree, as if it had bypassed the pipeline.
     stored = index.get("d000")
     assert stored is not None
     answer = index.cluster.request("GET", f"/{index.name}/_doc/d000")
@@ -428,7 +430,7 @@ def test_verification_finds_what_differs(cluster: Any, unique_name: str, layout:
             index.verify(sample=wrong)
 
 
-def test_an_empty_index_is_exact(cluster: Any, unique_name: str) -> None:
+def test_an_empty_index_equals_the_reference(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0)
     assert index.verify() == dt.Verification(0, 0, 0)
@@ -436,7 +438,7 @@ def test_an_empty_index_is_exact(cluster: Any, unique_name: str) -> None:
     assert [len(hits) for hits in index.search_many(QUERIES)] == [0] * len(QUERIES)
 
 
-def test_too_many_clauses_are_refused_before_sending(
+def test_too_many_clauses_are_rejected_before_sending(
     opensearch: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index, _ = both(opensearch, unique_name)
@@ -464,7 +466,7 @@ def test_too_many_clauses_are_refused_before_sending(
             index.search(QUERIES[0], effort=16 / 24, filter=tags)
         settings.request("PUT", "/_cluster/settings", body={"transient": {setting: 24}})
         asked.clear()
-        assert len(index.search(QUERIES[0])) == 10  # a limit that was raised is read again
+        assert len(index.search(QUERIES[0])) == 10  # a raised limit is read again
         assert len(index.search(QUERIES[0])) == 10
         assert asked.count("/_cluster/settings") == 1
     finally:
@@ -478,7 +480,7 @@ def test_too_many_clauses_on_elasticsearch_are_explained(elasticsearch: Any, uni
         index.search(QUERIES[0], filter=many)
 
 
-def test_only_the_hits_asked_for_are_fetched(cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_requested_hits_are_fetched(cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     index, _ = both(cluster, unique_name)
     fetched: list[int] = []
     real = index.cluster.request

@@ -1,4 +1,4 @@
-"""The theorem on real engines: they rank as Spearman's rho between the permutations does, equal scores included."""
+"""The theorem on real engines: they rank like Spearman's rho between the permutations, including ties."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deepterms.permutations import inverted_permutations, spearman_rho
 DIMENSIONS = 24
 DOCUMENTS = 60
 RNG = np.random.default_rng(31)
-# Small whole numbers: components tie, and so do distances to pivots, which are whole numbers too.
+# Small integers, so that components tie, and distances to pivots, which are also integers.
 ROWS = RNG.choice([-3, -2, -1, 1, 2, 3], (DOCUMENTS, DIMENSIONS)).astype(np.float32)
 ROWS[40:50] = ROWS[:10]  # equal documents have equal scores
 QUERIES = np.concatenate([ROWS[:2], RNG.choice([-3, -2, 2, 3], (2, DIMENSIONS)).astype(np.float32)])
@@ -22,8 +22,8 @@ PIVOTS = RNG.integers(-3, 4, (30, DIMENSIONS)).astype(np.float32)
 
 
 def ranked(rows: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """What an encoder of that name ranks, the largest first."""
-    if name.startswith("pivots"):  # minus the squared distance to each pivot: the nearest is the largest
+    """Return the values that the named encoder ranks in descending order."""
+    if name.startswith("pivots"):  # negative squared distances, so that the nearest pivot is the largest value
         distances: NDArray[np.float32] = ((rows[:, np.newaxis] - PIVOTS) ** 2).sum(axis=2)
         return -distances
     if name.startswith("crelu"):
@@ -37,7 +37,7 @@ def pivots(top_k: int, query_top_k: int) -> dt.PivotPermutation:
     )
 
 
-# Encoder, the K of its documents and of its queries.
+# Encoder, K of documents, K of queries.
 ENCODERS: dict[str, tuple[dt.Encoder, int, int]] = {
     "components": (dt.DeepPermutation(DIMENSIONS, top_k=9, crelu=False), 9, 9),
     "components-full": (dt.DeepPermutation(DIMENSIONS, top_k=DIMENSIONS, crelu=False), DIMENSIONS, DIMENSIONS),
@@ -60,7 +60,7 @@ def test_engines_rank_as_spearmans_rho(cluster: Any, unique_name: str, name: str
     distances = spearman_rho(inverted_permutations(ranked(QUERIES, name), top_k=query_top_k), documents)
     for query, row in zip(QUERIES, distances, strict=True):
         found = index.search(query, k=DOCUMENTS, rerank=0)
-        scores = np.zeros(DOCUMENTS)  # one that is not found shares no codeword: it is among the farthest
+        scores = np.zeros(DOCUMENTS)  # a document that is not found shares no codeword, so it is among the farthest
         scores[[int(hit.id) for hit in found]] = [hit.score for hit in found]
         assert len(np.unique(scores)) > 5
         assert ((scores[:, np.newaxis] > scores) == (row[:, np.newaxis] < row)).all()

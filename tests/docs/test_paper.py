@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from deepterms.cli.app import app
 from deepterms.paper import read_results, write_report
-from deepterms.paper.report import Section, sections
-from deepterms.paper.tables.table_report import cells, headers
+from deepterms.paper.report import Section, build_sections
+from deepterms.paper.tables.table_report import format_cells, list_headers
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "paper.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ RESULTS = TOP / "benchmarks" / "results" / "paper"
 
 
 def _figure() -> Section:
-    (figure,) = [part for part in sections(read_results(RESULTS)) if part.picture == "figure1.svg"]
+    (figure,) = [part for part in build_sections(read_results(RESULTS)) if part.picture == "figure1.svg"]
     return figure
 
 
@@ -55,7 +55,7 @@ def test_the_readme_says_the_same_of_figure_1() -> None:
 
 def test_table_1_is_that_of_the_results() -> None:
     rows = read_results(RESULTS)["table1"]["table1"]["rows"]
-    table = [dict(zip(headers("table1"), row, strict=True)) for row in cells("table1", rows)]
+    table = [dict(zip(list_headers("table1"), row, strict=True)) for row in format_cells("table1", rows)]
     for row in table:
         assert f"| {' | '.join(row.values())} |" in PAGE
     for label, name in (("K", "K"), ("the paper", "paper ms (1M)"), ("here", "mean ms"), ("times the limit",) * 2):
@@ -64,14 +64,16 @@ def test_table_1_is_that_of_the_results() -> None:
 
 def test_table_2_is_that_of_the_results() -> None:
     result = read_results(RESULTS)["table2"]["table2"]
-    table = [dict(zip(headers("table2"), row, strict=True)) for row in cells("table2", result["rows"])]
+    table = [dict(zip(list_headers("table2"), row, strict=True)) for row in format_cells("table2", result["rows"])]
     for nodes in ("1", "2", "3", "4"):
         found = [row["p50 ms"] for row in table if row["nodes"] == nodes]
         assert f"\n| {nodes} | {' | '.join(found)} |\n" in PAGE
     assert f"off by {100 * result['model']['error']:.0f} % at most" in PAGE
     (two,) = (row for row in table if (row["nodes"], row["shares"]) == ("2", "2"))
-    assert f"({two['model, here']} ms for a share each, where {two['p50 ms']} were measured)" in PAGE
-    predicted = dict(zip(headers("predictions"), cells("predictions", result["predictions"])[-1], strict=True))
+    assert f"({two['model ms, this machine']} ms for a share each, where {two['p50 ms']} were measured)" in PAGE
+    predicted = dict(
+        zip(list_headers("predictions"), format_cells("predictions", result["predictions"])[-1], strict=True)
+    )
     assert (predicted["documents"], predicted["machines"]) == ("1,000,000,000", "64")
     assert f"{predicted['ms']} ms for a billion images on 64 machines" in PAGE
 

@@ -1,7 +1,7 @@
-"""One parser under coverage-guided fuzzing, by hand: python -m tests.fuzz.atheris_run TARGET [--seconds 60].
+"""Fuzz one parser with coverage guidance: python -m tests.fuzz.atheris_run TARGET [--seconds 60].
 
-atheris is not among what the tests install: pip install --group fuzz. Without a target, the targets are listed. What it
-finds is written to a file crash-… in the working folder; kept in tests/fuzz/found/TARGET it is tried by every test run.
+The tests do not install atheris; use pip install --group fuzz. Without a target, lists the targets. Failing inputs are
+written to crash-… in the working folder; move one to tests/fuzz/found/TARGET and every test run will try it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["deepterms"]):
 
 
 def main() -> None:
-    """Run one target until the time is over or something is found."""
+    """Fuzz one target until the time is up or an input fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", nargs="?", choices=sorted(TARGETS))
     parser.add_argument("--seconds", type=int, default=60)

@@ -1,6 +1,6 @@
-"""Everything that parses what comes from outside, as functions of bytes; whatever they raise is a finding.
+"""All parsers of external input as functions of bytes; any exception that they raise is a bug.
 
-An error of deepterms' own tree is a right answer to bytes that mean nothing; anything else is not.
+The functions catch DeepTermsError, which is the correct response to invalid bytes.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Target:
     """One parser.
 
     Attributes:
-        parse: reads bytes; raises only what is wrong with deepterms.
-        seeds: inputs that it accepts.
+        parse: reads bytes; raises only on a bug in deepterms.
+        seeds: accepted inputs.
         json: whether it reads JSON values.
     """
 
@@ -89,7 +89,7 @@ def _of_bytes(check: Callable[[bytes], None], *seeds: bytes, json: bool = False)
 
 
 def _legible(error: DeepTermsError) -> None:
-    """An error can be shown and logged, whatever it quotes."""
+    """Check that an error can be shown and logged, whatever it quotes."""
     assert len(str(error)) > 10, repr(error)
 
 
@@ -100,7 +100,7 @@ def _folder() -> Iterator[Path]:
 
 
 def closing() -> ExitStack:
-    """What to close after the last target was run."""
+    """Return the resources to close after the last target has run."""
     return _RESOURCES
 
 
@@ -132,7 +132,7 @@ def _documents(value: Any) -> None:
     assert len(batch.ids) + len(batch.failed) == len(pairs)
     for action, source in bulk_lines(batch, IndexSpec(ENCODER, LAYOUTS[0]), fingerprint="0123abcd"):
         line = json.dumps(action, ensure_ascii=False).encode() + b"\n" + (source or "").encode()
-        assert line.count(b"\n") == 1  # no id and no metadata can begin a line of their own
+        assert line.count(b"\n") == 1  # neither ids nor metadata can start a new line
         json.loads(source or "")
 
 
@@ -169,7 +169,7 @@ def _vector(content: bytes) -> None:
 
 
 def _bulk(value: Any) -> None:
-    """A bulk answer of any shape, through both client libraries."""
+    """Parse a bulk response of any shape through both client libraries."""
     lines: list[Any] = [({"index": {"_id": name}}, '{"terms":{"t1":1}}') for name in ("a", "b")]
     for cluster in _clusters(value):
         try:
@@ -184,23 +184,23 @@ def _bulk(value: Any) -> None:
 _answer: list[Any] = [{}]
 
 
-def _clusters(value: Any, made: list[Cluster] = []) -> list[Cluster]:  # noqa: B006 - made once, on first use
-    """Clients of a server that answers any request with a value; 4xx and 5xx where its `status` says so."""
+def _clusters(value: Any, made: list[Cluster] = []) -> list[Cluster]:  # noqa: B006 - created once, on first use
+    """Return clients of a server that answers every request with a value; a `status` of 4xx or 5xx in it is used."""
     _answer[0] = value
     if not made:
 
         def answer(asked: Asked) -> Answer:
             given = _answer[0]
             status = given.get("status") if isinstance(given, dict) else None
-            refused = isinstance(status, int) and 400 <= status < 600
-            return Answer(given, status if refused and status else 200, {"x-elastic-product": "Elasticsearch"})
+            is_error = isinstance(status, int) and 400 <= status < 600
+            return Answer(given, status if is_error and status else 200, {"x-elastic-product": "Elasticsearch"})
 
         url = _RESOURCES.enter_context(serving(answer))
         options: dict[str, Any] = {"max_retries": 0}
         clients: list[Any] = [OpenSearch(url, **options), Elasticsearch(url, **options)]
         for client in clients:
             _RESOURCES.callback(client.close)
-        # Retries do not wait here.
+        # Do not wait between retries.
         made += [Cluster(client, backpressure=Backpressure(sleep=lambda seconds: None)) for client in clients]
         _RESOURCES.callback(made.clear)
     return made
@@ -225,7 +225,7 @@ ITEMS = _parquet(id=["a", "b", "c", "d"], path=["a.jpg"] * 4, size=[1, 2, 3, 4],
 
 
 def _store(**files: bytes) -> None:
-    """A feature store of which some files are given, read from end to end."""
+    """Read a feature store, some of whose files are replaced, from start to end."""
     content = {
         "store.json": json.dumps(HEADER).encode(),
         "features-00000.npy": _npy(FEATURES),
@@ -293,7 +293,7 @@ def _ids(content: bytes) -> None:
 
 
 def _checkpoint(content: bytes) -> None:
-    """A file is read as a checkpoint, or left as it is."""
+    """Check that a file is read as a checkpoint or left unchanged."""
     with _folder() as folder:
         path = folder / "sent"
         path.write_bytes(content)
@@ -350,7 +350,7 @@ BULK = {
         },
     ],
 }
-REFUSED = {
+REJECTED = {
     "error": {"root_cause": [{"type": "x", "reason": "y"}], "type": "x", "caused_by": {"type": "z"}},
     "status": 400,
 }
@@ -376,7 +376,7 @@ OWNER = {"index": "holidays", "encoder": ENCODER.spec()}
 CHECKPOINT = json.dumps({"deepterms_checkpoint": 1, **OWNER}).encode() + b"\n" + b"a" * 32 + b" 1000\n"
 
 TARGETS: dict[str, Target] = {
-    "bulk-answers": _of_json(_bulk, BULK, REFUSED),
+    "bulk-answers": _of_json(_bulk, BULK, REJECTED),
     "checkpoints": _of_bytes(_checkpoint, CHECKPOINT, CHECKPOINT[:-9], CHECKPOINT[:40], b""),
     "documents": _of_json(_documents, [["a", {"year": 1}], ["b", {}]], ["../_all", "a?b=c", '"}', "\n", "$(x)"]),
     "embedding-features": _of_bytes(_embedding_features, _npy(FEATURES), _npy(np.float32(1))),
@@ -384,7 +384,7 @@ TARGETS: dict[str, Target] = {
     "encoder-specs": _of_json(_spec, ENCODER.spec()),
     "pivot-chunks": _of_json(_pivots, [text for _, text in chunks_of(PIVOTS, rows=2)]),
     "engine-versions": _of_json(_engine, VERSION),
-    "error-bodies": _of_json(_reason, REFUSED["error"], "text"),
+    "error-bodies": _of_json(_reason, REJECTED["error"], "text"),
     "features": _of_json(_features, [1, 2, 3, 4], [[1, 0, 0, -1]]),
     "filters": _of_json(_filter, *FILTERS),
     "id-lists": _of_bytes(_ids, b"a\nb\nc\nd\n", b'["a", "b", "c", "d"]', json=True),

@@ -1,4 +1,4 @@
-"""Every parser against bytes, JSON values and damaged good inputs: only errors of deepterms' own tree come out."""
+"""Feed every parser arbitrary bytes, JSON values and damaged valid inputs; only DeepTermsError may be raised."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _closed() -> Iterator[None]:
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of a value and of everything in it."""
+    """Iterate over the paths of a value and everything inside it."""
     yield path
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in inner:
@@ -50,7 +50,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 def _with(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """A copy in which another value stands at a path."""
+    """Return a copy with the value at a path replaced."""
     if not path:
         return new
     copy = dict(value) if isinstance(value, dict) else list(value)
@@ -77,18 +77,18 @@ def damaged_bytes(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_good_input_is_read(name: str) -> None:
+def test_valid_input_is_accepted(name: str) -> None:
     for seed in TARGETS[name].seeds:
         TARGETS[name].parse(seed)
 
 
 @pytest.mark.parametrize("path", sorted(FOUND.glob("*/*")), ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_what_atheris_found(path: Path) -> None:
+def test_inputs_found_by_atheris(path: Path) -> None:
     TARGETS[path.parent.name].parse(path.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_any_bytes(name: str) -> None:
+def test_arbitrary_bytes(name: str) -> None:
     target = TARGETS[name]
 
     @settings(QUICK, max_examples=60)
@@ -100,7 +100,7 @@ def test_any_bytes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.json])
-def test_any_json(name: str) -> None:
+def test_arbitrary_json(name: str) -> None:
     target = TARGETS[name]
     seeds = tuple(seed for seed in target.seeds if seed[:1] in b'[{"')
 
@@ -112,7 +112,7 @@ def test_any_json(name: str) -> None:
     run()
 
 
-def test_nesting_without_end() -> None:
+def test_deep_nesting() -> None:
     for target in TARGETS.values():
         for deep in (b"[" * 100_000, b'{"a":' * 900 + b"1" + b"}" * 900, b"[" * 900 + b"]" * 900):
             target.parse(deep)

@@ -16,14 +16,14 @@ from deepterms.cli.signals import terminated_as_interrupted
 from deepterms.cli.terminal import command_line, note, print_table, progress
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import InvalidInput
-from deepterms.paper.tables.latency_model import shortfall
-from deepterms.paper.tables.local_cluster import Nodes, cores
+from deepterms.paper.tables.latency_model import describe_shortfall
+from deepterms.paper.tables.local_cluster import LocalCluster, list_cores
 from deepterms.paper.tables.machine import describe_engine
-from deepterms.paper.tables.posting_index import layout_for_lists
-from deepterms.paper.tables.synthetic import Collection
+from deepterms.paper.tables.posting_index import choose_layout
+from deepterms.paper.tables.synthetic import SyntheticCollection
 from deepterms.paper.tables.table1 import PAPER_DOCUMENTS, Table1
 from deepterms.paper.tables.table2 import Table2
-from deepterms.paper.tables.table_report import cells, headers, report, write_report
+from deepterms.paper.tables.table_report import build_table, format_cells, list_headers, write_table
 
 __all__ = ["app"]
 
@@ -65,9 +65,9 @@ def table1(
     """
     _check(output)
     chosen = {} if top_k is None else {"top_ks": tuple(sorted(set(top_k)))}
-    collection = Collection(documents, dimensions, seed=seed, **chosen)
+    collection = SyntheticCollection(documents, dimensions, seed=seed, **chosen)
     with terminated_as_interrupted(), _cluster(url, heap=heap, stays=keep or load_only) as cluster:
-        table = Table1(cluster, collection, layout_for_lists(cluster, layout))
+        table = Table1(cluster, collection, choose_layout(cluster, layout))
         with _steps() as on_progress:
             loaded = table.load(on_progress=on_progress)
         if loaded:
@@ -77,7 +77,7 @@ def table1(
         with _steps() as on_progress:
             rows = table.measure(queries=queries, hits=hits, on_progress=on_progress)
         options = {"documents": documents, "dimensions": dimensions, "top-k": collection.top_ks, "queries": queries}
-        made = report(
+        made = build_table(
             "table1",
             engine=describe_engine(cluster),
             command=command_line(
@@ -123,10 +123,10 @@ def table2(
     end. The model is fitted to the searches of one node, so the other rows show how far it is off.
     """
     _check(output)
-    collection = Collection(shares * documents, dimensions, (top_k,), seed=seed)
+    collection = SyntheticCollection(shares * documents, dimensions, (top_k,), seed=seed)
     table = Table2(collection, shares=shares, nodes=nodes)
-    here = len(cores())
-    with terminated_as_interrupted(), _steps() as on_progress, Nodes(heap=heap) as running:
+    here = len(list_cores())
+    with terminated_as_interrupted(), _steps() as on_progress, LocalCluster(heap=heap) as running:
         result = table.run(running, connect, queries=queries, hits=hits, on_progress=on_progress)
     options = {"documents": documents, "nodes": nodes, "shares": shares, "top-k": top_k, "dimensions": dimensions}
     notes = [
@@ -140,8 +140,8 @@ def table2(
             "computer, and a search gets no faster by it. Read those rows as the price of more nodes, not as their use."
         )
     notes.append(_said_of(result["model"], predicted=bool(result["predictions"])))
-    notes += shortfall(result["rows"])
-    made = report(
+    notes += describe_shortfall(result["rows"])
+    made = build_table(
         "table2",
         engine=result.pop("engine"),
         command=command_line(
@@ -210,13 +210,13 @@ def _show(made: Mapping[str, Any], output: list[Path] | None) -> None:
     for kind, rows in ((made["kind"], made["rows"]), ("predictions", made.get("predictions", ()))):
         if rows:
             table = Table(box=None)
-            for header in headers(kind):
+            for header in list_headers(kind):
                 table.add_column(header, justify="right")
-            for row in cells(kind, rows):
+            for row in format_cells(kind, rows):
                 table.add_row(*row)
             print_table(table)
     for sentence in made["notes"]:
         note(sentence)
     for path in output or ():
-        write_report(made, path)
+        write_table(made, path)
         note(f"written: {path}")

@@ -30,7 +30,7 @@ from deepterms.results import Hits
 from deepterms.schema.index_spec import DEFAULT_RERANK
 
 if TYPE_CHECKING:
-    from deepterms.evaluation import Collection
+    from deepterms.evaluation import JudgedCollection
     from deepterms.features import FeatureStore
 
 __all__ = ["demo"]
@@ -127,7 +127,7 @@ def demo(
         run_server(index, extractor, photographs=[folder], query=queries[0], browser=True)
 
 
-def _judged(photos: Path) -> Collection | None:
+def _judged(photos: Path) -> JudgedCollection | None:
     """The folder as a collection, if its files are named as those of INRIA Holidays."""
     from deepterms.evaluation import read_holidays
 
@@ -137,7 +137,7 @@ def _judged(photos: Path) -> Collection | None:
         return None
 
 
-def _about(collection: Collection | None) -> dict[str, dict[str, str]]:
+def _about(collection: JudgedCollection | None) -> dict[str, dict[str, str]]:
     """Id of a document → what its photograph shows, and whether there are other views of it."""
     if collection is None:
         return {}
@@ -151,7 +151,7 @@ def _about(collection: Collection | None) -> dict[str, dict[str, str]]:
     }
 
 
-def _package_photos(folder: Path) -> Collection:
+def _package_photos(folder: Path) -> JudgedCollection:
     from deepterms.evaluation import build_photos
 
     with progress("Collecting photographs") as report:
@@ -189,7 +189,7 @@ class _Found:
         return dict(sorted(terms.items(), key=lambda term: -term[1]))
 
 
-def _evaluate(collection: Collection, found: _Found) -> dict[str, str]:
+def _evaluate(collection: JudgedCollection, found: _Found) -> dict[str, str]:
     """MAP of the paper's score, of re-ranking and of exact cosine, over all queries and over those of natural views."""
     from deepterms.evaluation import mean_average_precision
 

@@ -95,7 +95,7 @@ def figure(
 
     Writes figure1.json, figure1.csv, figure1.svg and figure1.png. `deepterms evaluate report` makes a page of them.
     """
-    from deepterms.paper import Settings, figure1, figure1_result, write_figure1
+    from deepterms.paper import Settings, build_figure1_result, measure_figure1, write_figure1
 
     if source is None and (queries or distractors or foreign or qrels != "holidays"):
         raise typer.BadParameter(
@@ -129,10 +129,10 @@ def figure(
         if Path(qrels).suffix in {".pkl", ".json"}:
             options["difficulty"] = difficulty.value
     with progress("Measuring") as shown:
-        measured = figure1(collection, foreign=unrelated, settings=Settings(**chosen), on_progress=shown)
+        measured = measure_figure1(collection, foreign=unrelated, settings=Settings(**chosen), on_progress=shown)
     words = ["evaluate", "figure1", *([source.name] if source else [])]  # of paths the last part
     flags = ("" if graph else " --no-graph") + ("" if ivfpq else " --no-ivfpq")
-    result = figure1_result(measured, command=command_line(*words, options=options) + flags)
+    result = build_figure1_result(measured, command=command_line(*words, options=options) + flags)
     written = write_figure1(result, output, name=name)
     print_table(_points(result))
     for claim in result["claims"]:

@@ -64,7 +64,7 @@ def package_crops(crops: int, *, mixtures: int) -> tuple[JudgedFeatures, NDArray
 
     with progress("Describing crops") as report:
         described = describe_crops(cache_folder() / "benchmarks", crops=crops, on_progress=report)
-    collection, unrelated = described.collection(), described.foreign
+    collection, unrelated = described.to_judged_features(), described.foreign
     if not mixtures:
         return collection, unrelated
     half = len(unrelated) // 2

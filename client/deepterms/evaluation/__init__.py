@@ -1,8 +1,8 @@
-"""How good a ranking is: collections with known answers, the metrics of the field, and systems to compare."""
+"""Evaluate rankings: judged collections, retrieval metrics, and the systems to compare."""
 
 from deepterms.evaluation.collections import (
-    Collection,
     Difficulty,
+    JudgedCollection,
     Judgements,
     holidays_judgements,
     read_holidays,
@@ -29,10 +29,10 @@ from deepterms.evaluation.systems import Measured, measure
 
 __all__ = [
     "ArrayFeatures",
-    "Collection",
     "Difficulty",
     "FeatureStream",
     "Interval",
+    "JudgedCollection",
     "JudgedFeatures",
     "Judgements",
     "ListLengths",

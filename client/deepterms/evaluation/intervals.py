@@ -1,4 +1,4 @@
-"""Values of queries into a mean with its bootstrap interval, and the difference of two systems query by query."""
+"""Turn one value per query into a mean with a bootstrap interval, or two systems' values into a paired difference."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over queries, and where it would lie for other queries of the kind.
+    """A mean over queries with its 95 % bootstrap interval.
 
     Attributes:
-        mean: of the queries at hand.
-        low: 2.5th percentile of the means of resampled queries.
+        mean: over the given queries.
+        low: 2.5th percentile of the means of the resampled queries.
         high: 97.5th percentile.
     """
 
@@ -31,7 +31,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is more than chance in the choice of queries."""
+        """Whether a difference is larger than the choice of queries explains."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -39,21 +39,21 @@ class Interval:
 
 
 def bootstrap_mean(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The mean of one value a query, with its 95 % percentile interval over resampled queries.
+    """Average one value per query and compute the 95 % percentile interval over resampled queries.
 
     Args:
         values: numbers (Q,).
         seed: the same values and seed give the same interval.
-        resamples: how often Q queries are drawn with replacement.
+        resamples: how many times to draw Q queries with replacement.
 
     Raises:
-        InvalidInput: no values, or more than one axis.
+        InvalidInput: there are no values, or the array has more than one axis.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):
-        raise InvalidInput(f"values have shape {array.shape}; expected one number for each query")
+        raise InvalidInput(f"values have shape {array.shape}; expected one number per query")
     rng = np.random.default_rng(seed)
-    # A resample is how often each query was drawn: one product gives all means.
+    # A resample is stored as the number of times each query was drawn, so one matrix product gives all the means.
     drawn = rng.multinomial(len(array), np.full(len(array), 1 / len(array)), size=resamples)  # (resamples, Q)
     means: NDArray[np.float64] = drawn @ array / len(array)
     tail = 100 * (1 - CONFIDENCE) / 2
@@ -62,18 +62,22 @@ def bootstrap_mean(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPL
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """First minus second, query by query: the queries that are hard for both do not widen the interval.
+    """Subtract the second system's values from the first's, query by query.
+
+    Pairing keeps queries that are hard for both systems from widening the interval.
 
     Args:
         first: numbers (Q,) of one system.
-        second: numbers (Q,) of another, of the same queries in the same order.
-        seed: of the resampling.
+        second: numbers (Q,) of another system for the same queries in the same order.
+        seed: for resampling.
         resamples: as in `bootstrap_mean`.
 
     Raises:
-        InvalidInput: not of the same shape.
+        InvalidInput: the shapes differ.
     """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.shape != other.shape:
-        raise InvalidInput(f"values of {one.shape} and {other.shape} cannot be paired; expected the same queries")
+        raise InvalidInput(
+            f"cannot pair values of shapes {one.shape} and {other.shape}; expected the same queries for both systems"
+        )
     return bootstrap_mean(one - other, seed=seed, resamples=resamples)

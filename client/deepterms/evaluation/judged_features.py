@@ -1,4 +1,4 @@
-"""A collection as systems see it: descriptors of queries, documents that stream, and which rows are right."""
+"""Combine judgements and descriptors into what systems are measured on: queries, streamed documents, relevant rows."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ __all__ = ["JudgedFeatures"]
 
 @dataclass(frozen=True, eq=False)
 class JudgedFeatures:
-    """Queries, judged documents and distractors. Documents are numbered: the judged ones first, then the distractors.
+    """Queries, judged documents and distractors. Judged documents are numbered first, then the distractors.
 
     Attributes:
-        name: what to call the collection.
+        name: of the collection, for display.
         queries: float32 (Q, D), rows L2-normalised.
-        judged: the documents among which relevant and junk ones are.
-        relevant: for each query, int64 (R,), rows of `judged`, ascending, one at least.
-        junk: for each query, int64 (J,), rows of `judged` that do not count, ascending.
-        distractors: documents that are right for no query.
-        averaging: how the collection's protocol takes AP.
+        judged: the documents that judgements refer to.
+        relevant: per query, int64 (R,), ascending rows of `judged`; at least one.
+        junk: per query, int64 (J,), ascending rows of `judged` that are ignored.
+        distractors: documents that are relevant to no query.
+        averaging: how the collection's protocol computes AP.
 
     Raises:
-        InvalidInput: not as many of each as queries, descriptors of several lengths, or rows of another form.
+        InvalidInput: the numbers of queries, relevant and junk entries differ, descriptors differ in length, or rows
+            are out of range or out of order.
     """
 
     name: str
@@ -43,23 +44,23 @@ class JudgedFeatures:
     def __post_init__(self) -> None:
         if not len(self.queries) == len(self.relevant) == len(self.junk):
             raise InvalidInput(
-                f"{len(self.queries)} queries, relevant rows for {len(self.relevant)} and junk rows for "
-                f"{len(self.junk)}; expected as many of each"
+                f"got {len(self.queries)} queries, relevant rows for {len(self.relevant)} and junk rows for "
+                f"{len(self.junk)}; expected the same number of each"
             )
         for stream in (self.judged, *self.distractors):
             if stream.dimensions != self.dimensions:
                 raise InvalidInput(
-                    f"queries have {self.dimensions} dimensions and documents {stream.dimensions}; "
-                    "expected descriptors of one extractor"
+                    f"queries have {self.dimensions} dimensions and documents have {stream.dimensions}; "
+                    "expected descriptors from the same extractor"
                 )
         for kind, fewest, of_queries in (("relevant", 1, self.relevant), ("junk", 0, self.junk)):
             for query, rows in enumerate(of_queries):
-                # Ranks are counted by bisection: rows in another order would give a wrong AP without a word.
+                # Ranks are counted by bisection, so unsorted rows would silently give a wrong AP.
                 inside = len(rows) >= fewest and np.all((rows >= 0) & (rows < len(self.judged)))
                 if not inside or np.any(np.diff(rows) <= 0):
                     raise InvalidInput(
-                        f"the {kind} rows of query {query} begin with {rows[:5].tolist()}; expected {fewest} or more "
-                        f"of the {len(self.judged)} judged documents, ascending"
+                        f"the {kind} rows of query {query} start with {rows[:5].tolist()}; expected at least {fewest} "
+                        f"in ascending order, each below {len(self.judged)}, the number of judged documents"
                     )
 
     @classmethod
@@ -73,30 +74,30 @@ class JudgedFeatures:
         queries: Mapping[str, NDArray[np.float32]],
         distractors: Sequence[FeatureStream] = (),
     ) -> JudgedFeatures:
-        """Look the ids of judgements up.
+        """Resolve the ids in judgements to rows of descriptors.
 
         Args:
-            name: of the collection.
-            judgements: by ids.
-            ids: of the rows of `features`.
+            name: of the collection, for display.
+            judgements: by id.
+            ids: one per row of `features`.
             features: the judged documents.
-            queries: descriptor (D,) of each query.
-            distractors: more documents.
+            queries: query → descriptor (D,).
+            distractors: additional documents.
 
         Raises:
-            InvalidInput: a relevant id or a query has no descriptor, or an id stands twice.
+            InvalidInput: a relevant id or a query has no descriptor, or an id occurs twice.
         """
         rows = {id: row for row, id in enumerate(ids)}
         if len(rows) != len(ids):
-            raise InvalidInput(f"{len(ids) - len(rows)} ids stand twice; expected every photograph once")
+            raise InvalidInput(f"{len(ids) - len(rows)} ids are duplicates; expected every photograph once")
         wanted = {id for relevant in judgements.relevant.values() for id in relevant}
         if missing := sorted(wanted - rows.keys()):
             raise InvalidInput(
-                f"{len(missing)} relevant photographs have no descriptor, the first is {missing[0]!r}; describe the "
-                "whole collection"
+                f"{len(missing)} relevant photographs have no descriptor, starting with {missing[0]!r}; extract "
+                "descriptors for the whole collection"
             )
         if missing := [query for query in judgements.queries if query not in queries]:
-            raise InvalidInput(f"{len(missing)} queries have no descriptor, the first is {missing[0]!r}")
+            raise InvalidInput(f"{len(missing)} queries have no descriptor, starting with {missing[0]!r}")
         asked = ArrayFeatures(np.stack([queries[query] for query in judgements.queries]))
         junk = (judgements.junk.get(query, frozenset()) for query in judgements.queries)
         return cls(
@@ -104,7 +105,7 @@ class JudgedFeatures:
             np.concatenate(list(asked.blocks())),
             features,
             tuple(np.array(sorted(rows[id] for id in judgements.relevant[query])) for query in judgements.queries),
-            # Junk that the collection lacks cannot be ranked either.
+            # Junk that is not in the collection cannot be ranked, so it is dropped.
             tuple(np.array(sorted(rows[id] for id in ids if id in rows), dtype=np.int64) for ids in junk),
             tuple(distractors),
             judgements.averaging,
@@ -112,28 +113,28 @@ class JudgedFeatures:
 
     @property
     def dimensions(self) -> int:
-        """D."""
+        """D, the descriptor length."""
         return int(self.queries.shape[1])
 
     def __len__(self) -> int:
-        """N, the judged documents and the distractors."""
+        """N, the number of judged documents and distractors."""
         return len(self.judged) + sum(map(len, self.distractors))
 
     @property
     def streams(self) -> tuple[FeatureStream, ...]:
-        """All documents."""
+        """All documents, judged ones first."""
         return (self.judged, *self.distractors)
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """All documents: the number of the first, and float32 (n, D)."""
-        yield from _numbered(self.streams)
+        """Iterate over all documents as (number of the first document, float32 (n, D))."""
+        yield from _number_blocks(self.streams)
 
     def judged_blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """The judged ones alone."""
-        yield from _numbered((self.judged,))
+        """Iterate over the judged documents only, in the same form as `blocks`."""
+        yield from _number_blocks((self.judged,))
 
 
-def _numbered(streams: Sequence[FeatureStream]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _number_blocks(streams: Sequence[FeatureStream]) -> Iterator[tuple[int, NDArray[np.float32]]]:
     start = 0
     for stream in streams:
         for block in stream.blocks():

@@ -1,4 +1,4 @@
-"""How much of a collection queries read: AFDA as the paper prints it and as its figure has it, and postings."""
+"""Turn the term frequencies of documents and queries into the share of an index that a query reads (AFDA, postings)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["ListLengths", "Selectivity"]
 
 @dataclass(frozen=True)
 class Selectivity:
-    """What queries read of an inverted index of N documents over V codewords.
+    """How much of an inverted index of N documents over V codewords the queries read.
 
-    d_i is the share of documents that have codeword i.
+    d_i is the share of documents that contain codeword i.
 
     Attributes:
-        afda_sum: Σ d_i², as the paper prints it: the postings that a query like the documents reads, divided by N. It
-            may exceed 1, so it is no fraction.
-        afda_mean: Σ d_i² / V, which alone fits the axis of the paper's Figure 1.
-        postings_per_query: measured: entries in the lists of a query's codewords, mean over the queries.
+        afda_sum: Σ d_i², the formula printed in the paper: the postings read by a query distributed like the documents,
+            divided by N. It can exceed 1, so it is not a fraction.
+        afda_mean: Σ d_i² / V, the only reading that fits the axis of the paper's Figure 1.
+        postings_per_query: measured: postings in the lists of a query's codewords, averaged over the queries.
     """
 
     afda_sum: float
@@ -32,10 +32,10 @@ class Selectivity:
 
 
 class ListLengths:
-    """Counts how many documents have each codeword, while the documents stream by.
+    """Posting list lengths: how many documents contain each codeword, counted block by block.
 
     Args:
-        vocabulary_size: V.
+        vocabulary_size: V, the number of codewords.
     """
 
     def __init__(self, vocabulary_size: int) -> None:
@@ -43,18 +43,20 @@ class ListLengths:
         self.documents = 0
 
     def add(self, terms: TermFrequencies) -> None:
-        """Count documents (n, V)."""
+        """Count the codewords of documents (n, V)."""
         self.lengths += np.bincount(terms.matrix.indices, minlength=len(self.lengths))
         self.documents += len(terms)
 
-    def selectivity(self, queries: TermFrequencies) -> Selectivity:
-        """What queries (Q, V) read of the documents so far.
+    def measure_selectivity(self, queries: TermFrequencies) -> Selectivity:
+        """Compute how much queries (Q, V) read of the documents counted so far.
 
         Raises:
             InvalidInput: there are no documents or no queries.
         """
         if not self.documents or not len(queries):
-            raise InvalidInput(f"{self.documents} documents and {len(queries)} queries; expected one of each at least")
+            raise InvalidInput(
+                f"got {self.documents} documents and {len(queries)} queries; expected at least 1 of each"
+            )
         shares = self.lengths / self.documents
         afda_sum = float((shares**2).sum())
         read = int(self.lengths[queries.matrix.indices].sum())

@@ -1,4 +1,4 @@
-"""Descriptors that stream by in blocks, from an array, a feature store or a rule, as often as they are asked for."""
+"""Turn an array, a feature store or a random mixture into blocks of descriptors that can be streamed repeatedly."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK", "ArrayFeatures", "FeatureStream", "MixedFeatures", "StoredFeatures", "sample_rows"]
 
-BLOCK = 4_096  # rows at once: 21 MB of 1,280 dimensions
-PARTS = 3  # of a mixture
+BLOCK = 4_096  # rows per block: 21 MB at 1,280 dimensions
+PARTS = 3  # rows per mixture
 MIXED_SEED = 2018
-MIXED_ROWS = 8_192  # made at once by one generator
+MIXED_ROWS = 8_192  # mixtures drawn from one generator
 
 
 class FeatureStream(Protocol):
-    """Descriptors in a fixed order; nothing but one block of them need be in memory."""
+    """Descriptors in a fixed order, of which only one block has to be in memory."""
 
     @property
     def dimensions(self) -> int:
-        """D."""
+        """D, the descriptor length."""
         ...
 
     def __len__(self) -> int:
-        """N."""
+        """N, the number of descriptors."""
         ...
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """All of them from the first on: float32 (n, D) at a time, rows L2-normalised."""
+        """Iterate over all descriptors from the start as float32 (n, D) blocks with L2-normalised rows."""
         ...
 
 
@@ -52,53 +52,53 @@ class ArrayFeatures:
 
     @property
     def dimensions(self) -> int:
-        """D."""
+        """D, the descriptor length."""
         return int(self.array.shape[1])
 
     def __len__(self) -> int:
         return len(self.array)
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """As of every stream."""
+        """See `FeatureStream.blocks`."""
         for start in range(0, len(self.array), BLOCK):
-            yield _normalised(self.array[start : start + BLOCK])
+            yield _normalise(self.array[start : start + BLOCK])
 
 
 @dataclass(frozen=True, eq=False)
 class StoredFeatures:
-    """Descriptors of a feature store, or of a folder of embeddings.
+    """Descriptors from a feature store or a folder of embeddings.
 
     Attributes:
-        store: opened.
+        store: an open store or folder.
     """
 
     store: FeatureStore | EmbeddingFolder
 
     @property
     def dimensions(self) -> int:
-        """D."""
+        """D, the descriptor length."""
         return self.store.dimensions
 
     def __len__(self) -> int:
         return len(self.store)
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """As of every stream."""
+        """See `FeatureStream.blocks`."""
         for batch in self.store.batches(rows=BLOCK):
-            yield _normalised(batch.features)
+            yield _normalise(batch.features)
 
 
 @dataclass(frozen=True, eq=False)
 class MixedFeatures:
-    """Mixtures of real descriptors: distractors in any number where photographs are few.
+    """Mixtures of real descriptors, for any number of distractors when photographs are scarce.
 
-    Each is the sum of three rows, picked at random, with weights drawn from an exponential distribution. It has the
-    distribution of components of the real ones, but neighbours that are less near. The same for one seed; more of them
-    begin alike.
+    Each mixture is the sum of three random rows with exponentially distributed weights. Its components are distributed
+    like those of real descriptors, but its nearest neighbours are farther away. The same seed gives the same mixtures,
+    and a smaller count gives a prefix of a larger one.
 
     Attributes:
         base: float32 (n, D), rows to mix.
-        count: how many mixtures.
+        count: number of mixtures.
         seed: of the generator.
     """
 
@@ -108,14 +108,14 @@ class MixedFeatures:
 
     @property
     def dimensions(self) -> int:
-        """D."""
+        """D, the descriptor length."""
         return int(self.base.shape[1])
 
     def __len__(self) -> int:
         return self.count
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """As of every stream."""
+        """See `FeatureStream.blocks`."""
         for chunk, start in enumerate(range(0, self.count, MIXED_ROWS)):
             rng = np.random.default_rng([MIXED_SEED, self.seed, chunk])
             picked = rng.integers(0, len(self.base), (MIXED_ROWS, PARTS))
@@ -124,22 +124,22 @@ class MixedFeatures:
             mixed = np.zeros((rows, self.dimensions), dtype=np.float32)
             for part in range(PARTS):
                 mixed += weights[:rows, part, np.newaxis] * self.base[picked[:rows, part]]
-            yield _normalised(mixed)
+            yield _normalise(mixed)
 
 
 def sample_rows(streams: tuple[FeatureStream, ...], count: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Random rows of several streams together, in their order.
+    """Sample rows from several streams without replacement, keeping their order.
 
     Args:
-        streams: of N descriptors in all, which stream by once.
-        count: how many rows.
+        streams: N descriptors in total, read once.
+        count: number of rows.
         seed: the same streams and seed give the same rows.
 
     Returns:
-        float32 (n, D), L2-normalised: `count` rows, or all N if there are no more.
+        float32 (n, D), L2-normalised: `count` rows, or all N if there are fewer.
 
     Raises:
-        InvalidInput: there are no descriptors, or one is not finite or all zero.
+        InvalidInput: there are no descriptors, or one is not finite or all zeros.
     """
     rows = sum(map(len, streams))
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:count])
@@ -150,11 +150,11 @@ def sample_rows(streams: tuple[FeatureStream, ...], count: int, *, seed: int = 0
             kept.append(block[chosen[low:high] - start])
             start += len(block)
     if not kept:
-        raise InvalidInput("there are no descriptors to take a sample of")
+        raise InvalidInput("there are no descriptors to sample from; expected at least one")
     return np.concatenate(kept)
 
 
-def _normalised(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     array = np.asarray(rows, dtype=np.float32)
     reject_unusable(array)
     return normalise_rows(array)

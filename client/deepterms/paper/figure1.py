@@ -1,4 +1,4 @@
-"""Figure 1 of the paper: mAP against the part of a collection that a query reads, for every curve."""
+"""Measure Figure 1 of the paper: mAP against the fraction of a collection that a query reads, for every curve."""
 
 from __future__ import annotations
 
@@ -22,13 +22,25 @@ from deepterms.evaluation.systems import (
     Measured,
     PermutationScan,
     ScoringSystem,
-    default_cells,
-    default_code_bytes,
+    choose_cells,
+    choose_code_bytes,
     measure,
 )
 from deepterms.paper.published import FIGURE1
 
-__all__ = ["CRELU", "EXACT", "FOREIGN", "GRAPH", "OWN", "PLAIN", "SCAN", "Claim", "Figure1", "Settings", "figure1"]
+__all__ = [
+    "CRELU",
+    "EXACT",
+    "FOREIGN",
+    "GRAPH",
+    "OWN",
+    "PLAIN",
+    "SCAN",
+    "Claim",
+    "Figure1",
+    "Settings",
+    "measure_figure1",
+]
 
 EXACT, SCAN, GRAPH = "exact cosine", "scan of whole permutations", "HNSW"
 CRELU, PLAIN = "deep permutations, CReLU", "deep permutations, no CReLU"
@@ -36,21 +48,21 @@ OWN, FOREIGN = "IVFPQ, own codebooks", "IVFPQ, foreign codebooks"
 
 Reading: TypeAlias = Literal["afda_mean", "afda_sum"]
 
-# Of k-means: more rows find no better codebooks, but take longer.
+# For k-means: more rows take longer without giving better codebooks.
 MAX_TRAINING_ROWS = 65_536
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is varied along the curves.
+    """The parameters that are varied along the curves.
 
     Attributes:
-        top_ks: K with CReLU: those of the paper's figure and tables.
-        plain_top_ks: K without; half as many components of half as many codewords read as large a part.
-        probes: cells that a query reads.
-        breadths: of the search in a graph; none leaves the graph out, which alone holds all descriptors in memory.
-        scan: whether whole permutations are compared one by one too.
-        seed: of samples and intervals.
+        top_ks: K with CReLU; by default those in the paper's figure and tables.
+        plain_top_ks: K without CReLU; half of K over half of the codewords reads the same fraction.
+        probes: numbers of IVFPQ cells that a query reads; empty leaves IVFPQ out.
+        breadths: search breadths of HNSW; empty leaves HNSW out, the only system that holds all descriptors in memory.
+        scan: whether to include the scan of whole permutations.
+        seed: for samples and confidence intervals.
     """
 
     top_ks: tuple[int, ...] = (42, 48, 70, 100, 200, 400)
@@ -63,35 +75,35 @@ class Settings:
 
 @dataclass(frozen=True)
 class Claim:
-    """One thing that the paper's figure shows, and whether it shows here.
+    """A statement that the paper's figure supports, and the evidence for it here.
 
     Attributes:
-        says: in a sentence.
-        differences: where on the curves, and the paired difference of AP there, positive where it speaks for the claim.
+        statement: in one sentence.
+        differences: (position on the curves, paired difference of AP), positive where it supports the claim.
     """
 
-    says: str
+    statement: str
     differences: tuple[tuple[str, Interval], ...]
 
     @property
     def in_favour(self) -> int:
-        """How many differences speak for it beyond the choice of queries."""
+        """Number of differences that support the claim beyond the choice of queries."""
         return sum(difference.low > 0 for _, difference in self.differences)
 
     @property
     def against(self) -> int:
-        """How many speak against it beyond the choice of queries."""
+        """Number of differences that contradict the claim beyond the choice of queries."""
         return sum(difference.high < 0 for _, difference in self.differences)
 
     @property
     def holds(self) -> bool:
-        """Whether some differences speak for it and none against; where all systems find everything, none speaks."""
+        """Whether some differences support it and none contradict it; not if all systems find everything."""
         return self.in_favour > 0 and self.against == 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Convert to plain JSON values."""
         return {
-            "says": self.says,
+            "says": self.statement,
             "holds": self.holds,
             "in_favour": self.in_favour,
             "against": self.against,
@@ -101,14 +113,14 @@ class Claim:
 
 @dataclass(frozen=True, eq=False)
 class Figure1:
-    """What was measured.
+    """The measured curves and the paper's claims.
 
     Attributes:
-        collection: on what.
-        settings: at what.
-        curves: name → its points, from few to many entries read.
-        codebooks: how IVFPQ was made: rows it was trained on, cells, bytes of a code.
-        claims: the paper's.
+        collection: that was measured.
+        settings: that were used.
+        curves: name → points, in ascending order of entries read.
+        codebooks: IVFPQ parameters: training rows, cells, bytes per code.
+        claims: of the paper, with the evidence for each.
     """
 
     collection: JudgedFeatures
@@ -118,14 +130,14 @@ class Figure1:
     claims: tuple[Claim, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: points with their intervals, claims, the paper's points."""
+        """Convert to plain JSON values: points with their intervals, claims, and the paper's points."""
         seed = self.settings.seed
         points = [
             {
                 "curve": curve,
                 "setting": one.setting,
-                **_interval("map", bootstrap_mean(one.average_precisions, seed=seed)),
-                **_interval("recall_at_10", bootstrap_mean(one.recalls, seed=seed)),
+                **_label_interval("map", bootstrap_mean(one.average_precisions, seed=seed)),
+                **_label_interval("recall_at_10", bootstrap_mean(one.recalls, seed=seed)),
                 "afda_sum": one.afda_sum,
                 "afda_mean": one.afda_mean,
                 "touched_fraction": one.touched_fraction,
@@ -154,7 +166,7 @@ class Figure1:
         }
 
 
-def figure1(
+def measure_figure1(
     collection: JudgedFeatures,
     *,
     foreign: NDArray[np.float32] | None = None,
@@ -164,13 +176,13 @@ def figure1(
     """Measure every curve in one pass over the documents.
 
     Args:
-        collection: queries, judged documents, distractors.
-        foreign: float32 (F, D) from other photographs, on which the second IVFPQ is trained; None leaves it out.
-        settings: what is varied.
-        on_progress: called with the documents done, N, and what is being done.
+        collection: queries, judged documents and distractors.
+        foreign: float32 (F, D) from unrelated photographs, to train the second IVFPQ; None leaves it out.
+        settings: parameters to vary.
+        on_progress: called with the number of documents done, N, and the current step.
 
     Raises:
-        InvalidInput: too few documents to train codebooks, or foreign descriptors of another length.
+        InvalidInput: there are too few documents to train codebooks, or foreign descriptors differ in length.
         MissingExtra: FAISS is not installed.
     """
     settings = settings or Settings()
@@ -187,7 +199,7 @@ def figure1(
     codebooks: dict[str, int] = {}
     if settings.probes:
         on_progress(0, N, "training codebooks")
-        trained, codebooks = _quantizers(collection, foreign, settings)
+        trained, codebooks = _train_quantizers(collection, foreign, settings)
         systems += trained
     graphs = [HNSW(D, breadths=settings.breadths)] if settings.breadths else []
     found = iter(
@@ -203,18 +215,18 @@ def figure1(
         curves.setdefault(curve, []).extend(next(found) for _ in system.settings)
     for graph in graphs:
         curves[GRAPH] = [next(found) for _ in graph.settings]
-    return Figure1(collection, settings, curves, codebooks, _claims(curves, seed=settings.seed))
+    return Figure1(collection, settings, curves, codebooks, _check_claims(curves, seed=settings.seed))
 
 
-def _quantizers(
+def _train_quantizers(
     collection: JudgedFeatures, foreign: NDArray[np.float32] | None, settings: Settings
 ) -> tuple[list[tuple[str, ScoringSystem]], dict[str, int]]:
-    """IVFPQ trained on the collection and on foreign rows, of equal sizes and from equally many rows."""
+    """Train IVFPQ on the collection and on foreign rows, with the same parameters and the same number of rows."""
     D = collection.dimensions
     if foreign is not None and foreign.shape[1:] != (D,):
         raise InvalidInput(f"foreign descriptors have shape {foreign.shape}; expected (F, {D})")
     rows = min(len(collection), MAX_TRAINING_ROWS, MAX_TRAINING_ROWS if foreign is None else len(foreign))
-    cells, code_bytes = default_cells(len(collection), training_rows=rows), default_code_bytes(D)
+    cells, code_bytes = choose_cells(len(collection), training_rows=rows), choose_code_bytes(D)
     training = {OWN: sample_rows(collection.streams, rows, seed=settings.seed)}
     if foreign is not None:
         chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(foreign))[:rows])
@@ -225,8 +237,8 @@ def _quantizers(
     ], {"training_rows": rows, "cells": cells, "code_bytes": code_bytes}
 
 
-def _claims(curves: dict[str, list[Measured]], *, seed: int) -> tuple[Claim, ...]:
-    def difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
+def _check_claims(curves: dict[str, list[Measured]], *, seed: int) -> tuple[Claim, ...]:
+    def compare(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
         return paired_difference(first, second, seed=seed)
 
     readings: tuple[Reading, ...] = ("afda_mean", "afda_sum")
@@ -234,9 +246,10 @@ def _claims(curves: dict[str, list[Measured]], *, seed: int) -> tuple[Claim, ...
         Claim(
             f"CReLU is above the plain permutation at equal {reading}",
             tuple(
-                (f"{one.setting}, {reading} {value:.3g}", difference(one.average_precisions, plain))
+                (f"{one.setting}, {reading} {value:.3g}", compare(one.average_precisions, plain))
                 for one in curves.get(CRELU, [])
-                if (value := _read(one, reading)) and (plain := _at(curves.get(PLAIN, []), value, reading)) is not None
+                if (value := _read(one, reading))
+                and (plain := _interpolate(curves.get(PLAIN, []), value, reading)) is not None
             ),
         )
         for reading in readings
@@ -244,10 +257,10 @@ def _claims(curves: dict[str, list[Measured]], *, seed: int) -> tuple[Claim, ...
     if FOREIGN in curves:
         claims.append(
             Claim(
-                "IVFPQ falls when its codebooks are trained on foreign photographs; permutations learn nothing, so "
-                "their one curve is for every training set",
+                "IVFPQ drops when its codebooks are trained on foreign photographs; permutations need no training, so "
+                "one curve stands for every training set",
                 tuple(
-                    (own.setting, difference(own.average_precisions, other.average_precisions))
+                    (own.setting, compare(own.average_precisions, other.average_precisions))
                     for own, other in zip(curves[OWN], curves[FOREIGN], strict=True)
                 ),
             )
@@ -257,7 +270,7 @@ def _claims(curves: dict[str, list[Measured]], *, seed: int) -> tuple[Claim, ...
         Claim(
             "exact cosine is on top",
             tuple(
-                (f"{curve} {one.setting}".strip(), difference(exact.average_precisions, one.average_precisions))
+                (f"{curve} {one.setting}".strip(), compare(exact.average_precisions, one.average_precisions))
                 for curve, measured in curves.items()
                 if curve != EXACT
                 for one in measured
@@ -271,8 +284,8 @@ def _read(one: Measured, reading: Reading) -> float | None:
     return one.afda_mean if reading == "afda_mean" else one.afda_sum
 
 
-def _at(curve: Sequence[Measured], value: float, reading: Reading) -> NDArray[np.float64] | None:
-    """AP of each query where a curve reads as much: between two of its points, linear in the logarithm."""
+def _interpolate(curve: Sequence[Measured], value: float, reading: Reading) -> NDArray[np.float64] | None:
+    """Interpolate each query's AP where the curve reads this fraction, linearly in its logarithm; None if outside."""
     points = sorted(
         ((math.log(read), one.average_precisions) for one in curve if (read := _read(one, reading))),
         key=lambda point: point[0],
@@ -287,5 +300,5 @@ def _at(curve: Sequence[Measured], value: float, reading: Reading) -> NDArray[np
     return between
 
 
-def _interval(name: str, interval: Interval) -> dict[str, float]:
+def _label_interval(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}

@@ -1,4 +1,4 @@
-"""Results of the figure and the tables to one report: a page that needs no other file, and the same as Markdown."""
+"""Turn the results of the figure and the tables into one report, as a self-contained HTML page and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from deepterms.errors import MissingExtra
-from deepterms.paper.drawing import figure1_svg
+from deepterms.optional import require
+from deepterms.paper.drawing import render_svg
 from deepterms.paper.figure1 import EXACT
 from deepterms.paper.results import read_results
-from deepterms.paper.tables.machine import measured_on
-from deepterms.paper.tables.table_report import cells, headers
+from deepterms.paper.tables.machine import format_environment
+from deepterms.paper.tables.table_report import format_cells, list_headers
 
-__all__ = ["Section", "TextTable", "sections", "write_report"]
+__all__ = ["Section", "TextTable", "build_sections", "write_report"]
 
 TITLE = "Large-Scale Image Retrieval with Elasticsearch, reproduced"
 COMMANDS = {
-    "figure1": ("Figure 1", "deepterms evaluate figure1 --output {folder}"),
-    "table1": ("Table 1", "deepterms bench table1 --output {folder}/table1.json"),
-    "table2": ("Table 2", "deepterms bench table2 --output {folder}/table2.json"),
+    "figure1": ("Figure 1", "deepterms paper figure1 --output {folder}"),
+    "table1": ("Table 1", "deepterms paper table1 --output {folder}/table1.json"),
+    "table2": ("Table 2", "deepterms paper table2 --output {folder}/table2.json"),
 }
 
 
@@ -32,8 +32,8 @@ class TextTable:
     """A table as text.
 
     Attributes:
-        names: above the columns.
-        rows: cells, as many as names in each.
+        names: column headings.
+        rows: of cells, one per column.
     """
 
     names: tuple[str, ...]
@@ -42,15 +42,15 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report.
+    """A section of the report.
 
     Attributes:
-        title: its heading.
+        title: heading.
         paragraphs: of text.
         tables: after the text.
-        svg: a picture as an SVG element, empty without one.
-        picture: the file of the same picture, for Markdown.
-        command: that measures it again.
+        svg: the plot as an SVG element; empty if there is none.
+        picture: file name of the same plot, for Markdown.
+        command: that reproduces the results.
     """
 
     title: str
@@ -62,23 +62,21 @@ class Section:
 
 
 def write_report(folder: Path) -> list[Path]:
-    """Write report.html and report.md beside the results, with whatever of them there is; what is missing is named.
+    """Write report.html and report.md into the folder of results; missing results are listed with their commands.
 
     Args:
-        folder: of results: JSON of `deepterms evaluate figure1` and `deepterms bench`, of any name.
+        folder: contains JSON files of `deepterms paper figure1`, `table1` and `table2`, under any name.
 
     Returns:
-        The two files, the page first.
+        The two files, HTML first.
 
     Raises:
-        InvalidInput: no results, or damaged ones.
+        InvalidInput: there are no results, or a file is damaged.
         MissingExtra: matplotlib or jinja2 is not installed.
     """
-    try:
+    with require("jinja2", "evaluate"):
         import jinja2
-    except ModuleNotFoundError as error:
-        raise MissingExtra("jinja2", "evaluate") from error
-    parts = list(sections(read_results(folder)))
+    parts = list(build_sections(read_results(folder)))
     source = (resources.files("deepterms.paper") / "report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -89,60 +87,64 @@ def write_report(folder: Path) -> list[Path]:
     for part in parts:
         if part.svg and not (folder / part.picture).exists():
             (folder / part.picture).write_text(part.svg, encoding="utf-8")
-    text.write_text(_markdown(parts), encoding="utf-8")
+    text.write_text(_format_markdown(parts), encoding="utf-8")
     return [page, text]
 
 
-def sections(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[Section]:
-    """The parts of the report, in the order of the paper.
+def build_sections(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[Section]:
+    """Build the sections of the report, in the order of the paper.
 
     Args:
-        results: of `read_results`.
+        results: as returned by `read_results`.
 
     Raises:
-        MissingExtra: matplotlib is not installed, and there is a figure.
+        MissingExtra: there is a figure, and matplotlib is not installed.
     """
     for kind, (title, command) in COMMANDS.items():
         found = results.get(kind, {})
         if not found:
             yield Section(
                 f"{title} is missing",
-                ("It has not been measured into this folder. This command does it:",),
+                ("This folder contains no result for it. To measure it, run:",),
                 command=command.format(folder="FOLDER"),
             )
         for name, result in found.items():
-            yield _figure(name, result) if kind == "figure1" else _table(title, kind, result)
+            yield _build_figure(name, result) if kind == "figure1" else _build_table(title, kind, result)
 
 
-def _figure(name: str, result: Mapping[str, Any]) -> Section:
+def _build_figure(name: str, result: Mapping[str, Any]) -> Section:
     collection, points = result["collection"], result["points"]
     average = (
-        "trapezoids, as of INRIA Holidays" if collection["averaging"] == "trapezoids" else "precisions (trec_eval)"
+        "the trapezoidal rule, as in INRIA Holidays"
+        if collection["averaging"] == "trapezoids"
+        else "the mean of precisions (trec_eval)"
     )
     books = result["codebooks"]
-    said = [
-        f"{collection['documents']:,} documents ({collection['distractors']:,} of them distractors), "
-        f"{collection['queries']:,} queries, descriptors of {collection['dimensions']:,} dimensions. AP by {average}; "
-        f"in brackets 95 % bootstrap intervals over the queries, seed {result['seed']}. R@10 is against exact cosine.",
+    paragraphs = [
+        f"{collection['documents']:,} documents (including {collection['distractors']:,} distractors), "
+        f"{collection['queries']:,} queries, {collection['dimensions']:,}-dimensional descriptors. AP uses {average}; "
+        f"brackets show 95 % bootstrap intervals over the queries, seed {result['seed']}. R@10 is measured against "
+        "exact cosine.",
     ]
     if books:
-        said.append(
-            f"IVFPQ: {books['cells']:,} cells, codes of {books['code_bytes']} bytes, every codebook trained on "
-            f"{books['training_rows']:,} descriptors. Cells are the power of two nearest to the root of the number of "
-            "documents, as far as there are 39 descriptors to train each; a byte of a code stands for ten dimensions."
+        paragraphs.append(
+            f"IVFPQ: {books['cells']:,} cells, {books['code_bytes']}-byte codes, each codebook trained on "
+            f"{books['training_rows']:,} descriptors. The number of cells is the power of two nearest to the square "
+            "root of the number of documents, limited to one cell per 39 training descriptors; each byte of a code "
+            "covers ten dimensions."
         )
-    said.append(f"{measured_on(result)}.")
+    paragraphs.append(f"{format_environment(result)}.")
     return Section(
         f"Figure 1: {collection['name']}",
-        tuple(said),
-        (_claims(result["claims"]), _beside_the_paper(result), _points(points)),
-        svg=figure1_svg(result),
+        tuple(paragraphs),
+        (_tabulate_claims(result["claims"]), _compare_with_paper(result), _tabulate_points(points)),
+        svg=render_svg(result),
         picture=f"{name}.svg",
         command=result["command"],
     )
 
 
-def _claims(claims: Sequence[Mapping[str, Any]]) -> TextTable:
+def _tabulate_claims(claims: Sequence[Mapping[str, Any]]) -> TextTable:
     rows = (
         (
             claim["says"],
@@ -153,12 +155,12 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> TextTable:
         for claim in claims
     )
     return TextTable(
-        ("what the paper's figure shows", "holds here", "differences beyond chance", "against it"), tuple(rows)
+        ("claim of the paper's figure", "holds here", "significant differences in favour", "against"), tuple(rows)
     )
 
 
-def _beside_the_paper(result: Mapping[str, Any]) -> TextTable:
-    """The paper's points, each beside ours of the same curve: at the same K, or where about as much is read."""
+def _compare_with_paper(result: Mapping[str, Any]) -> TextTable:
+    """Pair each of the paper's points with ours on the same curve: at the same K, or where a similar share is read."""
     rows = []
     for point in result["paper"]:
         curve = EXACT if point["curve"] == "exact" else point["curve"]
@@ -166,7 +168,7 @@ def _beside_the_paper(result: Mapping[str, Any]) -> TextTable:
         if point["setting"]:
             ours = [one for one in ours if one["setting"] == point["setting"]]
         published = point["accessed_fraction"]
-        nearest = min(ours, key=lambda one: abs(math.log(_reads(one) / (published or 1.0))), default=None)
+        nearest = min(ours, key=lambda one: abs(math.log(_accessed_fraction(one) / (published or 1.0))), default=None)
         rows.append(
             (
                 f"{curve} {point['setting']}".strip(),
@@ -175,28 +177,39 @@ def _beside_the_paper(result: Mapping[str, Any]) -> TextTable:
                 *(
                     ("–", "–", "–")
                     if nearest is None
-                    else (_with_interval(nearest, "map"), f"{_reads(nearest):.1e}", nearest["setting"] or "–")
+                    else (
+                        _format_interval(nearest, "map"),
+                        f"{_accessed_fraction(nearest):.1e}",
+                        nearest["setting"] or "–",
+                    )
                 ),
             )
         )
-    names = ("curve", "paper: mAP, read off", "paper: accessed fraction", "here: mAP", "here: accessed", "here: at")
+    names = (
+        "curve",
+        "paper: mAP, read off",
+        "paper: accessed fraction",
+        "here: mAP",
+        "here: accessed fraction",
+        "here: setting",
+    )
     return TextTable(names, tuple(rows))
 
 
-def _reads(point: Mapping[str, Any]) -> float:
-    """The accessed fraction as the figure's axis has it: afda_mean, or the share of documents read."""
+def _accessed_fraction(point: Mapping[str, Any]) -> float:
+    """Return the accessed fraction on the figure's axis: afda_mean, or the share of documents read."""
     return float(point["touched_fraction"] if point["afda_mean"] is None else point["afda_mean"])
 
 
-def _points(points: Sequence[Mapping[str, Any]]) -> TextTable:
+def _tabulate_points(points: Sequence[Mapping[str, Any]]) -> TextTable:
     rows = (
         (
             point["curve"],
             point["setting"],
-            _with_interval(point, "map"),
+            _format_interval(point, "map"),
             f"{point['recall_at_10']:.3f}",
-            _number(point["afda_sum"]),
-            _number(point["afda_mean"]),
+            _format_number(point["afda_sum"]),
+            _format_number(point["afda_mean"]),
             f"{point['postings_per_query']:,.0f}",
             f"{point['touched_fraction']:.4f}",
             f"{point['bytes'] / 1e6:,.1f}",
@@ -207,25 +220,29 @@ def _points(points: Sequence[Mapping[str, Any]]) -> TextTable:
     return TextTable(names, tuple(rows))
 
 
-def _table(title: str, kind: str, result: Mapping[str, Any]) -> Section:
-    said = [str(note) for note in result.get("notes", ())]
+def _build_table(title: str, kind: str, result: Mapping[str, Any]) -> Section:
+    paragraphs = [str(note) for note in result.get("notes", ())]
     where = [result.get("engine", ""), f"{result['documents']:,} documents" if "documents" in result else ""]
-    said.append("; ".join([*filter(None, where), measured_on(result)]) + ".")
-    tables = [TextTable(tuple(headers(kind)), tuple(map(tuple, cells(kind, result["rows"]))))]
+    paragraphs.append("; ".join([*filter(None, where), format_environment(result)]) + ".")
+    tables = [_tabulate(kind, result["rows"])]
     if predicted := result.get("predictions"):
-        tables.append(TextTable(tuple(headers("predictions")), tuple(map(tuple, cells("predictions", predicted)))))
-    return Section(title, tuple(said), tuple(tables), command=result.get("command", ""))
+        tables.append(_tabulate("predictions", predicted))
+    return Section(title, tuple(paragraphs), tuple(tables), command=result.get("command", ""))
 
 
-def _with_interval(point: Mapping[str, Any], name: str) -> str:
+def _tabulate(kind: str, rows: Sequence[Mapping[str, Any]]) -> TextTable:
+    return TextTable(tuple(list_headers(kind)), tuple(map(tuple, format_cells(kind, rows))))
+
+
+def _format_interval(point: Mapping[str, Any], name: str) -> str:
     return f"{point[name]:.3f} [{point[f'{name}_low']:.3f}, {point[f'{name}_high']:.3f}]"
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def _markdown(parts: Sequence[Section]) -> str:
+def _format_markdown(parts: Sequence[Section]) -> str:
     lines = [f"# {TITLE}", ""]
     for part in parts:
         lines += [f"## {part.title}", ""]

@@ -1,4 +1,4 @@
-"""Results on the disk: what a run measured and on what, as JSON, as a table and as pictures; and reading them again."""
+"""Turn Figure 1 into files (JSON, CSV, plots), and a folder of results back into JSON values."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 from deepterms.errors import InvalidInput
 from deepterms.paper.drawing import draw_figure1
 from deepterms.paper.figure1 import Figure1
-from deepterms.paper.tables.machine import machine
+from deepterms.paper.tables.machine import describe_machine
 
-__all__ = ["KINDS", "figure1_result", "read_results", "write_figure1"]
+__all__ = ["KINDS", "build_figure1_result", "read_results", "write_figure1"]
 
 KINDS = ("figure1", "table1", "table2")
-LIBRARIES = ("numpy", "scipy", "faiss-cpu", "matplotlib", "torch")  # of which a result may depend
+LIBRARIES = ("numpy", "scipy", "faiss-cpu", "matplotlib", "torch")  # whose versions can affect a result
 
 
-def figure1_result(measured: Figure1, *, command: str) -> dict[str, Any]:
-    """The whole of a run, as plain JSON.
+def build_figure1_result(measured: Figure1, *, command: str) -> dict[str, Any]:
+    """Combine the measured figure with its command, machine and library versions as plain JSON values.
 
     Args:
-        measured: the curves.
-        command: that gives it again.
+        measured: the figure.
+        command: that reproduces it.
     """
     return {
         "kind": "figure1",
         "deepterms": version("deepterms"),
-        "versions": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
-        "machine": machine(),
+        "versions": {name: found for name in LIBRARIES if (found := _find_version(name)) is not None},
+        "machine": describe_machine(),
         "command": command,
         **measured.to_json(),
     }
@@ -41,15 +41,15 @@ def write_figure1(result: Mapping[str, Any], folder: Path, *, name: str = "figur
     """Write a result as JSON, its points as CSV, and the figure as SVG and PNG.
 
     Args:
-        result: of `figure1_result`.
-        folder: made if it is not there.
-        name: of the files.
+        result: as returned by `build_figure1_result`.
+        folder: created if missing.
+        name: of the files, without suffix.
 
     Returns:
         The four files.
 
     Raises:
-        MissingExtra: matplotlib is not installed; the JSON and the CSV are written by then.
+        MissingExtra: matplotlib is not installed; the JSON and CSV files have been written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     as_json, as_csv, *pictures = (folder / f"{name}.{suffix}" for suffix in ("json", "csv", "svg", "png"))
@@ -64,27 +64,27 @@ def write_figure1(result: Mapping[str, Any], folder: Path, *, name: str = "figur
 
 
 def read_results(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """All results in a folder: kind → name of the file without its suffix → what it holds. Other JSON is left alone.
+    """Read all results in a folder as kind → file name without suffix → content; other JSON files are ignored.
 
     Raises:
-        InvalidInput: no such folder, a file that is not JSON, or none that is a result.
+        InvalidInput: the folder does not exist, a file is not valid JSON, or there is no result.
     """
     if not folder.is_dir():
-        raise InvalidInput(f"{folder} is not a folder; `deepterms evaluate figure1` writes one")
+        raise InvalidInput(f"{folder} is not a folder; `deepterms paper figure1` creates one")
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
     for path in sorted(folder.glob("*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise InvalidInput(f"{path} is damaged: {error}; measure it again, or take it away") from error
+            raise InvalidInput(f"{path} is damaged: {error}; measure it again or delete the file") from error
         if isinstance(content, dict) and content.get("kind") in found:
             found[content["kind"]][path.stem] = content
     if not any(found.values()):
-        raise InvalidInput(f"{folder} holds no result; `deepterms evaluate figure1` writes one")
+        raise InvalidInput(f"{folder} contains no results; `deepterms paper figure1` writes one")
     return found
 
 
-def _version(name: str) -> str | None:
+def _find_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepterms.cli.app import app
-from deepterms.evaluation.metrics import trapezoids_of_ranks
+from deepterms.evaluation.metrics import trapezoid_ap_from_ranks
 from deepterms.features import write_store
 from tests.unit.evaluation.judged import D, clusters
 
@@ -150,4 +150,4 @@ def test_the_revisited_protocol(difficulty: str, relevant: int, stores: Path) ->
     right = {1} if difficulty == "easy" else {2, 3}
     ranks = [rank for rank, row in enumerate(kept, start=1) if row in right]
     assert len(ranks) == relevant
-    assert result["points"][0]["map"] == pytest.approx(trapezoids_of_ranks(ranks, relevant=relevant))
+    assert result["points"][0]["map"] == pytest.approx(trapezoid_ap_from_ranks(ranks, relevant=relevant))

@@ -9,12 +9,12 @@ import pytest
 from tests.unit.evaluation.photos.archives import Files, write_tgz
 
 Registry = Callable[[Mapping[str, Files]], Path]
-"""Makes packages, by "name" or "name@version", the only ones that npm can download; returns the log of its calls."""
+"""Function that sets the packages npm can download, by "name" or "name@version", and returns the log of npm calls."""
 
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """An npm that knows a few packages, and no apt-get."""
+    """A fake npm with a few packages, and no apt-get."""
     served, programs, calls = tmp_path / "served", tmp_path / "programs", tmp_path / "calls"
     served.mkdir()
     programs.mkdir()

@@ -1,4 +1,4 @@
-"""Small collections with noise enough that no system finds everything."""
+"""Small collections with enough noise that no system finds everything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ D = 32
 def clusters(
     *, groups: int = 20, views: int = 5, distractors: int = 300, noise: float = 0.8, seed: int = 0
 ) -> JudgedFeatures:
-    """Groups of views around a centre each; the first view is the query, which is junk in its own ranking."""
+    """Make groups of views around random centres; the first view is the query and is junk in its own ranking."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(groups, 1, D))
     features = (centres + noise * rng.normal(size=(groups, views, D))).astype(np.float32).reshape(-1, D)

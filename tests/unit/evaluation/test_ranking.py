@@ -5,14 +5,14 @@ import pytest
 from numpy.typing import NDArray
 
 from deepterms.evaluation import average_precision, trapezoid_average_precision
-from deepterms.evaluation.ranking import NOT_FOUND, Ranking, recalls
+from deepterms.evaluation.ranking import NOT_FOUND, Ranking, compute_recalls
 from tests.unit.evaluation.judged import clusters
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1_000])
 @pytest.mark.parametrize("seed", range(3))
 def test_streamed_ranks_equal_whole_rankings(block: int, seed: int) -> None:
-    """Against ir-measures on the rankings themselves, with ties and with documents that are not returned."""
+    """Compared with ir-measures on whole rankings, with ties and with documents that are not returned."""
     collection = clusters(seed=seed)
     rng = np.random.default_rng(seed)
     N, Q, J = len(collection), len(collection.queries), len(collection.judged)
@@ -26,7 +26,7 @@ def test_streamed_ranks_equal_whole_rankings(block: int, seed: int) -> None:
     for start in range(0, N, block):
         ranking.count(start, scores[:, start : start + block])
 
-    # trec_eval ranks equal scores by id descending, so ids that count down make the lower number come first.
+    # trec_eval ranks ties by id in descending order, so ids that count down put the lower number first.
     names = [f"{N - number:06d}" for number in range(N)]
     qrels = {str(query): {names[row]: 1 for row in rows} for query, rows in enumerate(collection.relevant)}
     run = {
@@ -38,29 +38,33 @@ def test_streamed_ranks_equal_whole_rankings(block: int, seed: int) -> None:
         for query in range(Q)
     }
     np.testing.assert_allclose(
-        ranking.average_precisions("precisions"), list(average_precision(run, qrels).values()), atol=1e-9
+        ranking.compute_average_precisions("precisions"), list(average_precision(run, qrels).values()), atol=1e-9
     )
     np.testing.assert_allclose(
-        ranking.average_precisions("trapezoids"), list(trapezoid_average_precision(run, qrels).values()), atol=1e-9
+        ranking.compute_average_precisions("trapezoids"),
+        list(trapezoid_average_precision(run, qrels).values()),
+        atol=1e-9,
     )
     for query in range(Q):
         best = sorted(run[str(query)].items(), key=lambda hit: (-hit[1], -int(hit[0])))[:10]
-        assert [names[number] for number in ranking.hits()[query]] == [name for name, _ in best]
-    assert ranking.touched_fraction() == pytest.approx((scores > NOT_FOUND).mean())
+        assert [names[number] for number in ranking.hits[query]] == [name for name, _ in best]
+    assert ranking.touched_fraction == pytest.approx((scores > NOT_FOUND).mean())
 
 
 def test_a_relevant_document_is_not_ahead_of_itself() -> None:
-    """Whatever a second computation of the same scores rounds to."""
+    """However a second computation of the same scores is rounded."""
     collection = clusters(distractors=0)
     scores = collection.queries @ np.concatenate([block for _, block in collection.blocks()]).T
     steady, shaken = Ranking(collection, hits=3), Ranking(collection, hits=3)
     for ranking, again in ((steady, scores), (shaken, np.nextafter(scores, np.float32(2)))):
         ranking.note(0, scores)
         ranking.count(0, again)
-    np.testing.assert_array_equal(shaken.average_precisions("precisions"), steady.average_precisions("precisions"))
+    np.testing.assert_array_equal(
+        shaken.compute_average_precisions("precisions"), steady.compute_average_precisions("precisions")
+    )
 
 
-def test_recalls_by_hand() -> None:
+def test_recalls_match_values_computed_by_hand() -> None:
     found = np.array([[3, 1, -1], [5, 6, 7], [-1, -1, -1]])
     true = np.array([[1, 2, 3], [7, -1, -1], [1, 2, 3]])
-    np.testing.assert_allclose(recalls(found, true), [2 / 3, 1, 0])
+    np.testing.assert_allclose(compute_recalls(found, true), [2 / 3, 1, 0])

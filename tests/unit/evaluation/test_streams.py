@@ -33,7 +33,7 @@ def test_a_store_streams_like_an_array(tmp_path: Path) -> None:
     )
 
 
-def test_mixtures_are_the_same_every_time_and_more_begin_alike() -> None:
+def test_mixtures_are_reproducible_and_share_a_prefix() -> None:
     base = _rows(20)
     few, many = MixedFeatures(base, 5_000), MixedFeatures(base, 9_000)
     rows = np.concatenate(list(many.blocks()))
@@ -42,7 +42,7 @@ def test_mixtures_are_the_same_every_time_and_more_begin_alike() -> None:
     assert not np.array_equal(next(MixedFeatures(base, 10, seed=1).blocks()), rows[:10])
 
 
-def test_a_sample_is_of_all_streams() -> None:
+def test_a_sample_covers_all_streams() -> None:
     one, other = ArrayFeatures(np.full((30, 2), 1, np.float32)), ArrayFeatures(np.eye(2, dtype=np.float32))
     assert len(sample_rows((one, other), 10, seed=1)) == 10
     np.testing.assert_array_equal(sample_rows((one, other), 99)[-2:], np.eye(2))
@@ -50,6 +50,6 @@ def test_a_sample_is_of_all_streams() -> None:
         sample_rows((), 3)
 
 
-def test_a_distractor_without_direction_is_refused() -> None:
+def test_an_all_zero_distractor_is_rejected() -> None:
     with pytest.raises(InvalidInput, match="all zero"):
         list(ArrayFeatures(np.zeros((2, 3), np.float32)).blocks())

@@ -17,8 +17,8 @@ from deepterms.evaluation.systems import (
     ExactCosine,
     InvertedPermutations,
     PermutationScan,
-    default_cells,
-    default_code_bytes,
+    choose_cells,
+    choose_code_bytes,
 )
 from deepterms.memory import MemoryIndex
 from deepterms.permutations import inverted_permutations, spearman_rho
@@ -30,7 +30,7 @@ def _documents(collection: JudgedFeatures) -> NDArray[np.float32]:
 
 
 def test_permutations_rank_as_the_index_does() -> None:
-    """AP, postings and touched documents against MemoryIndex, which the engines agree with."""
+    """AP, postings and touched documents equal those of MemoryIndex, which agrees with the engines."""
     collection = clusters()
     encoder = DeepPermutation(D, top_k=6)
     exact, inverted = measure(collection, [InvertedPermutations(encoder)])
@@ -56,7 +56,7 @@ def test_permutations_rank_as_the_index_does() -> None:
     assert exact.recalls.min() == 1.0
 
 
-def test_the_scan_ranks_by_spearmans_rho() -> None:
+def test_a_scan_ranks_by_spearmans_rho() -> None:
     collection = clusters(distractors=50)
     encoder = DeepPermutation(D, top_k=D, crelu=False)
     _, scanned = measure(collection, [PermutationScan(encoder, name="full")])
@@ -79,7 +79,7 @@ def test_ivfpq_scores_as_faiss_searches() -> None:
     documents = _documents(collection)
     system = IVFPQ(documents, cells=16, code_bytes=8, probes=(1, 4, 16))
     system.start(collection.queries)
-    scores = system.scores(documents)
+    scores = system.score(documents)
     system.index.add(documents)
     for probe, ours in zip(system.probes, scores, strict=True):
         parameters = faiss.SearchParametersIVF(nprobe=probe)
@@ -99,7 +99,7 @@ def test_more_probes_read_and_find_more() -> None:
     assert few.mean_average_precision < many.mean_average_precision
 
 
-def test_hnsw_of_full_breadth_is_nearly_exact() -> None:
+def test_hnsw_with_a_large_breadth_is_nearly_exact() -> None:
     pytest.importorskip("faiss")
     collection = clusters()
     exact, narrow, broad = measure(collection, [], graphs=[HNSW(D, breadths=(1, 400))])
@@ -109,18 +109,18 @@ def test_hnsw_of_full_breadth_is_nearly_exact() -> None:
     assert broad.recalls.mean() > 0.99
 
 
-def test_exact_is_measured_once() -> None:
+def test_exact_cosine_is_measured_once() -> None:
     assert [found.system for found in measure(clusters(), [ExactCosine()])] == ["exact cosine"]
 
 
-def test_the_rules_of_size() -> None:
-    assert default_cells(1_000_000, training_rows=10**6) == 1_024
-    assert default_cells(1_000_000, training_rows=39 * 300) == 256
-    assert default_cells(1, training_rows=1) == 1
-    assert [default_code_bytes(dimensions) for dimensions in (1_280, 2_048, 100, 7)] == [128, 128, 10, 1]
+def test_default_cells_and_code_bytes() -> None:
+    assert choose_cells(1_000_000, training_rows=10**6) == 1_024
+    assert choose_cells(1_000_000, training_rows=39 * 300) == 256
+    assert choose_cells(1, training_rows=1) == 1
+    assert [choose_code_bytes(dimensions) for dimensions in (1_280, 2_048, 100, 7)] == [128, 128, 10, 1]
 
 
-def test_codebooks_that_cannot_be_trained_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_ivfpq_and_hnsw_settings_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.ones((100, D), dtype=np.float32)
     with pytest.raises(InvalidInput, match="100 rows cannot train 16 cells"):
         IVFPQ(rows, cells=16, code_bytes=8, probes=(1,))
@@ -138,7 +138,7 @@ def test_codebooks_that_cannot_be_trained_are_refused(monkeypatch: pytest.Monkey
 
 
 def _peak(distractors: int) -> int:
-    """Bytes that were allocated at once, at most, while a collection streams by."""
+    """Measure the peak memory in bytes while a collection is streamed."""
     collection = clusters(groups=5, distractors=0)
     base = np.concatenate(list(collection.judged.blocks()))
     streamed = replace(collection, distractors=(MixedFeatures(base, distractors),))
@@ -152,5 +152,5 @@ def _peak(distractors: int) -> int:
 
 
 def test_memory_does_not_grow_with_distractors() -> None:
-    _peak(100)  # what is imported and cached only once
+    _peak(100)  # warm up imports and caches
     assert _peak(80_000) < 1.1 * _peak(20_000)

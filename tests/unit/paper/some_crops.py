@@ -1,9 +1,9 @@
-"""A few crops of package photographs in a file that tests can have without a download: some_crops.npz.
+"""Descriptors of a few crops of package photographs, stored in some_crops.npz so that tests need no download.
 
-python -m tests.unit.paper.some_crops       # makes it again; needs the packages and the network
+python -m tests.unit.paper.some_crops       # recreates the file; needs the packages and the network
 
-float16; the first 256 dimensions, which whitening puts in the order of their variance. Descriptors, not pictures:
-nothing can be seen in it.
+The file holds the first 256 dimensions, which whitening sorts by variance, as float16. It contains descriptors only, no
+images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PHOTOGRAPHS, CROPS, DIMENSIONS = 60, 8, 256
 
 
 def load() -> tuple[JudgedFeatures, NDArray[np.float32]]:
-    """The collection, and foreign descriptors."""
+    """Load the collection and the foreign descriptors."""
     with np.load(FILE) as stored:
         features, queries, foreign = (stored[name].astype(np.float32) for name in ("features", "queries", "foreign"))
         pairs = stored["relevant"]
@@ -30,7 +30,7 @@ def load() -> tuple[JudgedFeatures, NDArray[np.float32]]:
 
 
 def make() -> None:
-    """Take them out of all crops."""
+    """Recreate the file from a sample of all crops."""
     from deepterms.cache import cache_folder
     from deepterms.evaluation.photos.crops import describe_crops
 

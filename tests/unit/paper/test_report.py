@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from deepterms.errors import InvalidInput, MissingExtra
-from deepterms.paper import Settings, draw_figure1, figure1, figure1_result, read_results, write_figure1, write_report
+from deepterms.paper import (
+    Settings,
+    build_figure1_result,
+    draw_figure1,
+    measure_figure1,
+    read_results,
+    write_figure1,
+    write_report,
+)
 from tests.unit.evaluation.judged import clusters
 
 MACHINE = {"processor": "Abacus <9000>", "cores": 2, "memory_bytes": 2**34, "system": "Linux", "python": "3.12"}
@@ -22,7 +30,7 @@ TABLE1 = {
     "machine": MACHINE,
     "documents": 1_000_000,
     "seed": 0,
-    "command": "deepterms bench table1 --documents 1000000",
+    "command": "deepterms paper table1 --documents 1000000",
     "rows": [
         {
             "top_k": 42, "mean_ms": 12.5, "p50_ms": 12.0, "p95_ms": 15.0, "p99_ms": 20.0, "postings": 430_000,
@@ -35,7 +43,7 @@ TABLE2 = {
     "deepterms": "0.1.0",
     "engine": "OpenSearch 3.8.0",
     "machine": MACHINE,
-    "command": "deepterms bench table2",
+    "command": "deepterms paper table2",
     "rows": [{"nodes": 1, "shares": 1, "documents": 250_000, "mean_ms": 31.25, "paper_ms": None}],
     "predictions": [{"documents": 10**9, "machines": 128, "cores_per_machine": 8, "shards": 128, "ms": 1234.5}],
 }
@@ -43,12 +51,12 @@ TABLE2 = {
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
-    found = figure1(clusters(), settings=Settings((4, 8), (2, 4), (), ()))
-    return figure1_result(found, command="deepterms evaluate figure1 --seed 0")
+    found = measure_figure1(clusters(), settings=Settings((4, 8), (2, 4), (), ()))
+    return build_figure1_result(found, command="deepterms paper figure1 --seed 0")
 
 
 class _Page(HTMLParser):
-    """What a browser would fetch, and the headings."""
+    """Collects the tags and the files that a browser would fetch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +70,7 @@ class _Page(HTMLParser):
             self.fetched += [value for name in ("src", "href", "xlink:href") if (value := named.get(name))]
 
 
-def test_files_of_a_figure(result: dict[str, Any], tmp_path: Path) -> None:
+def test_a_figure_is_written_in_four_formats(result: dict[str, Any], tmp_path: Path) -> None:
     written = write_figure1(result, tmp_path / "new" / "folder")
     assert [path.name for path in written] == ["figure1.json", "figure1.csv", "figure1.svg", "figure1.png"]
     assert json.loads(written[0].read_text()) == result
@@ -70,28 +78,28 @@ def test_files_of_a_figure(result: dict[str, Any], tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["curve"] for row in rows] == [point["curve"] for point in result["points"]]
     assert float(rows[1]["map"]) == result["points"][1]["map"]
-    assert rows[0]["afda_sum"] == ""  # exact cosine has no lists
+    assert rows[0]["afda_sum"] == ""  # exact cosine has no posting lists
     svg = written[2].read_text()
     for text in (
         "deep permutations, CReLU",
         "AFDA, sum",
         "AFDA, mean",
-        "entries read by a query",
+        "entries read per query",
         "read off the paper",
     ):
         assert text in svg
     assert written[3].read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_result_draws_the_same_picture(result: dict[str, Any], tmp_path: Path) -> None:
+def test_the_same_result_gives_the_same_plot(result: dict[str, Any], tmp_path: Path) -> None:
     for name in ("one.svg", "two.svg"):
         draw_figure1(result, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
-    with pytest.raises(InvalidInput, match="neither an"):
+    with pytest.raises(InvalidInput, match="ending in"):
         draw_figure1(result, tmp_path / "figure.pdf")
 
 
-def test_a_report_of_everything(result: dict[str, Any], tmp_path: Path) -> None:
+def test_a_report_contains_all_results(result: dict[str, Any], tmp_path: Path) -> None:
     write_figure1(result, tmp_path, name="crops")
     (tmp_path / "table1.json").write_text(json.dumps(TABLE1))
     (tmp_path / "t2.json").write_text(json.dumps(TABLE2))
@@ -105,8 +113,8 @@ def test_a_report_of_everything(result: dict[str, Any], tmp_path: Path) -> None:
     assert "Abacus &lt;9000&gt;" in html
     assert "missing" not in html + markdown
     for shown in (html, markdown):
-        assert "deepterms evaluate figure1 --seed 0" in shown
-        assert "deepterms bench table1 --documents 1000000" in shown
+        assert "deepterms paper figure1 --seed 0" in shown
+        assert "deepterms paper table1 --documents 1000000" in shown
         assert "exact cosine is on top" in shown
         assert "1,000,000,000" in shown
         assert "0.417" in shown  # the paper's point at K = 42
@@ -118,18 +126,18 @@ def test_a_report_of_everything(result: dict[str, Any], tmp_path: Path) -> None:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
 
 
-def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
+def test_missing_results_are_listed_with_their_command(tmp_path: Path) -> None:
     (tmp_path / "table1.json").write_text(json.dumps(TABLE1))
     _, text = write_report(tmp_path)
     markdown = text.read_text()
     assert "## Figure 1 is missing" in markdown
-    assert "deepterms evaluate figure1 --output FOLDER" in markdown
+    assert "deepterms paper figure1 --output FOLDER" in markdown
     assert "## Table 2 is missing" in markdown
     assert "## Table 1\n" in markdown
 
 
-def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="holds no result"):
+def test_a_folder_without_results_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="contains no results"):
         write_report(tmp_path)
     with pytest.raises(InvalidInput, match="is not a folder"):
         read_results(tmp_path / "missing")
@@ -139,7 +147,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("module", "package"), [("matplotlib", "matplotlib"), ("jinja2", "jinja2")])
-def test_missing_extras_have_their_pip_line(
+def test_a_missing_extra_names_the_pip_command(
     module: str, package: str, result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "figure1.json").write_text(json.dumps(result))

@@ -1,4 +1,4 @@
-"""A folder of photographs in the layout of INRIA Holidays into queries and relevance judgements."""
+"""Turn a folder of photographs in the INRIA Holidays layout into queries and relevance judgements."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 from deepterms.errors import InvalidInput
 from deepterms.evaluation.collections.judgements import Judgements
 
-__all__ = ["COLLECTION_FILE", "Collection", "holidays_judgements", "read_holidays"]
+__all__ = ["COLLECTION_FILE", "JudgedCollection", "holidays_judgements", "read_holidays"]
 
 COLLECTION_FILE = "collection.json"
-"""Beside the photographs of `build_photos`: which queries have natural views, and what the folder was made from."""
+"""Written by `build_photos`: which queries have natural views, and what the folder was built from."""
 
-# Holidays: the first four digits name the group, the last two the view: 100000.jpg, 100001.jpg, 100002.jpg.
+# In Holidays, the first four digits are the group and the last two the view: 100000.jpg, 100001.jpg, 100002.jpg.
 _NAME = re.compile(r"(?P<group>\d{4})(?P<view>\d{2})")
 
 
 @dataclass(frozen=True)
-class Collection:
-    """Photographs, which of them are queries, and what is relevant to each query.
+class JudgedCollection:
+    """A folder of photographs, which of them are queries, and the relevant photographs for each query.
 
     Attributes:
-        folder: where the photographs are, `<id>.jpg` each.
-        ids: six digits each, ascending: four of the group, two of the view.
-        queries: the first view of every group that has another one, ascending.
-        qrels: query id → id of every other view of its group → 1. The query itself is not in it: see `without_self`.
-        natural_queries: the queries whose other views are photographs of their own, not pictures made from the
-            query's; empty where the folder does not say.
-        left_out: why some photographs are missing, as `build_photos` noted it, one sentence each.
-        titles: id → what a photograph shows, as far as the folder says.
+        folder: with one `<id>.jpg` per photograph.
+        ids: six digits each, ascending: four for the group, two for the view.
+        queries: the first view of every group with at least two views, ascending.
+        qrels: query id → id of every other view in its group → 1. The query itself is left out: see `without_self`.
+        natural_queries: queries whose other views are separate photographs, not derived from the query; empty if the
+            folder does not record them.
+        left_out: why photographs are missing, one sentence each, as recorded by `build_photos`.
+        titles: id → what the photograph shows, where recorded.
     """
 
     folder: Path
@@ -47,35 +47,35 @@ class Collection:
 
     @property
     def paths(self) -> list[Path]:
-        """The photographs, in the order of `ids`."""
+        """Files of the photographs, in the order of `ids`."""
         return [self.path(image_id) for image_id in self.ids]
 
     @property
     def judgements(self) -> Judgements:
-        """The protocol of INRIA Holidays: see `holidays_judgements`."""
+        """Judgements under the INRIA Holidays protocol: see `holidays_judgements`."""
         return holidays_judgements(self.ids)
 
     @property
     def natural_qrels(self) -> dict[str, Mapping[str, int]]:
-        """`qrels` of the natural queries alone."""
+        """`qrels` restricted to the natural queries."""
         return {query: self.qrels[query] for query in self.natural_queries}
 
     def path(self, image_id: str) -> Path:
-        """Where one photograph is."""
+        """Return the file of one photograph."""
         return self.folder / f"{image_id}.jpg"
 
 
-def read_holidays(folder: str | Path) -> Collection:
-    """Reads a collection from the names of its files.
+def read_holidays(folder: str | Path) -> JudgedCollection:
+    """Read a collection from its file names.
 
-    INRIA Holidays itself has 1,491 photographs in 500 groups; view 00 of each is the query. Other files beside the
-    photographs do not count, but a .jpg of another name is refused: it would be a photograph that no query can judge.
+    INRIA Holidays itself has 1,491 photographs in 500 groups; view 00 of each group is the query. Other file types in
+    the folder are ignored, but a .jpg with any other name is rejected, because no query could judge it.
 
     Args:
-        folder: a folder of files named GGGGVV.jpg, such as `build_photos` makes.
+        folder: contains files named GGGGVV.jpg, as written by `build_photos`.
 
     Raises:
-        InvalidInput: no such folder, no photographs of such names in it, or others among them.
+        InvalidInput: the folder does not exist, has no photographs, or has a .jpg with any other name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -84,14 +84,13 @@ def read_holidays(folder: str | Path) -> Collection:
     if not ids:
         raise InvalidInput(f"{folder} has no .jpg file; a collection is a folder of photographs named GGGGVV.jpg")
     try:
-        groups = _groups(ids)
+        groups = _group_by_scene(ids)
     except InvalidInput as error:
         raise InvalidInput(f"{folder}: {error}") from error
-    qrels = {
-        query: dict.fromkeys(others, 1) for query, *others in groups if others
-    }  # ids are sorted, so the first one of a group is its lowest view
+    # Ids are sorted, so the first id of a group is its lowest view.
+    qrels = {query: dict.fromkeys(others, 1) for query, *others in groups if others}
     notes = _read_notes(folder / COLLECTION_FILE)
-    return Collection(
+    return JudgedCollection(
         folder=folder,
         ids=tuple(ids),
         queries=tuple(qrels),
@@ -103,18 +102,18 @@ def read_holidays(folder: str | Path) -> Collection:
 
 
 def holidays_judgements(ids: Iterable[str]) -> Judgements:
-    """The protocol of INRIA Holidays from the names of its photographs alone.
+    """Derive INRIA Holidays judgements from the names of the photographs.
 
-    The first view of a group is its query, the others are right, and the query itself is taken out of its ranking. AP
-    is taken by trapezoids, as the authors' holidays_map.py does.
+    The first view of a group is its query, the other views are relevant, and the query is removed from its own ranking.
+    AP uses the trapezoidal rule, as in the authors' holidays_map.py.
 
     Args:
         ids: names GGGGVV, with or without the suffix .jpg.
 
     Raises:
-        InvalidInput: an id is not such a name, or no group has two views.
+        InvalidInput: an id has any other form, or no group has two views.
     """
-    groups = [group for group in _groups(ids) if len(group) > 1]
+    groups = [group for group in _group_by_scene(ids) if len(group) > 1]
     return Judgements(
         relevant={query: frozenset(others) for query, *others in groups},
         junk={query: frozenset([query]) for query, *_ in groups},
@@ -122,15 +121,15 @@ def holidays_judgements(ids: Iterable[str]) -> Judgements:
     )
 
 
-def _groups(ids: Iterable[str]) -> list[list[str]]:
-    """The ids of each group, ascending."""
+def _group_by_scene(ids: Iterable[str]) -> list[list[str]]:
+    """Group ids by their first four digits, in ascending order."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for image_id in sorted(ids):
         name = _NAME.fullmatch(image_id.removesuffix(".jpg"))
         if name is None:
             raise InvalidInput(
-                f"{image_id} is not named as in INRIA Holidays: expected six digits, "
-                "four of the group and two of the view, such as 100001"
+                f"{image_id} is not an INRIA Holidays name: expected six digits, "
+                "four for the group and two for the view, such as 100001"
             )
         groups[name["group"]].append(image_id)
     return list(groups.values())
@@ -144,5 +143,5 @@ def _read_notes(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidInput(f"{path} is damaged: {error}; delete the folder and build it again") from error
     if not isinstance(notes, dict):
-        raise InvalidInput(f"{path} is damaged: expected an object; delete the folder and build it again")
+        raise InvalidInput(f"{path} is damaged: expected a JSON object; delete the folder and build it again")
     return notes

@@ -1,4 +1,4 @@
-"""What is right for each query, and what does not count, as every protocol of image retrieval states it."""
+"""Turn the judgements of a retrieval protocol into relevant and ignored images per query."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from deepterms.errors import InvalidInput, MissingExtra
+from deepterms.errors import InvalidInput
+from deepterms.optional import require
 
 __all__ = ["Averaging", "Box", "Judgements", "read_qrels"]
 
 Box: TypeAlias = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels."""
+"""Left, top, right and bottom in pixels."""
 
 Averaging: TypeAlias = Literal["precisions", "trapezoids"]
-"""How AP is taken: see `deepterms.evaluation.metrics`."""
+"""How AP is computed: see `deepterms.evaluation.metrics`."""
 
 
 @dataclass(frozen=True)
 class Judgements:
-    """The protocol of a collection.
+    """The queries of a collection and the images that are relevant to each.
 
     Attributes:
-        relevant: query → ids that are right, one at least.
-        junk: query → ids that count neither as right nor as wrong: they are taken out of a ranking before its ranks are
-            counted.
-        images: query → id of the photograph that it is or is a part of; a query that is not named is its own.
-        boxes: query → the part of that photograph; the whole of it where none is given.
-        averaging: how the protocol takes AP.
+        relevant: query → ids of relevant images, at least one.
+        junk: query → ids that count as neither relevant nor irrelevant; they are removed before ranks are counted.
+        images: query → id of the photograph that contains it; a query that is not listed is a photograph itself.
+        boxes: query → the region of that photograph; the whole photograph if not listed.
+        averaging: how the protocol computes AP.
 
     Raises:
-        InvalidInput: no query, a query without a right answer, or one whose right answer is junk.
+        InvalidInput: there are no queries, or a query has no relevant image or an image that is both relevant and junk.
     """
 
     relevant: Mapping[str, frozenset[str]]
@@ -42,42 +42,40 @@ class Judgements:
 
     def __post_init__(self) -> None:
         if not self.relevant:
-            raise InvalidInput("no query has a relevant image; expected at least one")
+            raise InvalidInput("no query has a relevant image; expected at least one query")
         for query, relevant in self.relevant.items():
             if not relevant:
-                raise InvalidInput(f"query {query!r} has no relevant image; leave it out")
+                raise InvalidInput(f"query {query!r} has no relevant image; remove it")
             if both := relevant & self.junk.get(query, frozenset()):
-                raise InvalidInput(f"query {query!r} has {min(both)!r} both as relevant and as junk")
+                raise InvalidInput(f"query {query!r} lists {min(both)!r} as both relevant and junk; keep one of them")
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """Their names, in the order of `relevant`."""
+        """Names of the queries, in the order of `relevant`."""
         return tuple(self.relevant)
 
     @property
     def qrels(self) -> dict[str, dict[str, int]]:
-        """For `deepterms.evaluation.metrics`; take the junk out of the run first, with `without_junk`."""
+        """Qrels for `deepterms.evaluation.metrics`; first remove the junk from the run with `without_junk`."""
         return {query: dict.fromkeys(sorted(relevant), 1) for query, relevant in self.relevant.items()}
 
 
 def read_qrels(file: str | Path) -> Judgements:
-    """Reads judgements in the format of TREC: lines of query, 0, id and grade; right from 1 on, junk below 0.
+    """Read judgements in TREC format: lines of query, 0, id and grade, where 1 or more is relevant and below 0 is junk.
 
-    Queries without a right answer are left out, as no average precision is defined for them.
+    Queries without a relevant image are skipped, because their average precision is undefined.
 
     Raises:
-        InvalidInput: no such file, or lines of another form.
+        InvalidInput: the file cannot be read, or its lines have any other format.
         MissingExtra: ir-measures is not installed.
     """
-    try:
+    with require("ir-measures", "evaluate"):
         import ir_measures
-    except ModuleNotFoundError as error:
-        raise MissingExtra("ir-measures", "evaluate") from error
     try:
         with Path(file).open(encoding="utf-8") as lines:
             judged: list[Any] = list(ir_measures.read_trec_qrels(lines))  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}; expected lines of: query 0 id grade") from error
+        raise InvalidInput(f"cannot read {file}: {error}; expected lines of the form: query 0 id grade") from error
     relevant: dict[str, set[str]] = {}
     junk: dict[str, set[str]] = {}
     for judgement in judged:

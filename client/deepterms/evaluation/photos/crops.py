@@ -1,8 +1,8 @@
-"""Photographs that packages carry, cut into many views each: a collection of thousands of real descriptors.
+"""Turn package photographs into many crops each, for a collection of thousands of real descriptors.
 
-Each photograph is cut into crops of seeded size, place and side; one more crop is a query. A crop is right for a query
-if they share half of what they show together. Described by R-MAC on EfficientNet-lite0 at 224 pixels (1,280 dimensions,
-whitened as shipped), which takes 20 to 40 ms a crop, once.
+Each photograph is cut into crops with seeded size, position and mirroring, plus one crop that serves as a query. A crop
+is relevant to the query if their intersection over union is at least one half. Descriptors are R-MAC on
+EfficientNet-lite0 at 224 pixels (1,280 dimensions, with the shipped whitening), which takes 20 to 40 ms per crop, once.
 """
 
 from __future__ import annotations
@@ -27,23 +27,28 @@ if TYPE_CHECKING:
 
     from deepterms.features import RMACExtractor
 
-__all__ = ["MAX_CROPS", "Crop", "DescribedCrops", "crops_of", "describe_crops"]
+__all__ = ["MAX_CROPS", "Crop", "DescribedCrops", "describe_crops", "sample_crops"]
 
 SEED = 2018
-MAX_CROPS = 48  # of a photograph, and one more for the query
-SIDES = (0.25, 0.75)  # of the photograph's; a crop's two sides differ by a quarter at most
-RELEVANT = 0.5  # intersection over union
+MAX_CROPS = 48  # per photograph, plus one for the query
+SIDES = (0.25, 0.75)  # range of a crop's side as a share of the photograph's; its two sides differ by at most a quarter
+MIN_OVERLAP = 0.5  # intersection over union from which a crop is relevant
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of a photograph: left, top, right, bottom in shares of its sides, and whether it is mirrored."""
+    """A region of a photograph.
+
+    Attributes:
+        box: left, top, right and bottom as shares of the photograph's sides.
+        is_mirrored: whether it is flipped horizontally.
+    """
 
     box: tuple[float, float, float, float]
-    mirrored: bool
+    is_mirrored: bool
 
-    def overlap(self, other: Crop) -> float:
-        """Intersection over union, 0…1."""
+    def measure_overlap(self, other: Crop) -> float:
+        """Compute the intersection over union, 0…1."""
         left, top = (max(self.box[i], other.box[i]) for i in (0, 1))
         right, bottom = (min(self.box[i], other.box[i]) for i in (2, 3))
         both = max(0.0, right - left) * max(0.0, bottom - top)
@@ -51,27 +56,27 @@ class Crop:
 
     @property
     def area(self) -> float:
-        """Share of the photograph."""
+        """Area as a share of the photograph."""
         return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
 
     def cut(self, photograph: Image.Image) -> Image.Image:
-        """The pixels."""
+        """Cut the crop out of the photograph."""
         from PIL import ImageOps
 
         width, height = photograph.size
         left, top, right, bottom = self.box
         part = photograph.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
-        return ImageOps.mirror(part) if self.mirrored else part
+        return ImageOps.mirror(part) if self.is_mirrored else part
 
 
 @dataclass(frozen=True, eq=False)
 class DescribedCrops:
-    """The crops of two sets of photographs that show nothing in common.
+    """Descriptors of crops from two sets of photographs with no scene in common.
 
     Attributes:
-        features: float32 (N, D), of the collection's photographs, `crops` rows each.
-        queries: float32 (P, D): one more crop of each of them.
-        relevant: photograph → rows that are right for its query; without the queries that have none.
+        features: float32 (N, D), crops of the collection's P photographs, `crops` rows each.
+        queries: float32 (P, D), one additional crop of each of these photographs.
+        relevant: photograph → rows relevant to its query; photographs without any are left out.
         foreign: float32 (F, D), crops of the other photographs.
     """
 
@@ -80,8 +85,8 @@ class DescribedCrops:
     relevant: dict[int, NDArray[np.int64]]
     foreign: NDArray[np.float32]
 
-    def collection(self) -> JudgedFeatures:
-        """The queries that have an answer, and all crops."""
+    def to_judged_features(self) -> JudgedFeatures:
+        """Combine the queries that have a relevant crop with all crops."""
         asked = sorted(self.relevant)
         return JudgedFeatures(
             "crops of package photographs",
@@ -92,8 +97,8 @@ class DescribedCrops:
         )
 
 
-def crops_of(photograph: int) -> list[Crop]:
-    """The crops of the photograph of that number; the last is its query."""
+def sample_crops(photograph: int) -> list[Crop]:
+    """Draw the crops of a photograph, given its number as a seed; the last crop is its query."""
     rng = np.random.default_rng([SEED, photograph])
     crops = []
     for _ in range(MAX_CROPS + 1):
@@ -107,31 +112,31 @@ def crops_of(photograph: int) -> list[Crop]:
 def describe_crops(
     folder: Path, *, crops: int = MAX_CROPS, on_progress: Callable[[int, int, str], None] = lambda *_: None
 ) -> DescribedCrops:
-    """Describe the crops, or read what an earlier call described; one that was cut goes on.
+    """Extract the descriptors of the crops, or read them from an earlier call; an interrupted call resumes.
 
     Args:
         folder: for photographs and descriptors.
-        crops: of each photograph, the first ones of the same list.
-        on_progress: called with the photographs described, how many there are, and the next one's name.
+        crops: per photograph, 1 to 48: the first ones of a fixed list.
+        on_progress: called with the number of photographs done, the total, and the name of the next one.
 
     Raises:
-        InvalidInput: not 1 to 48 crops.
+        InvalidInput: `crops` is out of range.
         MissingExtra: torch or the network is not installed.
-        PackageUnavailable: none of the packages with photographs can be had.
+        PackageUnavailable: none of the packages with photographs is available.
     """
     if not 1 <= crops <= MAX_CROPS:
         raise InvalidInput(f"crops is {crops}; expected 1 to {MAX_CROPS}")
-    ours, others = _photographs(folder)
+    ours, others = _build_photographs(folder)
     paths = [*ours, *others]
     described = []  # (crops + 1, D) each
     for number, path in enumerate(paths):
         on_progress(number, len(paths), path.name)
-        described.append(_described(path, number, folder / "crops", crops))
+        described.append(_read_or_describe(path, number, folder / "crops", crops))
     on_progress(len(paths), len(paths), "")
     relevant: dict[int, NDArray[np.int64]] = {}
     for number in range(len(ours)):
-        *cut, query = crops_of(number)
-        right = [place for place, crop in enumerate(cut[:crops]) if crop.overlap(query) >= RELEVANT]
+        *cut, query = sample_crops(number)
+        right = [place for place, crop in enumerate(cut[:crops]) if crop.measure_overlap(query) >= MIN_OVERLAP]
         if right:
             relevant[number] = number * crops + np.array(right)
     return DescribedCrops(
@@ -142,8 +147,8 @@ def describe_crops(
     )
 
 
-def _photographs(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Photographs of the collection, and others that show no scene of it; none of them made from another."""
+def _build_photographs(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Build the collection's photographs and others that show none of its scenes; generated views are left out."""
     collection = build_photos(folder / "photographs")
     training = training_photos(folder / "training")
     views = {f"{group.number}{view:02d}" for group in read_manifest().groups for view in range(len(group.photographs))}
@@ -151,12 +156,12 @@ def _photographs(folder: Path) -> tuple[list[Path], list[Path]]:
     return originals + training[::2], training[1::2]
 
 
-def _described(path: Path, number: int, folder: Path, crops: int) -> NDArray[np.float32]:
-    """Descriptors of the first crops and of the query: (crops + 1, D)."""
+def _read_or_describe(path: Path, number: int, folder: Path, crops: int) -> NDArray[np.float32]:
+    """Return the descriptors of the first crops and of the query: float32 (crops + 1, D)."""
     rows = [*range(crops), MAX_CROPS]
     whole, part = folder / f"{number:04d}-{path.stem}.npy", folder / f"{number:04d}-{path.stem}-{crops}.npy"
     if not whole.exists() and not part.exists():
-        cut = crops_of(number)
+        cut = sample_crops(number)
         _describe(path, [cut[row] for row in rows], whole if crops == MAX_CROPS else part)
     features: NDArray[np.float32] = np.load(whole)[rows] if whole.exists() else np.load(part)
     return features
@@ -165,7 +170,7 @@ def _described(path: Path, number: int, folder: Path, crops: int) -> NDArray[np.
 def _describe(path: Path, crops: Sequence[Crop], file: Path) -> None:
     from PIL import Image
 
-    extractor = _extractor()
+    extractor = _load_extractor()
     with Image.open(path) as opened:
         photograph = opened.convert("RGB")
     features = np.stack([extractor.extract_image(crop.cut(photograph)) for crop in crops])
@@ -176,10 +181,10 @@ def _describe(path: Path, crops: Sequence[Crop], file: Path) -> None:
 
 
 @cache
-def _extractor() -> RMACExtractor:
+def _load_extractor() -> RMACExtractor:
     import torch
 
     from deepterms.features import RMACExtractor
 
-    torch.set_num_threads(1)  # a picture this small is not worth two, and other work goes on beside
+    torch.set_num_threads(1)  # images this small gain nothing from a second thread
     return RMACExtractor("efficientnet_lite0", sizes=(224,))

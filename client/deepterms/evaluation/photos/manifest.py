@@ -1,4 +1,4 @@
-"""package_photos.json, the list of photographs in packages, into values."""
+"""Turn package_photos.json, the list of photographs in packages, into dataclasses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class Photograph:
     """One photograph in a package.
 
     Attributes:
-        member: its path in the package; `outer.rcc!inner` inside a Qt resource.
-        sha256: of its bytes; another picture under the same path is not the one that was looked at.
-        licence: as the package states it for this photograph, else for all of its content.
+        package: that contains it.
+        member: path in the package; `outer.rcc!inner` inside a Qt resource.
+        sha256: of its bytes, to detect a different picture under the same path.
+        licence: stated by the package for this photograph, or else for its content as a whole.
     """
 
     package: Package
@@ -36,9 +37,12 @@ class Group:
 
     Attributes:
         number: four digits, the first four of the ids.
-        kind: "natural", several photographs of one scene; "edited", one photograph that its package carries in several
-            versions; "transformed", one photograph from which other views are made; "distractor", one photograph alone.
-        transforms: names in TRANSFORMS, one a view to make.
+        title: what they show.
+        kind: "natural": several photographs of one scene; "edited": one photograph that the package contains in several
+            versions; "transformed": one photograph from which further views are generated; "distractor": a single
+            photograph.
+        photographs: from packages, in the order of the ids.
+        transforms: names in TRANSFORMS, one per view to generate.
     """
 
     number: str
@@ -53,7 +57,9 @@ class Manifest:
     """All groups, and photographs of other scenes for training.
 
     Attributes:
-        digest: of the file.
+        groups: of the collection.
+        training: photographs that show no scene of the groups.
+        digest: SHA-256 of the file.
     """
 
     groups: tuple[Group, ...]
@@ -62,18 +68,18 @@ class Manifest:
 
     @property
     def photographs(self) -> list[Photograph]:
-        """All of them, those of the groups first."""
+        """All photographs, those of the groups first."""
         return [*(photograph for group in self.groups for photograph in group.photographs), *self.training]
 
 
 @cache
 def read_manifest() -> Manifest:
-    """Reads the list that this release carries."""
+    """Read the list that ships with this release."""
     content = resources.files("deepterms.evaluation.photos").joinpath("package_photos.json").read_bytes()
     listed = json.loads(content)
     packages = {entry["name"]: Package(**entry) for entry in listed["packages"]}
 
-    def photograph(entry: dict[str, Any]) -> Photograph:
+    def parse(entry: dict[str, Any]) -> Photograph:
         package = packages[entry["package"]]
         return Photograph(package, entry["member"], entry["sha256"], entry.get("licence", package.licence))
 
@@ -83,11 +89,11 @@ def read_manifest() -> Manifest:
                 number=entry["group"],
                 title=entry["title"],
                 kind=entry["kind"],
-                photographs=tuple(map(photograph, entry["photographs"])),
+                photographs=tuple(map(parse, entry["photographs"])),
                 transforms=tuple(entry.get("transforms", ())),
             )
             for entry in listed["groups"]
         ),
-        training=tuple(map(photograph, listed["training"])),
+        training=tuple(map(parse, listed["training"])),
         digest=hashlib.sha256(content).hexdigest(),
     )

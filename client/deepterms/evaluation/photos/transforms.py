@@ -1,4 +1,4 @@
-"""A photograph into another view of it, as a careless camera or a website would make one: the same every time."""
+"""Turn a photograph into another view of it, reproducibly: crop, rotation, JPEG artefacts, brightness and so on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _rotation(photograph: Image.Image, chance: random.Random) -> Image.Image:
 
     degrees = chance.choice((-1, 1)) * chance.uniform(5, 12)
     turned = photograph.rotate(degrees, resample=Resampling.BICUBIC)
-    # The largest upright rectangle of the same shape that holds no corner of nothing.
+    # The largest upright rectangle of the same aspect ratio that contains no empty corner.
     width, height = photograph.size
     sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
     share = 1 / (cosine + sine * max(width / height, height / width))
@@ -64,7 +64,7 @@ def _mirror(photograph: Image.Image, chance: random.Random) -> Image.Image:
 def _perspective(photograph: Image.Image, chance: random.Random) -> Image.Image:
     from PIL.Image import Resampling, Transform
 
-    # A quadrilateral inside the photograph, stretched to the whole frame: nothing outside comes into view.
+    # Stretch a quadrilateral inside the photograph to the whole frame, so that nothing outside becomes visible.
     quadrilateral = [
         size * abs(end - chance.uniform(0.02, 0.18))
         for corner in ((0, 0), (0, 1), (1, 1), (1, 0))
@@ -83,4 +83,4 @@ TRANSFORMS: Mapping[str, Callable[[Image.Image, random.Random], Image.Image]] = 
         "rotation": _rotation,
     }
 )
-"""By name: a function of an RGB photograph and a seeded generator that returns a new RGB picture."""
+"""Name → function that takes an RGB photograph and a seeded generator and returns a new RGB image."""

@@ -1,8 +1,8 @@
-"""What is compared: permutations of components, exact cosine, and the indices of FAISS, each fed block by block."""
+"""Retrieval systems to compare, each fed block by block: deep permutations, exact cosine, and FAISS indices."""
 
 from deepterms.evaluation.systems.exact import ExactCosine
 from deepterms.evaluation.systems.hnsw import HNSW
-from deepterms.evaluation.systems.ivfpq import IVFPQ, default_cells, default_code_bytes
+from deepterms.evaluation.systems.ivfpq import IVFPQ, choose_cells, choose_code_bytes
 from deepterms.evaluation.systems.measured import Measured, measure
 from deepterms.evaluation.systems.permutations import InvertedPermutations, PermutationScan
 from deepterms.evaluation.systems.system import Answers, GraphSystem, ScoringSystem
@@ -17,7 +17,7 @@ __all__ = [
     "Measured",
     "PermutationScan",
     "ScoringSystem",
-    "default_cells",
-    "default_code_bytes",
+    "choose_cells",
+    "choose_code_bytes",
     "measure",
 ]

@@ -1,4 +1,4 @@
-"""Exact cosine: every query compared with every document."""
+"""Score documents by exact cosine, comparing every query with every document."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["ExactCosine"]
 
 
 class ExactCosine:
-    """The brute-force line of the paper's Figure 1."""
+    """The brute-force baseline of the paper's Figure 1."""
 
     name = "exact cosine"
     settings = ("",)
 
     def start(self, queries: NDArray[np.float32]) -> None:
-        """As of every system."""
+        """See `ScoringSystem.start`."""
         self._queries = queries
 
-    def scores(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
-        """As of every system."""
+    def score(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
+        """See `ScoringSystem.score`."""
         return [self._queries @ block.T]
 
-    def read(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
-        """As of every system."""
-        return self.scores(block)
+    def score_and_count(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
+        """See `ScoringSystem.score_and_count`."""
+        return self.score(block)
 
-    def selectivity(self) -> None:
-        """It has no lists."""
+    def measure_selectivity(self) -> None:
+        """Return None: exact cosine has no posting lists."""
 
-    def stored_bytes(self, documents: int) -> int:
-        """Of float32 vectors."""
+    def estimate_bytes(self, documents: int) -> int:
+        """Return the size of the float32 vectors."""
         return 4 * int(self._queries.shape[1]) * documents

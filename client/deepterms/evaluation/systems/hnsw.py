@@ -1,4 +1,4 @@
-"""HNSW of FAISS: a graph over the whole vectors, in memory."""
+"""Search documents with FAISS HNSW, a graph over full vectors in memory."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ BUILD_BREADTH = 100
 
 
 class HNSW:
-    """As many hits as it is broad: with a breadth of 100 a query returns 100 documents.
+    """HNSW with M = 16; a query returns `breadth` documents, so a breadth of 100 returns 100.
 
     Args:
-        dimensions: D.
-        breadths: of the search (efSearch): one setting each.
-        name: what to call it.
+        dimensions: D, the descriptor length.
+        breadths: search breadths (efSearch), one setting each.
+        name: for display.
 
     Raises:
-        InvalidInput: a breadth is not positive.
+        InvalidInput: there are no breadths, or one is not positive.
         MissingExtra: FAISS is not installed.
     """
 
     def __init__(self, dimensions: int, *, breadths: Sequence[int], name: str = "HNSW") -> None:
         if not breadths or min(breadths) < 1:
-            raise InvalidInput(f"breadths are {list(breadths)}; expected one at least, each 1 or more")
+            raise InvalidInput(f"breadths are {list(breadths)}; expected at least one, each 1 or more")
         self._library = faiss("evaluate")
         self.name = name
         self.breadths = tuple(breadths)
@@ -42,11 +42,11 @@ class HNSW:
         self._index.hnsw.efConstruction = BUILD_BREADTH
 
     def add(self, block: NDArray[np.float32]) -> None:
-        """As of every graph."""
+        """See `GraphSystem.add`."""
         self._index.add(np.ascontiguousarray(block))
 
     def search(self, queries: NDArray[np.float32]) -> Sequence[Answers]:
-        """As of every graph."""
+        """See `GraphSystem.search`."""
         answers = []
         for breadth in self.breadths:
             statistics = self._library.cvar.hnsw_stats
@@ -56,6 +56,6 @@ class HNSW:
             answers.append(Answers(numbers, statistics.ndis / len(queries)))
         return answers
 
-    def stored_bytes(self, documents: int) -> int:
-        """Of the vectors and the links of the lowest layer, which are nearly all."""
+    def estimate_bytes(self, documents: int) -> int:
+        """Return the size of the vectors and of the links in the lowest layer, which holds nearly all links."""
         return documents * 4 * (int(self._index.d) + 2 * NEIGHBOURS)

@@ -1,4 +1,4 @@
-"""IVFPQ of FAISS: product-quantised residuals in cells, of which a query probes a few."""
+"""Score documents with FAISS IVFPQ: product-quantized residuals in cells, of which a query probes a few."""
 
 from __future__ import annotations
 
@@ -12,46 +12,47 @@ from deepterms.errors import InvalidInput
 from deepterms.evaluation.ranking import NOT_FOUND
 from deepterms.optional import faiss
 
-__all__ = ["IVFPQ", "ROWS_PER_CENTROID", "default_cells", "default_code_bytes"]
+__all__ = ["IVFPQ", "ROWS_PER_CENTROID", "choose_cells", "choose_code_bytes"]
 
-ROWS_PER_CENTROID = 39  # below this FAISS warns that k-means has too little to learn from
-CENTROIDS = 256  # of each part of a code: one byte
-CODE_SHARE = 10  # dimensions that one byte of a code stands for, at least
+ROWS_PER_CENTROID = 39  # below this, FAISS warns that k-means has too little training data
+CENTROIDS = 256  # per subquantizer, so that each code takes one byte
+MIN_DIMENSIONS_PER_BYTE = 10  # of a code
 
 
-def default_cells(documents: int, *, training_rows: int) -> int:
-    """The power of two nearest to √N, as far as there are rows to train them.
+def choose_cells(documents: int, *, training_rows: int) -> int:
+    """Choose the power of two nearest to √N, limited by the rows available for training.
 
     Args:
         documents: N.
-        training_rows: from which codebooks are learned.
+        training_rows: number of descriptors that the codebooks are trained on.
     """
     wanted = 2 ** round(np.log2(max(1, documents) ** 0.5))
     most = 2 ** int(np.log2(max(1.0, training_rows / ROWS_PER_CENTROID)))
     return int(min(wanted, most))
 
 
-def default_code_bytes(dimensions: int) -> int:
-    """The largest divisor of D that leaves ten dimensions a byte: 128 bytes at D = 1,280 and 2,048."""
-    most = max(1, dimensions // CODE_SHARE)
+def choose_code_bytes(dimensions: int) -> int:
+    """Choose the largest divisor of D with at least ten dimensions per byte: 128 bytes at D = 1,280 and 2,048."""
+    most = max(1, dimensions // MIN_DIMENSIONS_PER_BYTE)
     return max(part for part in range(1, most + 1) if dimensions % part == 0)
 
 
 class IVFPQ:
-    """Codebooks that are learned once; documents are only encoded by them.
+    """IVFPQ whose codebooks are trained once; documents are only encoded.
 
-    The score of a document is the inner product of the query with what its code stands for, as FAISS's own search
-    computes it from tables. It depends on no other document, so codes need not be kept to measure how well it ranks.
+    The score of a document is the inner product of the query with the document reconstructed from its code, which is
+    what FAISS's search computes from lookup tables. It depends on no other document, so ranking quality can be measured
+    without keeping the codes.
 
     Args:
-        training: float32 (n, D), from the collection or from elsewhere; rows L2-normalised.
-        cells: how many.
-        code_bytes: of a document; must divide D.
-        probes: how many cells a query reads: one setting each.
-        name: what to call it.
+        training: float32 (n, D), from the collection or elsewhere; rows L2-normalised.
+        cells: number of cells.
+        code_bytes: code length per document in bytes; must divide D.
+        probes: numbers of cells that a query reads, one setting each.
+        name: for display.
 
     Raises:
-        InvalidInput: too few rows to train, or the code does not divide D.
+        InvalidInput: there are too few training rows, or `code_bytes` does not divide D.
         MissingExtra: FAISS is not installed.
     """
 
@@ -67,8 +68,8 @@ class IVFPQ:
         rows, D = training.shape
         if rows < max(cells, CENTROIDS):
             raise InvalidInput(
-                f"{rows} rows cannot train {cells} cells and {CENTROIDS} centroids of codes; "
-                f"expected at least {max(cells, CENTROIDS)} rows; add distractors, or leave IVFPQ out"
+                f"{rows} rows cannot train {cells} cells and {CENTROIDS} centroids per subquantizer; "
+                f"expected at least {max(cells, CENTROIDS)} rows; add distractors or leave IVFPQ out"
             )
         if D % code_bytes:
             raise InvalidInput(f"code_bytes is {code_bytes}; expected a divisor of the {D} dimensions")
@@ -79,32 +80,32 @@ class IVFPQ:
         self.cells, self.code_bytes = cells, code_bytes
         self._coarse: Any = library.IndexFlatIP(D)
         self.index: Any = library.IndexIVFPQ(self._coarse, D, cells, code_bytes, 8, library.METRIC_INNER_PRODUCT)
-        # Its warning would go to stderr past every handler; how many rows there were is in the results.
+        # FAISS would print its warning straight to stderr; the results record the number of training rows anyway.
         self.index.cp.min_points_per_centroid = self.index.pq.cp.min_points_per_centroid = 1
         self.index.train(np.ascontiguousarray(training))
 
     def start(self, queries: NDArray[np.float32]) -> None:
-        """As of every system."""
+        """See `ScoringSystem.start`."""
         self._queries = queries
         _, order = self._coarse.search(queries, self.cells)  # (Q, cells), best first
         self._places = np.empty_like(order)
         np.put_along_axis(self._places, order, np.broadcast_to(np.arange(self.cells), order.shape), axis=1)
 
-    def scores(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
-        """As of every system."""
+    def score(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
+        """See `ScoringSystem.score`."""
         _, cells = self._coarse.search(block, 1)
-        stood_for = self.index.sa_decode(self.index.sa_encode(block))  # (n, D)
-        scores = self._queries @ stood_for.T  # (Q, n)
-        places = self._places[:, cells[:, 0]]  # (Q, n): how late a query would come to a document's cell
+        reconstructed = self.index.sa_decode(self.index.sa_encode(block))  # (n, D)
+        scores = self._queries @ reconstructed.T  # (Q, n)
+        places = self._places[:, cells[:, 0]]  # (Q, n): position of the document's cell in the query's probing order
         return [np.where(places < probe, scores, NOT_FOUND) for probe in self.probes]
 
-    def read(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
-        """As of every system."""
-        return self.scores(block)
+    def score_and_count(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
+        """See `ScoringSystem.score_and_count`."""
+        return self.score(block)
 
-    def selectivity(self) -> None:
-        """It reads a code for each document that it scores; the cells' centroids are not counted."""
+    def measure_selectivity(self) -> None:
+        """Return None: it reads one code per scored document; the cells' centroids are not counted."""
 
-    def stored_bytes(self, documents: int) -> int:
-        """Of the codes and the codebooks."""
+    def estimate_bytes(self, documents: int) -> int:
+        """Return the size of the codes and codebooks."""
         return documents * self.code_bytes + 4 * int(self.index.d) * (self.cells + CENTROIDS)

@@ -1,4 +1,4 @@
-"""A collection and systems into what each of them finds, reads and keeps, in one pass over the documents."""
+"""Measure what each system finds, reads and stores, in one pass over a collection's documents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
-from deepterms.evaluation.ranking import AVERAGES, Ranking, recalls
+from deepterms.evaluation.ranking import AVERAGES, Ranking, compute_recalls
 from deepterms.evaluation.systems.exact import ExactCosine
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HITS", "Measured", "measure"]
 
-HITS = 10  # for recall against exact search
+HITS = 10  # compared with exact search for R@10
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +28,14 @@ class Measured:
 
     Attributes:
         system: its name.
-        setting: what was varied.
-        average_precisions: float64 (Q,), as the collection's protocol takes AP.
-        recalls: float64 (Q,), share of the ten nearest by exact cosine among its first ten.
-        touched_fraction: documents that get a score, divided by N, mean over the queries.
-        postings_per_query: entries read: postings, codes or vectors; mean over the queries.
-        afda_sum: Σ d_i², of an inverted index.
-        afda_mean: Σ d_i² / V, of an inverted index.
-        stored_bytes: of the index.
+        setting: of the parameter that is varied.
+        average_precisions: float64 (Q,), AP as defined by the collection's protocol.
+        recalls: float64 (Q,), share of the ten nearest documents by exact cosine among the first ten hits.
+        touched_fraction: share of the N documents that are scored, averaged over the queries.
+        postings_per_query: entries read (postings, codes or vectors), averaged over the queries.
+        stored_bytes: size of the index.
+        afda_sum: Σ d_i²; inverted indices only.
+        afda_mean: Σ d_i² / V; inverted indices only.
     """
 
     system: str
@@ -50,7 +50,7 @@ class Measured:
 
     @property
     def mean_average_precision(self) -> float:
-        """Mean over the queries."""
+        """AP averaged over the queries (mAP)."""
         return float(self.average_precisions.mean())
 
 
@@ -61,59 +61,61 @@ def measure(
     graphs: Sequence[GraphSystem] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Measured]:
-    """Ask every query of every system. Exact cosine comes first in what is returned, whether it is named or not.
+    """Run every query on every system.
 
     Args:
-        collection: its documents stream by once for the judged ones' scores and once for all; no system but a graph
-            keeps them.
-        systems: to be compared.
-        graphs: systems that keep the documents in memory.
-        on_progress: called with the documents done, and N.
+        collection: judged documents are streamed twice, distractors once; only graphs keep them in memory.
+        systems: systems that score documents block by block.
+        graphs: systems that hold all documents in memory.
+        on_progress: called with the number of documents done, and N.
+
+    Returns:
+        One result per system and setting, in the given order; exact cosine always comes first, listed or not.
 
     Raises:
         InvalidInput: the collection has no documents.
     """
     N = len(collection)
     if not N:
-        raise InvalidInput(f"{collection.name} has no documents")
+        raise InvalidInput(f"{collection.name} has no documents; expected at least one")
     scoring: list[ScoringSystem] = [ExactCosine(), *(one for one in systems if not isinstance(one, ExactCosine))]
     rankings = [[Ranking(collection, hits=HITS) for _ in system.settings] for system in scoring]
     for system in scoring:
         system.start(collection.queries)
     for start, block in collection.judged_blocks():
         for system, theirs in zip(scoring, rankings, strict=True):
-            for ranking, scores in zip(theirs, system.scores(block), strict=True):
+            for ranking, scores in zip(theirs, system.score(block), strict=True):
                 ranking.note(start, scores)
     for start, block in collection.blocks():
         for system, theirs in zip(scoring, rankings, strict=True):
-            for ranking, scores in zip(theirs, system.read(block), strict=True):
+            for ranking, scores in zip(theirs, system.score_and_count(block), strict=True):
                 ranking.count(start, scores)
         for graph in graphs:
             graph.add(block)
         on_progress(start + len(block), N)
-    truth = rankings[0][0].hits()
+    truth = rankings[0][0].hits
     found = [
         measured
         for system, theirs in zip(scoring, rankings, strict=True)
-        for measured in _scored(system, theirs, collection, truth)
+        for measured in _summarize(system, theirs, collection, truth)
     ]
-    return found + [measured for graph in graphs for measured in _searched(graph, collection, truth)]
+    return found + [measured for graph in graphs for measured in _search_graph(graph, collection, truth)]
 
 
-def _scored(
+def _summarize(
     system: ScoringSystem, rankings: Sequence[Ranking], collection: JudgedFeatures, truth: NDArray[np.int64]
 ) -> list[Measured]:
-    selectivity = system.selectivity()
+    selectivity = system.measure_selectivity()
     N = len(collection)
     return [
         Measured(
             system=system.name,
             setting=setting,
-            average_precisions=ranking.average_precisions(collection.averaging),
-            recalls=recalls(ranking.hits(), truth),
-            touched_fraction=ranking.touched_fraction(),
-            postings_per_query=selectivity.postings_per_query if selectivity else ranking.touched_fraction() * N,
-            stored_bytes=system.stored_bytes(N),
+            average_precisions=ranking.compute_average_precisions(collection.averaging),
+            recalls=compute_recalls(ranking.hits, truth),
+            touched_fraction=ranking.touched_fraction,
+            postings_per_query=selectivity.postings_per_query if selectivity else ranking.touched_fraction * N,
+            stored_bytes=system.estimate_bytes(N),
             afda_sum=selectivity.afda_sum if selectivity else None,
             afda_mean=selectivity.afda_mean if selectivity else None,
         )
@@ -121,12 +123,12 @@ def _scored(
     ]
 
 
-def _searched(graph: GraphSystem, collection: JudgedFeatures, truth: NDArray[np.int64]) -> list[Measured]:
+def _search_graph(graph: GraphSystem, collection: JudgedFeatures, truth: NDArray[np.int64]) -> list[Measured]:
     average = AVERAGES[collection.averaging]
     N = len(collection)
     measured = []
     for setting, answers in zip(graph.settings, graph.search(collection.queries), strict=True):
-        # (hits,) of each query without junk; a rank is the place in what is left.
+        # Hits without junk, (hits,) per query; ranks are positions in what remains.
         rankings = [
             numbers[(numbers >= 0) & ~np.isin(numbers, junk)]
             for numbers, junk in zip(answers.numbers, collection.junk, strict=True)
@@ -143,10 +145,10 @@ def _searched(graph: GraphSystem, collection: JudgedFeatures, truth: NDArray[np.
                 system=graph.name,
                 setting=setting,
                 average_precisions=np.array(precisions),
-                recalls=recalls(first, truth),
+                recalls=compute_recalls(first, truth),
                 touched_fraction=min(1.0, answers.compared / N),
                 postings_per_query=answers.compared,
-                stored_bytes=graph.stored_bytes(N),
+                stored_bytes=graph.estimate_bytes(N),
             )
         )
     return measured

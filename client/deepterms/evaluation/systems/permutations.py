@@ -1,4 +1,4 @@
-"""Permutations of components: through the lists of an inverted index, and scanned one after the other."""
+"""Score documents by encoded permutations, through the posting lists of an inverted index or by a full scan."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from deepterms.terms import TermFrequencies
 
 __all__ = ["InvertedPermutations", "PermutationScan"]
 
-POSTING_BYTES = 4  # a document's number within a segment, and a term frequency, 16 bits each, as in MemoryIndex
+POSTING_BYTES = 4  # 16 bits each for the document's number within a segment and the term frequency, as in MemoryIndex
 RANK_BYTES = 2
 
 
 class InvertedPermutations:
-    """What the engine answers: the dot product of term frequencies, of documents that share a codeword with the query.
+    """Scores documents as the engine does: the dot product of term frequencies.
 
-    Works for every encoder, not only for permutations.
+    Only documents that share a codeword with the query are returned. Works with any encoder, not only permutations.
 
     Args:
-        encoder: of documents and queries.
-        name: what to call it; the encoder's own name where not given.
-        setting: where on a curve it stands, if on one.
+        encoder: for documents and queries.
+        name: for display; the encoder's own name by default.
+        setting: name of the point on a curve, if it belongs to one.
     """
 
     def __init__(self, encoder: Encoder, *, name: str | None = None, setting: str = "") -> None:
@@ -36,54 +36,54 @@ class InvertedPermutations:
         self._lists = ListLengths(encoder.vocabulary_size)
 
     def start(self, queries: NDArray[np.float32]) -> None:
-        """As of every system."""
+        """See `ScoringSystem.start`."""
         self._terms = self.encoder.encode_queries(queries)
-        # float64: sums of products of ranks pass 2^24 from K = 369 on, where float32 is not exact any more.
+        # float64: sums of products of ranks exceed 2^24 from K = 369 on, beyond which float32 is not exact.
         self._weights = self._terms.matrix.toarray().T.astype(np.float64)  # (V, Q)
 
-    def scores(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
-        """As of every system."""
-        return [self._scores(self.encoder.encode(block))]
+    def score(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
+        """See `ScoringSystem.score`."""
+        return [self._score(self.encoder.encode(block))]
 
-    def read(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
-        """As of every system."""
+    def score_and_count(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
+        """See `ScoringSystem.score_and_count`."""
         documents = self.encoder.encode(block)
         self._lists.add(documents)
-        return [self._scores(documents)]
+        return [self._score(documents)]
 
-    def selectivity(self) -> Selectivity | None:
-        """As of every system."""
-        return self._lists.selectivity(self._terms)
+    def measure_selectivity(self) -> Selectivity | None:
+        """See `ScoringSystem.measure_selectivity`."""
+        return self._lists.measure_selectivity(self._terms)
 
-    def stored_bytes(self, documents: int) -> int:
-        """Of the postings."""
+    def estimate_bytes(self, documents: int) -> int:
+        """Return the size of the postings."""
         postings = int(self._lists.lengths.sum())
         return round(POSTING_BYTES * postings * documents / max(1, self._lists.documents))
 
-    def _scores(self, documents: TermFrequencies) -> NDArray[np.float64]:
-        scores = self._products(documents)
-        # Frequencies are 1 at least: a score of 0 says that no codeword is shared.
+    def _score(self, documents: TermFrequencies) -> NDArray[np.float64]:
+        scores = self._multiply(documents)
+        # Frequencies are at least 1, so a score of 0 means that no codeword is shared.
         return np.where(scores > 0, scores, NOT_FOUND)
 
-    def _products(self, documents: TermFrequencies) -> NDArray[np.float64]:
+    def _multiply(self, documents: TermFrequencies) -> NDArray[np.float64]:
         products: NDArray[np.float64] = (documents.matrix @ self._weights).T
         return np.ascontiguousarray(products)  # (Q, n)
 
 
 class PermutationScan(InvertedPermutations):
-    """The same permutations compared one after the other by Spearman's rho: every document is read, and returned.
+    """Compares permutations one by one with Spearman's rho, so every document is read and returned.
 
     Args:
-        encoder: of documents and queries; with K = D its permutations are full.
-        name: what to call it.
+        encoder: for documents and queries; with K = D the permutations are complete.
+        name: for display.
     """
 
-    def selectivity(self) -> None:
-        """It reads no lists."""
+    def measure_selectivity(self) -> None:
+        """Return None: a scan reads no posting lists."""
 
-    def stored_bytes(self, documents: int) -> int:
-        """Of an inverted permutation, which has a rank for each codeword."""
+    def estimate_bytes(self, documents: int) -> int:
+        """Return the size of the inverted permutations, which store a rank per codeword."""
         return RANK_BYTES * self.encoder.vocabulary_size * documents
 
-    def _scores(self, documents: TermFrequencies) -> NDArray[np.float64]:
-        return self._products(documents)
+    def _score(self, documents: TermFrequencies) -> NDArray[np.float64]:
+        return self._multiply(documents)

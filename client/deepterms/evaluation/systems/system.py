@@ -1,4 +1,4 @@
-"""What a system under comparison is: it scores documents block by block, or it takes them all and searches."""
+"""The interfaces of systems under comparison: score documents block by block, or hold all of them and search."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ __all__ = ["Answers", "GraphSystem", "ScoringSystem"]
 
 
 class ScoringSystem(Protocol):
-    """A system whose score of a document depends on that document and the query alone, so nothing need be kept."""
+    """A system that scores each document independently of the others, so it does not have to keep any."""
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Name for display."""
         ...
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """What is varied at query time; one empty name where nothing is."""
+        """Names of the query-time settings; a single empty name if nothing is varied."""
         ...
 
     def start(self, queries: NDArray[np.float32]) -> None:
-        """Take the queries (Q, D), before any document."""
+        """Set the queries (Q, D); called before any document is scored."""
         ...
 
-    def scores(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
-        """Scores (Q, n) of documents (n, D) at each setting, NOT_FOUND for those that it does not return."""
+    def score(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
+        """Score documents (n, D): one (Q, n) array per setting, NOT_FOUND where a document is not returned."""
         ...
 
-    def read(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
-        """The same, and the documents count for `selectivity`; called once with every document."""
+    def score_and_count(self, block: NDArray[np.float32]) -> Sequence[NDArray[np.floating]]:
+        """Do the same and count the documents for `measure_selectivity`; called once for every document."""
         ...
 
-    def selectivity(self) -> Selectivity | None:
-        """Of an inverted index; None for others, which read one entry for each document that they score."""
+    def measure_selectivity(self) -> Selectivity | None:
+        """Return the selectivity of an inverted index; None for systems that read one entry per scored document."""
         ...
 
-    def stored_bytes(self, documents: int) -> int:
-        """What an index of so many documents takes, ids left out."""
+    def estimate_bytes(self, documents: int) -> int:
+        """Return the index size in bytes for this number of documents, without ids."""
         ...
 
 
@@ -53,8 +53,8 @@ class Answers:
     """What a graph found at one setting.
 
     Attributes:
-        numbers: of documents, int64 (Q, k), best first, −1 where there are no more.
-        compared: documents with which a query was compared, mean over the queries.
+        numbers: document numbers, int64 (Q, k), best first, −1 where there are no more.
+        compared: documents compared with a query, averaged over the queries.
     """
 
     numbers: NDArray[np.int64]
@@ -62,26 +62,26 @@ class Answers:
 
 
 class GraphSystem(Protocol):
-    """A system that has to hold all documents before it can answer."""
+    """A system that has to hold all documents before it can answer queries."""
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Name for display."""
         ...
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """What is varied at query time."""
+        """Names of the query-time settings."""
         ...
 
     def add(self, block: NDArray[np.float32]) -> None:
-        """Take documents (n, D)."""
+        """Add documents (n, D)."""
         ...
 
     def search(self, queries: NDArray[np.float32]) -> Sequence[Answers]:
         """Answer queries (Q, D) at each setting."""
         ...
 
-    def stored_bytes(self, documents: int) -> int:
-        """What an index of so many documents takes."""
+    def estimate_bytes(self, documents: int) -> int:
+        """Return the index size in bytes for this number of documents."""
         ...

@@ -1,4 +1,4 @@
-"""Model: from the searches of one node to those of several, on this machine and on machines of their own."""
+"""Fit a latency model to searches on one node and predict those of several, on this machine or on separate ones."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from typing import Any
 
 from deepterms.advice.costs import Observation, fit_costs
 
-__all__ = ["LatencyModel", "fitted_model", "predictions", "shortfall"]
+__all__ = ["LatencyModel", "describe_shortfall", "fit_latency_model", "predict_latencies"]
 
 DOCUMENTS = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 MACHINES = (1, 4, 16, 64)
-CORES = 16  # of each machine of the predictions
-MIN_SHARD = 50_000  # documents; smaller ones would cost more to put together than they save
+CORES = 16  # per machine in the predictions
+MIN_SHARD = 50_000  # documents; merging the hits of smaller shards would cost more than they save
 
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """A search costs a fixed time, and its cores work through their shards one after the other, all at once.
+    """A fixed cost per search, plus the shards of the busiest core; cores run in parallel, the shards of one in turn.
 
-    What it leaves out: the network between machines, answers of very many shards to put together, and cores that wait
-    for the same memory.
+    It ignores the network between machines, merging the hits of very many shards, and memory contention between cores.
 
     Attributes:
-        fixed_ms: of a search that finds next to nothing.
-        clause_us: one more codeword, of each shard.
-        posting_ns: one more posting.
-        error: the largest share by which it is off among what it was fitted to.
+        fixed_ms: cost of a search that matches almost nothing.
+        clause_us: cost of each codeword, per shard.
+        posting_ns: cost of each posting.
+        error: largest relative error on the observations it was fitted to.
     """
 
     fixed_ms: float
@@ -38,24 +37,24 @@ class LatencyModel:
     error: float = 0.0
 
     def __call__(self, *, shards: float, clauses: float, postings: float) -> float:
-        """Milliseconds.
+        """Predict milliseconds per search.
 
         Args:
-            shards: of the core that has most.
-            clauses: of the query.
-            postings: that the query reads in one shard.
+            shards: on the core with the most shards.
+            clauses: codewords in the query.
+            postings: that the query reads per shard.
         """
         return self.fixed_ms + shards * (clauses * self.clause_us / 1e3 + postings * self.posting_ns / 1e6)
 
 
-def fitted_model(observations: Sequence[Observation]) -> LatencyModel:
-    """The costs that explain the searches of one node on one core best.
+def fit_latency_model(observations: Sequence[Observation]) -> LatencyModel:
+    """Fit the costs to searches on one node with one core.
 
     Args:
-        observations: clauses and postings of all shards together.
+        observations: clauses and postings summed over all shards.
 
     Raises:
-        InvalidInput: fewer than five.
+        InvalidInput: there are fewer than five observations.
     """
     costs = fit_costs(observations)
     model = LatencyModel(costs["fixed_ms"], costs["clause_us"], costs["posting_ns"])
@@ -63,20 +62,20 @@ def fitted_model(observations: Sequence[Observation]) -> LatencyModel:
     return LatencyModel(model.fixed_ms, model.clause_us, model.posting_ns, max(off))
 
 
-def predictions(
+def predict_latencies(
     model: LatencyModel, *, clauses: float, postings_per_document: float, bytes_per_document: float
 ) -> list[dict[str, Any]]:
-    """What machines of `CORES` cores like the one measured take, with a shard for each core, if none is too small.
+    """Predict latencies on machines with `CORES` cores like the measured one and one shard per core.
 
     Args:
         model: of one core.
-        clauses: of the query.
-        postings_per_document: that a query reads, of all documents.
-        bytes_per_document: of the index.
+        clauses: codewords in the query.
+        postings_per_document: that a query reads.
+        bytes_per_document: in the index.
 
     Returns:
-        ``documents``, ``machines``, ``cores_per_machine``, ``shards``, ``ms``, and ``bytes_per_machine``, which its
-        page cache should hold.
+        Rows with ``documents``, ``machines``, ``cores_per_machine``, ``shards``, ``ms`` and ``bytes_per_machine``,
+        which should fit in the page cache. Combinations with shards smaller than `MIN_SHARD` are skipped.
     """
     return [
         {
@@ -96,11 +95,14 @@ def predictions(
     ]
 
 
-def shortfall(rows: Iterable[Mapping[str, float]]) -> list[str]:
-    """A sentence on the nodes with cores of their own that took longest beside what the model says, if any did.
+def describe_shortfall(rows: Iterable[Mapping[str, float]]) -> list[str]:
+    """Describe the multi-node row that exceeds the model most, among those where every node has its own core.
 
     Args:
         rows: of Table 2, as measured.
+
+    Returns:
+        One sentence, or none if no row exceeds the model.
     """
     slower = [
         row for row in rows if row["nodes"] > 1 and row["nodes_per_core"] == 1 and row["p50_ms"] > row["model_ms"]
@@ -109,7 +111,7 @@ def shortfall(rows: Iterable[Mapping[str, float]]) -> list[str]:
         return []
     worst = max(slower, key=lambda row: row["p50_ms"] / row["model_ms"])
     return [
-        f"Of several nodes with a core each the model promises more than they keep: with {worst['nodes']} nodes and "
-        f"{worst['shares']} shares {worst['model_ms']:.3g} ms, where {worst['p50_ms']:.3g} (p50) were measured. Read "
-        "the predictions for several machines as the least that a search can take."
+        "With several nodes on separate cores, the model is optimistic: for "
+        f"{worst['nodes']} nodes and {worst['shares']} shares it predicts {worst['model_ms']:.3g} ms, while the "
+        f"measured p50 is {worst['p50_ms']:.3g} ms. Read the predictions for several machines as lower bounds."
     ]

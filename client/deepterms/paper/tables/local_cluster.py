@@ -1,4 +1,4 @@
-"""Nodes: several OpenSearch processes on this machine as one cluster, each with one core and no more."""
+"""Run several OpenSearch processes on this machine as one cluster, each pinned to one core."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from deepterms.node.distribution import TRANSPORT_POLICY
 from deepterms.node.folders import data_dir
 from deepterms.node.ports import LOCALHOST, find_free_ports
 
-__all__ = ["Nodes", "cores"]
+__all__ = ["LocalCluster", "list_cores"]
 
 PATIENCE_SECONDS = 300.0
 POLL_SECONDS = 0.2
 
 
-def cores() -> list[int]:
-    """Numbers of the cores that this process may use.
+def list_cores() -> list[int]:
+    """List the numbers of the cores available to this process.
 
     Raises:
-        NodeError: this system does not let a process choose.
+        NodeError: this operating system does not support processor affinity.
     """
     if not hasattr(os, "sched_getaffinity"):
-        raise NodeError("a node can be held to one core on Linux only; run this there")
+        raise NodeError("pinning a node to one core works only on Linux; run this on Linux")
     return sorted(os.sched_getaffinity(0))
 
 
-class Nodes:
-    """A cluster that grows node by node, and is gone with all its data when the block is left.
+class LocalCluster:
+    """A cluster that grows node by node; leaving the context stops it and deletes its data.
 
-    The first node is the manager, and the one that answers. Node n is held to core n modulo their number, and sees one
-    processor: Java and OpenSearch size their threads by it.
+    The first node is the cluster manager and answers requests. Node n is pinned to core n modulo the number of cores
+    and sees a single processor, by which Java and OpenSearch size their thread pools.
 
     Args:
-        heap: of each node, in the JVM's notation.
-        folder: of their data; by default one beside the node's of `deepterms node`.
+        heap: per node, in JVM notation.
+        folder: for data; by default next to that of `deepterms node`.
     """
 
     def __init__(self, *, heap: str = "1g", folder: Path | None = None) -> None:
@@ -52,7 +52,7 @@ class Nodes:
         self._nodes: list[Node] = []
         self._seed = f"{LOCALHOST}:{next(find_free_ports(0))}"
 
-    def __enter__(self) -> Nodes:
+    def __enter__(self) -> LocalCluster:
         return self
 
     def __exit__(
@@ -67,29 +67,29 @@ class Nodes:
 
     @property
     def url(self) -> str:
-        """Of the first node.
+        """URL of the first node.
 
         Raises:
-            NodeError: it does not run.
+            NodeError: the node is not running.
         """
         url = self._nodes[0].status().url if self._nodes else None
         if url is None:
-            raise NodeError("no node runs; add one first")
+            raise NodeError("no node is running; call add() first")
         return url
 
     def name(self, number: int) -> str:
-        """Of a node, counted from 0."""
+        """Return the name of a node, counted from 0."""
         return f"bench-{number}"
 
     def core(self, number: int) -> int:
-        """The core of a node, counted from 0."""
-        return cores()[number % len(cores())]
+        """Return the core that a node, counted from 0, is pinned to."""
+        return list_cores()[number % len(list_cores())]
 
     def add(self) -> None:
-        """Start one more node and wait until it has joined.
+        """Start another node and wait until it has joined.
 
         Raises:
-            NodeError: it cannot be started.
+            NodeError: the node cannot be started.
         """
         number = len(self._nodes)
         settings = {
@@ -102,28 +102,30 @@ class Nodes:
             settings["cluster.initial_cluster_manager_nodes"] = self.name(0)
         else:
             settings["node.roles"] = "data,ingest"
-        node = Node(self.folder / str(number), cluster_name="deepterms-bench", home=_home(), settings=settings)
+        node = Node(
+            self.folder / str(number), cluster_name="deepterms-bench", home=_prepare_distribution(), settings=settings
+        )
         self._nodes.append(node)
         self.start(number)
 
     def start(self, number: int) -> None:
-        """Start a node that was stopped, counted from 0; it comes back with its data.
+        """Start a stopped node, counted from 0, with its data.
 
         Raises:
-            NodeError: it cannot be started.
+            NodeError: the node cannot be started.
         """
-        with _held_to(self.core(number)):
+        with _pinned_to(self.core(number)):
             self._nodes[number].start(port=0, heap=self.heap)
 
     def stop(self, number: int) -> None:
-        """Stop a node, counted from 0, which keeps its data."""
+        """Stop a node, counted from 0, and keep its data."""
         self._nodes[number].stop()
 
     def settle(self, cluster: Cluster) -> None:
-        """Wait until every node is in the cluster, and every shard where it belongs.
+        """Wait until every node has joined and no shard is moving or unassigned.
 
         Raises:
-            ClusterError: that takes too long.
+            ClusterError: it takes too long.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         health: dict[str, Any] = {}
@@ -133,11 +135,11 @@ class Nodes:
             if not moving and health["number_of_nodes"] == len(self._nodes):
                 return
             time.sleep(POLL_SECONDS)
-        raise ClusterError(f"the nodes did not settle in {PATIENCE_SECONDS:.0f} s: {health}")
+        raise ClusterError(f"the cluster did not settle within {PATIENCE_SECONDS:.0f} s: {health}")
 
 
-def _home() -> Path:
-    """The distribution, with what lets its nodes talk to each other."""
+def _prepare_distribution() -> Path:
+    """Assemble the distribution and add the security policy that lets nodes connect to each other."""
     home = assemble()
     for path, text in TRANSPORT_POLICY.items():
         if not (home / path).exists():
@@ -147,8 +149,8 @@ def _home() -> Path:
 
 
 @contextmanager
-def _held_to(core: int) -> Iterator[None]:
-    """Processes that are started meanwhile may use one core only, for good."""
+def _pinned_to(core: int) -> Iterator[None]:
+    """Pin the processes started inside the context to one core for their lifetime."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

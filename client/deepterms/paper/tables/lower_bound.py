@@ -1,4 +1,4 @@
-"""The physical limit: a collection's posting lists scanned by compiled loops, and what they find."""
+"""Scan a collection's posting lists in compiled loops, as a lower bound on search time."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.errors import MissingExtra
-from deepterms.paper.tables.synthetic import CHUNK, Collection
+from deepterms.optional import require
+from deepterms.paper.tables.synthetic import CHUNK, SyntheticCollection
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Scanned", "scan"]
+__all__ = ["ScanResult", "scan_postings"]
 
-WARM_UP = 3  # of the first chunk: the loop is compiled, and the processor wakes up
+WARM_UP = 3  # extra scans of the first chunk, while the loop is compiled and the processor reaches its clock rate
 
 
 @dataclass(eq=False)
-class Scanned:
-    """What a scan of all lists of Q queries took and found, at one K.
+class ScanResult:
+    """Time and hits of scanning the posting lists of Q queries at one K.
 
     Attributes:
-        seconds: float64 (Q,), in the loops alone.
-        postings: int64 (Q,), read.
-        touched: int64 (Q,), documents that have a posting.
-        best: int64 (Q, k), the largest scores, descending; 0 where fewer documents are touched.
+        seconds: float64 (Q,), spent in the loops only.
+        postings: int64 (Q,), postings read.
+        touched: int64 (Q,), documents with at least one posting.
+        best: int64 (Q, k), the highest scores in descending order; 0 where fewer documents are touched.
     """
 
     seconds: NDArray[np.float64]
@@ -37,27 +37,30 @@ class Scanned:
     best: NDArray[np.int64]
 
 
-def scan(
-    collection: Collection, *, queries: int, k: int, on_progress: Callable[[int], None] = lambda done: None
-) -> dict[int, Scanned]:
-    """K → the scan of the collection for its first queries, a chunk of documents at a time.
+def scan_postings(
+    collection: SyntheticCollection, *, queries: int, k: int, on_progress: Callable[[int], None] = lambda done: None
+) -> dict[int, ScanResult]:
+    """Scan the posting lists of the first queries, one chunk of documents at a time.
 
-    A chunk's scores fit the processor's cache and its documents' numbers 16 bits, so this is about as fast as one core
-    can add up posting lists that lie in memory. Inverting the chunk is not counted.
+    The scores of a chunk fit in the processor's cache and its document numbers in 16 bits, so this is about as fast as
+    one core can add up posting lists in memory. Inverting the chunk is not timed.
 
     Args:
-        collection: the documents.
-        queries: Q.
-        k: how many scores are kept.
+        collection: documents and queries.
+        queries: Q, the number of queries.
+        k: number of scores to keep per query.
         on_progress: called with the number of documents done.
+
+    Returns:
+        K → result.
 
     Raises:
         MissingExtra: numba is not installed.
     """
-    add = _compiled()
+    add = _compile_loop()
     asked = collection.queries(queries)
     result = {
-        top_k: Scanned(np.zeros(queries), *(np.zeros(shape, np.int64) for shape in (queries, queries, (queries, k))))
+        top_k: ScanResult(np.zeros(queries), *(np.zeros(shape, np.int64) for shape in (queries, queries, (queries, k))))
         for top_k in collection.top_ks
     }
     for start, chunk in collection.chunks():
@@ -73,12 +76,12 @@ def _scan_chunk(
     add: Callable[..., None],
     lists: tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16]],
     queries: TermFrequencies,
-    into: Scanned,
+    into: ScanResult,
     *,
     warm_up: int,
 ) -> None:
     starts, documents, frequencies = lists
-    scores = np.zeros(CHUNK, dtype=np.int32)  # K(K+1)(2K+1)/6 at most: 21 million at K = 400
+    scores = np.zeros(CHUNK, dtype=np.int32)  # at most K(K+1)(2K+1)/6: 21 million at K = 400
     k = into.best.shape[1]
     for number, (components, weights) in enumerate(queries.rows()):
         for _ in range(1 + (warm_up if number == 0 else 0)):
@@ -95,7 +98,7 @@ def _scan_chunk(
 def _add(
     starts: Any, documents: Any, frequencies: Any, components: Any, weights: Any, scores: Any
 ) -> None:  # pragma: no cover - compiled
-    """Add weight × frequency of every posting of the query's lists."""
+    """Add weight × frequency for every posting in the query's lists."""
     for position in range(len(components)):
         weight = weights[position]
         for place in range(starts[components[position]], starts[components[position] + 1]):
@@ -103,10 +106,8 @@ def _add(
 
 
 @cache
-def _compiled() -> Callable[..., None]:
-    try:
+def _compile_loop() -> Callable[..., None]:
+    with require("numba", "evaluate"):
         import numba
-    except ModuleNotFoundError as error:
-        raise MissingExtra("numba", "evaluate") from error
     compiled: Callable[..., None] = numba.njit(nogil=True)(_add)
     return compiled

@@ -1,4 +1,4 @@
-"""Machine: what a time was measured on."""
+"""Describe the machine, engine and library versions that a result was measured with."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 
-__all__ = ["describe_engine", "machine", "measured_on"]
+__all__ = ["describe_engine", "describe_machine", "format_environment"]
 
 
-def machine() -> dict[str, Any]:
-    """This machine: processor, cores that this process may use, memory in bytes, operating system, Python."""
+def describe_machine() -> dict[str, Any]:
+    """Describe this machine: processor, cores available to this process, memory in bytes, operating system, Python."""
     return {
-        "processor": _processor(),
+        "processor": _read_processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "memory_bytes": _memory(),
+        "memory_bytes": _read_memory(),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
 
 
-def measured_on(result: Mapping[str, Any]) -> str:
-    """What a result was measured on and with, in a line.
+def format_environment(result: Mapping[str, Any]) -> str:
+    """Format the machine and software versions of a result as one line.
 
     Args:
-        result: with ``machine`` as above, ``deepterms``, and ``versions`` of libraries if they matter.
+        result: has ``machine`` as returned by `describe_machine`, ``deepterms``, and optionally ``versions`` of
+            libraries.
     """
     on = result["machine"]
     memory = f", {on['memory_bytes'] / 2**30:.0f} GiB of memory" if on["memory_bytes"] else ""
@@ -40,9 +41,9 @@ def measured_on(result: Mapping[str, Any]) -> str:
 
 
 def describe_engine(cluster: Cluster) -> str:
-    """The engine and its version; its data nodes, with their heap and Java, as far as it tells."""
+    """Describe the engine, its version and its data nodes, with their heap and Java version if reported."""
     nodes = cluster.request("GET", "/_nodes/data:true/jvm").get("nodes", {})
-    told = sorted(
+    jvms = sorted(
         {
             f"heap {node['jvm']['mem']['heap_max_in_bytes'] / 2**30:.1f} GiB, Java {node['jvm']['version']}"
             for node in nodes.values()
@@ -50,10 +51,10 @@ def describe_engine(cluster: Cluster) -> str:
         }
     )
     count = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}"
-    return ", ".join([str(cluster.engine), *([count] if nodes else []), *told])
+    return ", ".join([str(cluster.engine), *([count] if nodes else []), *jvms])
 
 
-def _processor() -> str:
+def _read_processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
@@ -64,7 +65,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _memory() -> int | None:
+def _read_memory() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows

@@ -1,7 +1,7 @@
-"""Lists: an index that holds posting lists and nothing else, which is all that a search by codewords reads.
+"""Turn term frequencies into an index that holds only posting lists, which is all that a search by codewords reads.
 
-It gets the layout's own template, so field, analysis and similarity are those of every index of deepterms. Only the
-pipeline is left out, which would render in the cluster what is rendered here, and the stored source.
+The index uses the layout's template, so field, analysis and similarity match every other deepterms index. It skips the
+ingest pipeline, because codewords are rendered in the client, and stores no source.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.schema.layouts import Layout, find_layout
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Lists", "layout_for_lists", "rendered"]
+__all__ = ["PostingIndex", "choose_layout", "render_codewords"]
 
-PREFIX = "bench"  # with what the names begin
+PREFIX = "bench"  # of the index names
 POLL_SECONDS = 0.5
 
 
-def layout_for_lists(cluster: Cluster, name: str | None = None) -> Layout:
-    """The layout of that name, or the one that costs least to fill with term frequencies.
+def choose_layout(cluster: Cluster, name: str | None = None) -> Layout:
+    """Return the named layout, or the one that is cheapest to fill with term frequencies.
 
-    The words of a document are K(K+1)/2, 80,200 at K = 400, so where the engine lacks ``frequencies`` it is
-    ``rank_features``: the same scores.
+    The default is ``frequencies`` or, if the engine lacks it, ``rank_features``, which gives the same scores. ``words``
+    would need K(K+1)/2 words per document, 80,200 at K = 400.
 
     Raises:
-        InvalidInput: no such layout, or one without term frequencies.
-        UnsupportedEngine: the engine lacks it.
+        InvalidInput: the layout does not exist or stores no term frequencies.
+        UnsupportedEngine: the engine does not support the layout.
     """
     layout = find_layout(name or "frequencies")
     if name is None and not layout.runs_on(cluster.engine):
         layout = find_layout("rank_features")
     if layout.max_term_frequency == 1:
-        raise InvalidInput(f"the layout {layout.name!r} holds {layout.holds}; take frequencies, words or features")
+        raise InvalidInput(
+            f"the layout {layout.name!r} holds {layout.holds}; choose frequencies, words or rank_features"
+        )
     layout.require_engine(cluster.engine)
     return layout
 
 
-def rendered(terms: TermFrequencies, layout: Layout) -> list[str]:
-    """What the layout's pipeline makes of each document's terms, as JSON."""
+def render_codewords(terms: TermFrequencies, layout: Layout) -> list[str]:
+    """Render each document's terms as JSON, exactly as the layout's pipeline does."""
     if layout.name == "rank_features":
         return terms.to_json()
     if layout.name == "words":
@@ -54,13 +56,13 @@ def rendered(terms: TermFrequencies, layout: Layout) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Lists:
-    """One such index.
+class PostingIndex:
+    """An index of posting lists only.
 
     Attributes:
-        cluster: where.
+        cluster: that holds the index.
         layout: how codewords are stored.
-        name: of the index, without what the layout puts before and after.
+        name: of the index, without the prefix and suffix that the layout adds.
     """
 
     cluster: Cluster
@@ -68,28 +70,28 @@ class Lists:
     name: str
 
     @property
-    def index(self) -> str:
-        """The name in the cluster."""
+    def full_name(self) -> str:
+        """Name of the index in the cluster."""
         return self.layout.index_name(f"{PREFIX}-{self.name}")
 
     def count(self) -> int:
-        """How many documents it holds; 0 if it is not there."""
+        """Count the documents; 0 if the index does not exist."""
         try:
-            return int(self.cluster.request("GET", f"/{self.index}/_count")["count"])
+            return int(self.cluster.request("GET", f"/{self.full_name}/_count")["count"])
         except RequestRejected as error:
             if error.status != 404:
                 raise
             return 0
 
     def create(self, settings: dict[str, Any] | None = None) -> None:
-        """Make it, empty; what is there already is deleted.
+        """Create the index, empty; an existing one is deleted.
 
         Args:
-            settings: of the index, beside those that make loading cheap.
+            settings: of the index, in addition to those that make loading cheap.
 
         Raises:
-            DeploymentConflict: the template in the cluster is another release's.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            DeploymentConflict: the template in the cluster belongs to another release.
+            ClusterUnreachable, RequestRejected: the cluster did not answer or rejected a request.
         """
         deploy(self.cluster.client, layouts=[self.layout])
         self.drop()
@@ -107,50 +109,52 @@ class Lists:
             },
             "mappings": {"_source": source},
         }
-        self.cluster.request("PUT", f"/{self.index}", body=body)
+        self.cluster.request("PUT", f"/{self.full_name}", body=body)
 
     def add(self, start: int, terms: TermFrequencies, *, pool: ThreadPoolExecutor) -> list[Future[None]]:
-        """Send documents, numbered from `start` on, in bulk requests; a future raises what went wrong."""
+        """Send documents, numbered from `start`, in bulk requests; the futures raise any error."""
         futures = []
         for first in range(0, len(terms), DOCUMENTS_PER_BULK):
             piece = terms[first : first + DOCUMENTS_PER_BULK]
             lines: list[BulkLine] = [
                 ({"index": {"_id": str(number)}}, f'{{"id":"{number}","codewords":{codewords}}}')
-                for number, codewords in enumerate(rendered(piece, self.layout), start + first)
+                for number, codewords in enumerate(render_codewords(piece, self.layout), start + first)
             ]
             futures.append(pool.submit(self._send, lines))
         return futures
 
     def _send(self, lines: list[BulkLine]) -> None:
-        for identifier, why in self.cluster.bulk(lines, index=self.index).failed:
-            raise ClusterError(f"document {identifier} of {self.index} was rejected: {why}")
+        for identifier, reason in self.cluster.bulk(lines, index=self.full_name):
+            if reason:
+                raise ClusterError(f"document {identifier} of {self.full_name} was rejected: {reason}")
 
     def merge(self) -> None:
-        """Make one segment of each shard, visible to search; returns when it is done, however long that takes.
+        """Merge each shard into one segment and refresh; wait until that is done, however long it takes.
 
         Raises:
-            ClusterError: it failed.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            ClusterError: the merge failed.
+            ClusterUnreachable, RequestRejected: the cluster did not answer or rejected a request.
         """
-        self.cluster.request("POST", f"/{self.index}/_flush")
+        self.cluster.request("POST", f"/{self.full_name}/_flush")
         answer = self.cluster.request(
-            "POST", f"/{self.index}/_forcemerge", params={"max_num_segments": 1, "wait_for_completion": False}
+            "POST", f"/{self.full_name}/_forcemerge", params={"max_num_segments": 1, "wait_for_completion": False}
         )
         while not (merging := self.cluster.request("GET", f"/_tasks/{answer['task']}"))["completed"]:
             time.sleep(POLL_SECONDS)
-        if why := merging.get("error") or merging.get("response", {}).get("_shards", {}).get("failures"):
-            raise ClusterError(f"{self.index} was not merged to one segment: {why}; nothing was measured")
-        self.cluster.request("POST", f"/{self.index}/_refresh")
+        if reason := merging.get("error") or merging.get("response", {}).get("_shards", {}).get("failures"):
+            raise ClusterError(f"{self.full_name} was not merged into one segment: {reason}; nothing was measured")
+        self.cluster.request("POST", f"/{self.full_name}/_refresh")
 
     def require_node(self, name: str) -> None:
-        """Have its shards move to the node of that name."""
-        self.cluster.request("PUT", f"/{self.index}/_settings", body={"index.routing.allocation.require._name": name})
+        """Move the shards to the node with this name."""
+        settings = {"index.routing.allocation.require._name": name}
+        self.cluster.request("PUT", f"/{self.full_name}/_settings", body=settings)
 
-    def size(self) -> int:
-        """Bytes on the disk."""
-        stats = self.cluster.request("GET", f"/{self.index}/_stats/store")
+    def measure_bytes(self) -> int:
+        """Return the size on disk in bytes."""
+        stats = self.cluster.request("GET", f"/{self.full_name}/_stats/store")
         return int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
 
     def drop(self) -> None:
-        """Delete it; nothing happens if it is not there."""
-        self.cluster.request("DELETE", f"/{self.index}", params={"ignore_unavailable": True})
+        """Delete the index if it exists."""
+        self.cluster.request("DELETE", f"/{self.full_name}", params={"ignore_unavailable": True})

@@ -1,4 +1,4 @@
-"""Report: what a table's run says of itself and its rows, as JSON, as Markdown and as cells of a table."""
+"""Turn the rows of a measured table and its metadata into JSON, Markdown and formatted cells."""
 
 from __future__ import annotations
 
@@ -9,109 +9,112 @@ from pathlib import Path
 from typing import Any
 
 from deepterms.errors import InvalidInput
-from deepterms.paper.tables.machine import machine, measured_on
+from deepterms.paper.tables.machine import describe_machine, format_environment
 
-__all__ = ["cells", "headers", "markdown", "report", "write_report"]
+__all__ = ["build_table", "format_cells", "format_markdown", "list_headers", "write_table"]
 
-Column = tuple[str, str, Callable[[Any], str]]  # what stands above, key of a row, how a value is written
+Column = tuple[str, str, Callable[[Any], str]]  # heading, key in the row, formatter
 
 
-def _ms(value: float) -> str:
+def _format_ms(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _whole(value: float) -> str:
+def _format_integer(value: float) -> str:
     return f"{value:,.0f}"
 
 
-_TIMES: list[Column] = [(f"{name} ms", f"{name}_ms", _ms) for name in ("mean", "p50", "p95", "p99")]
+_TIMES: list[Column] = [(f"{name} ms", f"{name}_ms", _format_ms) for name in ("mean", "p50", "p95", "p99")]
 COLUMNS: Mapping[str, list[Column]] = {
     "table1": [
-        ("K", "top_k", _whole),
+        ("K", "top_k", _format_integer),
         *_TIMES,
-        ("paper ms (1M)", "paper_ms", _ms),
-        ("postings", "postings", _whole),
-        ("ns a posting", "ns_per_posting", _ms),
-        ("limit ms", "limit_ms", _ms),
-        ("limit ns a posting", "limit_ns_per_posting", _ms),
+        ("paper ms (1M)", "paper_ms", _format_ms),
+        ("postings", "postings", _format_integer),
+        ("ns per posting", "ns_per_posting", _format_ms),
+        ("limit ms", "limit_ms", _format_ms),
+        ("limit ns per posting", "limit_ns_per_posting", _format_ms),
         ("times the limit", "ratio_to_limit", lambda value: f"{value:.1f}"),
         ("MB", "bytes", lambda value: f"{value / 1e6:,.0f}"),
     ],
     "table2": [
-        ("nodes", "nodes", _whole),
-        ("shares", "shares", _whole),
-        ("documents", "documents", _whole),
-        ("nodes a core", "nodes_per_core", _whole),
+        ("nodes", "nodes", _format_integer),
+        ("shares", "shares", _format_integer),
+        ("documents", "documents", _format_integer),
+        ("nodes per core", "nodes_per_core", _format_integer),
         *_TIMES,
-        ("paper ms (1M a share)", "paper_ms", _ms),
-        ("model, here", "model_ms", _ms),
-        ("model, own machines", "machines_ms", _ms),
+        ("paper ms (1M per share)", "paper_ms", _format_ms),
+        ("model ms, this machine", "model_ms", _format_ms),
+        ("model ms, one machine per node", "machines_ms", _format_ms),
     ],
     "predictions": [
-        ("documents", "documents", _whole),
-        ("machines", "machines", _whole),
-        ("cores each", "cores_per_machine", _whole),
-        ("shards", "shards", _whole),
-        ("ms", "ms", _ms),
-        ("GB each", "bytes_per_machine", lambda value: f"{value / 1e9:,.1f}"),
+        ("documents", "documents", _format_integer),
+        ("machines", "machines", _format_integer),
+        ("cores per machine", "cores_per_machine", _format_integer),
+        ("shards", "shards", _format_integer),
+        ("ms", "ms", _format_ms),
+        ("GB per machine", "bytes_per_machine", lambda value: f"{value / 1e9:,.1f}"),
     ],
 }
 
 
-def report(kind: str, *, engine: str, command: str, rows: Sequence[Mapping[str, Any]], **said: Any) -> dict[str, Any]:
-    """The whole of a run, as plain JSON.
+def build_table(
+    kind: str, *, engine: str, command: str, rows: Sequence[Mapping[str, Any]], **details: Any
+) -> dict[str, Any]:
+    """Combine the rows of a table with the metadata of its run as plain JSON values.
 
     Args:
         kind: ``table1`` or ``table2``.
-        engine: as `describe_engine` says.
-        command: that gives it again.
+        engine: as returned by `describe_engine`.
+        command: that reproduces the table.
         rows: of the table.
-        said: what else belongs to it: the number of documents, the seed and so on.
+        details: further metadata, such as the number of documents and the seed.
     """
     return {
         "kind": kind,
         "deepterms": version("deepterms"),
         "engine": engine,
-        "machine": machine(),
+        "machine": describe_machine(),
         "command": command,
-        **said,
+        **details,
         "rows": list(rows),
     }
 
 
-def headers(kind: str) -> list[str]:
-    """What stands above the columns of a table."""
+def list_headers(kind: str) -> list[str]:
+    """List the column headings of a table."""
     return [header for header, _, _ in COLUMNS[kind]]
 
 
-def cells(kind: str, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The rows as text; a dash for what is not known."""
-    return [["–" if row.get(key) is None else written(row[key]) for _, key, written in COLUMNS[kind]] for row in rows]
+def format_cells(kind: str, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Format rows as text, with a dash for unknown values."""
+    return [["–" if row.get(key) is None else write(row[key]) for _, key, write in COLUMNS[kind]] for row in rows]
 
 
-def markdown(made: Mapping[str, Any]) -> str:
-    """A report as a page."""
-    kind = made["kind"]
-    lines = [f"# Table {kind[-1]} of the paper, measured", "", *(f"{sentence}\n" for sentence in made["notes"])]
-    lines += _table(headers(kind), cells(kind, made["rows"]))
-    if made.get("predictions"):
-        lines += ["", "## Predicted", "", *_table(headers("predictions"), cells("predictions", made["predictions"]))]
-    lines += ["", f"{made['engine']}; {measured_on(made)}.", "", f"    {made['command']}", ""]
+def format_markdown(table: Mapping[str, Any]) -> str:
+    """Format a table with its metadata as a Markdown page."""
+    kind = table["kind"]
+    lines = [f"# Table {kind[-1]} of the paper, measured", "", *(f"{sentence}\n" for sentence in table["notes"])]
+    lines += _format_rows(kind, table["rows"])
+    if table.get("predictions"):
+        lines += ["", "## Predictions", "", *_format_rows("predictions", table["predictions"])]
+    lines += ["", f"{table['engine']}; {format_environment(table)}.", "", f"    {table['command']}", ""]
     return "\n".join(lines)
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (names, ["--:"] * len(names), *rows)]
+def _format_rows(kind: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = list_headers(kind)
+    return [f"| {' | '.join(line)} |" for line in (names, ["--:"] * len(names), *format_cells(kind, rows))]
 
 
-def write_report(made: Mapping[str, Any], path: Path) -> None:
-    """Write a report as JSON or as Markdown, as the name of the file says; missing folders are made.
+def write_table(table: Mapping[str, Any], path: Path) -> None:
+    """Write a table as JSON or Markdown, depending on the file suffix; missing folders are created.
 
     Raises:
-        InvalidInput: the name ends in neither.
+        InvalidInput: the suffix is neither .json nor .md.
     """
     if path.suffix not in {".json", ".md"}:
-        raise InvalidInput(f"{path} is neither a .json nor a .md file")
-    text = json.dumps(made, indent=1, ensure_ascii=False) + "\n" if path.suffix == ".json" else markdown(made)
+        raise InvalidInput(f"got {path}; expected a file name ending in .json or .md")
+    text = json.dumps(table, indent=1, ensure_ascii=False) + "\n" if path.suffix == ".json" else format_markdown(table)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -1,11 +1,11 @@
-"""Indices of a collection to the times of exhaustive searches, in turn."""
+"""Time exhaustive searches of several indices, alternating between them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,20 +16,27 @@ from deepterms.schema.layouts import Layout
 from deepterms.search.body import search_body
 from deepterms.terms import TermFrequencies
 
-__all__ = ["WARM_UP", "Searched", "exhaustive_body", "search_in_turn"]
+__all__ = ["WARM_UP", "Progress", "TimedSearches", "build_exhaustive_body", "ignore_progress", "search_in_turn"]
 
-WARM_UP = 20  # searches of each index that are not counted: the engine's compiler is at work
+WARM_UP = 20  # untimed searches per index, while the JIT compiles the engine's code
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the current step, the amount done, and the total."""
+
+
+def ignore_progress(step: str, done: int, total: int) -> None:
+    """Discard progress reports."""
 
 
 @dataclass(eq=False)
-class Searched:
-    """What the searches of one index took and found.
+class TimedSearches:
+    """Times and hits of the searches of one index, one entry per search.
 
     Attributes:
-        ms: of each, on this side of the wire.
-        took_ms: of each, as the engine says, in whole milliseconds.
-        touched: of each, how many documents matched.
-        best: of each, the scores of the hits.
+        ms: milliseconds measured in the client.
+        took_ms: milliseconds reported by the engine, as integers.
+        touched: number of matching documents.
+        best: scores of the hits.
     """
 
     ms: list[float] = field(default_factory=list)
@@ -37,17 +44,17 @@ class Searched:
     touched: list[int] = field(default_factory=list)
     best: list[list[float]] = field(default_factory=list)
 
-    def figures(self) -> dict[str, float]:
-        """``mean_ms``, ``p50_ms``, ``p95_ms`` and ``p99_ms``."""
+    def summarize(self) -> dict[str, float]:
+        """Return ``mean_ms``, ``p50_ms``, ``p95_ms`` and ``p99_ms``."""
         quantiles = np.quantile(self.ms, (0.5, 0.95, 0.99)).tolist()
         return {"mean_ms": float(np.mean(self.ms)), **dict(zip(("p50_ms", "p95_ms", "p99_ms"), quantiles, strict=True))}
 
 
-def exhaustive_body(terms: TermFrequencies, *, layout: Layout, k: int) -> dict[str, Any]:
-    """A search that scores every document which shares a codeword with the query, (1, V), without re-ranking.
+def build_exhaustive_body(terms: TermFrequencies, *, layout: Layout, k: int) -> dict[str, Any]:
+    """Build a search that scores every document sharing a codeword with the query (1, V), without re-ranking.
 
-    To count all matches the engine has to visit them, so it skips none; and ids come from doc values, since a stored
-    field a hit would cost more than some of the searches.
+    Counting all matches makes the engine visit every one of them. Ids come from doc values, because reading a stored
+    field per hit would cost more than some of the searches.
     """
     body = search_body(terms, layout=layout, k=k, source=False)
     return body | {"track_total_hits": True, "stored_fields": "_none_", "docvalue_fields": ["id"]}
@@ -59,20 +66,23 @@ def search_in_turn(
     *,
     warm_up: int = WARM_UP,
     on_progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, Searched]:
-    """Send each index its next search in turn, forwards and backwards, so that a busy moment falls on all.
+) -> dict[str, TimedSearches]:
+    """Send each index its next search in turn, in alternating order, so that a load spike affects all of them.
 
     Args:
-        cluster: where.
-        bodies: index, or several with commas → its searches; as many of each.
-        warm_up: searches of each that are sent before, and not counted.
-        on_progress: called with the number of searches of each that are done.
+        cluster: to search.
+        bodies: index name, or several separated by commas → searches; the same number for each.
+        warm_up: untimed searches per index, sent first.
+        on_progress: called with the number of searches done per index.
+
+    Returns:
+        The key of `bodies` → times and hits.
 
     Raises:
-        ClusterError: an answer is incomplete.
-        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+        ClusterError: a response is incomplete.
+        ClusterUnreachable, RequestRejected: the cluster did not answer or rejected a request.
     """
-    found = {index: Searched() for index in bodies}
+    found = {index: TimedSearches() for index in bodies}
     count = min(map(len, bodies.values()))
     for number in range(-warm_up, count):
         for index in list(bodies)[:: 1 if number % 2 else -1]:

@@ -25,19 +25,19 @@ def test_the_first_view_of_a_group_is_its_query(tmp_path: Path) -> None:
     assert collection.paths[1] == tmp_path / "100001.jpg"
 
 
-def test_a_photograph_without_a_group_is_no_query(tmp_path: Path) -> None:
+def test_a_single_photograph_is_not_a_query(tmp_path: Path) -> None:
     collection = read_holidays(_photographs(tmp_path, "100000.jpg", "100001.jpg", "200000.jpg"))
     assert collection.queries == ("100000",)
     assert "200000" in collection.ids
 
 
-def test_where_view_00_is_missing_the_lowest_view_is_the_query(tmp_path: Path) -> None:
+def test_the_lowest_view_is_the_query_if_view_00_is_missing(tmp_path: Path) -> None:
     assert read_holidays(_photographs(tmp_path, "100002.jpg", "100001.jpg")).qrels == {"100001": {"100002": 1}}
 
 
-def test_natural_queries_are_those_that_the_folder_names(tmp_path: Path) -> None:
+def test_natural_queries_come_from_the_folder_notes(tmp_path: Path) -> None:
     _photographs(tmp_path, "100000.jpg", "100001.jpg", "100100.jpg", "100101.jpg", "100200.jpg")
-    # 100200 lost its partner since: nothing can be found for it.
+    # 100200 has since lost its other view, so nothing is relevant to it.
     notes = {"natural_queries": ["100100", "100200"], "left_out": ["zoo: gone"]}
     (tmp_path / "collection.json").write_text(json.dumps(notes))
     collection = read_holidays(str(tmp_path))
@@ -47,13 +47,13 @@ def test_natural_queries_are_those_that_the_folder_names(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["holiday.jpg", "10000.jpg", "1000000.jpg", "10000a.jpg"])
-def test_a_photograph_of_another_name_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_photograph_with_any_other_name_is_rejected(name: str, tmp_path: Path) -> None:
     _photographs(tmp_path, "100000.jpg", name)
-    with pytest.raises(InvalidInput, match="not named as in INRIA Holidays"):
+    with pytest.raises(InvalidInput, match="not an INRIA Holidays name"):
         read_holidays(tmp_path)
 
 
-def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_photographs_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no \.jpg file"):
         read_holidays(tmp_path)
     with pytest.raises(InvalidInput, match="not a folder"):
@@ -61,7 +61,7 @@ def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
-def test_damaged_notes_are_named(content: str, tmp_path: Path) -> None:
+def test_damaged_notes_are_reported(content: str, tmp_path: Path) -> None:
     _photographs(tmp_path, "100000.jpg", "100001.jpg")
     (tmp_path / "collection.json").write_text(content)
     with pytest.raises(InvalidInput, match=r"collection\.json is damaged"):

@@ -1,4 +1,4 @@
-"""Files by name into tiny packages of every kind that `read_members` can read."""
+"""Turn files into tiny packages of every kind that `read_members` can read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_folder(path: Path, files: Files) -> Path:
 
 
 def qt_resources(files: Files, *, version: int = 3, compressed: bool = False) -> bytes:
-    """What Qt's rcc would write: a tree of nodes, children side by side, then the names, then the contents."""
+    """Write a resource as Qt's rcc does: a tree of nodes with adjacent children, then the names, then the contents."""
     children: dict[str, list[str]] = {"": []}
     for path in files:
         parts = path.split("/")
@@ -58,7 +58,7 @@ def qt_resources(files: Files, *, version: int = 3, compressed: bool = False) ->
             if child not in siblings:
                 siblings.append(child)
     order = [""]
-    for path in order:  # grows while it is read: breadth first
+    for path in order:  # grows during iteration: breadth first
         order += children.get(path, [])
 
     names, contents, nodes = b"", b"", b""

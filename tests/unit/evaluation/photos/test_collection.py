@@ -29,7 +29,7 @@ ZOO, FARM = Package("zoo", "npm", "1.0", "MIT"), Package("farm", "npm", "2.0", "
 def _png(seed: int, *, size: tuple[int, int] = (60, 40)) -> bytes:
     spots = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     content = io.BytesIO()
-    # Soft spots: what is sharp would not survive JPEG.
+    # Soft spots, because sharp ones would not survive JPEG.
     Image.fromarray(spots).resize(size, Image.Resampling.BICUBIC).save(content, "PNG")
     return content.getvalue()
 
@@ -63,7 +63,7 @@ def small_manifest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(collection, "read_manifest", lambda: manifest)
 
 
-def test_photographs_and_views_are_written_in_the_layout_of_holidays(registry: Registry, tmp_path: Path) -> None:
+def test_photographs_and_views_have_the_holidays_layout(registry: Registry, tmp_path: Path) -> None:
     registry(SERVED)
     collection = build_photos(tmp_path / "photos")
     assert collection.qrels == {"000100": {"000101": 1}, "100100": {"100101": 1, "100102": 1}}
@@ -75,7 +75,7 @@ def test_photographs_and_views_are_written_in_the_layout_of_holidays(registry: R
     assert "| 100101 | cow | farm 2.0 (npm) | cow.png | CC0 | crop |" in (tmp_path / "photos/SOURCES.md").read_text()
 
 
-def test_progress_goes_from_nothing_to_all(registry: Registry, tmp_path: Path) -> None:
+def test_progress_covers_every_step(registry: Registry, tmp_path: Path) -> None:
     registry(SERVED)
     steps: list[tuple[int, int, str]] = []
     build_photos(tmp_path / "photos", on_progress=lambda *step: steps.append(step))
@@ -83,7 +83,7 @@ def test_progress_goes_from_nothing_to_all(registry: Registry, tmp_path: Path) -
     assert steps == [(done, 7, name) for done, name in enumerate(names)]
 
 
-def test_a_built_folder_is_left_as_it_is(registry: Registry, tmp_path: Path) -> None:
+def test_a_complete_folder_is_left_unchanged(registry: Registry, tmp_path: Path) -> None:
     calls = registry(SERVED)
     first = build_photos(tmp_path / "photos")
     times = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
@@ -100,7 +100,7 @@ def test_one_download_serves_both_folders(registry: Registry, tmp_path: Path) ->
     assert Counter(calls.read_text().split()) == {"zoo@1.0": 1, "farm@2.0": 1}
 
 
-def test_a_missing_package_is_left_out_until_it_comes(registry: Registry, tmp_path: Path) -> None:
+def test_a_missing_package_is_retried_by_the_next_call(registry: Registry, tmp_path: Path) -> None:
     registry({"farm@2.0": SERVED["farm@2.0"]})
     partial = build_photos(tmp_path / "photos")
     assert partial.ids == ("100100", "100101", "100102")
@@ -115,7 +115,7 @@ def test_a_missing_package_is_left_out_until_it_comes(registry: Registry, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"served", "programs", "calls", "cache", "photos"}
 
 
-def test_an_emptied_cache_takes_nothing_away_from_a_folder(registry: Registry, tmp_path: Path) -> None:
+def test_clearing_the_cache_does_not_change_a_folder(registry: Registry, tmp_path: Path) -> None:
     registry({"farm@2.0": SERVED["farm@2.0"]})
     partial = build_photos(tmp_path / "photos")
     for path in PhotoCache().folder.iterdir():
@@ -124,22 +124,22 @@ def test_an_emptied_cache_takes_nothing_away_from_a_folder(registry: Registry, t
     assert build_photos(tmp_path / "photos").ids == partial.ids
 
 
-def test_another_picture_under_the_same_name_is_left_out(registry: Registry, tmp_path: Path) -> None:
+def test_a_different_picture_of_the_same_name_is_skipped(registry: Registry, tmp_path: Path) -> None:
     calls = registry({**SERVED, "zoo@1.0": {"bear.png": BEAR, "bear2.png": GOAT}})
     collection = build_photos(tmp_path / "photos")
     assert "000100" in collection.ids
     assert "000101" not in collection.ids
     assert collection.natural_queries == ()
-    assert collection.left_out == ("zoo: bear2.png is not the picture that is listed",)
-    # It is known now what that package holds: it is not downloaded again.
+    assert collection.left_out == ("zoo: bear2.png does not match the listed SHA-256",)
+    # The content of that package is now recorded, so it is not downloaded again.
     calls.write_text("")
     assert build_photos(tmp_path / "photos") == collection
     assert calls.read_text() == ""
 
 
-def test_a_photograph_that_is_gone_is_left_out(registry: Registry, tmp_path: Path) -> None:
+def test_a_removed_photograph_is_skipped(registry: Registry, tmp_path: Path) -> None:
     registry({**SERVED, "zoo@1.0": {"bear.png": BEAR}})
-    assert build_photos(tmp_path / "photos").left_out == ("zoo: the version that is served has no bear2.png",)
+    assert build_photos(tmp_path / "photos").left_out == ("zoo: the available version has no bear2.png",)
 
 
 def test_a_picture_lost_from_the_cache_is_downloaded_again(registry: Registry, tmp_path: Path) -> None:
@@ -149,21 +149,21 @@ def test_a_picture_lost_from_the_cache_is_downloaded_again(registry: Registry, t
     assert build_photos(tmp_path / "elsewhere").ids == read_holidays(tmp_path / "photos").ids
 
 
-def test_without_any_package_nothing_is_built(registry: Registry, tmp_path: Path) -> None:
+def test_nothing_is_built_without_any_package(registry: Registry, tmp_path: Path) -> None:
     registry({})
     with pytest.raises(PackageUnavailable, match=r"(?s)zoo \(npm, 2 photographs\).*farm \(npm, 1 photographs\)"):
         build_photos(tmp_path / "photos")
     assert not (tmp_path / "photos").exists()
 
 
-def test_a_folder_of_something_else_is_not_touched(registry: Registry, tmp_path: Path) -> None:
+def test_an_unrelated_folder_is_not_touched(registry: Registry, tmp_path: Path) -> None:
     registry(SERVED)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/100000.jpg").write_bytes(b"mine")
-    with pytest.raises(InvalidInput, match="holds something else"):
+    with pytest.raises(InvalidInput, match="contains something other than"):
         build_photos(tmp_path / "mine")
     training_photos(tmp_path / "training")
-    with pytest.raises(InvalidInput, match="holds something else"):
+    with pytest.raises(InvalidInput, match="contains something other than"):
         build_photos(tmp_path / "training")
     assert (tmp_path / "mine/100000.jpg").read_bytes() == b"mine"
 
@@ -174,7 +174,7 @@ def test_an_empty_folder_is_filled(registry: Registry, tmp_path: Path) -> None:
     assert len(build_photos(tmp_path / "photos").ids) == 5
 
 
-def test_a_folder_of_an_older_list_is_built_again(registry: Registry, tmp_path: Path) -> None:
+def test_a_folder_from_an_older_manifest_is_rebuilt(registry: Registry, tmp_path: Path) -> None:
     registry(SERVED)
     build_photos(tmp_path / "photos")
     notes = json.loads((tmp_path / "photos/collection.json").read_text())
@@ -184,7 +184,7 @@ def test_a_folder_of_an_older_list_is_built_again(registry: Registry, tmp_path: 
     assert len(build_photos(tmp_path / "photos").ids) == 5
 
 
-def test_several_at_once_build_the_same_folder(registry: Registry, tmp_path: Path) -> None:
+def test_concurrent_builds_give_the_same_folder(registry: Registry, tmp_path: Path) -> None:
     registry(SERVED)
     with ThreadPoolExecutor(4) as pool:
         built = list(pool.map(lambda _: build_photos(tmp_path / "photos"), range(4)))
@@ -192,7 +192,7 @@ def test_several_at_once_build_the_same_folder(registry: Registry, tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"served", "programs", "calls", "cache", "photos"}
 
 
-def test_without_pillow_the_pip_line_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pillow_names_the_pip_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingExtra, match=r'pip install "deepterms\[features\]"'):
         build_photos(tmp_path / "photos")
@@ -203,7 +203,7 @@ def test_importing_needs_no_extra() -> None:
     subprocess.run([sys.executable, "-c", f"{blocked} import deepterms.evaluation"], check=True)
 
 
-class TestTheRealList:
+class TestManifest:
     @pytest.fixture
     def manifest(self) -> Manifest:
         return read_manifest()
@@ -212,19 +212,19 @@ class TestTheRealList:
         counts = Counter(photograph.sha256 for photograph in manifest.photographs)
         assert [sha256 for sha256, count in counts.items() if count > 1] == []
 
-    def test_numbers_are_ascending_and_of_four_digits(self, manifest: Manifest) -> None:
+    def test_numbers_are_ascending_and_have_four_digits(self, manifest: Manifest) -> None:
         numbers = [group.number for group in manifest.groups]
         assert numbers == sorted(set(numbers))
         assert all(len(number) == 4 and number.isdigit() for number in numbers)
 
-    def test_kinds_have_what_they_say(self, manifest: Manifest) -> None:
+    def test_each_kind_has_its_photographs_and_transforms(self, manifest: Manifest) -> None:
         for group in manifest.groups:
             several = len(group.photographs) > 1
             assert several == (group.kind in {"natural", "edited"}), group.title
             assert bool(group.transforms) == (group.kind == "transformed"), group.title
             assert set(group.transforms) <= set(TRANSFORMS), group.title
 
-    def test_pip_alone_gives_natural_groups(self, manifest: Manifest) -> None:
+    def test_pypi_packages_contain_natural_groups(self, manifest: Manifest) -> None:
         by_pip = [
             group
             for group in manifest.groups
@@ -235,7 +235,7 @@ class TestTheRealList:
 
 @pytest.mark.slow
 def test_the_real_collection(tmp_path: Path) -> None:
-    """Downloads about 300 MB, unless they are in the cache."""
+    """Downloads about 300 MB unless they are cached."""
     try:
         collection = build_photos(tmp_path / "photos")
     except PackageUnavailable as reason:

@@ -9,14 +9,14 @@ from PIL import Image
 
 from deepterms.errors import InvalidInput
 from deepterms.evaluation.photos import crops
-from deepterms.evaluation.photos.crops import MAX_CROPS, Crop, crops_of, describe_crops
+from deepterms.evaluation.photos.crops import MAX_CROPS, Crop, describe_crops, sample_crops
 
 
-def test_overlap_by_hand() -> None:
+def test_overlap_is_intersection_over_union() -> None:
     left, right = Crop((0.0, 0.0, 0.5, 1.0), False), Crop((0.25, 0.0, 0.75, 1.0), True)
-    assert left.overlap(left) == 1.0
-    assert left.overlap(right) == pytest.approx(0.25 / 0.75)
-    assert left.overlap(Crop((0.5, 0.0, 1.0, 1.0), False)) == 0.0
+    assert left.measure_overlap(left) == 1.0
+    assert left.measure_overlap(right) == pytest.approx(0.25 / 0.75)
+    assert left.measure_overlap(Crop((0.5, 0.0, 1.0, 1.0), False)) == 0.0
 
 
 def test_a_crop_is_cut_and_mirrored() -> None:
@@ -27,10 +27,10 @@ def test_a_crop_is_cut_and_mirrored() -> None:
     np.testing.assert_array_equal(np.asarray(Crop((0.25, 0.5, 0.75, 1.0), True).cut(photograph)), cut[:, ::-1])
 
 
-def test_crops_are_the_same_every_time_and_lie_inside() -> None:
-    cut = crops_of(7)
-    assert cut == crops_of(7)
-    assert cut != crops_of(8)
+def test_crops_are_reproducible_and_lie_inside() -> None:
+    cut = sample_crops(7)
+    assert cut == sample_crops(7)
+    assert cut != sample_crops(8)
     assert len(cut) == MAX_CROPS + 1
     boxes = np.array([crop.box for crop in cut])
     assert boxes.min() >= 0
@@ -39,7 +39,7 @@ def test_crops_are_the_same_every_time_and_lie_inside() -> None:
 
 
 class _Extractor:
-    """Describes a picture by its mean colours; counts how many it saw."""
+    """Describes an image by its mean colours and counts the images it has seen."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -58,40 +58,40 @@ def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Extractor:
         pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(paths[-1])
     found = _Extractor()
-    monkeypatch.setattr(crops, "_photographs", lambda folder: (paths[:3], paths[3:]))
-    monkeypatch.setattr(crops, "_extractor", lambda: found)
+    monkeypatch.setattr(crops, "_build_photographs", lambda folder: (paths[:3], paths[3:]))
+    monkeypatch.setattr(crops, "_load_extractor", lambda: found)
     return found
 
 
 def test_photographs_become_a_collection(extractor: _Extractor, tmp_path: Path) -> None:
-    told: list[int] = []
-    described = describe_crops(tmp_path, crops=12, on_progress=lambda done, total, name: told.append(done))
+    reported: list[int] = []
+    described = describe_crops(tmp_path, crops=12, on_progress=lambda done, total, name: reported.append(done))
     assert described.features.shape == (36, 3)
     assert described.queries.shape == (3, 3)
     assert described.foreign.shape == (26, 3)
-    assert told == [0, 1, 2, 3, 4, 5]
-    collection = described.collection()
+    assert reported == [0, 1, 2, 3, 4, 5]
+    collection = described.to_judged_features()
     for query, photograph in enumerate(sorted(described.relevant)):
-        *cut, asked = crops_of(photograph)
-        right = [photograph * 12 + place for place, crop in enumerate(cut[:12]) if crop.overlap(asked) >= 0.5]
+        *cut, asked = sample_crops(photograph)
+        right = [photograph * 12 + place for place, crop in enumerate(cut[:12]) if crop.measure_overlap(asked) >= 0.5]
         assert collection.relevant[query].tolist() == right
     assert extractor.seen == 5 * 13
 
 
-def test_what_was_described_is_not_described_again(extractor: _Extractor, tmp_path: Path) -> None:
+def test_described_crops_are_not_described_again(extractor: _Extractor, tmp_path: Path) -> None:
     few = describe_crops(tmp_path, crops=4)
     seen = extractor.seen
     np.testing.assert_array_equal(describe_crops(tmp_path, crops=4).features, few.features)
     assert extractor.seen == seen
     describe_crops(tmp_path)
     seen = extractor.seen
-    # All crops hold the first ones.
+    # The first crops are a prefix of all crops.
     six = describe_crops(tmp_path, crops=6).features.reshape(3, 6, 3)
     assert extractor.seen == seen
     np.testing.assert_array_equal(six[:, :4].reshape(12, 3), few.features)
 
 
 @pytest.mark.parametrize("count", [0, MAX_CROPS + 1])
-def test_another_number_of_crops_is_refused(count: int, tmp_path: Path) -> None:
+def test_a_number_of_crops_out_of_range_is_rejected(count: int, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=f"crops is {count}; expected 1 to 48"):
         describe_crops(tmp_path, crops=count)

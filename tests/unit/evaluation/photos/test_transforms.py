@@ -17,7 +17,7 @@ def _photograph(width: int = 120, height: int = 80) -> Image.Image:
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_a_view_is_another_picture_and_the_same_every_time(name: str) -> None:
+def test_a_view_is_a_new_image_and_reproducible(name: str) -> None:
     first, again = (TRANSFORMS[name](_photograph(), random.Random("100101")) for _ in range(2))
     assert first.mode == "RGB"
     assert first.tobytes() == again.tobytes()
@@ -26,7 +26,7 @@ def test_a_view_is_another_picture_and_the_same_every_time(name: str) -> None:
 
 @pytest.mark.parametrize("name", GEOMETRIC)
 @pytest.mark.parametrize("size", [(120, 80), (80, 120), (300, 90), (64, 64)])
-def test_nothing_from_outside_the_photograph_comes_into_view(name: str, size: tuple[int, int]) -> None:
+def test_no_view_shows_anything_outside_the_photograph(name: str, size: tuple[int, int]) -> None:
     white = Image.new("RGB", size, "white")
     for seed in range(20):
         view = TRANSFORMS[name](white, random.Random(seed))
@@ -46,7 +46,7 @@ def test_crop_keeps_at_most_three_quarters_of_each_side() -> None:
         assert 0.59 * 80 <= height <= 0.76 * 80
 
 
-def test_brightness_is_plainly_darker_or_plainly_brighter() -> None:
+def test_brightness_is_clearly_darker_or_brighter() -> None:
     grey = Image.new("RGB", (8, 8), (100, 100, 100))
     levels = {int(np.asarray(TRANSFORMS["brightness"](grey, random.Random(seed))).mean()) for seed in range(30)}
     assert any(level <= 60 for level in levels)

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 
 from deepterms.errors import MissingExtra
-from deepterms.paper.tables import lower_bound as scans
-from deepterms.paper.tables import synthetic as collections
-from deepterms.paper.tables.lower_bound import scan
-from deepterms.paper.tables.synthetic import Collection
+from deepterms.paper.tables import lower_bound, synthetic
+from deepterms.paper.tables.lower_bound import scan_postings
+from deepterms.paper.tables.synthetic import SyntheticCollection
 
 
 def test_a_scan_gives_the_dot_products_of_all_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (collections, scans):
+    for module in (synthetic, lower_bound):
         monkeypatch.setattr(module, "CHUNK", 32)
-    collection = Collection(70, 48, (3, 20), seed=5)
+    collection = SyntheticCollection(70, 48, (3, 20), seed=5)
     done: list[int] = []
-    scanned = scan(collection, queries=6, k=4, on_progress=done.append)
+    scanned = scan_postings(collection, queries=6, k=4, on_progress=done.append)
     assert done == [32, 64, 70]
     for top_k in collection.top_ks:
         documents = np.concatenate([terms[top_k].matrix.toarray() for _, terms in collection.chunks()])
@@ -28,12 +27,12 @@ def test_a_scan_gives_the_dot_products_of_all_documents(monkeypatch: pytest.Monk
         np.testing.assert_array_equal(found.touched, (scores > 0).sum(axis=1))
         np.testing.assert_array_equal(found.postings, (queries > 0).astype(int) @ (documents > 0).sum(axis=0))
         assert (found.seconds > 0).all()
-    assert (scanned[3].touched < 70).any()  # else `touched` was not tested
+    assert (scanned[3].touched < 70).any()  # otherwise `touched` is not tested
 
 
-def test_without_numba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    scans._compiled.cache_clear()
+def test_missing_numba_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    lower_bound._compile_loop.cache_clear()
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(MissingExtra, match=r'pip install "deepterms\[evaluate\]"'):
-        scan(Collection(5, 8, (2,)), queries=1, k=1)
-    scans._compiled.cache_clear()
+        scan_postings(SyntheticCollection(5, 8, (2,)), queries=1, k=1)
+    lower_bound._compile_loop.cache_clear()

@@ -9,58 +9,58 @@ import pytest
 
 from deepterms.cli.connection import connect
 from deepterms.errors import InvalidInput, NodeError
-from deepterms.paper.tables import local_cluster as nodes_module
-from deepterms.paper.tables.local_cluster import Nodes
-from deepterms.paper.tables.synthetic import Collection
+from deepterms.paper.tables import local_cluster
+from deepterms.paper.tables.local_cluster import LocalCluster
+from deepterms.paper.tables.synthetic import SyntheticCollection
 from deepterms.paper.tables.table2 import Table2
 
 
-def test_refuses_shares_that_are_not_equal_and_more_than_one_k() -> None:
+def test_unequal_shares_and_several_k_are_rejected() -> None:
     for collection, options in (
-        (Collection(10, 32, (4,)), {"shares": 3}),
-        (Collection(10, 32, (4, 5)), {"shares": 2}),
-        (Collection(10, 32, (4,)), {"shares": 2, "nodes": 0}),
+        (SyntheticCollection(10, 32, (4,)), {"shares": 3}),
+        (SyntheticCollection(10, 32, (4, 5)), {"shares": 2}),
+        (SyntheticCollection(10, 32, (4,)), {"shares": 2, "nodes": 0}),
     ):
-        with pytest.raises(InvalidInput, match="expected one K, one node or more, and equal shares"):
+        with pytest.raises(InvalidInput, match="expected one K, at least one node, and equal shares"):
             Table2(collection, **options)
 
 
-def test_without_cores_to_choose_from_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_processor_affinity_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    with pytest.raises(NodeError, match="on Linux only"):
-        nodes_module.cores()
+    with pytest.raises(NodeError, match="only on Linux"):
+        local_cluster.list_cores()
 
 
-def test_nothing_runs_before_a_node_is_added(tmp_path: Path) -> None:
-    with Nodes(folder=tmp_path / "bench") as nodes, pytest.raises(NodeError, match="add one first"):
+def test_an_empty_cluster_has_no_url(tmp_path: Path) -> None:
+    with LocalCluster(folder=tmp_path / "bench") as nodes, pytest.raises(NodeError, match="call add"):
         assert nodes.url
 
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """A folder that root's node can enter: pytest's is root's alone."""
+    """A folder that a node of another user can enter; pytest's own is private to its user."""
     with tempfile.TemporaryDirectory(prefix="deepterms-bench-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
 @pytest.mark.slow
-def test_two_nodes_share_the_work(shared_folder: Path) -> None:
+def test_two_nodes_split_the_shares(shared_folder: Path) -> None:
     import psutil
 
-    table = Table2(Collection(400, 64, (20,)), shares=2, nodes=2)
+    table = Table2(SyntheticCollection(400, 64, (20,)), shares=2, nodes=2)
     before = os.sched_getaffinity(0)
-    held: list[set[int]] = []
+    pinned: list[set[int]] = []
 
-    class Watched(Nodes):
+    class Watched(LocalCluster):
         def add(self) -> None:
             super().add()
             pid = self._nodes[-1].status().pid
-            held.append(set(psutil.Process(pid).cpu_affinity()))
+            pinned.append(set(psutil.Process(pid).cpu_affinity()))
 
     with Watched(heap="512m", folder=shared_folder / "bench") as nodes:
         result = table.run(nodes, connect, queries=3, hits=5)
-        assert [len(cores) for cores in held] == [1, 1]
+        assert [len(cores) for cores in pinned] == [1, 1]
         assert os.sched_getaffinity(0) == before
     assert not nodes.folder.exists()
     assert [(row["nodes"], row["shares"], row["documents"]) for row in result["rows"]] == [
