@@ -367,7 +367,7 @@ def test_back_to_the_old_index_but_not_over_writes(client: Any, unique_name: str
     with pytest.raises(MigrationFailed, match=r"took 1 writes since"):
         roll_back(client, unique_name)
     assert index.add(["later still"], features(1)).succeeded == 1  # not left blocked
-    report = roll_back(client, unique_name, lose_writes=True)
+    report = roll_back(client, unique_name, discard_writes=True)
     assert (report.new, report.documents, concrete(client, unique_name)) == (old, 60, old)
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.add(["again"], features(1)).succeeded == 1

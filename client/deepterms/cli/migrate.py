@@ -84,7 +84,7 @@ def migrate(
         )
     client = connect(url)
     if back:
-        _show(migration.roll_back(client, name, lose_writes=lose_writes), json=json)
+        _show(migration.roll_back(client, name, discard_writes=lose_writes), json=json)
         return
     if not changes:
         dropped = migration.drop_old(client, name)
