@@ -30,8 +30,8 @@ _ACTIONS: dict[State, Action] = {
 
 _ADVICE: dict[State, str] = {
     "differs": "differs from this release's; to overwrite it, pass replace=True (deepterms deploy --replace)",
-    "foreign": "was not made by deepterms; rename it, or pass replace=True (deepterms deploy --replace) to overwrite it",
-    "newer": "is of a later release; upgrade, or pass allow_downgrade=True (--allow-downgrade) to overwrite it",
+    "foreign": "was not made by deepterms; rename it or pass replace=True (deepterms deploy --replace) to overwrite it",
+    "newer": "is of a later release; upgrade or pass allow_downgrade=True (--allow-downgrade) to overwrite it",
 }
 
 # Engines add these to a body themselves.
@@ -136,7 +136,7 @@ def plan(client: Any, *, layouts: Iterable[Layout] | None = None) -> DeploymentP
 
 
 def check(client: Any, *, layouts: Iterable[Layout] | None = None) -> tuple[Change, ...]:
-    """Find drift: the resources that differ from this release's. Takes the arguments, and raises the errors, of `plan`."""
+    """Return the resources that differ from this release's. Arguments and errors are those of `plan`."""
     return plan(client, layouts=layouts).pending
 
 

@@ -7,27 +7,9 @@ from collections.abc import Iterator
 from deepterms.advice.costs import Figures
 from deepterms.advice.model import Prediction, Workload
 from deepterms.advice.recall import HARD, PHOTOGRAPHS
+from deepterms.units import format_bytes, format_seconds
 
-__all__ = ["readable_bytes", "readable_seconds", "sentences"]
-
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def readable_bytes(count: float) -> str:
-    """In powers of a thousand: ``1.3 GB``."""
-    for unit in _UNITS[:-1]:
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1_000
-    return f"{count:,.3g} {_UNITS[-1]}"
-
-
-def readable_seconds(seconds: float) -> str:
-    """In the unit that fits."""
-    for limit, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds / 86_400:,.3g} days"
+__all__ = ["sentences"]
 
 
 def sentences(prediction: Prediction, workload: Workload, figures: Figures) -> Iterator[tuple[str, str]]:
@@ -68,15 +50,15 @@ def sentences(prediction: Prediction, workload: Workload, figures: Figures) -> I
         )
     yield (
         "disk",
-        f"{readable_bytes(prediction.total_bytes)} without copies: vectors {readable_bytes(prediction.vector_bytes)}, "
-        f"postings {readable_bytes(prediction.posting_bytes)}, dictionary "
-        f"{readable_bytes(prediction.dictionary_bytes)}, pivots {readable_bytes(prediction.pivot_bytes)}, "
-        f"others {readable_bytes(prediction.other_bytes)}",
+        f"{format_bytes(prediction.total_bytes)} without copies: vectors {format_bytes(prediction.vector_bytes)}, "
+        f"postings {format_bytes(prediction.posting_bytes)}, dictionary "
+        f"{format_bytes(prediction.dictionary_bytes)}, pivots {format_bytes(prediction.pivot_bytes)}, "
+        f"others {format_bytes(prediction.other_bytes)}",
     )
     yield (
         "memory",
-        f"heap {readable_bytes(prediction.heap_bytes)} of all nodes together, and page cache for "
-        f"{readable_bytes(prediction.page_cache_bytes)}, or searches wait for the disk",
+        f"heap {format_bytes(prediction.heap_bytes)} of all nodes together, and page cache for "
+        f"{format_bytes(prediction.page_cache_bytes)}, or searches wait for the disk",
     )
-    yield "ingest", f"{readable_seconds(prediction.ingest_seconds)}, merged"
+    yield "ingest", f"{format_seconds(prediction.ingest_seconds)}, merged"
     yield "figures", figures.machine

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from deepterms.cluster.cluster import Engine
 from deepterms.deployment import Change
 from deepterms.schema.layouts import LAYOUTS
+from deepterms.units import format_bytes
 
 __all__ = [
     "Finding",
@@ -108,7 +109,7 @@ def judge_heap(nodes: Mapping[str, Any]) -> Finding:
     """Heap of the fullest node, from node statistics."""
     used, name = max((int(node["jvm"]["mem"]["heap_used_percent"]), str(node["name"])) for node in nodes.values())
     largest = max(int(node["jvm"]["mem"]["heap_max_in_bytes"]) for node in nodes.values())
-    text = f"{used} % of {_size(largest)} used on {name}"
+    text = f"{used} % of {format_bytes(largest)} used on {name}"
     if used < HEAP_YELLOW:
         return Finding("green", "heap", text)
     advice = "look again in a minute, the collector may be due; if it stays, give more heap or send smaller bulks"
@@ -123,7 +124,7 @@ def judge_space(nodes: Mapping[str, Any]) -> Finding:
         return Finding("yellow", "disk", "no data node says how full its disk is", "look at it by other means")
     total, name = min(disks, key=lambda disk: float(disk[0]["available_in_bytes"] / disk[0]["total_in_bytes"]))
     free = 100 * total["available_in_bytes"] / total["total_in_bytes"]
-    text = f"{_size(total['available_in_bytes'])} free, {free:.0f} %, on {name}"
+    text = f"{format_bytes(total['available_in_bytes'])} free, {free:.0f} %, on {name}"
     if free >= FREE_YELLOW:
         return Finding("green", "disk", text)
     if free >= FREE_RED:
@@ -186,7 +187,7 @@ def judge_segments(name: str, stats: Mapping[str, Any], *, shards: int) -> Findi
     """
     documents, deleted = int(stats["docs"]["count"]), int(stats["docs"]["deleted"])
     segments, merging = int(stats["segments"]["count"]), int(stats["merges"]["current"])
-    text = f"{documents:,} documents, {_size(stats['store']['size_in_bytes'])}, {segments} segments"
+    text = f"{documents:,} documents, {format_bytes(stats['store']['size_in_bytes'])}, {segments} segments"
     text += f", {merging} merges under way" if merging else ""
     gone = 100 * deleted / max(1, documents + deleted)
     if segments > SEGMENTS_YELLOW * shards and not merging:
@@ -221,11 +222,3 @@ def judge_generations(name: str, others: Mapping[str, Mapping[str, Any]], *, liv
 
 def _holds_data(node: Mapping[str, Any]) -> bool:
     return any(str(role).startswith("data") for role in node.get("roles", ("data",)))
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1_000:
-            return f"{count:,.0f} {unit}"
-        count /= 1_000
-    return f"{count:,.1f} TB"

@@ -11,7 +11,7 @@ from deepterms.advice import REFERENCE, Plan, Workload, advise, predict
 from deepterms.advice.costs import Observation, fitted_costs
 from deepterms.advice.model import MAX_SHARD_BYTES, plans
 from deepterms.advice.recall import HARD, PHOTOGRAPHS, RecallCurve
-from deepterms.advice.report import readable_bytes, readable_seconds, sentences
+from deepterms.advice.report import sentences
 from deepterms.errors import InvalidInput
 
 PLAN = Plan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vector_type="float32", shards=1)
@@ -169,18 +169,6 @@ def test_no_cost_is_negative_whatever_the_noise() -> None:
         )
     with pytest.raises(InvalidInput, match="3 kinds of search say too little; expected 6"):
         fitted_costs([Observation(*kind[:4], 1.0, kind[4]) for kind in kinds[3:]])
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1_284, "1.28 kB"), (1.3e9, "1.3 GB"), (2.56e15, "2.56 PB")]
-)
-def test_bytes_are_readable(count: float, text: str) -> None:
-    assert readable_bytes(count) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (600, "10 min"), (36_000, "10 h"), (864_000, "10 days")])
-def test_seconds_are_readable(seconds: float, text: str) -> None:
-    assert readable_seconds(seconds) == text
 
 
 def test_the_sentences_name_where_the_figures_are_from() -> None:
