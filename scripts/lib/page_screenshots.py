@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from serving import serving  # of benchmarks, which the script that runs this puts on the path
+from common.serving import serving  # scripts/screenshot puts the folder benchmarks on the path
 
 INDEX = "deepterms-demo"
 QUALITY = 88

@@ -55,7 +55,7 @@ def test_a_third_of_the_folder_is_broken(url: str, unique_name: str, tmp_path: P
     done = deepterms("index", unique_name, folder, *SMALL, url=url, cwd=tmp_path)
 
     assert done.returncode == 1, done.stderr
-    assert "200 indexed, 0 refused, 100 unreadable; 200 in " in done.stderr
+    assert "200 indexed, 0 rejected, 100 unreadable; 200 in " in done.stderr
     assert done.stderr.count("unreadable ") >= 20
     assert "and 80 more" in done.stderr
     assert "Traceback" not in done.stderr
@@ -94,12 +94,12 @@ def test_index_then_search(cluster: Any, url: str, unique_name: str, photos: Pat
     Image.fromarray(photograph(99)).save(photos / "99.png")
     done = deepterms("index", unique_name, photos, *SMALL, url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "13 indexed (12 by an earlier run), 0 refused" in done.stderr
+    assert "13 indexed (12 by an earlier run), 0 rejected" in done.stderr
     assert "13 in " in done.stderr
 
     done = deepterms("index", unique_name, photos, "--sizes", "96", "--store", "other", url=url, cwd=tmp_path)
     assert done.returncode == 1
-    assert "sizes is [64] in the index, [96] here" in done.stderr
+    assert "sizes is [64] in the index, but [96] here" in done.stderr
 
 
 def test_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -
     Image.fromarray(photograph(1)).save(tmp_path / "photo.png")
     done = deepterms("search", unique_name, "photo.png", url=url, cwd=tmp_path)
     assert done.returncode == 1
-    assert "does not say what made its descriptors" in done.stderr
+    assert "does not record which extractor made its descriptors" in done.stderr
 
 
 def test_a_folder_of_clip_retrieval_and_back_to_a_store(
@@ -131,7 +131,7 @@ def test_a_folder_of_clip_retrieval_and_back_to_a_store(
     options = ("--top-k", "12", "--vectors", "int8", "--replicas", "0")
     done = deepterms("index", unique_name, folder, *options, url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "9 indexed, 0 refused, 0 unreadable; 9 in " in done.stderr
+    assert "9 indexed, 0 rejected, 0 unreadable; 9 in " in done.stderr
     index = dt.SurrogateIndex.open(cluster, unique_name)
     assert (index.vector_type, index.encoder) == ("int8", dt.DeepPermutation(32, top_k=12))
 

@@ -114,5 +114,5 @@ def test_what_cannot_be_served(opensearch: Any, url: str, unique_name: str, tmp_
         port = str(taken.getsockname()[1])
         refused = deepterms("serve", unique_name, "--port", port, url=url, cwd=tmp_path)
     assert refused.returncode == 1
-    assert f"cannot listen at 127.0.0.1:{port}" in refused.stderr
-    assert "does not say what made its descriptors" in refused.stderr
+    assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
+    assert "does not record which extractor made its descriptors" in refused.stderr

@@ -1,4 +1,4 @@
-"""deepterms export: the descriptors of an index back into a feature store."""
+"""deepterms export: copies the descriptors of an index to a feature store."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["export"]
 
 def export(
     name: Annotated[str, typer.Argument(help="The index.")],
-    store: Annotated[Path, typer.Argument(help="The feature store to write; a folder that does not exist.")],
+    store: Annotated[Path, typer.Argument(help="The feature store to create; the folder must not exist.")],
     url: UrlOption = None,
 ) -> None:
-    """Write an index's descriptors into a feature store, from which any index can be filled."""
+    """Export an index's descriptors to a feature store, from which `deepterms index` can fill another index."""
     index = SurrogateIndex.open(connect(url), name)
     done, total = 0, index.count()
     with progress("Exporting") as report:

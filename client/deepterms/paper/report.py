@@ -21,9 +21,9 @@ __all__ = ["Section", "TextTable", "sections", "write_report"]
 
 TITLE = "Large-Scale Image Retrieval with Elasticsearch, reproduced"
 COMMANDS = {
-    "figure1": ("Figure 1", "deepterms evaluate figure1 --output {folder}"),
-    "table1": ("Table 1", "deepterms bench table1 --output {folder}/table1.json"),
-    "table2": ("Table 2", "deepterms bench table2 --output {folder}/table2.json"),
+    "figure1": ("Figure 1", "deepterms paper figure1 --output {folder}"),
+    "table1": ("Table 1", "deepterms paper table1 --output {folder}/table1.json"),
+    "table2": ("Table 2", "deepterms paper table2 --output {folder}/table2.json"),
 }
 
 
@@ -65,7 +65,7 @@ def write_report(folder: Path) -> list[Path]:
     """Write report.html and report.md beside the results, with whatever of them there is; what is missing is named.
 
     Args:
-        folder: of results: JSON of `deepterms evaluate figure1` and `deepterms bench`, of any name.
+        folder: of results: JSON of `deepterms paper figure1` and `deepterms paper table1` and `table2`, of any name.
 
     Returns:
         The two files, the page first.

@@ -70,7 +70,7 @@ def read_results(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
         InvalidInput: no such folder, a file that is not JSON, or none that is a result.
     """
     if not folder.is_dir():
-        raise InvalidInput(f"{folder} is not a folder; `deepterms evaluate figure1` writes one")
+        raise InvalidInput(f"{folder} is not a folder; `deepterms paper figure1` writes one")
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
     for path in sorted(folder.glob("*.json")):
         try:
@@ -80,7 +80,7 @@ def read_results(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
         if isinstance(content, dict) and content.get("kind") in found:
             found[content["kind"]][path.stem] = content
     if not any(found.values()):
-        raise InvalidInput(f"{folder} holds no result; `deepterms evaluate figure1` writes one")
+        raise InvalidInput(f"{folder} holds no result; `deepterms paper figure1` writes one")
     return found
 
 

@@ -22,7 +22,7 @@ TABLE1 = {
     "machine": MACHINE,
     "documents": 1_000_000,
     "seed": 0,
-    "command": "deepterms bench table1 --documents 1000000",
+    "command": "deepterms paper table1 --documents 1000000",
     "rows": [
         {
             "top_k": 42, "mean_ms": 12.5, "p50_ms": 12.0, "p95_ms": 15.0, "p99_ms": 20.0, "postings": 430_000,
@@ -35,7 +35,7 @@ TABLE2 = {
     "deepterms": "0.1.0",
     "engine": "OpenSearch 3.8.0",
     "machine": MACHINE,
-    "command": "deepterms bench table2",
+    "command": "deepterms paper table2",
     "rows": [{"nodes": 1, "shares": 1, "documents": 250_000, "mean_ms": 31.25, "paper_ms": None}],
     "predictions": [{"documents": 10**9, "machines": 128, "cores_per_machine": 8, "shards": 128, "ms": 1234.5}],
 }
@@ -44,7 +44,7 @@ TABLE2 = {
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
     found = figure1(clusters(), settings=Settings((4, 8), (2, 4), (), ()))
-    return figure1_result(found, command="deepterms evaluate figure1 --seed 0")
+    return figure1_result(found, command="deepterms paper figure1 --seed 0")
 
 
 class _Page(HTMLParser):
@@ -105,8 +105,8 @@ def test_a_report_of_everything(result: dict[str, Any], tmp_path: Path) -> None:
     assert "Abacus &lt;9000&gt;" in html
     assert "missing" not in html + markdown
     for shown in (html, markdown):
-        assert "deepterms evaluate figure1 --seed 0" in shown
-        assert "deepterms bench table1 --documents 1000000" in shown
+        assert "deepterms paper figure1 --seed 0" in shown
+        assert "deepterms paper table1 --documents 1000000" in shown
         assert "exact cosine is on top" in shown
         assert "1,000,000,000" in shown
         assert "0.417" in shown  # the paper's point at K = 42
@@ -123,7 +123,7 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
     _, text = write_report(tmp_path)
     markdown = text.read_text()
     assert "## Figure 1 is missing" in markdown
-    assert "deepterms evaluate figure1 --output FOLDER" in markdown
+    assert "deepterms paper figure1 --output FOLDER" in markdown
     assert "## Table 2 is missing" in markdown
     assert "## Table 1\n" in markdown
 

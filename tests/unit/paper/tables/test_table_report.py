@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepterms.cli.app import app
-from deepterms.cli.terminal import command_line
+from deepterms.cli.terminal import format_command
 from deepterms.errors import InvalidInput
 from deepterms.paper.tables.table_report import cells, headers, report, write_report
 
@@ -20,7 +20,7 @@ ROW = {
 
 def test_json_holds_everything_and_markdown_shows_it(tmp_path: Path) -> None:
     made = report(
-        "table1", engine="OpenSearch 3.8.0", command="deepterms bench table1", rows=[ROW], seed=3, notes=["So."]
+        "table1", engine="OpenSearch 3.8.0", command="deepterms paper table1", rows=[ROW], seed=3, notes=["So."]
     )
     assert made["machine"]["cores"] >= 1
     write_report(made, tmp_path / "new" / "table1.json")
@@ -29,7 +29,7 @@ def test_json_holds_everything_and_markdown_shows_it(tmp_path: Path) -> None:
     text = (tmp_path / "table1.md").read_text(encoding="utf-8")
     assert text.startswith("# Table 1 of the paper, measured\n\nSo.\n")
     assert "| 400 | 512 | 500 | 100 | 1,234 | – | 39,062,500 | 13.1 | 33 | 0.85 | 15.5 | 826 |" in text
-    assert "    deepterms bench table1\n" in text
+    assert "    deepterms paper table1\n" in text
     assert made["machine"]["processor"] in text
     with pytest.raises(InvalidInput, match=r"neither a \.json nor a \.md"):
         write_report(made, tmp_path / "table1.txt")
@@ -42,12 +42,12 @@ def test_every_row_has_a_cell_for_every_header() -> None:
 
 def test_the_command_has_every_option_that_is_given() -> None:
     options = {"documents": 20, "top-k": (1, 2), "layout": None}
-    assert command_line("bench", "table1", options=options) == (
-        "deepterms bench table1 --documents 20 --top-k 1 --top-k 2"
+    assert format_command("paper", "table1", options=options) == (
+        "deepterms paper table1 --documents 20 --top-k 1 --top-k 2"
     )
 
 
 def test_a_wrong_output_is_refused_before_anything_is_measured() -> None:
-    done = CliRunner().invoke(app, ["bench", "table1", "--output", "table.txt", "--url", "http://localhost:1"])
+    done = CliRunner().invoke(app, ["paper", "table1", "--output", "table.txt", "--url", "http://localhost:1"])
     assert isinstance(done.exception, InvalidInput)
     assert "expected a .json or a .md file" in str(done.exception)
