@@ -31,10 +31,10 @@ def deploy(
     ] = False,
     url: UrlOption = None,
 ) -> None:
-    """Write the ingest pipelines and index templates to the cluster. A second run changes nothing.
+    """Write the ingest pipelines and index templates to the cluster.
 
-    Exits with status 1, without writing anything, if the cluster holds something else under one of the names or would
-    reject a resource.
+    A second run changes nothing. Exits with status 1, without writing anything, if the cluster holds something else
+    under one of the names or would reject a resource.
     """
     planned = deployment.plan(connect(url))
     if dry_run:

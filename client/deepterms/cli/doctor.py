@@ -23,9 +23,10 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per finding.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Examine the cluster and its indices. As a test, index a document, find it with the exact score, and delete it.
+    """Examine the cluster and its indices.
 
-    Exits with status 1 if any finding is red.
+    As a test, indexes a document, finds it with the exact score, and deletes it. Exits with status 1 if any finding is
+    red.
     """
     findings = examine(connect(url), name)
     if json:

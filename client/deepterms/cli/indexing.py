@@ -138,10 +138,10 @@ def index(
     ] = True,
     url: UrlOption = None,
 ) -> None:
-    """Index photographs or descriptors. Descriptors of photographs go to a feature store first; rerun to resume after
-    an interruption.
+    """Index photographs or descriptors.
 
-    Exits with status 1 if a photograph was unreadable or a document was rejected; each is reported.
+    Photographs are first described into a feature store; rerun to resume after an interruption. Exits with status 1 if
+    a photograph was unreadable or a document was rejected; each is reported.
     """
     from deepterms.features import EmbeddingFolder, FeatureStore, read_npy
 

@@ -87,10 +87,11 @@ def migrate(
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Move an index to another layout, version or encoder while it is in use. NAME then points to the new index.
+    """Move an index to another layout, version or encoder while it is in use.
 
-    The old index is kept for --rollback until --drop-old. Rerun to resume after an interruption. While the last writes
-    are copied, for about a second, the cluster rejects writes with status 403; `deepterms index` waits and retries.
+    At the end, NAME points to the new index; the old one is kept for --rollback until --drop-old. Rerun to resume after
+    an interruption. While the last writes are copied, for about a second, the cluster rejects writes with status 403;
+    `deepterms index` waits and retries.
     """
     changes = (to, top_k, binary, repivot, shards, dense_vector, sketch) != (None,) * 7
     if (rollback and (changes or drop_old)) or (discard_writes and not rollback):

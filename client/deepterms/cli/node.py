@@ -13,7 +13,11 @@ from deepterms.node import Node, NodeStatus
 
 __all__ = ["app", "start_node"]
 
-app = typer.Typer(help="Run OpenSearch on this machine, without Docker or an installed Java.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run OpenSearch on this machine, without Docker or an installed Java.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -32,7 +36,10 @@ def start(
     heap: Annotated[str, typer.Option(help="Java heap size.")] = "1g",
     json: JsonOption = False,
 ) -> None:
-    """Start OpenSearch, which runs until `deepterms node stop`. The first start downloads it."""
+    """Start OpenSearch, which runs until `deepterms node stop`.
+
+    The first start downloads it.
+    """
     _show(start_node(port=port, heap=heap), json=json)
 
 
@@ -44,7 +51,10 @@ def stop() -> None:
 
 @app.command()
 def status(json: JsonOption = False) -> None:
-    """Show whether the node is running, and where. Exits with status 1 if it is not."""
+    """Show whether the node is running, and where.
+
+    Exits with status 1 if it is not running.
+    """
     found = Node().status()
     _show(found, json=json)
     if not found.running:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Reproduce the figure and the tables of the paper.", no_args_is_help=True)
+app = typer.Typer(
+    help="Reproduce the figure and the tables of the paper.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 
 FOLDER = Path("paper-results")
 

@@ -110,9 +110,10 @@ def extract(
     weights: WeightsOption = "imagenet",
     whitening: WhiteningOption = "default",
 ) -> None:
-    """Describe the photographs of a folder. Rerun to resume after an interruption.
+    """Describe the photographs of a folder.
 
-    Exits with status 1 if any photograph is unreadable; each is reported here and in STORE/failures.jsonl.
+    Rerun to resume after an interruption. Exits with status 1 if any photograph is unreadable; each is reported here
+    and in STORE/failures.jsonl.
     """
     report = extract_folder(
         build_extractor(backbone, sizes, weights, whitening, longest_side=longest_side), photos.resolve(), store
