@@ -6,15 +6,18 @@ import os
 import re
 from contextlib import ExitStack
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError
 
-from deepterms.errors import ClusterUnreachable, InvalidInput, MissingExtra
+from deepterms.errors import ClusterUnreachable, IndexNotFound, InvalidInput, MissingExtra
 from deepterms.optional import require
 
-__all__ = ["UrlOption", "connect"]
+if TYPE_CHECKING:
+    from deepterms.index import SurrogateIndex
+
+__all__ = ["UrlOption", "connect", "open_index"]
 
 UrlOption = Annotated[
     str | None,
@@ -98,6 +101,22 @@ def connect(url: str | None) -> Any:
             cleanup.pop_all()
             return client
     return connection.elasticsearch()
+
+
+def open_index(url: str | None, name: str) -> SurrogateIndex:
+    """Open an index of the cluster at `url`.
+
+    Raises:
+        IndexNotFound: there is no such index; the message names the command that creates it.
+        InvalidInput, ClusterUnreachable, MissingExtra: as in `connect`.
+    """
+    from deepterms.index import SurrogateIndex
+
+    client = connect(url)
+    try:
+        return SurrogateIndex.open(client, name)
+    except IndexNotFound as error:
+        raise IndexNotFound(f"no index {name!r} in the cluster; create it with `deepterms index`") from error
 
 
 def _import(package: str, extra: str) -> Any:

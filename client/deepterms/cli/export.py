@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.connection import UrlOption, open_index
 from deepterms.cli.terminal import note, progress
-from deepterms.index import SurrogateIndex
 from deepterms.index.export import export_features
 
 __all__ = ["export"]
@@ -21,7 +20,7 @@ def export(
     url: UrlOption = None,
 ) -> None:
     """Export an index's descriptors to a feature store, from which `deepterms index` can fill another index."""
-    index = SurrogateIndex.open(connect(url), name)
+    index = open_index(url, name)
     done, total = 0, index.count()
     with progress("Exporting") as report:
 

@@ -10,16 +10,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.connection import UrlOption, open_index
 from deepterms.cli.photos import WeightsOption, WhiteningOption, describe_differences, load_whitening
 from deepterms.cli.terminal import note, print_json, print_table
 from deepterms.errors import EncoderMismatch, InvalidInput
-from deepterms.index import SurrogateIndex
 from deepterms.results import Hits
 from deepterms.search.request import SearchKeywords
 
 if TYPE_CHECKING:
     from deepterms.features import RMACExtractor
+    from deepterms.index import SurrogateIndex
 
 __all__ = ["rebuild_extractor", "search"]
 
@@ -72,7 +72,7 @@ def search(
         parsed = None if filter is None else jsonlib.loads(filter)
     except ValueError as error:
         raise typer.BadParameter(f"--filter is not valid JSON: {error}") from error
-    target = SurrogateIndex.open(connect(url), name)
+    target = open_index(url, name)
     options: SearchKeywords = {
         "k": k,
         "rerank": rerank,

@@ -17,17 +17,17 @@ from urllib.parse import quote
 import typer
 from rich.markup import escape
 
-from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.connection import UrlOption, open_index
 from deepterms.cli.photos import WeightsOption, WhiteningOption
 from deepterms.cli.search import rebuild_extractor
 from deepterms.cli.signals import handled
 from deepterms.cli.terminal import note
 from deepterms.errors import InvalidInput, MissingExtra
-from deepterms.index import SurrogateIndex
 from deepterms.optional import require
 
 if TYPE_CHECKING:
     from deepterms.features import RMACExtractor
+    from deepterms.index import SurrogateIndex
     from deepterms.web.access import Access
 
 __all__ = ["run_server", "serve"]
@@ -93,7 +93,7 @@ def serve(
     from deepterms.web.access import Access
 
     access = Access.of(host, token=_read_token(token_file), names=names or (), read_only=read_only)
-    index = SurrogateIndex.open(connect(url), name)
+    index = open_index(url, name)
     try:
         extractor: RMACExtractor | None = rebuild_extractor(index, weights, whitening)
     except (MissingExtra, InvalidInput) as error:
