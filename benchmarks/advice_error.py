@@ -48,8 +48,8 @@ def main(
 
 def compare(client: Any, count: int, figures: Figures) -> list[dict[str, Any]]:
     """Predict and measure an index of one size."""
-    features = synthetic(count, figures.dimensions)
-    queries = synthetic(QUERIES, figures.dimensions, seed=1)
+    features = generate_descriptors(count, figures.dimensions)
+    queries = generate_descriptors(QUERIES, figures.dimensions, seed=1)
     workload = Workload(count, figures.dimensions)
     encoder = dt.PivotPermutation(dt.sample_pivots(features, 4_096), top_k=4, query_top_k=64)
     index = dt.SurrogateIndex.create(client, NAME, encoder=encoder, store_vectors="int8", replicas=0)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from common.corpus import Corpus, format_milliseconds, merge
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.schema.scripts import COSINE_OFFSET
 from deepterms.schema.vectors import VectorType, encode_vectors
 from deepterms.search.body import search_body
@@ -72,7 +73,7 @@ def fill_index(corpus: Corpus, name: str, vectors: VectorType) -> dt.SurrogateIn
             )
             for id, term, text, row in zip(ids, terms, stored, dense, strict=True)
         )
-        rejected = [reason for _, reason in index.cluster.bulk(lines, index=name) if reason]
+        rejected = index.cluster.bulk(lines, index=name).failed
         assert not rejected, rejected[0]
     merge(index)
     return index

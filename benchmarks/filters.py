@@ -19,7 +19,7 @@ import typer
 
 import deepterms as dt
 from common.corpus import Corpus, format_milliseconds, merge
-from deepterms.schema.vectors import normalise_rows
+from deepterms.encoders.inputs import normalise_rows
 
 SHARES = (1, 10, 50, 100)  # percent kept
 WARM_UP = 20

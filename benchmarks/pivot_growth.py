@@ -23,7 +23,7 @@ import deepterms as dt
 from common.contenders import Features
 from common.descriptors import DEFAULT_FOLDER, generate_mixtures, load_mixed, load_real
 from common.measuring import compute_recall, find_exact
-from deepterms.encoders.pivots.reach import nearest_cosines
+from deepterms.encoders.pivots.pivots import measure_nearest_cosines
 from deepterms.encoders.presets import PRESETS
 from deepterms.evaluation import mean_average_precision
 
@@ -49,7 +49,7 @@ def main(
     qrels = {} if documents else described.qrels
     N = len(features)
     first = features[: N // GROWTH]
-    few, many = (PRESET.pivot_count(n) for n in (len(first), N))
+    few, many = (PRESET.choose_pivot_count(n) for n in (len(first), N))
     best = find_exact(features, asked, k=DEEP, draws=np.zeros(N, dtype=np.int64), below=[None])[None]
     rows = []
     choices = (("a tenth", first, few), ("all, as many", features, few), ("all, the preset's number", features, many))
@@ -84,7 +84,7 @@ def measure_pivots(
         "recall": float(np.mean(recalls)),
         "postings": float(np.mean(postings)),
         "unevenness": float(np.mean(lengths**2.0) / np.mean(lengths) ** 2),  # as defined by the doctor
-        "far": float((nearest_cosines(judged, pivots) < pivots.reach.low).mean()) if pivots.reach else 0.0,
+        "far": float((measure_nearest_cosines(judged, pivots) < pivots.reach.low).mean()) if pivots.reach else 0.0,
     }
     if qrels:
         run = {q: {hit.id: hit.score for hit in found[int(q)]} for q in qrels}

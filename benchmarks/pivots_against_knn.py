@@ -101,7 +101,7 @@ class Benchmark:
             self.queries = np.concatenate(list(generate_mixtures(self.base.features, count=queries, seed=1)))
         self.documents = len(self.features)
         self.draws: NDArray[np.int64] = np.random.default_rng(7).integers(0, DRAWS, self.documents)
-        self.pivots = pivots or PRESETS["balanced"].pivot_count(self.documents)
+        self.pivots = pivots or PRESETS["balanced"].choose_pivot_count(self.documents)
         self.node = create_knn_node(data)
         self.heap = heap
         self.path = RESULTS / f"{'-'.join(filter(None, (kind.value, str(self.documents), run)))}.json"

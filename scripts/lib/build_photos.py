@@ -1,4 +1,4 @@
-"""A folder name on the command line into a folder of photographs, with a progress bar."""
+"""Builds the photo collection in a folder named on the command line, with a progress bar."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Built = TypeVar("Built")
 
 
 def main() -> int:
-    """Builds what was asked for; 1 where it cannot be built."""
+    """Build the requested folders, and return the exit status: 1 if one cannot be built."""
     parser = argparse.ArgumentParser(prog="scripts/build_photos", description="Builds the photo collection.")
-    parser.add_argument("folder", type=Path, help="for the collection; new, empty, or made by this script")
-    parser.add_argument("--training", type=Path, metavar="FOLDER", help="for photographs to learn a whitening from")
+    parser.add_argument("folder", type=Path, help="folder for the collection: new, empty, or built by this script")
+    parser.add_argument("--training", type=Path, metavar="FOLDER", help="photographs to learn a whitening from")
     arguments = parser.parse_args()
     try:
         collection = with_progress(lambda report: build_photos(arguments.folder, on_progress=report))
@@ -35,7 +35,7 @@ def main() -> int:
         print(f"left out: {sentence}", file=sys.stderr)
     print(
         f"{arguments.folder}: {len(collection.ids)} photographs, {len(collection.queries)} queries, "
-        f"{len(collection.natural_queries)} of them with photographs of their own as answers"
+        f"{len(collection.natural_queries)} of them with independent photographs as matches"
     )
     if training is not None:
         print(f"{arguments.training}: {len(training)} photographs")
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def with_progress(build: Callable[[OnProgress], Built]) -> Built:
-    """Runs a function that reports progress, with a bar on stderr."""
+    """Run a function that reports progress, with a progress bar on stderr."""
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("photographs", total=None)
         return build(lambda done, total, what: progress.update(task, completed=done, total=total, description=what))

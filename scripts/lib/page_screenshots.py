@@ -1,6 +1,6 @@
-"""The search page in a browser without a window, into the pictures of the documentation.
+"""Takes the pictures of the search page for the documentation, with a headless browser.
 
-page_screenshots.py PHOTOS TARGET: the demo's index is there, made of PHOTOS.
+page_screenshots.py PHOTOS TARGET: requires the index of the demo, built from PHOTOS.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from serving import serving  # of benchmarks, which the script that runs this puts on the path
+from common.serving import serving  # scripts/screenshot puts the folder benchmarks on the path
 
 INDEX = "deepterms-demo"
 QUALITY = 88
@@ -20,7 +20,7 @@ WARM_UP = 8
 
 
 def main(photos: Path, target: Path) -> None:
-    """Search with the first photograph that has other views, and look at the page in several ways."""
+    """Search with the first photograph, and take the page in several modes."""
     query = sorted(photos.glob("*.jpg"))[0].name
     with serving(INDEX, "--photos", str(photos), "--read-only") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
@@ -41,12 +41,12 @@ def shoot(
     dark: bool = False,
     why: bool = False,
 ) -> None:
-    """Write one picture of the page, or of why its first hit is one."""
+    """Write one picture of the page, or of the explanation of its first hit."""
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light")
     page = context.new_page()
     page.goto(f"{address}/#id={query}")
     page.wait_for_selector(".score")
-    for _ in range(WARM_UP):  # the times on the picture are those of a server in use
+    for _ in range(WARM_UP):  # so that the times on the picture are those of a warm server
         page.reload()
         page.wait_for_selector(".score")
     if why:

@@ -1,4 +1,4 @@
-"""The part of the demo's photographs that may be shown anywhere, into a folder of their own."""
+"""Copies those photographs of the demo that may be republished to a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PERMISSIVE = {"MIT", "BSD-3-Clause", "Apache-2.0", "Apache-2.0 AND BSD-3-Clause"
 
 
 def main(target: Path) -> None:
-    """Copies the groups whose photographs all have a permissive licence."""
+    """Copy the groups in which every photograph has a permissive licence."""
     allowed = {
         group.number
         for group in read_manifest().groups

@@ -1,4 +1,4 @@
-"""The regions of R-MAC on a photograph, into docs/pictures/regions.jpg: level one on the left, level two on the right.
+"""Draws the regions of R-MAC on a photograph for docs/pictures/regions.jpg: level 1 on the left, level 2 on the right.
 
 region_picture.py PHOTO TARGET
 """
@@ -19,7 +19,7 @@ QUALITY = 88
 
 
 def main(photo: Path, target: Path) -> None:
-    """Draw the squares that the default network's feature map has on this photograph."""
+    """Draw the square regions of the default network's feature map on this photograph."""
     backbone = BACKBONES["efficientnet_lite0"]
     picture = load_image(photo)
     shorter = max(backbone.sizes) // backbone.stride  # cells along the shorter side
@@ -32,7 +32,7 @@ def main(photo: Path, target: Path) -> None:
         drawn = picture.copy()
         pen = ImageDraw.Draw(drawn)
         for number, (top, left, _) in enumerate(region for region in grid.tolist() if region[2] == side):
-            inset = 3 * (number % 3) + 2  # so that edges which coincide are all seen
+            inset = 3 * (number % 3) + 2  # so that coinciding edges all stay visible
             corners = [left * cell[0] + inset, top * cell[1] + inset]
             corners += [(left + side) * cell[0] - inset, (top + side) * cell[1] - inset]
             pen.rectangle(corners, outline=COLOURS[number % 3], width=4)

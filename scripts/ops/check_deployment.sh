@@ -1,15 +1,15 @@
 #!/bin/sh
-# Says whether a cluster holds this release's ingest pipelines and index templates, with the versions they should have.
-# Exit status 1 if one is missing or of another version.
+# Checks that a cluster holds this release's ingest pipelines and index templates, in the expected versions.
+# Exits with status 1 if one is missing or has another version.
 #
 #   scripts/ops/check_deployment.sh [URL]
 #
-# `deepterms check` compares whole bodies, too.
+# `deepterms check` also compares their contents.
 #
-#   DEEPTERMS_URL                            the cluster, where no argument names it
+#   DEEPTERMS_URL                            address of the cluster, if not given as an argument
 #   DEEPTERMS_USER and DEEPTERMS_PASSWORD    basic authentication
-#   DEEPTERMS_API_KEY                        instead: an Elasticsearch API key
-#   DEEPTERMS_CA_CERTS                       the authority that signed the cluster's certificate; always verified
+#   DEEPTERMS_API_KEY                        Elasticsearch API key, instead of a user and a password
+#   DEEPTERMS_CA_CERTS                       CA that signed the cluster's certificate, which is always verified
 set -eu
 top="$(cd "$(dirname "$0")/../.." && pwd)"
 # shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
@@ -17,9 +17,9 @@ top="$(cd "$(dirname "$0")/../.." && pwd)"
 
 case "${1:-}" in
     -h | --help) print_help && exit 0 ;;
-    -*) wrong_usage "no option $1" ;;
+    -*) wrong_usage "unknown option $1" ;;
 esac
-[ $# -le 1 ] || wrong_usage "one URL expected, got $#"
+[ $# -le 1 ] || wrong_usage "expected one URL, got $#"
 use_cluster "$@"
 find_resources
 
@@ -35,6 +35,6 @@ for resource in $resources; do
     printf '%-24s %s.json\n' "$state" "$resource"
 done
 if [ "$wrong" -gt 0 ]; then
-    say "$wrong missing or of another version; scripts/ops/deploy.sh puts what is missing" >&2
+    say "$wrong missing or in another version; scripts/ops/deploy.sh writes missing ones, and others with --replace" >&2
     exit 1
 fi

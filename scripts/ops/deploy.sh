@@ -1,18 +1,18 @@
 #!/bin/sh
-# Puts the ingest pipelines, then the index templates, into a cluster with curl alone.
+# Writes the ingest pipelines, then the index templates, to a cluster. Needs only curl.
 #
 #   scripts/ops/deploy.sh [--replace] [--allow-downgrade] [URL]
 #
-#   --replace           overwrite what is there already; without, it is left as it is
-#   --allow-downgrade   with --replace: overwrite resources of a later release too
+#   --replace           overwrite resources that exist; by default they are kept
+#   --allow-downgrade   with --replace: also overwrite resources of a later release
 #
-# Those layouts are deployed that the engine and its version have. A deployment that was cut is repeated, and goes on
-# where it was. `deepterms deploy` does the same and also compares what is there already.
+# Deploys the layouts that the engine supports in its version. Rerun to resume after an interruption. `deepterms deploy`
+# does the same, and also compares the contents of resources that exist.
 #
-#   DEEPTERMS_URL                            the cluster, where no argument names it
+#   DEEPTERMS_URL                            address of the cluster, if not given as an argument
 #   DEEPTERMS_USER and DEEPTERMS_PASSWORD    basic authentication
-#   DEEPTERMS_API_KEY                        instead: an Elasticsearch API key
-#   DEEPTERMS_CA_CERTS                       the authority that signed the cluster's certificate; always verified
+#   DEEPTERMS_API_KEY                        Elasticsearch API key, instead of a user and a password
+#   DEEPTERMS_CA_CERTS                       CA that signed the cluster's certificate, which is always verified
 set -eu
 top="$(cd "$(dirname "$0")/../.." && pwd)"
 # shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
@@ -24,23 +24,23 @@ while [ $# -gt 0 ]; do
         -h | --help) print_help && exit 0 ;;
         --replace) replace=true ;;
         --allow-downgrade) allow_downgrade=true ;;
-        -*) wrong_usage "no option $1" ;;
+        -*) wrong_usage "unknown option $1" ;;
         *) break ;;
     esac
     shift
 done
-[ $# -le 1 ] || wrong_usage "one URL expected, got $#"
+[ $# -le 1 ] || wrong_usage "expected one URL, got $#"
 use_cluster "$@"
 find_resources
 
-# What is refused is found before anything is written.
+# Find conflicts before anything is written.
 plan=''
 for resource in $resources; do
     compare_versions "$resource"
     if [ "$held" = missing ]; then
         action=created
     elif ! $replace; then
-        action=there
+        action=exists
     elif [ "${held:-0}" -gt "$expected" ] && ! $allow_downgrade; then
         die "$resource.json in the cluster is version $held, of a later release than this one ($expected);" \
             "nothing was changed. Upgrade, or deploy with --replace --allow-downgrade"
@@ -51,6 +51,6 @@ for resource in $resources; do
 done
 
 printf '%s' "$plan" | while read -r action resource; do
-    if [ "$action" != there ]; then must PUT "$(endpoint "$resource")" "@$top/$resource.json"; fi
+    if [ "$action" != exists ]; then must PUT "$(endpoint "$resource")" "@$top/$resource.json"; fi
     printf '%-9s %s.json\n' "$action" "$resource"
 done

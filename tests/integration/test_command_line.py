@@ -1,4 +1,4 @@
-"""The command line on real clusters, as a person runs it: exit status, stdout and stderr."""
+"""The command line on real clusters, as a user runs it: exit status, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.unit.features.test_embeddings import write_part
 
 TOP = Path(__file__).parents[2]
 
-# Small pictures at a small size: what is tested is the way through, not the descriptors.
+# Small pictures at a small size: the test is about the workflow, not about the descriptors.
 SMALL = ("--sizes", "64")
 
 
@@ -44,7 +44,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_a_third_of_the_folder_is_broken(url: str, unique_name: str, tmp_path: Path) -> None:
-    """100 broken or odd files in a folder of 300: 200 indexed, 100 reported, exit status 1 and a summary."""
+    """100 broken or odd files in a folder of 300: 200 are indexed, 100 reported, exit status 1 and a summary."""
     folder = tmp_path / "photos"
     folder.mkdir()
     good = write_odd_but_good(folder)
@@ -55,7 +55,7 @@ def test_a_third_of_the_folder_is_broken(url: str, unique_name: str, tmp_path: P
     done = deepterms("index", unique_name, folder, *SMALL, url=url, cwd=tmp_path)
 
     assert done.returncode == 1, done.stderr
-    assert "200 indexed, 0 refused, 100 unreadable; 200 in " in done.stderr
+    assert "200 indexed, 0 rejected, 100 unreadable; 200 in " in done.stderr
     assert done.stderr.count("unreadable ") >= 20
     assert "and 80 more" in done.stderr
     assert "Traceback" not in done.stderr
@@ -71,7 +71,7 @@ def test_index_then_search(cluster: Any, url: str, unique_name: str, photos: Pat
     assert done.returncode == 0, done.stderr
     assert dt.SurrogateIndex.open(cluster, unique_name).encoder == dt.DeepPermutation(1280, top_k=50)
 
-    # The extractor is rebuilt from the index: nothing of --sizes is said again.
+    # The extractor is rebuilt from the index, so --sizes is not given again.
     done = deepterms("search", unique_name, photos / "more" / "03.png", "-k", "3", "--json", url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     hits = [json.loads(line) for line in done.stdout.splitlines()]
@@ -90,19 +90,19 @@ def test_index_then_search(cluster: Any, url: str, unique_name: str, photos: Pat
     done = deepterms("search", unique_name, photos / "00.png", "--filter", only, "--json", url=url, cwd=tmp_path)
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["02.png"]
 
-    # Again, with one photograph more: the store goes on, the documents are replaced.
+    # Again, with one more photograph: the store is extended.
     Image.fromarray(photograph(99)).save(photos / "99.png")
     done = deepterms("index", unique_name, photos, *SMALL, url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "13 indexed (12 by an earlier run), 0 refused" in done.stderr
+    assert "13 indexed (12 by an earlier run), 0 rejected" in done.stderr
     assert "13 in " in done.stderr
 
     done = deepterms("index", unique_name, photos, "--sizes", "96", "--store", "other", url=url, cwd=tmp_path)
     assert done.returncode == 1
-    assert "sizes is [64] in the index, [96] here" in done.stderr
+    assert "sizes is [64] in the index, but [96] here" in done.stderr
 
 
-def test_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -> None:
+def test_index_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -> None:
     np.save(tmp_path / "own.npy", np.random.default_rng(0).standard_normal((5, 32)).astype(np.float32))
     (tmp_path / "ids.txt").write_text("a\nb\nc\nd\ne\n")
     done = deepterms(
@@ -115,12 +115,10 @@ def test_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -
     Image.fromarray(photograph(1)).save(tmp_path / "photo.png")
     done = deepterms("search", unique_name, "photo.png", url=url, cwd=tmp_path)
     assert done.returncode == 1
-    assert "does not say what made its descriptors" in done.stderr
+    assert "does not record which extractor made its descriptors" in done.stderr
 
 
-def test_a_folder_of_clip_retrieval_and_back_to_a_store(
-    cluster: Any, url: str, unique_name: str, tmp_path: Path
-) -> None:
+def test_index_an_embedding_folder_and_export_a_store(cluster: Any, url: str, unique_name: str, tmp_path: Path) -> None:
     rows = np.random.default_rng(5).standard_normal((9, 32)).astype(np.float32)
     names = [f"p{number}.jpg" for number in range(9)]
     folder = tmp_path / "embeddings"
@@ -131,7 +129,7 @@ def test_a_folder_of_clip_retrieval_and_back_to_a_store(
     options = ("--top-k", "12", "--vectors", "int8", "--replicas", "0")
     done = deepterms("index", unique_name, folder, *options, url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "9 indexed, 0 refused, 0 unreadable; 9 in " in done.stderr
+    assert "9 indexed, 0 rejected, 0 unreadable; 9 in " in done.stderr
     index = dt.SurrogateIndex.open(cluster, unique_name)
     assert (index.vector_type, index.encoder) == ("int8", dt.DeepPermutation(32, top_k=12))
 
@@ -143,10 +141,10 @@ def test_a_folder_of_clip_retrieval_and_back_to_a_store(
     everything = found()
     assert everything[0]["metadata"] == {"path": everything[0]["id"], "caption": f"caption of {everything[0]['id']}"}
     expected = index.search_by_id("p3.jpg", effort=0.5, min_score=-0.1, fields=["caption"])
-    cut = found("--effort", "0.5", "--min-score", "-0.1", "--field", "caption")
-    assert [(hit["id"], hit["score"]) for hit in cut] == [(hit.id, hit.score) for hit in expected]
-    assert 0 < len(cut) < len(everything)
-    assert all(hit["metadata"] == {"caption": f"caption of {hit['id']}"} for hit in cut)
+    filtered = found("--effort", "0.5", "--min-score", "-0.1", "--field", "caption")
+    assert [(hit["id"], hit["score"]) for hit in filtered] == [(hit.id, hit.score) for hit in expected]
+    assert 0 < len(filtered) < len(everything)
+    assert all(hit["metadata"] == {"caption": f"caption of {hit['id']}"} for hit in filtered)
     assert found("--field", "caption", "--field", "path") == everything
     assert deepterms("search", unique_name, "--id", "p3.jpg", "--effort", "2", url=url, cwd=tmp_path).returncode == 2
 
@@ -158,7 +156,7 @@ def test_a_folder_of_clip_retrieval_and_back_to_a_store(
     exact = rows.astype(np.float16).astype(np.float32)
     np.testing.assert_allclose(kept, exact / np.linalg.norm(exact, axis=1, keepdims=True), atol=4e-3)
     done = deepterms("export", unique_name, "store", url=url, cwd=tmp_path)
-    assert done.returncode == 1  # never over a folder that is there
+    assert done.returncode == 1  # never overwrites an existing folder
     assert "store" in done.stderr
     assert "Traceback" not in done.stderr
     done = deepterms("index", f"{unique_name}-2", "store", "--top-k", "12", url=url, cwd=tmp_path)
@@ -167,7 +165,7 @@ def test_a_folder_of_clip_retrieval_and_back_to_a_store(
     assert again.search(rows[3], k=3, rerank=0).ids == index.search(rows[3], k=3, rerank=0).ids
 
 
-def test_refusals_are_one_sentence_and_a_status(url: str, unique_name: str, tmp_path: Path) -> None:
+def test_errors_are_one_sentence_and_an_exit_status(url: str, unique_name: str, tmp_path: Path) -> None:
     done = deepterms("search", unique_name, "--id", "x", url=url, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: no index '{unique_name}' in the cluster")
@@ -222,7 +220,7 @@ def test_deploy_with_python_and_with_curl_alone(cluster: Any, url: str, tmp_path
     dt.deploy(cluster)
     script = [str(TOP / "scripts" / "ops" / "deploy.sh")]
     again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
-    assert {line.split()[0] for line in again.stdout.splitlines()} == {"there"}
+    assert {line.split()[0] for line in again.stdout.splitlines()} == {"exists"}
     template = f"/_index_template/{default_layout(Cluster(cluster).engine).resource}"
     Cluster(cluster).request("DELETE", template)
     again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
@@ -233,4 +231,4 @@ def test_deploy_with_python_and_with_curl_alone(cluster: Any, url: str, tmp_path
         [*script, "http://127.0.0.1:9"], capture_output=True, text=True, timeout=60, check=False
     )
     assert unreachable.returncode == 1
-    assert "no answer" in unreachable.stderr
+    assert "no response" in unreachable.stderr

@@ -1,4 +1,4 @@
-"""`deepterms demo` at a terminal: what it shows, the page that it ends on, and how that ends."""
+"""`deepterms demo` in a terminal: its output, the search page at the end, and how that stops."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit.features.odd_files import photograph
 pytestmark = pytest.mark.slow
 
 PATIENCE = 300  # seconds
-# Of a new session, the terminal must be made the controlling one, or Ctrl-C would reach nobody.
+# In a new session, the terminal must become the controlling one, or Ctrl-C would not reach the process.
 AT_A_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execv(sys.executable, [sys.executable, '-m', 'deepterms', *sys.argv[1:]])"
@@ -36,7 +36,7 @@ AT_A_TERMINAL = (
 
 @pytest.fixture
 def url(opensearch: Any) -> Iterator[str]:
-    """The address of an OpenSearch without the demo's index, before and afterwards."""
+    """The address of an OpenSearch without the index of the demo, before and after the test."""
     delete_indices(opensearch, "deepterms-demo")
     (host,) = opensearch.transport.hosts
     yield f"http://{host['host']}:{host['port']}"
@@ -52,7 +52,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 class Terminal:
-    """A process in a pseudo-terminal of its own."""
+    """A process in its own pseudo-terminal."""
 
     def __init__(self, *arguments: str | Path, cwd: Path, **environment: str) -> None:
         self.master, slave = pty.openpty()
@@ -67,7 +67,7 @@ class Terminal:
         self.said = ""
 
     def read_until(self, pattern: str) -> re.Match[str]:
-        """Wait until it has said something that matches."""
+        """Wait until the output matches."""
         end = time.monotonic() + PATIENCE
         while (found := re.search(pattern, self.said)) is None:
             assert time.monotonic() < end, self.said
@@ -75,7 +75,7 @@ class Terminal:
         return found
 
     def read_to_the_end(self) -> int:
-        """The exit status, once it has ended by itself."""
+        """Wait until the process ends by itself, and return its exit status."""
         end = time.monotonic() + PATIENCE
         while self._read():
             assert time.monotonic() < end, self.said
@@ -90,12 +90,12 @@ class Terminal:
         os.close(self.master)
 
     def _read(self) -> bool:
-        """Whether there can be more."""
+        """Whether there can be more output."""
         if not select.select([self.master], [], [], 1)[0]:
             return True
         try:
             said = os.read(self.master, 65_536)
-        except OSError:  # Linux says so at the end
+        except OSError:  # how Linux reports the end of the output
             return False
         self.said += said.decode(errors="replace").replace("\r\n", "\n")
         return bool(said)
@@ -107,17 +107,17 @@ def asked(address: str, body: dict[str, Any]) -> Any:
         return json.loads(answer.read())
 
 
-def test_it_ends_on_the_page(url: str, photos: Path, tmp_path: Path) -> None:
+def test_it_serves_the_search_page_until_ctrl_c(url: str, photos: Path, tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{shlex.quote(str(tmp_path))}/opened\n')
     browser.chmod(0o755)
     screen = {"DISPLAY": ":99", "BROWSER": str(browser)}
     with contextlib.closing(Terminal("demo", photos, "--url", url, cwd=tmp_path, **screen)) as terminal:
         address, query = terminal.read_until(
-            r"(http://127\.0\.0\.1:\d+)/(#id=picture%20\d\.png) +the page; Ctrl-C"
+            r"(http://127\.0\.0\.1:\d+)/(#id=picture%20\d\.png) +search page; press Ctrl-C"
         ).groups()
-        assert "Search on with any photograph, in the browser:" in terminal.said
-        assert f"Look at the results: {tmp_path}/deepterms-demo/results.html" in terminal.said
+        assert "Search with any photograph in the browser:" in terminal.said
+        assert f"Results page: {tmp_path}/deepterms-demo/results.html" in terminal.said
         assert (tmp_path / "deepterms-demo" / "results.html").is_file()
         hits = asked(f"{address}/v1/search/id", {"id": "picture 3.png", "k": 2})["hits"]
         assert len(hits) == 2
@@ -132,23 +132,23 @@ def test_it_ends_on_the_page(url: str, photos: Path, tmp_path: Path) -> None:
 
 
 def test_it_opens_no_browser_without_a_screen(url: str, photos: Path, tmp_path: Path) -> None:
-    """Many servers have a browser for terminals, which would hide what the demo says."""
+    """Many servers have a terminal browser, which would hide the output of the demo."""
     browser = tmp_path / "browser"
     browser.write_text(f"#!/bin/sh\n: >{shlex.quote(str(tmp_path))}/opened\n")
     browser.chmod(0o755)
     none = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "BROWSER": str(browser)}
     with contextlib.closing(Terminal("demo", photos, "--url", url, cwd=tmp_path, **none)) as terminal:
-        terminal.read_until("the page; Ctrl-C")
+        terminal.read_until("search page; press Ctrl-C")
         terminal.type("\x03")  # at once
         assert terminal.read_to_the_end() == 0, terminal.said
         assert "Traceback" not in terminal.said
     assert not (tmp_path / "opened").exists()
 
 
-def test_it_just_ends_where_that_is_wanted_and_where_nobody_sits(url: str, photos: Path, tmp_path: Path) -> None:
+def test_it_serves_no_page_with_no_serve_or_in_a_pipe(url: str, photos: Path, tmp_path: Path) -> None:
     with contextlib.closing(Terminal("demo", photos, "--url", url, "--no-serve", cwd=tmp_path)) as terminal:
         assert terminal.read_to_the_end() == 0, terminal.said
-        assert "Now your own photographs:" in terminal.said
+        assert "Try your own photographs:" in terminal.said
         assert "in the browser" not in terminal.said
     piped = deepterms("demo", photos, url=url, cwd=tmp_path)
     assert piped.returncode == 0, piped.stderr

@@ -16,7 +16,7 @@ from opensearchpy import OpenSearch
 import deepterms as dt
 from deepterms import deployment
 from deepterms.cluster.cluster import Cluster
-from deepterms.deployment import Change, Plan
+from deepterms.deployment import Change, DeploymentPlan
 from deepterms.errors import DeploymentConflict, RequestRejected, UnsupportedEngine
 from deepterms.schema.assets import Asset, assets_of
 from deepterms.schema.layouts import LAYOUTS, find_layout
@@ -145,7 +145,7 @@ def test_a_body_that_the_engine_refuses_is_found_before_anything_is_written(bare
         if change.asset.kind == kind or change.asset.name != bad.name
     ]
     with pytest.raises(RequestRejected, match=rf"{bad.file} cannot be deployed, so nothing was changed") as refusal:
-        deployment.apply(Plan(planned.cluster, tuple(changes)), replace=True)
+        deployment.apply(DeploymentPlan(planned.cluster, tuple(changes)), replace=True)
     assert refusal.value.status == 400
     assert deployed_state(bare) == before
 

@@ -367,7 +367,7 @@ def test_back_to_the_old_index_but_not_over_writes(client: Any, unique_name: str
     with pytest.raises(MigrationFailed, match=r"took 1 writes since"):
         roll_back(client, unique_name)
     assert index.add(["later still"], features(1)).succeeded == 1  # not left blocked
-    report = roll_back(client, unique_name, lose_writes=True)
+    report = roll_back(client, unique_name, discard_writes=True)
     assert (report.new, report.documents, concrete(client, unique_name)) == (old, 60, old)
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.add(["again"], features(1)).succeeded == 1
@@ -386,14 +386,14 @@ def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path) ->
         )
 
     filled(client, unique_name)
-    for usage in ([], ["--back", "--to", "words"], ["--lose-writes", "--drop-old"]):
+    for usage in ([], ["--rollback", "--to", "words"], ["--discard-writes", "--drop-old"]):
         assert deepterms(*usage).returncode == 2
     done = deepterms("--to", "rank_features", "--top-k", "12", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["documents"], report["new"]) == (60, f"deepterms-rank_features-v1-{unique_name}-000002")
     assert dt.SurrogateIndex.open(client, unique_name).encoder == dt.DeepPermutation(DIMENSIONS, top_k=12)
-    done = deepterms("--back")
+    done = deepterms("--rollback")
     assert done.returncode == 0, done.stderr
     assert f"{unique_name} → deepterms-words-v1-{unique_name}-000001" in done.stdout
     done = deepterms("--drop-old")

@@ -112,7 +112,7 @@ def test_failures_are_explained(opensearch: Any, url: str, unique_name: str, tmp
     dt.SurrogateIndex.create(opensearch, unique_name, encoder=dt.DeepPermutation(8, top_k=4), replicas=0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        rejected = deepterms("serve", unique_name, "--port", port, url=url, cwd=tmp_path)
-    assert rejected.returncode == 1
-    assert f"cannot listen at 127.0.0.1:{port}" in rejected.stderr
-    assert "does not say what made its descriptors" in rejected.stderr
+        refused = deepterms("serve", unique_name, "--port", port, url=url, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
+    assert "does not record which extractor made its descriptors" in refused.stderr

@@ -1,4 +1,4 @@
-"""The scripts that need curl and a POSIX shell only: the same state as Python leaves, backups that can be restored."""
+"""The scripts that need only curl and a POSIX shell: they deploy as Python does, and their backups can be restored."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def run(script: str, *arguments: str, status: int | None = 0, **environment: str
 def test_usage(script: str) -> None:
     assert (SCRIPTS / script).read_text().startswith("#!/bin/sh\n")
     shown = run(script, "--help").stdout
-    assert f"  scripts/{script} " in shown
+    assert f"  scripts/ops/{script} " in shown
     assert "DEEPTERMS_CA_CERTS" in shown
     assert "set -eu" not in shown
     names = ["one", "two", "three"] if script in ("backup.sh", "restore.sh") else []
-    assert "no option --nonsense" in run(script, "--nonsense", status=2).stderr
-    assert "no cluster; give its URL" in run(script, *names, status=2).stderr
+    assert "unknown option --nonsense" in run(script, "--nonsense", status=2).stderr
+    assert "no cluster given; pass its URL" in run(script, *names, status=2).stderr
     assert "is not the address of a cluster" in run(script, *names, "localhost", status=2).stderr
     if script != "wait_for_cluster.sh":
-        assert "no answer from the cluster" in run(script, *names, "http://127.0.0.1:9", status=1).stderr
+        assert "no response from the cluster" in run(script, *names, "http://127.0.0.1:9", status=1).stderr
 
 
 def test_shellcheck() -> None:
@@ -61,14 +61,16 @@ def test_shellcheck() -> None:
     if shellcheck is None:
         pytest.skip("shellcheck is not installed")
     files = [str(SCRIPTS / script) for script in NAMES]
-    found = subprocess.run([shellcheck, "-x", *files], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [shellcheck, "--external-sources", "--check-sourced", *files], capture_output=True, text=True, check=False
+    )
     assert found.stdout == ""
     assert found.returncode == 0
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_a_template_says_which_engines_have_what_it_needs(layout: Layout) -> None:
-    """The scripts read it: they know no other list."""
+def test_a_template_names_the_engines_that_support_it(layout: Layout) -> None:
+    """The scripts read them from its description."""
     description = load_asset("index_templates", layout.resource).body["_meta"]["description"]
     said = {
         engine.lower(): tuple(int(part) for part in (*first.split("."), "0")[:2])
@@ -77,7 +79,7 @@ def test_a_template_says_which_engines_have_what_it_needs(layout: Layout) -> Non
     assert said == dict(layout.engines)
 
 
-def test_secrets_are_in_no_list_of_processes(tmp_path: Path) -> None:
+def test_secrets_are_not_in_the_process_list(tmp_path: Path) -> None:
     curl = tmp_path / "curl"
     curl.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/arguments\ncat >>{tmp_path}/options\nprintf "{{}}\\n503"\n')
     curl.chmod(0o755)
@@ -103,7 +105,7 @@ def test_python_and_shell_leave_the_same_state(bare: Any, url: str) -> None:
     assert deployed_state(bare) == by_python
     assert dt.deployment.check(bare) == ()
 
-    # Either goes on where the other was cut, and neither writes what is there.
+    # Each completes an interrupted deployment of the other, and neither writes what exists.
     path = next(iter(by_python))
     Cluster(bare).request("DELETE", path)
     assert run("deploy.sh", url).stdout.count("created") == 1
@@ -155,7 +157,7 @@ def repository(cluster: Any, unique_name: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("store_vectors", [True, False, "int8"])
 def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository: str, store_vectors: Any) -> None:
-    """Beside the index, and after all is lost: from this release's files, or from the snapshot's global state."""
+    """Next to the index, and after everything is lost: from this release's files, or from the global state."""
     copy = f"{unique_name}.copy"
     encoder = dt.DeepPermutation(16, top_k=6)
     features = np.random.default_rng(0).standard_normal((30, 16)).astype(np.float32)
@@ -193,7 +195,7 @@ def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository
     assert made.stdout == f"{repository}/first holds {concrete}\n"
     assert "HTTP 400" in run("backup.sh", unique_name, repository, "first", url, status=1).stderr
     assert "no alias nothing" in run("backup.sh", "nothing", repository, "other", url, status=1).stderr
-    assert "is there already" in run("restore.sh", unique_name, repository, "first", url, status=1).stderr
+    assert "exists already" in run("restore.sh", unique_name, repository, "first", url, status=1).stderr
     absent = run("restore.sh", "--as", copy, "nothing", repository, "first", url, status=1)
     assert "holds no index nothing" in absent.stderr
 
@@ -211,16 +213,14 @@ def test_backup_and_restore(cluster: Any, url: str, unique_name: str, repository
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own pipeline", "layout's pipeline"])
-def test_a_backup_in_the_middle_of_a_migration(
-    cluster: Any, url: str, unique_name: str, repository: str, own: bool
-) -> None:
-    """What a migration adds to a pipeline does not come back: it would send documents to the index as it was named."""
+def test_a_backup_during_a_migration(cluster: Any, url: str, unique_name: str, repository: str, own: bool) -> None:
+    """A restored pipeline lacks what a migration added, which would send documents to the old name of the index."""
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(16, top_k=6), replicas=0)
     layout, send = index.layout, index.cluster.request
     concrete, copy = layout.index_name(unique_name), f"{unique_name}.copy"
     copied = layout.index_name(copy)
-    if not own:  # as an index whose encoder no pipeline can run
+    if not own:  # like an index with an encoder that no pipeline can run
         send("PUT", f"/{concrete}/_settings", body={"index.default_pipeline": layout.resource})
         send("DELETE", f"/_ingest/pipeline/{concrete}")
         meta = send("GET", f"/{concrete}/_mapping")[concrete]["mappings"]["_meta"]
@@ -232,7 +232,7 @@ def test_a_backup_in_the_middle_of_a_migration(
     assert TAG in str(deployed_state(cluster)[f"/_ingest/pipeline/{concrete}"])
     try:
         done = run("restore.sh", "--as", copy, unique_name, repository, "first", url)
-        assert f"{copied} refuses writes, as at the backup" in done.stderr
+        assert f"{copied} rejects writes, as it did at the backup" in done.stderr
         send("PUT", f"/{copied}/_settings", body={"index.blocks.write": None})
         settings = send("GET", f"/{copied}/_settings")[copied]["settings"]["index"]
         assert settings["default_pipeline"] == (copied if own else layout.resource)
@@ -247,7 +247,7 @@ def test_a_backup_in_the_middle_of_a_migration(
 def test_pivots_are_in_the_backup(
     cluster: Any, url: str, unique_name: str, repository: str, store_vectors: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Restored under another name after all is lost, the index can be opened where nobody knows its pivots."""
+    """Restored under another name after everything is lost, the index opens in a process that lacks its pivots."""
     copy = f"{unique_name}.copy"
     features = np.random.default_rng(0).standard_normal((30, 18)).astype(np.float32)
     encoder = dt.PivotPermutation(dt.Pivots(features[:20]), top_k=3, query_top_k=8)
@@ -278,6 +278,6 @@ def test_pivots_are_in_the_backup(
         assert deployed_state(cluster)[restored]["processors"] == before[own]["processors"]
     Cluster(cluster).request("DELETE", f"/{companion_name(next(iter(again.concrete)), encoder.pivots.checksum)}")
     second = run("backup.sh", copy, repository, "second", url)
-    assert "are not in the cluster, nor in this snapshot" in second.stderr
+    assert "are neither in the cluster nor in this snapshot" in second.stderr
     Cluster(cluster).request("DELETE", f"/_snapshot/{repository}/second")
     again.drop()

@@ -10,11 +10,29 @@ import deepterms
 
 # What users import from packages below `deepterms`. Renaming or moving one of these breaks their programs.
 IMPORTS = {
-    "deepterms.advice": ["REFERENCE", "Figures", "Plan", "Prediction", "Workload", "advise", "predict", "probe"],
-    "deepterms.deployment": ["Change", "DeploymentReport", "Plan", "apply", "check", "deploy", "plan", "rehearse"],
+    "deepterms.advice": [
+        "REFERENCE",
+        "Figures",
+        "CapacityPlan",
+        "Prediction",
+        "Workload",
+        "advise",
+        "predict",
+        "probe",
+    ],
+    "deepterms.deployment": [
+        "Change",
+        "DeploymentReport",
+        "DeploymentPlan",
+        "apply",
+        "check",
+        "deploy",
+        "plan",
+        "rehearse",
+    ],
     "deepterms.evaluation": [
         "ArrayFeatures",
-        "Collection",
+        "JudgedCollection",
         "Difficulty",
         "FeatureStream",
         "Interval",

@@ -7,27 +7,9 @@ from collections.abc import Iterator
 from deepterms.advice.costs import Figures
 from deepterms.advice.model import Prediction, Workload
 from deepterms.advice.recall import HARD, PHOTOGRAPHS
+from deepterms.units import format_bytes, format_seconds
 
-__all__ = ["format_bytes", "format_seconds", "summarize"]
-
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def format_bytes(count: float) -> str:
-    """Format bytes in powers of a thousand: ``1.3 GB``."""
-    for unit in _UNITS[:-1]:
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1_000
-    return f"{count:,.3g} {_UNITS[-1]}"
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a duration in a suitable unit: ``12 s``, ``10 min``."""
-    for limit, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds / 86_400:,.3g} days"
+__all__ = ["summarize"]
 
 
 def _format_number(number: float) -> str:

@@ -1,4 +1,4 @@
-"""The deepterms command: one module a group of commands."""
+"""The deepterms command, with one module per group of commands."""
 
 from deepterms.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The commands together, and what a failure looks like: one sentence on stderr and exit status 1."""
+"""Assembles the commands, and turns errors into one sentence on stderr and exit status 1."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ import typer
 
 from deepterms.cli import (
     advise,
-    bench,
     demo,
     deployment,
     doctor,
-    evaluate,
     export,
     indexing,
     migrate,
     node,
+    paper,
     photos,
+    search,
     serve,
 )
-from deepterms.cli.terminal import complain
+from deepterms.cli.terminal import print_error
 from deepterms.errors import DeepTermsError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="deepterms",
-    help="Image retrieval on a stock Elasticsearch or OpenSearch.\n\n"
+    help="Image retrieval on stock Elasticsearch or OpenSearch.\n\n"
     "Results go to stdout, progress and notes to stderr.\n\n"
-    "Exit status: 0 done, 1 refused by the data or the cluster, 2 wrong usage.",
+    "Exit status: 0 success, 1 failure, 2 invalid usage.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"deepterms {version('deepterms')}")
@@ -48,7 +49,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None: ...
 
@@ -60,23 +61,22 @@ app.command("deploy")(deployment.deploy)
 app.command("check")(deployment.check)
 app.command("migrate")(migrate.migrate)
 app.command("index")(indexing.index)
-app.command("search")(indexing.search)
+app.command("search")(search.search)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("advise")(advise.advise)
-app.add_typer(bench.app, name="bench")
-app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(node.app, name="node")
+app.add_typer(paper.app, name="paper")
 
 
 def main() -> None:
-    """Run the command line; the console script."""
+    """Run the command line. This is the console script."""
     try:
         app()
     except DeepTermsError as error:
-        complain(str(error))
+        print_error(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""deepterms demo: photographs in, ranked photographs out, on a real OpenSearch, in one command."""
+"""deepterms demo: turns a folder of photographs into a page of ranked results, with OpenSearch, in one command."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rich.table import Table
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.gallery import GalleryRow, write_gallery
 from deepterms.cli.indexing import add_store
-from deepterms.cli.node import started_node
-from deepterms.cli.photos import extract_folder, name_failures
+from deepterms.cli.node import start_node
+from deepterms.cli.photos import extract_folder, report_unreadable
 from deepterms.cli.serve import run_server
 from deepterms.cli.terminal import note, print_table, progress
 from deepterms.deployment import deploy
@@ -44,51 +44,54 @@ def demo(
     photos: Annotated[
         Path | None,
         typer.Argument(
-            help="Your own photographs; mAP too if they are named as INRIA Holidays. Default: 320 out of packages.",
+            help="Folder of your own photographs; also computes mAP if they are named as in INRIA Holidays. Default: "
+            "320 photographs from Debian, npm and PyPI packages.",
             exists=True,
             file_okay=False,
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where photographs, descriptors and the page go.")] = Path("deepterms-demo"),
-    top_k: Annotated[int, typer.Option(help="K, codewords a document.")] = DEFAULT_TOP_K,
+    out: Annotated[Path, typer.Option(help="Folder for photographs, descriptors and the results page.")] = Path(
+        "deepterms-demo"
+    ),
+    top_k: Annotated[int, typer.Option(help="K, the number of codewords per document.")] = DEFAULT_TOP_K,
     serve: Annotated[
         bool | None,
-        typer.Option(help="Search on in the browser at the end. Default: in a terminal.", show_default=False),
+        typer.Option(help="Serve the search page at the end. Default: if run in a terminal.", show_default=False),
     ] = None,
     url: UrlOption = None,
 ) -> None:
-    """Index photographs in a real OpenSearch, look at what it finds, and search on in the browser.
+    """Index photographs in OpenSearch, write a page of results, and serve the search page.
 
-    Without --url it starts a node of its own, which goes on until `deepterms node stop`.
+    Without --url, starts a local node, which runs until `deepterms node stop`.
     """
     from deepterms.features import RMACExtractor
 
-    collection = _package_photos(out / "photos") if photos is None else _judged(photos)
+    collection = _build_package_photos(out / "photos") if photos is None else _read_judged(photos)
     folder = (collection.folder if collection is not None else photos or Path()).resolve()
     if url is None:
-        url = started_node().url
+        url = start_node().url
     client = connect(url)
     deploy(client)
     extractor = RMACExtractor()
     described = extract_folder(extractor, folder, out / ("features" if photos is None else "own-features"))
-    name_failures(described.failures)
+    report_unreadable(described.failures)
     store = described.store
     if not len(store):
-        raise InvalidInput(f"no photograph in {folder} could be read")
-    index = _fresh_index(client, store, top_k=top_k)
-    report = add_store(index, store, about=_about(collection))
+        raise InvalidInput(f"none of the photographs in {folder} could be read")
+    index = _recreate_index(client, store, top_k=top_k)
+    report = add_store(index, store, about=_collect_metadata(collection))
     index.refresh()
     note(
         f"{report.succeeded} photographs in {index.cluster.engine} at {url}, index {INDEX!r}, "
         f"layout {index.layout.name}"
     )
 
-    found = _Found(index, store)
+    ranker = _Ranker(index, store)
     facts = {"photographs": f"{len(store):,}", "engine": str(index.cluster.engine), "encoder": str(index.encoder)}
     titles = {} if collection is None else collection.titles
     if collection is not None and collection.queries:
-        facts |= _evaluate(collection, found)
+        facts |= _evaluate(collection, ranker)
         chosen = list(collection.natural_queries or collection.queries)
         relevant = {query: frozenset(f"{id}.jpg" for id in collection.qrels[query]) for query in chosen}
         queries = [f"{query}.jpg" for query in chosen]
@@ -100,35 +103,35 @@ def demo(
         GalleryRow(
             query=folder / query,
             title=titles.get(query.removesuffix(".jpg"), query),
-            hits=found.hits(query, k=HITS_SHOWN),
+            hits=ranker.search(query, k=HITS_SHOWN),
             relevant=relevant.get(query.removesuffix(".jpg"), frozenset()),
-            terms=found.largest_terms(query),
+            terms=ranker.largest_terms(query),
         )
         for query in queries
     ]
-    write_gallery(rows, page, title="What the engine found", facts=facts)
-    print_table(_summary(rows[:SHOWN], judged=bool(relevant)))
+    write_gallery(rows, page, title="Search results", facts=facts)
+    print_table(_build_summary(rows[:SHOWN], judged=bool(relevant)))
     table = Table(box=None, show_header=False)
     for name, value in facts.items():
         table.add_row(name, f"[bold]{escape(value)}")
     print_table(table)
-    note(f"\nLook at the results: [bold]{escape(str(page.resolve()))}")
-    some = escape(str(folder / queries[0]))
+    note(f"\nResults page: [bold]{escape(str(page.resolve()))}")
+    example = escape(str(folder / queries[0]))
     note(
-        "Now your own photographs:\n"
+        "Try your own photographs:\n"
         "  deepterms demo ~/Pictures                  the same page for them\n"
-        "  deepterms index mine ~/Pictures            an index that stays; run it again to go on after a cut\n"
-        f"  deepterms search {INDEX} {some}\n"
+        "  deepterms index mine ~/Pictures            a permanent index; rerun to resume after an interruption\n"
+        f"  deepterms search {INDEX} {example}\n"
         f"  deepterms serve {INDEX} --photos {escape(str(folder))}\n"
-        "  deepterms node stop                        when you are done; the data stays"
+        "  deepterms node stop                        when you are done; the data is kept"
     )
     if serve or (serve is None and sys.stdin.isatty() and sys.stdout.isatty()):
-        note("\nSearch on with any photograph, in the browser:")
+        note("\nSearch with any photograph in the browser:")
         run_server(index, extractor, photographs=[folder], query=queries[0], browser=True)
 
 
-def _judged(photos: Path) -> JudgedCollection | None:
-    """The folder as a collection, if its files are named as those of INRIA Holidays."""
+def _read_judged(photos: Path) -> JudgedCollection | None:
+    """Read the folder as a judged collection, if its files are named as in INRIA Holidays."""
     from deepterms.evaluation import read_holidays
 
     try:
@@ -137,8 +140,8 @@ def _judged(photos: Path) -> JudgedCollection | None:
         return None
 
 
-def _about(collection: JudgedCollection | None) -> dict[str, dict[str, str]]:
-    """Id of a document → what its photograph shows, and whether there are other views of it."""
+def _collect_metadata(collection: JudgedCollection | None) -> dict[str, dict[str, str]]:
+    """Map ids of documents to the titles of their photographs, and to whether there are other views of the scene."""
     if collection is None:
         return {}
     views = dict.fromkeys(collection.ids, "none")
@@ -151,7 +154,7 @@ def _about(collection: JudgedCollection | None) -> dict[str, dict[str, str]]:
     }
 
 
-def _package_photos(folder: Path) -> JudgedCollection:
+def _build_package_photos(folder: Path) -> JudgedCollection:
     from deepterms.evaluation import build_photos
 
     with progress("Collecting photographs") as report:
@@ -161,15 +164,15 @@ def _package_photos(folder: Path) -> JudgedCollection:
     return collection
 
 
-def _fresh_index(client: Any, store: FeatureStore, *, top_k: int) -> SurrogateIndex:
+def _recreate_index(client: Any, store: FeatureStore, *, top_k: int) -> SurrogateIndex:
     with suppress(IndexNotFound):
         SurrogateIndex.open(client, INDEX).drop()
     encoder = DeepPermutation(store.dimensions, top_k=top_k)
     return SurrogateIndex.create(client, INDEX, encoder=encoder, replicas=0, extractor=store.spec)
 
 
-class _Found:
-    """What the index, and exact search, find for a photograph that is in the collection; never that one itself."""
+class _Ranker:
+    """Ranks the collection for one of its photographs, with the index and exactly, leaving out the query itself."""
 
     def __init__(self, index: SurrogateIndex, store: FeatureStore) -> None:
         self._index = index
@@ -177,10 +180,10 @@ class _Found:
         self._features: NDArray[np.float32] = store.features_of(store.ids)
         self._rows = {id: row for row, id in enumerate(self._ids)}
 
-    def hits(self, query: str, *, k: int, rerank: int | None = None) -> Hits:
+    def search(self, query: str, *, k: int, rerank: int | None = None) -> Hits:
         return self._index.search_by_id(query, k=k, rerank=rerank)
 
-    def exact(self, query: str) -> dict[str, float]:
+    def rank_exactly(self, query: str) -> dict[str, float]:
         scores = self._features @ self._features[self._rows[query]]
         return {id: float(score) for id, score in zip(self._ids, scores, strict=True) if id != query}
 
@@ -189,24 +192,25 @@ class _Found:
         return dict(sorted(terms.items(), key=lambda term: -term[1]))
 
 
-def _evaluate(collection: JudgedCollection, found: _Found) -> dict[str, str]:
-    """MAP of the paper's score, of re-ranking and of exact cosine, over all queries and over those of natural views."""
+def _evaluate(collection: JudgedCollection, ranker: _Ranker) -> dict[str, str]:
+    """Compute mAP of the paper's score, of re-ranking and of exact cosine, over all and over natural queries."""
     from deepterms.evaluation import mean_average_precision
 
     def run(ranking: Callable[[str], dict[str, float]]) -> dict[str, dict[str, float]]:
-        answers = {query: ranking(f"{query}.jpg") for query in collection.queries}
+        rankings = {query: ranking(f"{query}.jpg") for query in collection.queries}
         return {
-            query: {id.removesuffix(".jpg"): score for id, score in hits.items()} for query, hits in answers.items()
+            query: {id.removesuffix(".jpg"): score for id, score in scores.items()}
+            for query, scores in rankings.items()
         }
 
     def scores(hits: Hits) -> dict[str, float]:
         return {hit.id: hit.score for hit in hits}
 
-    everything = len(collection.ids)
+    all_documents = len(collection.ids)
     runs = {
-        "mAP, surrogate text": run(lambda query: scores(found.hits(query, k=everything, rerank=0))),
-        f"mAP, {DEFAULT_RERANK} re-ranked": run(lambda query: scores(found.hits(query, k=DEFAULT_RERANK))),
-        "mAP, exact cosine": run(found.exact),
+        "mAP, surrogate text": run(lambda query: scores(ranker.search(query, k=all_documents, rerank=0))),
+        f"mAP, {DEFAULT_RERANK} re-ranked": run(lambda query: scores(ranker.search(query, k=DEFAULT_RERANK))),
+        "mAP, exact cosine": run(ranker.rank_exactly),
     }
     natural = collection.natural_qrels
     return {
@@ -216,13 +220,13 @@ def _evaluate(collection: JudgedCollection, found: _Found) -> dict[str, str]:
     }
 
 
-def _summary(rows: Sequence[GalleryRow], *, judged: bool) -> Table:
+def _build_summary(rows: Sequence[GalleryRow], *, judged: bool) -> Table:
     table = Table(box=None)
     table.add_column("query", no_wrap=True, overflow="ellipsis", max_width=18)
     for name in ("first", "second", "third"):
         table.add_column(name, no_wrap=True)
     if judged:
-        table.add_column("right at", justify="right")
+        table.add_column("relevant at", justify="right")
     for row in rows:
         cells = [escape(row.title)] + [f"{escape(hit.id)} [dim]{hit.score:.3f}[/dim]" for hit in row.hits[:3]]
         cells += [""] * (4 - len(cells))

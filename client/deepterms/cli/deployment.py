@@ -1,4 +1,4 @@
-"""deepterms deploy and check: this release's templates and pipelines into a cluster, and what has become of them."""
+"""deepterms deploy and check: write this release's templates and pipelines to a cluster, and detect drift."""
 
 from __future__ import annotations
 
@@ -16,40 +16,43 @@ from deepterms.deployment import Change
 
 __all__ = ["check", "deploy"]
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON a resource.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON per resource.")]
 
 
 def deploy(
     replace: Annotated[
-        bool, typer.Option("--replace", help="Overwrite resources that differ, or that deepterms did not make.")
+        bool, typer.Option("--replace", help="Overwrite resources that differ, or that deepterms did not create.")
     ] = False,
     allow_downgrade: Annotated[
         bool, typer.Option("--allow-downgrade", help="Overwrite resources of a later release.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Have the engine check everything, and write nothing.")
+        bool, typer.Option("--dry-run", help="Let the engine validate everything without writing.")
     ] = False,
     url: UrlOption = None,
 ) -> None:
-    """Put the ingest pipelines and index templates into the cluster; a second call changes nothing.
+    """Write the ingest pipelines and index templates to the cluster.
 
-    Exit status 1 if the cluster holds something else under one of the names, or would refuse a resource; then nothing
-    is written.
+    A second run changes nothing. Exits with status 1, without writing anything, if the cluster holds something else
+    under one of the names or would reject a resource.
     """
     planned = deployment.plan(connect(url))
     if dry_run:
         print(planned)
         deployment.rehearse(planned, replace=replace, allow_downgrade=allow_downgrade)
-        note("nothing was written; the engine takes all of it")
+        note("dry run: the engine accepts everything; nothing was written")
         return
     report = deployment.apply(planned, replace=replace, allow_downgrade=allow_downgrade)
-    for what in ("created", "replaced", "unchanged"):
-        for file in getattr(report, what):
-            print(f"{what:<9} {file}")
+    for outcome in ("created", "replaced", "unchanged"):
+        for file in getattr(report, outcome):
+            print(f"{outcome:<9} {file}")
 
 
 def check(json: JsonOption = False, url: UrlOption = None) -> None:
-    """Compare the cluster's templates and pipelines with this release's. Exit status 1 if one is missing or differs."""
+    """Compare the cluster's templates and pipelines with this release's.
+
+    Exits with status 1 if any is missing or differs.
+    """
     planned = deployment.plan(connect(url))
     if json:
         for change in planned.changes:
@@ -63,19 +66,19 @@ def check(json: JsonOption = False, url: UrlOption = None) -> None:
                 }
             )
     else:
-        print_table(_table(planned.changes))
+        print_table(_build_table(planned.changes))
         for change in planned.pending:
             if change.diff:
                 print(change.diff)
     if planned.pending:
         note(
-            f"[yellow]{len(planned.pending)} of {len(planned.changes)} are not as in this release;[/yellow] "
-            "`deepterms deploy --dry-run` tells what a deployment would do"
+            f"[yellow]{len(planned.pending)} of {len(planned.changes)} resources are missing or differ from this "
+            "release;[/yellow] `deepterms deploy --dry-run` shows what a deployment would do"
         )
         sys.exit(1)
 
 
-def _table(changes: tuple[Change, ...]) -> Table:
+def _build_table(changes: tuple[Change, ...]) -> Table:
     table = Table(box=None)
     table.add_column("state")
     table.add_column("version", justify="right")

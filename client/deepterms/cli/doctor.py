@@ -1,4 +1,4 @@
-"""deepterms doctor: one screen on whether a cluster is fit for search by surrogate text."""
+"""deepterms doctor: examines a cluster and prints on one screen whether it is fit for surrogate text search."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ __all__ = ["doctor"]
 
 
 def doctor(
-    name: Annotated[str | None, typer.Argument(help="Only this index. Default: all.", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a finding.")] = False,
+    name: Annotated[str | None, typer.Argument(help="Index to examine. Default: all.", show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per finding.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Examine the cluster and its indices; a document is indexed and found with the exact score, then removed.
+    """Examine the cluster and its indices.
 
-    Exit status 1 if something is red.
+    As a test, indexes a document, finds it with the exact score, and deletes it. Exits with status 1 if any finding is
+    red.
     """
     findings = examine(connect(url), name)
     if json:
         for finding in findings:
             print_json(asdict(finding))
     else:
-        print_table(_table(findings))
+        print_table(_build_table(findings))
     red = sum(finding.level == "red" for finding in findings)
     yellow = sum(finding.level == "yellow" for finding in findings)
     if red or yellow:
@@ -41,14 +42,14 @@ def doctor(
         sys.exit(1)
 
 
-def _table(findings: tuple[Finding, ...]) -> Table:
+def _build_table(findings: tuple[Finding, ...]) -> Table:
     table = Table(box=None, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        said = Text(finding.text)
+        text = Text(finding.text)
         if finding.advice:
-            said.append(f"\n→ {finding.advice}", style="bold")
-        table.add_row(Text(finding.level, style=finding.level), Text(finding.subject), said)
+            text.append(f"\n→ {finding.advice}", style="bold")
+        table.add_row(Text(finding.level, style=finding.level), Text(finding.subject), text)
     return table

@@ -1,4 +1,4 @@
-"""Options that choose the encoder of a new index, and the sample of descriptors from which pivots are taken."""
+"""Turns options into the encoder of a new index, and samples the descriptors that become its pivots."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from deepterms.encoders.scalar_quantization import ScalarQuantization
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore
 
-__all__ = ["EncoderName", "EncoderOption", "PresetChoice", "PresetOption", "encoder_for", "sample_of"]
+__all__ = ["EncoderName", "EncoderOption", "PresetChoice", "PresetOption", "build_encoder", "sample_features"]
 
-# Rows read to take pivots from: 168 MB of 1,280 dimensions.
+# Rows to sample pivots from: 168 MB at 1,280 dimensions.
 MAX_ROWS = 32_768
 
 
 class EncoderName(str, Enum):
-    """What `--encoder` takes."""
+    """Values of `--encoder`."""
 
     components = "components"
     quantized = "quantized"
@@ -32,7 +32,7 @@ class EncoderName(str, Enum):
 
 
 class PresetChoice(str, Enum):
-    """What `--preset` takes."""
+    """Values of `--preset`."""
 
     small = "small"
     balanced = "balanced"
@@ -42,36 +42,36 @@ class PresetChoice(str, Enum):
 EncoderOption = Annotated[
     EncoderName,
     typer.Option(
-        help="components: the K largest components, ranked (the paper's). quantized: the K largest after a random "
-        "rotation, with their values. "
-        "auto: the nearest of some pivots, taken from the descriptors, as many as these need. For a new index."
+        help="components: the ranks of the K largest components, as in the paper. quantized: the K largest components "
+        "after a random rotation, with their values. auto: the nearest of a set of pivots that are sampled from the "
+        "descriptors; their number depends on the size of the collection. For a new index."
     ),
 ]
 PresetOption = Annotated[
-    PresetChoice, typer.Option(help="For --encoder auto: pivots, words and candidates that go together.")
+    PresetChoice, typer.Option(help="For --encoder auto: numbers of pivots, words and candidates that go together.")
 ]
 
 
-def encoder_for(
+def build_encoder(
     features: FeatureStore | EmbeddingFolder, *, name: EncoderName, preset: PresetChoice, top_k: int
 ) -> SelectedEncoder:
-    """The encoder of a new index for these descriptors, and how many candidates its searches re-rank.
+    """Build the encoder of a new index, and choose how many candidates its searches re-rank.
 
     Raises:
-        InvalidInput: there are too few descriptors to choose by.
+        InvalidInput: there are too few descriptors to sample pivots from.
     """
     if name is EncoderName.components:
         return SelectedEncoder(DeepPermutation(features.dimensions, top_k=top_k))
     if name is EncoderName.quantized:
         return SelectedEncoder(ScalarQuantization(features.dimensions, top_k=top_k, rotation_seed=0))
-    wanted: PresetName = preset.value
-    pivots = PRESETS[wanted].choose_pivot_count(max(1, len(features)))
-    sample = sample_of(features, min(MAX_ROWS, count_rows_needed(pivots)))
-    return select_encoder("auto", features=sample, documents=max(1, len(features)), preset=wanted)
+    preset_name: PresetName = preset.value
+    pivots = PRESETS[preset_name].choose_pivot_count(max(1, len(features)))
+    sample = sample_features(features, min(MAX_ROWS, count_rows_needed(pivots)))
+    return select_encoder("auto", features=sample, documents=max(1, len(features)), preset=preset_name)
 
 
-def sample_of(features: FeatureStore | EmbeddingFolder, count: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Random rows, float32 (n, D), all of them if there are no more than wanted; ones of no use are left out."""
+def sample_features(features: FeatureStore | EmbeddingFolder, count: int, *, seed: int = 0) -> NDArray[np.float32]:
+    """Sample up to `count` random rows, float32 (n, D), leaving out rows that are zero or not finite."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(features))[:count])
     rows, start = [np.empty((0, features.dimensions), dtype=np.float32)], 0
     for batch in features.batches():

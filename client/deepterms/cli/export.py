@@ -1,4 +1,4 @@
-"""deepterms export: the descriptors of an index back into a feature store."""
+"""deepterms export: copies the descriptors of an index to a feature store."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.connection import UrlOption, open_index
 from deepterms.cli.terminal import note, progress
-from deepterms.index import SurrogateIndex
 from deepterms.index.export import export_features
 
 __all__ = ["export"]
@@ -17,11 +16,11 @@ __all__ = ["export"]
 
 def export(
     name: Annotated[str, typer.Argument(help="The index.")],
-    store: Annotated[Path, typer.Argument(help="The feature store to write; a folder that does not exist.")],
+    store: Annotated[Path, typer.Argument(help="The feature store to create; the folder must not exist.")],
     url: UrlOption = None,
 ) -> None:
-    """Write an index's descriptors into a feature store, from which any index can be filled."""
-    index = SurrogateIndex.open(connect(url), name)
+    """Export an index's descriptors to a feature store, from which `deepterms index` can fill another index."""
+    index = open_index(url, name)
     done, total = 0, index.count()
     with progress("Exporting") as report:
 

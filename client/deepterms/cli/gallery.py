@@ -1,4 +1,4 @@
-"""Ranked photographs into one self-contained HTML page: each query beside its hits, thumbnails inside."""
+"""Turns ranked photographs into one self-contained HTML page: each query with its hits, thumbnails embedded."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from deepterms.errors import MissingExtra
+from deepterms.optional import require
 from deepterms.results import Hits
 
 __all__ = ["GalleryRow", "write_gallery"]
 
-THUMBNAIL_SIDE = 208  # pixels of the longer side: twice what the page shows, for dense screens
+THUMBNAIL_SIDE = 208  # pixels, longer side: twice the displayed size, for high-density screens
 
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """One query and what was found for it.
+    """One query and its hits.
 
     Attributes:
-        query: the photograph.
-        title: what to call it.
-        hits: best first; their metadata names the photograph as ``path``.
-        relevant: ids that are right, where that is known.
-        terms: the query's codewords with their frequencies, the largest first.
+        query: file of the query photograph.
+        title: title of the query.
+        hits: best first; ``path`` in their metadata is the file of the photograph.
+        relevant: ids that are relevant to the query; empty if unknown.
+        terms: the query's codewords and their term frequencies, largest first.
     """
 
     query: Path
@@ -40,18 +40,16 @@ def write_gallery(rows: Sequence[GalleryRow], file: Path, *, title: str, facts: 
     """Write the page.
 
     Args:
-        rows: one a query.
-        file: of HTML; replaced.
-        title: of the page.
+        rows: one per query.
+        file: the HTML file to write; an existing one is replaced.
+        title: title of the page.
         facts: name → value, shown at the top.
 
     Raises:
         MissingExtra: jinja2 or Pillow is not installed.
     """
-    try:
+    with require("jinja2", "features"):
         import jinja2
-    except ModuleNotFoundError as error:
-        raise MissingExtra("jinja2", "features") from error
     source = (resources.files("deepterms.cli") / "gallery.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -59,7 +57,7 @@ def write_gallery(rows: Sequence[GalleryRow], file: Path, *, title: str, facts: 
     shown = [
         {
             "title": row.title,
-            "image": _thumbnail(row.query),
+            "image": _encode_thumbnail(row.query),
             "judged": bool(row.relevant),
             "words": " ".join(f"{word}×{count}" for word, count in list((row.terms or {}).items())[:12]),
             "took": f"{row.hits.took_ms:.0f} ms",
@@ -68,7 +66,7 @@ def write_gallery(rows: Sequence[GalleryRow], file: Path, *, title: str, facts: 
                     "rank": rank,
                     "score": f"{hit.score:.3f}" if hit.score <= 1 else f"{hit.score:,.0f}",
                     "name": hit.id,
-                    "image": _thumbnail(Path(str(hit.metadata.get("path", "")))),
+                    "image": _encode_thumbnail(Path(str(hit.metadata.get("path", "")))),
                     "right": hit.id in row.relevant,
                 }
                 for rank, hit in enumerate(row.hits, start=1)
@@ -82,8 +80,8 @@ def write_gallery(rows: Sequence[GalleryRow], file: Path, *, title: str, facts: 
     partial.replace(file)
 
 
-def _thumbnail(path: Path) -> str:
-    """A data URI; empty if the photograph cannot be read any more."""
+def _encode_thumbnail(path: Path) -> str:
+    """Return the thumbnail as a data URI; empty if the photograph can no longer be read."""
     from deepterms.errors import UnreadableImage
     from deepterms.features import load_image
 

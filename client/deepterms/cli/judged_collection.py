@@ -1,4 +1,4 @@
-"""Folders and options that name a judged collection, into descriptors with what is right for each query."""
+"""Turns options that name a judged collection into its descriptors and relevance judgements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepterms.cache import cache_folder
-from deepterms.cli.photos import extract_folder, extractor_of, name_failures
+from deepterms.cli.photos import build_extractor, extract_folder, report_unreadable
 from deepterms.cli.terminal import note, progress
 from deepterms.errors import EncoderMismatch, InvalidInput
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from deepterms.evaluation import JudgedFeatures, Judgements
     from deepterms.features import EmbeddingFolder, FeatureStore
 
-__all__ = ["DifficultyChoice", "Judged", "own_collection", "package_crops"]
+__all__ = ["DifficultyChoice", "JudgementSource", "describe_package_crops", "load_collection"]
 
 
 class DifficultyChoice(str, Enum):
-    """What `--difficulty` takes."""
+    """Values of `--difficulty`."""
 
     easy = "easy"
     medium = "medium"
@@ -32,19 +32,19 @@ class DifficultyChoice(str, Enum):
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What `--qrels` and `--difficulty` name.
+class JudgementSource:
+    """The relevance judgements that `--qrels` and `--difficulty` name.
 
     Attributes:
         qrels: ``holidays``, or a path.
-        difficulty: of the revisited protocols.
+        difficulty: difficulty of the revisited Oxford and Paris protocols.
     """
 
     qrels: str
     difficulty: DifficultyChoice
 
-    def judgements(self, ids: Sequence[str]) -> Judgements:
-        """What is right among photographs of these ids."""
+    def read(self, ids: Sequence[str]) -> Judgements:
+        """Read the judgements of a collection of photographs with these ids."""
         from deepterms.evaluation import holidays_judgements, read_oxford, read_qrels, read_revisited
 
         path = Path(self.qrels)
@@ -57,8 +57,16 @@ class Judged:
         return read_qrels(path)
 
 
-def package_crops(crops: int, *, mixtures: int) -> tuple[JudgedFeatures, NDArray[np.float32]]:
-    """Crops of package photographs, and those of other photographs; mixtures are of a half of the latter alone."""
+def describe_package_crops(crops: int, *, mixtures: int) -> tuple[JudgedFeatures, NDArray[np.float32]]:
+    """Describe crops of package photographs, and crops of unrelated photographs.
+
+    Args:
+        crops: number of crops per photograph.
+        mixtures: number of distractors to mix from one half of the unrelated descriptors; the other half is returned.
+
+    Returns:
+        The collection, and the unrelated descriptors, float32 (n, D).
+    """
     from deepterms.evaluation import MixedFeatures
     from deepterms.evaluation.photos.crops import describe_crops
 
@@ -73,9 +81,9 @@ def package_crops(crops: int, *, mixtures: int) -> tuple[JudgedFeatures, NDArray
     return replace(collection, name=name, distractors=(added,)), unrelated[:half]
 
 
-def own_collection(
+def load_collection(
     source: Path,
-    judged: Judged,
+    judgement_source: JudgementSource,
     *,
     queries: Path | None,
     distractors: Sequence[Path],
@@ -84,39 +92,62 @@ def own_collection(
     seed: int,
     output: Path,
 ) -> tuple[JudgedFeatures, NDArray[np.float32] | None]:
-    """A collection of the user's, with its distractors, and descriptors of unrelated photographs."""
+    """Load the user's own collection with its distractors, and descriptors of unrelated photographs.
+
+    Args:
+        source: photographs or descriptors that are judged.
+        judgement_source: the relevance judgements.
+        queries: photographs or descriptors of the queries; None: those of the collection.
+        distractors: photographs or descriptors that are relevant to no query.
+        foreign: photographs or descriptors that are unrelated to the collection.
+        mixtures: number of distractors to mix from one half of the unrelated descriptors.
+        seed: seed of the sample of unrelated descriptors.
+        output: folder for the descriptors of photographs.
+
+    Returns:
+        The collection, and the unrelated descriptors that were not mixed, float32 (n, D); None without `foreign`.
+
+    Raises:
+        InvalidInput: there is nothing to mix.
+        EncoderMismatch: descriptors are of different extractors.
+    """
     from deepterms.evaluation import FeatureStream, JudgedFeatures, MixedFeatures, StoredFeatures, sample_rows
 
     if mixtures and foreign is None:
-        raise InvalidInput("--mixtures are made of descriptors of other photographs; name some with --foreign")
-    store = _descriptors(source, output)
+        raise InvalidInput("--mixtures needs descriptors of unrelated photographs to mix; name some with --foreign")
+    store = _open_or_describe(source, output)
     ids = [id for batch in store.batches() for id in batch.ids]
-    judgements = judged.judgements(ids)
+    judgements = judgement_source.read(ids)
     names = [*judgements.relevant, *(id for relevant in judgements.relevant.values() for id in relevant)]
-    if not any(name.endswith(".jpg") for name in names):  # ground truths name images, stores their files
+    if not any(name.endswith(".jpg") for name in names):  # ground truths list image names, stores list file names
         ids = [id.removesuffix(".jpg") for id in ids]
     if queries is None:
         if judgements.boxes:
             note(
-                "[yellow]queries are whole photographs here;[/yellow] the protocol cuts them to their boxes: --queries"
+                "[yellow]queries are whole photographs here;[/yellow] the protocol crops them to their boxes; pass "
+                "descriptors of the crops with --queries"
             )
-        vectors = _vectors(store, ids, {judgements.images.get(query, query) for query in judgements.queries})
-        asked = {
+        vectors = _collect_vectors(store, ids, {judgements.images.get(query, query) for query in judgements.queries})
+        query_features = {
             query: vectors[image]
             for query in judgements.queries
             if (image := judgements.images.get(query, query)) in vectors
         }
     else:
-        given = _alike(store, queries, output)
+        given = _open_comparable(store, queries, output)
         theirs = (id for batch in given.batches() for id in batch.ids)
         known = judgements.relevant.keys()
-        asked = _vectors(given, [id if id in known else id.removesuffix(".jpg") for id in theirs], None)
-    added: list[FeatureStream] = [StoredFeatures(_alike(store, path, output)) for path in distractors]
+        query_features = _collect_vectors(
+            given, [id if id in known else id.removesuffix(".jpg") for id in theirs], None
+        )
+    added: list[FeatureStream] = [StoredFeatures(_open_comparable(store, path, output)) for path in distractors]
     unrelated = None
     if foreign is not None:
         from deepterms.paper.figure1 import MAX_TRAINING_ROWS
 
-        unrelated = sample_rows((StoredFeatures(_alike(store, foreign, output)),), MAX_TRAINING_ROWS, seed=seed)
+        unrelated = sample_rows(
+            (StoredFeatures(_open_comparable(store, foreign, output)),), MAX_TRAINING_ROWS, seed=seed
+        )
     if mixtures and unrelated is not None:
         half = len(unrelated) // 2
         added.append(MixedFeatures(unrelated[half:], mixtures))
@@ -126,14 +157,14 @@ def own_collection(
         judgements,
         ids=ids,
         features=StoredFeatures(store),
-        queries=asked,
+        queries=query_features,
         distractors=added,
     )
     return collection, unrelated
 
 
-def _descriptors(source: Path, output: Path) -> FeatureStore | EmbeddingFolder:
-    """A store as it is; photographs are described into one first, so a cut run goes on."""
+def _open_or_describe(source: Path, output: Path) -> FeatureStore | EmbeddingFolder:
+    """Open a store, or describe photographs into a new one; rerun to resume after an interruption."""
     from deepterms.features import EmbeddingFolder, FeatureStore
 
     if (source / "store.json").exists():
@@ -141,27 +172,29 @@ def _descriptors(source: Path, output: Path) -> FeatureStore | EmbeddingFolder:
     if EmbeddingFolder.found_in(source):
         return EmbeddingFolder.open(source)
     output.mkdir(parents=True, exist_ok=True)
-    extractor = extractor_of("efficientnet_lite0", None, "imagenet", "default")
+    extractor = build_extractor("efficientnet_lite0", None, "imagenet", "default")
     described = extract_folder(extractor, source.resolve(), output / f"{source.resolve().name}-features")
-    name_failures(described.failures)
+    report_unreadable(described.failures)
     return described.store
 
 
-def _alike(store: FeatureStore | EmbeddingFolder, source: Path, output: Path) -> FeatureStore | EmbeddingFolder:
-    """The descriptors of a folder, which the same extractor must have made, as far as both say."""
-    other = _descriptors(source, output)
+def _open_comparable(
+    store: FeatureStore | EmbeddingFolder, source: Path, output: Path
+) -> FeatureStore | EmbeddingFolder:
+    """Open the descriptors of a folder, and require the extractor of `store` if both record theirs."""
+    other = _open_or_describe(source, output)
     if store.spec and other.spec and dict(store.spec) != dict(other.spec):
         raise EncoderMismatch(
-            f"{source} holds descriptors of another extractor than {store.folder}, which cannot be compared; describe "
-            "both with the same options of `deepterms extract`"
+            f"{source} holds descriptors of another extractor than {store.folder}, so they cannot be compared; "
+            "describe both with the same options of `deepterms extract`"
         )
     return other
 
 
-def _vectors(
+def _collect_vectors(
     store: FeatureStore | EmbeddingFolder, ids: Sequence[str], wanted: set[str] | None
 ) -> dict[str, NDArray[np.float32]]:
-    """Descriptors of some ids, or of all."""
+    """Collect the descriptors of the wanted ids, or of all."""
     found: dict[str, NDArray[np.float32]] = {}
     start = 0
     for batch in store.batches():

@@ -1,4 +1,4 @@
-"""deepterms migrate: an index into a new one of another layout, version or encoder, behind the same name."""
+"""deepterms migrate: moves an index to another layout, version or encoder behind the same name."""
 
 from __future__ import annotations
 
@@ -23,83 +23,104 @@ def migrate(
     name: Annotated[str, typer.Argument(help="The index.")],
     to: Annotated[
         str | None,
-        typer.Option(help="The layout, such as words, or words-v2 for a version. Default: as now.", show_default=False),
+        typer.Option(
+            help="Target layout, such as words, or words-v2 for a version. Default: the current one.",
+            show_default=False,
+        ),
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(help="Another K: terms are made anew from the stored vectors.", min=1, show_default=False),
+        typer.Option(
+            help="New K, the number of codewords per document; terms are rebuilt from the stored vectors.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     binary: Annotated[
         bool | None,
-        typer.Option(help="Codewords without or with their ranks: made anew from the vectors.", show_default=False),
+        typer.Option(
+            help="Index codewords without or with their ranks; terms are rebuilt from the stored vectors.",
+            show_default=False,
+        ),
     ] = None,
     repivot: Annotated[
         int | None,
         typer.Option(
-            help="So many new pivots, sampled from the stored vectors; terms are made anew.",
+            help="Sample this many new pivots from the stored vectors, and rebuild the terms.",
             min=1,
             metavar="COUNT",
             show_default=False,
         ),
     ] = None,
     shards: Annotated[
-        int | None, typer.Option(help="Of the new index. Default: as now.", min=1, show_default=False)
+        int | None, typer.Option(help="Number of shards of the new index. Default: as now.", min=1, show_default=False)
     ] = None,
     dense_vector: Annotated[
         bool | None,
         typer.Option(
-            help="With or without Elasticsearch's own field for vectors, by which re-ranking is faster.",
+            help="With or without an Elasticsearch dense_vector field, which makes re-ranking faster.",
             show_default=False,
         ),
     ] = None,
     sketch: Annotated[
         bool | None,
         typer.Option(
-            help="With or without the signs of the vectors, by which many candidates are compared in little time.",
+            help="With or without sketches, the sign bits of the vectors (binary quantization), which compare many "
+            "candidates quickly.",
             show_default=False,
         ),
     ] = None,
     drop_old: Annotated[
-        bool, typer.Option("--drop-old/--keep", help="Delete what NAME does not point to any more; alone: only that.")
+        bool,
+        typer.Option(
+            "--drop-old/--keep",
+            help="Delete the indices that NAME no longer points to: after migrating or, without other options, now.",
+        ),
     ] = False,
-    back: Annotated[bool, typer.Option("--back", help="Point NAME to the index it was migrated from.")] = False,
-    lose_writes: Annotated[
-        bool, typer.Option("--lose-writes", help="With --back: although the new index was written to since.")
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Point NAME back to the index it was migrated from.")
+    ] = False,
+    discard_writes: Annotated[
+        bool,
+        typer.Option("--discard-writes", help="With --rollback: discard what was written since the migration."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Move an index to another layout, version or encoder, under load; NAME points to the new one at the end.
+    """Move an index to another layout, version or encoder while it is in use.
 
-    The old index stays for --back until --drop-old. A run that was cut is run again and goes on. While the last writes
-    are copied, a second or so, writes are refused with the status 403; `deepterms index` waits and sends them again.
+    At the end, NAME points to the new index; the old one is kept for --rollback until --drop-old. Rerun to resume after
+    an interruption. While the last writes are copied, for about a second, the cluster rejects writes with status 403;
+    `deepterms index` waits and retries.
     """
     changes = (to, top_k, binary, repivot, shards, dense_vector, sketch) != (None,) * 7
-    if (back and (changes or drop_old)) or (lose_writes and not back):
-        raise typer.BadParameter("--back goes alone, or with --lose-writes")
-    if not changes and not back and not drop_old:
+    if (rollback and (changes or drop_old)) or (discard_writes and not rollback):
+        raise typer.BadParameter("--rollback can only be combined with --discard-writes, and that only with --rollback")
+    if not changes and not rollback and not drop_old:
         raise typer.BadParameter(
-            "say what to change: --to, --top-k, --binary, --repivot, --shards, --dense-vector, --sketch; or --back, or "
+            "nothing to do; pass --to, --top-k, --binary, --repivot, --shards, --dense-vector, --sketch, --rollback or "
             "--drop-old"
         )
     client = connect(url)
-    if back:
-        _show(migration.roll_back(client, name, lose_writes=lose_writes), json=json)
+    if rollback:
+        _show(migration.roll_back(client, name, discard_writes=discard_writes), json=json)
         return
     if not changes:
         dropped = migration.drop_old(client, name)
         if json:
             print_json({"name": name, "dropped": dropped})
-        note(f"deleted {', '.join(dropped)}" if dropped else f"nothing to delete: {name!r} has one index")
+        note(f"deleted {', '.join(dropped)}" if dropped else f"nothing to delete: {name!r} has only one index")
         return
     layout = None if to is None else parse_layout(to)
     if repivot is not None and (top_k is not None or binary is not None):
-        raise typer.BadParameter("--repivot keeps the numbers of words; it goes without --top-k and --binary")
+        raise typer.BadParameter(
+            "--repivot keeps the number of words per document; it cannot be combined with --top-k or --binary"
+        )
     encoder = None
     if repivot is not None:
         encoder = migration.repivot_encoder(client, name, repivot)
     elif top_k is not None or binary is not None:
-        encoder = _changed(SurrogateIndex.open(client, name).encoder, top_k=top_k, binary=binary)
+        encoder = _change_encoder(SurrogateIndex.open(client, name).encoder, top_k=top_k, binary=binary)
     with progress("Copying") as report:
         done = migration.migrate(
             client,
@@ -115,9 +136,9 @@ def migrate(
     _show(done, json=json)
 
 
-def _changed(encoder: Encoder, *, top_k: int | None, binary: bool | None) -> Encoder:
+def _change_encoder(encoder: Encoder, *, top_k: int | None, binary: bool | None) -> Encoder:
     if not isinstance(encoder, DeepPermutation):
-        raise InvalidInput(f"--top-k and --binary are for deep permutations; the index holds documents of {encoder}")
+        raise InvalidInput(f"--top-k and --binary require deep permutations; the encoder of the index is {encoder}")
     return replace(
         encoder,
         top_k=encoder.top_k if top_k is None else top_k,
@@ -130,11 +151,11 @@ def _show(report: MigrationReport, *, json: bool) -> None:
         print_json(asdict(report))
         return
     if not report.old:
-        note(f"{report.name!r} is as wanted already: {report.new}, {report.documents} documents")
+        note(f"{report.name!r} is already as requested: {report.new}, {report.documents} documents")
     else:
         print(f"{report.name} → {report.new}  (was {report.old})")
         note(
-            f"{report.documents} documents; {report.copied} copied, {report.skipped} were there already, "
+            f"{report.documents} documents; {report.copied} copied, {report.skipped} already there, "
             f"{report.deleted} removed; {report.scores} scores compared; writes were blocked for "
             f"{report.blocked_seconds:.1f} s"
         )

@@ -1,4 +1,4 @@
-"""deepterms node: a real OpenSearch on this machine, without docker or Java."""
+"""deepterms node: runs OpenSearch on this machine, without Docker or an installed Java."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from rich.table import Table
 from deepterms.cli.terminal import note, print_json, print_table, progress
 from deepterms.node import Node, NodeStatus
 
-__all__ = ["app", "started_node"]
+__all__ = ["app", "start_node"]
 
-app = typer.Typer(help="A real OpenSearch on this machine, without docker or Java.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run OpenSearch on this machine, without Docker or an installed Java.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def started_node(*, port: int | None = None, heap: str = "1g") -> NodeStatus:
-    """Start the node if it is not running, with progress on stderr."""
+def start_node(*, port: int | None = None, heap: str = "1g") -> NodeStatus:
+    """Start the node unless it is running already, with progress on stderr."""
     with progress("Downloading OpenSearch") as report:
         return Node().start(port=port, heap=heap, on_progress=report)
 
@@ -27,24 +31,30 @@ def started_node(*, port: int | None = None, heap: str = "1g") -> NodeStatus:
 @app.command()
 def start(
     port: Annotated[
-        int | None, typer.Option(help="HTTP port. Default: the first free one from 9200 on.", show_default=False)
+        int | None, typer.Option(help="HTTP port. Default: the first free port from 9200 upwards.", show_default=False)
     ] = None,
-    heap: Annotated[str, typer.Option(help="Java heap.")] = "1g",
+    heap: Annotated[str, typer.Option(help="Java heap size.")] = "1g",
     json: JsonOption = False,
 ) -> None:
-    """Start OpenSearch; the first time it is downloaded. It goes on until `deepterms node stop`."""
-    _show(started_node(port=port, heap=heap), json=json)
+    """Start OpenSearch, which runs until `deepterms node stop`.
+
+    The first start downloads it.
+    """
+    _show(start_node(port=port, heap=heap), json=json)
 
 
 @app.command()
 def stop() -> None:
-    """Stop OpenSearch; its data stays."""
+    """Stop OpenSearch. Its data is kept."""
     note("stopped" if Node().stop() else "no node was running")
 
 
 @app.command()
 def status(json: JsonOption = False) -> None:
-    """Tell whether it runs, and where. Exit status 1 if it does not."""
+    """Show whether the node is running, and where.
+
+    Exits with status 1 if it is not running.
+    """
     found = Node().status()
     _show(found, json=json)
     if not found.running:
@@ -52,8 +62,8 @@ def status(json: JsonOption = False) -> None:
 
 
 @app.command()
-def logs(lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 50) -> None:
-    """Print the last lines of its log."""
+def logs(lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Number of lines.")] = 50) -> None:
+    """Print the last lines of the node's log."""
     for line in Node().logs(lines):
         print(line)
 

@@ -1,10 +1,11 @@
-"""deepterms extract and fit-whitening: photographs to descriptors, without a cluster."""
+"""deepterms extract and fit-whitening: turns photographs into descriptors, without a cluster."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -21,12 +22,13 @@ __all__ = [
     "SizesOption",
     "WeightsOption",
     "WhiteningOption",
+    "build_extractor",
+    "describe_differences",
     "extract",
     "extract_folder",
-    "extractor_of",
     "fit_whitening",
-    "name_failures",
-    "whitening_of",
+    "load_whitening",
+    "report_unreadable",
 ]
 
 BackboneOption = Annotated[str, typer.Option(help="efficientnet_lite0, or resnet101 as in the paper.")]
@@ -36,38 +38,38 @@ SizesOption = Annotated[
         help="Lengths of the shorter side in pixels, such as 550,800,1050. Default: the backbone's.", show_default=False
     ),
 ]
-LongestSideOption = Annotated[bool, typer.Option("--longest-side", help="--sizes speak of the longer side.")]
+LongestSideOption = Annotated[bool, typer.Option("--longest-side", help="Apply --sizes to the longer side.")]
 WeightsOption = Annotated[
-    str, typer.Option(help="imagenet, random, or a file: torchvision's state dict, a checkpoint of Gordo et al.")
+    str, typer.Option(help="imagenet, random, or a file: a torchvision state dict, or a checkpoint of Gordo et al.")
 ]
 WhiteningOption = Annotated[
-    str, typer.Option(help="default (shipped with the backbone), none, or a file of `deepterms fit-whitening`.")
+    str, typer.Option(help="default (shipped for the backbone), none, or a file written by `deepterms fit-whitening`.")
 ]
 
-_FAILURES_SHOWN = 20
+_MAX_REPORTED = 20
 
 
-def extractor_of(
+def build_extractor(
     backbone: str, sizes: str | None, weights: str, whitening: str, *, longest_side: bool = False
 ) -> RMACExtractor:
-    """The extractor that these options describe."""
+    """Build the extractor that these options describe."""
     from deepterms.features import RMACExtractor
 
     try:
         lengths = None if sizes is None else [int(size) for size in sizes.split(",")]
     except ValueError as error:
-        raise typer.BadParameter("--sizes takes whole numbers with commas between, such as 550,800,1050") from error
+        raise typer.BadParameter("--sizes takes comma-separated whole numbers, such as 550,800,1050") from error
     return RMACExtractor(
         backbone,
         sizes=lengths,
         side="max" if longest_side else "min",
         weights=weights,
-        whitening=whitening_of(whitening),
+        whitening=load_whitening(whitening),
     )
 
 
-def whitening_of(option: str) -> PCAWhitening | Literal["default"] | None:
-    """The whitening that `--whitening` names."""
+def load_whitening(option: str) -> PCAWhitening | Literal["default"] | None:
+    """Load the whitening that `--whitening` names."""
     from deepterms.features import PCAWhitening
 
     if option == "default":
@@ -76,44 +78,56 @@ def whitening_of(option: str) -> PCAWhitening | Literal["default"] | None:
 
 
 def extract_folder(extractor: RMACExtractor, photos: Path, store: Path) -> StoreReport:
-    """Describe what the store does not hold yet, with progress on stderr."""
+    """Describe the photographs that the store does not hold yet, with progress on stderr."""
     from deepterms.features import extract_to_store
 
     with progress("Describing photographs") as report:
         return extract_to_store(extractor, photos, store, on_progress=report)
 
 
-def name_failures(failures: tuple[UnreadableImage, ...] | list[UnreadableImage]) -> None:
-    """List photographs that could not be read."""
-    for failure in failures[:_FAILURES_SHOWN]:
+def report_unreadable(failures: tuple[UnreadableImage, ...] | list[UnreadableImage]) -> None:
+    """List the photographs that could not be read on stderr."""
+    for failure in failures[:_MAX_REPORTED]:
         note(f"[yellow]unreadable[/yellow] {escape(str(failure))}")
-    if len(failures) > _FAILURES_SHOWN:
-        note(f"[yellow]unreadable[/yellow] … and {len(failures) - _FAILURES_SHOWN} more")
+    if len(failures) > _MAX_REPORTED:
+        note(f"[yellow]unreadable[/yellow] … and {len(failures) - _MAX_REPORTED} more")
+
+
+def describe_differences(held: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Describe where the spec of an extractor differs from the one recorded in an index."""
+    keys = sorted(key for key in held.keys() | given.keys() if held.get(key) != given.get(key))
+    return "; ".join(f"{key} is {held.get(key)!r} in the index, but {given.get(key)!r} here" for key in keys)
 
 
 def extract(
     photos: Annotated[Path, typer.Argument(help="A folder of photographs.", exists=True, file_okay=False)],
-    store: Annotated[Path, typer.Argument(help="The feature store to write; an existing one is added to.")],
+    store: Annotated[
+        Path, typer.Argument(help="The feature store to write; new photographs are added to an existing one.")
+    ],
     backbone: BackboneOption = "efficientnet_lite0",
     sizes: SizesOption = None,
     longest_side: LongestSideOption = False,
     weights: WeightsOption = "imagenet",
     whitening: WhiteningOption = "default",
 ) -> None:
-    """Describe the photographs of a folder; a run that was cut goes on where it was.
+    """Describe the photographs of a folder.
 
-    Exit status 1 if some could not be read; they are named here and in STORE/failures.jsonl.
+    Rerun to resume after an interruption. Exits with status 1 if any photograph is unreadable; each is reported here
+    and in STORE/failures.jsonl.
     """
     report = extract_folder(
-        extractor_of(backbone, sizes, weights, whitening, longest_side=longest_side), photos.resolve(), store
+        build_extractor(backbone, sizes, weights, whitening, longest_side=longest_side), photos.resolve(), store
     )
-    name_failures(report.failures)
+    report_unreadable(report.failures)
     note(
-        f"{report.added} described, {report.skipped} were there already, {len(report.failures)} unreadable; "
+        f"{report.added} described, {report.skipped} already in the store, {len(report.failures)} unreadable; "
         f"{len(report.store)} in {store}"
     )
     if report.changed:
-        note(f"[yellow]{len(report.changed)} files have changed since they were described;[/yellow] write a new store")
+        note(
+            f"[yellow]{len(report.changed)} files have changed since they were described;[/yellow] "
+            "describe them again into a new store"
+        )
     if report.failures:
         sys.exit(1)
 
@@ -124,23 +138,23 @@ def fit_whitening(
     ],
     file: Annotated[Path, typer.Argument(help="The .npz file to write.")],
     dimensions: Annotated[
-        int | None, typer.Option(help="Length of the whitened descriptors. Default: all.", show_default=False)
+        int | None, typer.Option(help="Number of dimensions to keep. Default: all.", show_default=False)
     ] = None,
     backbone: BackboneOption = "efficientnet_lite0",
     sizes: SizesOption = None,
     longest_side: LongestSideOption = False,
     weights: WeightsOption = "imagenet",
 ) -> None:
-    """Learn a PCA whitening from photographs unlike those that will be searched."""
+    """Learn a PCA whitening from photographs other than those to be searched."""
     from deepterms.errors import UnreadableImages
     from deepterms.features import find_images
 
-    extractor = extractor_of(backbone, sizes, weights, "none", longest_side=longest_side)
+    extractor = build_extractor(backbone, sizes, weights, "none", longest_side=longest_side)
     paths = find_images(photos)
     try:
         whitening = extractor.fit_whitening(paths, dimensions=dimensions)
     except UnreadableImages as error:
-        name_failures(error.failures)
+        report_unreadable(error.failures)
         broken = {failure.path for failure in error.failures}
         paths = [path for path in paths if path not in broken]
         whitening = extractor.fit_whitening(paths, dimensions=dimensions)

@@ -1,4 +1,4 @@
-"""Signals that end a command: what they do while it runs, and afterwards what they did before."""
+"""Handlers for the signals that end a command, installed while it runs and restored afterwards."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["handled", "terminated_as_interrupted"]
+__all__ = ["handled", "sigterm_as_interrupt"]
 
 
 @contextmanager
 def handled(number: signal.Signals, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """A signal handled by a function for as long as this lasts; of the main thread only."""
+    """Handle a signal with a function inside the context. For the main thread only."""
     before = signal.signal(number, handler)
     try:
         yield
@@ -21,8 +21,8 @@ def handled(number: signal.Signals, handler: Callable[[int, FrameType | None], N
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, so that what is temporary is deleted and what was started ends."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C inside the context, so that temporary indices are deleted and child processes stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What a person sees: results on stdout; progress, notes and complaints on stderr."""
+"""Prints what a person sees: results on stdout; progress, notes and errors on stderr."""
 
 from __future__ import annotations
 
@@ -23,57 +23,60 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["command_line", "complain", "note", "print_json", "print_table", "progress"]
+__all__ = ["format_command", "note", "print_error", "print_json", "print_table", "progress"]
 
-# In a pipe nothing is folded: a path must stay one word for the next program.
+# Wide enough in a pipe that nothing is wrapped: the next program must get each path in one piece.
 _results = Console(width=None if sys.stdout.isatty() else 1_000)
 _notes = Console(stderr=True)
 
 
 class _Rate(ProgressColumn):
-    """Steps a second."""
+    """Steps per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f}/s" if speed and speed >= 10 else f"{speed:.1f}/s" if speed else "", style="dim")
 
 
-def command_line(*words: str, options: Mapping[str, Any]) -> str:
-    """A command that gives a result again: without None, an option as often as its tuple has values."""
-    given = ["deepterms", *words]
+def format_command(*words: str, options: Mapping[str, Any]) -> str:
+    """Format the command that reproduces a result.
+
+    Options whose value is None are left out; a tuple repeats its option.
+    """
+    parts = ["deepterms", *words]
     for name, value in options.items():
         for one in value if isinstance(value, tuple) else (value,):
             if one is not None:
-                given += [f"--{name}", str(one)]
-    return shlex.join(given)
+                parts += [f"--{name}", str(one)]
+    return shlex.join(parts)
 
 
 def note(text: str) -> None:
-    """A line that tells what goes on."""
+    """Print a line about what is happening to stderr."""
     _notes.print(text, highlight=False, soft_wrap=True)
 
 
-def complain(text: str) -> None:
-    """What went wrong, and what to do."""
+def print_error(text: str) -> None:
+    """Print an error message to stderr."""
     _notes.print(Text.assemble(("error: ", "bold red"), text), highlight=False, soft_wrap=True)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One line of JSON for programs."""
+    """Print one line of JSON to stdout, for programs."""
     print(json.dumps(value, ensure_ascii=False))
 
 
 def print_table(table: Table) -> None:
-    """A table for people."""
+    """Print a table to stdout, for people."""
     _results.print(table)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with rate and time left, gone where stderr is no terminal.
+    """Show a progress bar with rate and time left, unless stderr is not a terminal.
 
     Yields:
-        a function of (done, total, …) to call after each step.
+        a function of (done, total, detail) to call after each step.
     """
     columns = (
         TextColumn("{task.description}"),

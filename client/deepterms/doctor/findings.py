@@ -10,6 +10,7 @@ from deepterms.cluster.cluster import Engine
 from deepterms.deployment import Change
 from deepterms.schema.index_spec import IndexMeta
 from deepterms.schema.layouts import LAYOUTS
+from deepterms.units import format_bytes
 
 __all__ = [
     "Finding",
@@ -113,7 +114,7 @@ def judge_heap(nodes: Mapping[str, Any]) -> Finding:
     """Judge the heap of the fullest node, from node statistics."""
     used, name = max((int(node["jvm"]["mem"]["heap_used_percent"]), str(node["name"])) for node in nodes.values())
     largest = max(int(node["jvm"]["mem"]["heap_max_in_bytes"]) for node in nodes.values())
-    text = f"{used}% of {_format_size(largest)} used on {name}"
+    text = f"{used}% of {format_bytes(largest)} used on {name}"
     if used < HEAP_YELLOW:
         return Finding("green", "heap", text)
     advice = (
@@ -130,7 +131,7 @@ def judge_space(nodes: Mapping[str, Any]) -> Finding:
         return Finding("yellow", "disk", "no data node reports its disk usage", "check the disks with other tools")
     total, name = min(disks, key=lambda disk: float(disk[0]["available_in_bytes"] / disk[0]["total_in_bytes"]))
     free = 100 * total["available_in_bytes"] / total["total_in_bytes"]
-    text = f"{_format_size(total['available_in_bytes'])} ({free:.0f}%) free on {name}"
+    text = f"{format_bytes(total['available_in_bytes'])} ({free:.0f}%) free on {name}"
     if free >= FREE_YELLOW:
         return Finding("green", "disk", text)
     if free >= FREE_RED:
@@ -197,7 +198,7 @@ def judge_segments(name: str, stats: Mapping[str, Any], *, shards: int) -> Findi
     """
     documents, deleted = int(stats["docs"]["count"]), int(stats["docs"]["deleted"])
     segments, merging = int(stats["segments"]["count"]), int(stats["merges"]["current"])
-    size = _format_size(stats["store"]["size_in_bytes"])
+    size = format_bytes(stats["store"]["size_in_bytes"])
     text = f"{_count(documents, 'document')}, {size}, {_count(segments, 'segment')}"
     text += f", {_count(merging, 'merge')} running" if merging else ""
     gone = 100 * deleted / max(1, documents + deleted)
@@ -238,11 +239,3 @@ def _count(number: int, noun: str) -> str:
 
 def _holds_data(node: Mapping[str, Any]) -> bool:
     return any(str(role).startswith("data") for role in node.get("roles", ("data",)))
-
-
-def _format_size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1_000:
-            return f"{count:,.0f} {unit}"
-        count /= 1_000
-    return f"{count:,.1f} TB"

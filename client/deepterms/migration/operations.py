@@ -186,7 +186,7 @@ def _switch(
 
 
 def roll_back(
-    client: Any, name: str, *, lose_writes: bool = False, lease_seconds: float = LEASE_SECONDS
+    client: Any, name: str, *, discard_writes: bool = False, lease_seconds: float = LEASE_SECONDS
 ) -> MigrationReport:
     """Point a name to the index it was migrated from, as that was then.
 
@@ -195,7 +195,7 @@ def roll_back(
     Args:
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
         name: the alias.
-        lose_writes: also if the new index was written to since.
+        discard_writes: roll back even if the new index was written to since; those writes are lost.
         lease_seconds: as in `migrate`.
 
     Raises:
@@ -217,10 +217,10 @@ def roll_back(
             await_requests(cluster, made_before)
             with _blocked(cluster, state.live):
                 since = _operations(cluster, state.live) - origin["operations"]
-                if since and not lose_writes:
+                if since and not discard_writes:
                     raise MigrationFailed(
                         f"{state.live} took {since} writes since the migration, which {old} does not have; migrate to "
-                        f"the layout of {old} to keep them, or give them up with lose_writes=True (--lose-writes)"
+                        f"the layout of {old} to keep them, or discard them: discard_writes=True (--discard-writes)"
                     )
                 # So that a later migration does not take it for its own unfinished work.
                 write_origin(cluster, state.live, {**origin, "left": True})

@@ -1,19 +1,19 @@
 # shellcheck shell=sh
-# Sourced by the ops scripts, which need curl and a POSIX shell only. Credentials come from the environment and reach
-# curl on its standard input, so that no list of processes shows them.
+# To be sourced by the ops scripts, which need only curl and a POSIX shell. Credentials come from the environment and are
+# passed to curl on its standard input, so that they never appear in a process list.
 #
-#   DEEPTERMS_URL                            the cluster, where no argument names it
+#   DEEPTERMS_URL                            address of the cluster, if not given as an argument
 #   DEEPTERMS_USER and DEEPTERMS_PASSWORD    basic authentication
-#   DEEPTERMS_API_KEY                        instead: an Elasticsearch API key
-#   DEEPTERMS_CA_CERTS                       the authority that signed the cluster's certificate; always verified
+#   DEEPTERMS_API_KEY                        Elasticsearch API key, instead of a user and a password
+#   DEEPTERMS_CA_CERTS                       CA that signed the cluster's certificate, which is always verified
 #
-# Before it is sourced, the script sets `top`, the folder above scripts/.
+# The script must first set `top`, the parent folder of scripts/.
 
 : "${top:?the script that sources this must set it}"
 
 newline='
 '
-request_seconds=300 # the longest that one request may take
+request_seconds=300 # timeout of a request
 
 say() { printf '%s\n' "$*"; }
 
@@ -27,24 +27,24 @@ wrong_usage() {
     exit 2
 }
 
-# The comment at the head of the script, up to the first line that is none.
+# Prints the comment at the top of the script.
 print_help() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 
-# use_cluster [URL] – what the requests are sent to.
+# use_cluster [URL] – sets the cluster that requests are sent to.
 use_cluster() {
     cluster="${1:-${DEEPTERMS_URL:-}}"
     case "$cluster" in
         http://* | https://*) cluster="${cluster%/}" ;;
-        '') wrong_usage 'no cluster; give its URL, or set DEEPTERMS_URL' ;;
+        '') wrong_usage 'no cluster given; pass its URL, or set DEEPTERMS_URL' ;;
         *) wrong_usage "'$cluster' is not the address of a cluster, such as http://localhost:9200" ;;
     esac
     command -v curl >/dev/null || die 'curl is not installed'
 }
 
-# check_name WHAT NAME – one that needs no quoting in paths, JSON and patterns.
+# check_name WHAT NAME – requires a name that needs no quoting in paths, JSON and patterns.
 check_name() {
     case "$2" in
-        '' | .* | -* | *[!a-z0-9._-]*) wrong_usage "'$2' cannot be the $1; expected a-z, 0-9, '.', '_' and '-'" ;;
+        '' | .* | -* | *[!a-z0-9._-]*) wrong_usage "invalid name of the $1: '$2'; expected a-z, 0-9, '.', '_' and '-'" ;;
     esac
 }
 
@@ -55,10 +55,10 @@ check_seconds() {
     esac
 }
 
-# Text between the quotes of JSON or of curl's configuration.
-escaped() { printf '%s' "$1" | sed 's/[\\"]/\\&/g'; }
+# Escapes text for a quoted string in JSON or in curl's configuration.
+escape_quotes() { printf '%s' "$1" | sed 's/[\\"]/\\&/g'; }
 
-curl_option() { printf '%s = "%s"\n' "$1" "$(escaped "$2")"; }
+curl_option() { printf '%s = "%s"\n' "$1" "$(escape_quotes "$2")"; }
 
 curl_options() { # METHOD PATH [BODY]
     curl_option url "$cluster$2"
@@ -73,22 +73,22 @@ curl_options() { # METHOD PATH [BODY]
     if [ -n "${DEEPTERMS_CA_CERTS:-}" ]; then curl_option cacert "$DEEPTERMS_CA_CERTS"; fi
 }
 
-# request METHOD PATH [BODY] – sets `status` and `answer`; fails where nobody answers. `@FILE` is a body in a file.
+# request METHOD PATH [BODY] – sets `status` and `answer`; fails if there is no response. `@FILE` reads the body from a file.
 request() {
-    # --disable: a .curlrc could switch verification off.
+    # --disable, because a .curlrc could turn off certificate verification.
     answer="$(curl_options "$@" | curl --disable --config - --silent --show-error --connect-timeout 10 \
         --max-time "$request_seconds" --write-out '\n%{http_code}')" || return 1
     status="${answer##*"$newline"}"
     answer="${answer%"$newline"*}"
 }
 
-# must METHOD PATH [BODY] – request, and end with the cluster's answer if it says no.
+# must METHOD PATH [BODY] – sends a request, and exits with the response of the cluster if it is an error.
 must() {
-    request "$@" || die "no answer from the cluster to $1 $2"
+    request "$@" || die "no response from the cluster to $1 $2"
     [ "$status" -lt 300 ] || die "$1 $2: HTTP $status $answer"
 }
 
-# at_least VERSION FIRST – whether a version such as 3.8.0 is a first one such as 2.10, or later.
+# at_least VERSION FIRST – whether a version such as 3.8.0 is at least FIRST, such as 2.10.
 at_least() {
     major="${1%%.*}" minor="${1#*.}" first_major="${2%%.*}" first_minor=0
     case "$2" in *.*) first_minor="${2#*.}" ;; esac
@@ -105,27 +105,27 @@ detect_engine() {
         *) engine=Elasticsearch ;;
     esac
     engine_version="$(printf '%s' "$about" | sed -n 's/.*"number":"\([0-9][0-9.]*\).*/\1/p')"
-    [ -n "$engine_version" ] || die "the cluster does not say its version: $answer"
+    [ -n "$engine_version" ] || die "the response of the cluster contains no version: $answer"
 }
 
-# Sets `resources`: of every layout that the engine has, the pipelines that take terms, the other pipelines, which may
-# name those, and the templates, which name either. One a line, as folder/name.
+# Sets `resources` to those of every layout that the engine supports: first the pipelines that take terms, then the other
+# pipelines, which may call those, then the templates, which refer to both. One per line, as folder/name.
 find_resources() {
     detect_engine
     layouts=''
     for file in "$top"/index_templates/deepterms-*-v*.json; do
-        # Each template's description ends with the engines that have what it needs.
+        # Each template's description ends with the engines that support it.
         first="$(sed -n "s/.*$engine \([0-9][0-9.]*\) or later.*/\1/p" "$file")"
         if [ -n "$first" ] && at_least "$engine_version" "$first"; then
             layout="${file##*/deepterms-}"
             layouts="$layouts ${layout%.json}"
         fi
     done
-    [ -n "$layouts" ] || die "$engine $engine_version has none of the layouts"
+    [ -n "$layouts" ] || die "$engine $engine_version supports none of the layouts"
     resources=''
     for pattern in ingest_pipelines/deepterms- 'ingest_pipelines/deepterms-*-' index_templates/deepterms-; do
         for layout in $layouts; do
-            # shellcheck disable=SC2231 # the pattern is one
+            # shellcheck disable=SC2231 # the pattern must expand
             for file in "$top"/$pattern"$layout".json; do
                 [ -f "$file" ] || continue
                 resource="${file#"$top"/}"
@@ -136,7 +136,7 @@ find_resources() {
     resources="${resources#"$newline"}"
 }
 
-# endpoint FOLDER/NAME – the path at which the cluster holds it.
+# endpoint FOLDER/NAME – prints the path of the resource in the cluster's API.
 endpoint() {
     case "$1" in
         ingest_pipelines/*) say "/_ingest/pipeline/${1#*/}" ;;
@@ -144,14 +144,14 @@ endpoint() {
     esac
 }
 
-# Sets `expected`, the version of this release's file, and `held`, that of the cluster's: `missing` if there is nothing
-# of that name, empty if it says none.
+# Sets `expected`, the version of this release's file, and `held`, the version in the cluster: `missing` if the resource
+# does not exist, empty if it has no version.
 # shellcheck disable=SC2034 # read by the scripts
 compare_versions() { # FOLDER/NAME
     expected="$(sed -n 's/^  "version": \([0-9][0-9]*\),\{0,1\}$/\1/p' "$top/$1.json")"
-    [ -n "$expected" ] || die "$top/$1.json says no version"
+    [ -n "$expected" ] || die "$top/$1.json has no version"
     request GET "$(endpoint "$1")?filter_path=*.version,index_templates.index_template.version" ||
-        die "no answer from the cluster about $1"
+        die "no response from the cluster about $1"
     if [ "$status" -eq 404 ]; then
         held=missing
     elif [ "$status" -lt 300 ]; then

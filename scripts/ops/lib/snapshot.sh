@@ -1,11 +1,11 @@
 # shellcheck shell=sh
-# Sourced by backup.sh and restore.sh, after they set `top`: what both are called with.
+# To be sourced by backup.sh and restore.sh after they set `top`: parses the arguments that both have in common.
 
 # shellcheck source-path=SCRIPTDIR source=lib/cluster.sh
 . "$top/scripts/ops/lib/cluster.sh"
 
-# read_arguments OPTION FLAG [ARGUMENT…] – sets `name`, `repository`, `snapshot`, `seconds`, and `value` (empty) and `flag`
-# (false) to what the script's own OPTION and its FLAG, which may be empty, say; and the cluster.
+# read_arguments OPTION FLAG [ARGUMENT…] – sets `name`, `repository`, `snapshot`, `seconds` and the cluster, and `value`
+# (default: empty) and `flag` (default: false) from the script's own OPTION and FLAG, which may be empty.
 # shellcheck disable=SC2034 # read by the scripts
 read_arguments() {
     own_option="$1" own_flag="$2" value='' flag=false seconds=3600
@@ -20,12 +20,12 @@ read_arguments() {
                 if [ "$1" = --timeout ]; then seconds="$2"; else value="$2"; fi
                 shift
                 ;;
-            -*) wrong_usage "no option $1" ;;
+            -*) wrong_usage "unknown option $1" ;;
             *) break ;;
         esac
         shift
     done
-    { [ $# -ge 3 ] && [ $# -le 4 ]; } || wrong_usage "NAME REPOSITORY SNAPSHOT [URL] expected, got $# arguments"
+    { [ $# -ge 3 ] && [ $# -le 4 ]; } || wrong_usage "expected NAME REPOSITORY SNAPSHOT [URL], got $# arguments"
     check_name index "$1"
     check_name repository "$2"
     check_name snapshot "$3"

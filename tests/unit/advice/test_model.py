@@ -11,7 +11,7 @@ from deepterms.advice import REFERENCE, CapacityPlan, Workload, advise, predict
 from deepterms.advice.costs import Observation, fit_costs
 from deepterms.advice.model import MAX_SHARD_BYTES, enumerate_plans
 from deepterms.advice.recall import HARD, PHOTOGRAPHS, RecallCurve
-from deepterms.advice.summary import format_bytes, format_seconds, summarize
+from deepterms.advice.summary import summarize
 from deepterms.errors import InvalidInput
 
 PLAN = CapacityPlan(pivots=8_192, top_k=4, query_top_k=32, rerank=500, vector_type="float32", shards=1)
@@ -168,18 +168,6 @@ def test_fitted_costs_are_never_negative() -> None:
         )
     with pytest.raises(InvalidInput, match="3 kinds of search are too few to fit 6 costs"):
         fit_costs([Observation(*kind[:4], 1.0, kind[4]) for kind in kinds[3:]])
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1_284, "1.28 kB"), (1.3e9, "1.3 GB"), (2.56e15, "2.56 PB")]
-)
-def test_format_bytes(count: float, text: str) -> None:
-    assert format_bytes(count) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (600, "10 min"), (36_000, "10 h"), (864_000, "10 days")])
-def test_format_seconds(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text
 
 
 def test_summary_names_the_origin_of_the_figures() -> None:

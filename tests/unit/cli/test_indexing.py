@@ -1,4 +1,4 @@
-"""The command line begins a checkpoint anew that belongs to an index that is gone, and says so."""
+"""The command line discards the checkpoint of another index, and says so."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def add(checkpoint: Path | None) -> dt.WriteReport:
     return add_store(target, store, checkpoint=checkpoint)
 
 
-def test_an_old_checkpoint_is_begun_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_another_index_is_discarded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "old").write_text("old")
     assert add(tmp_path / "old") == dt.WriteReport(3)
-    assert "beginning anew: it belongs to another index" in " ".join(capsys.readouterr().err.split())
+    assert "starting over: it belongs to another index" in " ".join(capsys.readouterr().err.split())
 
 
-def test_without_a_checkpoint_nothing_is_tried_again() -> None:
+def test_a_mismatch_without_a_checkpoint_is_raised() -> None:
     with pytest.raises(CheckpointMismatch):
         add(None)

@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 import typer
 
-from deepterms.cli.photos import extractor_of
+from deepterms.cli.photos import build_extractor
 
 
-def test_sizes_speak_of_the_side_that_is_named() -> None:
+def test_sizes_apply_to_the_shorter_or_the_longer_side() -> None:
     shorter, longer = (
-        extractor_of("efficientnet_lite0", "64,96", "random", "none", longest_side=longest) for longest in (False, True)
+        build_extractor("efficientnet_lite0", "64,96", "random", "none", longest_side=longest)
+        for longest in (False, True)
     )
     assert (shorter.sizes, shorter.side) == ((64, 96), "min")
     assert (longer.sizes, longer.side) == ((64, 96), "max")
-    with pytest.raises(typer.BadParameter, match="whole numbers with commas"):
-        extractor_of("efficientnet_lite0", "64;96", "random", "none")
+    with pytest.raises(typer.BadParameter, match="comma-separated whole numbers"):
+        build_extractor("efficientnet_lite0", "64;96", "random", "none")

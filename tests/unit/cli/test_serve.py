@@ -1,4 +1,4 @@
-"""Ctrl-C ends the server, whenever it is pressed."""
+"""Ctrl-C stops the server, whenever it is pressed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import deepterms as dt
 from deepterms.cli.serve import run_server
 
 
-def pressed_in(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[str]:
-    """Press Ctrl-C at the first call of a function of uvicorn's; what is returned says whether it came to that."""
+def press_in(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[str]:
+    """Press Ctrl-C at the first call of a function of uvicorn; the returned list says whether it was called."""
     called: list[str] = []
     real: Callable[..., Any] = getattr(owner, name)
 
@@ -37,16 +37,16 @@ def pressed_in(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[s
         pytest.param(uvicorn.Server, "on_tick", id="while it serves"),
     ],
 )
-def test_it_ends_without_a_word(
+def test_ctrl_c_stops_the_server_quietly(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], owner: Any, name: str
 ) -> None:
     before = signal.getsignal(signal.SIGINT)
-    called = pressed_in(monkeypatch, owner, name)
+    called = press_in(monkeypatch, owner, name)
     index: Any = dt.MemoryIndex(dt.DeepPermutation(8, top_k=4))
     run_server(index, None, photographs=[], port=0)
     assert called == [name]
     assert signal.getsignal(signal.SIGINT) is before
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 2, said
-    assert said[0].endswith("the page; Ctrl-C ends it")
-    assert said[1].endswith("the API")
+    assert said[0].endswith("search page; press Ctrl-C to stop")
+    assert said[1].endswith("HTTP API")

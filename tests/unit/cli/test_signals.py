@@ -1,4 +1,4 @@
-"""SIGTERM ends a command as Ctrl-C does, and afterwards it means what it meant before."""
+"""SIGTERM interrupts a command as Ctrl-C does, and its previous handler is restored."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from deepterms.cli.signals import terminated_as_interrupted
+from deepterms.cli.signals import sigterm_as_interrupt
 
 
-def test_what_is_temporary_is_deleted() -> None:
+def test_sigterm_runs_cleanup_and_restores_the_handler() -> None:
     before = signal.getsignal(signal.SIGTERM)
     deleted = False
-    with pytest.raises(KeyboardInterrupt), terminated_as_interrupted():
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)

@@ -145,7 +145,7 @@ def test_segments(segments: int, deleted: int, merging: int, level: str) -> None
     }
     found = findings.judge_segments("photos", stats, shards=2)
     assert found.level == level
-    assert found.text.startswith(f"1,000 documents, 12 MB, {segments} segments")
+    assert found.text.startswith(f"1,000 documents, 12.3 MB, {segments} segments")
 
 
 def test_generations() -> None:

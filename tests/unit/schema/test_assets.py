@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deepterms.deployment import difference, normalised
+from deepterms.deployment import diff_asset, normalise_body
 from deepterms.errors import DeepTermsError
 from deepterms.schema.assets import PIVOTS_TEMPLATE, Asset, assets_of, load_asset, load_processor
 from deepterms.schema.layouts import LAYOUTS, Layout
@@ -113,29 +113,29 @@ def test_a_missing_file_is_a_damaged_installation() -> None:
         load_asset("index_templates", "deepterms-none-v1")
 
 
-def test_the_engines_own_form_of_a_template_is_no_difference() -> None:
+def test_the_engines_own_form_of_a_template_is_no_diff_asset() -> None:
     (asset,) = [asset for asset in assets_of(LAYOUTS) if asset.file == "index_templates/deepterms-words-v1.json"]
     held = json.loads(json.dumps(asset.body))
     held["composed_of"], held["created_date_millis"] = [], 1
     index = held["template"]["settings"].pop("index")
     held["template"]["settings"] = {f"index.{key}": value for key, value in index.items()}
-    assert difference(asset, held) == ""
+    assert diff_asset(asset, held) == ""
 
 
 def test_a_difference_is_shown_as_a_diff() -> None:
     asset = assets_of(LAYOUTS)[0]
     held = {**asset.body, "version": 7}
-    lines = difference(asset, held).splitlines()
+    lines = diff_asset(asset, held).splitlines()
     assert f"+++ {asset.file}" in lines
     assert '-  "version": 7' in lines
     assert '+  "version": 1' in lines
 
 
 def test_settings_are_compared_as_text() -> None:
-    one = normalised(
+    one = normalise_body(
         "index_templates", {"template": {"settings": {"number_of_shards": 1, "index": {"a": {"b": True}}}}}
     )
-    other = normalised(
+    other = normalise_body(
         "index_templates", {"template": {"settings": {"index": {"number_of_shards": "1"}, "a.b": "true"}}}
     )
     assert one == other

@@ -124,9 +124,8 @@ class PostingIndex:
         return futures
 
     def _send(self, lines: list[BulkLine]) -> None:
-        for identifier, reason in self.cluster.bulk(lines, index=self.full_name):
-            if reason:
-                raise ClusterError(f"document {identifier} of {self.full_name} was rejected: {reason}")
+        for identifier, reason in self.cluster.bulk(lines, index=self.full_name).failed:
+            raise ClusterError(f"document {identifier} of {self.full_name} was rejected: {reason}")
 
     def merge(self) -> None:
         """Merge each shard into one segment and refresh; wait until that is done, however long it takes.

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepterms.cli.app import app
-from deepterms.cli.terminal import command_line
+from deepterms.cli.terminal import format_command
 from deepterms.errors import InvalidInput
 from deepterms.paper.tables.table_report import build_table, format_cells, list_headers, write_table
 
@@ -42,12 +42,12 @@ def test_every_row_has_a_cell_for_every_header() -> None:
 
 def test_the_command_lists_every_given_option() -> None:
     options = {"documents": 20, "top-k": (1, 2), "layout": None}
-    assert command_line("bench", "table1", options=options) == (
-        "deepterms bench table1 --documents 20 --top-k 1 --top-k 2"
+    assert format_command("paper", "table1", options=options) == (
+        "deepterms paper table1 --documents 20 --top-k 1 --top-k 2"
     )
 
 
 def test_a_wrong_output_is_rejected_before_measuring() -> None:
-    done = CliRunner().invoke(app, ["bench", "table1", "--output", "table.txt", "--url", "http://localhost:1"])
+    done = CliRunner().invoke(app, ["paper", "table1", "--output", "table.txt", "--url", "http://localhost:1"])
     assert isinstance(done.exception, InvalidInput)
     assert "expected a .json or a .md file" in str(done.exception)

@@ -1,4 +1,4 @@
-"""deepterms evaluate, on descriptors of the user's own."""
+"""deepterms paper on the user's own descriptors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ids = [f"{group:04d}{view:02d}.jpg" for group in range(20) for view in range(5)]
 
 @pytest.fixture
 def stores(tmp_path: Path) -> Path:
-    """holidays, distractors and foreign: feature stores."""
+    """A folder with the feature stores holidays, distractors and foreign."""
     collection = clusters(distractors=500)
     judged, others = (np.concatenate(list(stream.blocks())) for stream in collection.streams)
     foreign = np.random.default_rng(5).normal(size=(600, D)).astype(np.float32)
@@ -33,7 +33,7 @@ def stores(tmp_path: Path) -> Path:
 
 
 def _run(*arguments: object) -> str:
-    outcome = CliRunner().invoke(app, ["evaluate", *map(str, arguments)], catch_exceptions=False)
+    outcome = CliRunner().invoke(app, ["paper", *map(str, arguments)], catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
     return outcome.output
 
@@ -51,7 +51,7 @@ def test_figure_and_report_of_own_descriptors(stores: Path) -> None:
         "averaging": "trapezoids",
     }  # fmt: skip
     assert result["command"] == (
-        "deepterms evaluate figure1 holidays --seed 0 --top-k 4 --top-k 8 --qrels holidays "
+        "deepterms paper figure1 holidays --seed 0 --top-k 4 --top-k 8 --qrels holidays "
         "--distractors distractors --foreign foreign --no-graph"
     )
     curves = {point["curve"] for point in result["points"]}
@@ -78,7 +78,7 @@ def test_judgements_of_oxford_and_of_trec(stores: Path) -> None:
         assert collection["distractors"] == 800
 
 
-def test_queries_may_have_descriptors_of_their_own(stores: Path) -> None:
+def test_queries_can_have_their_own_descriptors(stores: Path) -> None:
     (stores / "qrels.txt").write_text("one 0 000001.jpg 1\n")
     query = np.concatenate(list(clusters().judged.blocks()))[1:2]
     write_store([(["one.jpg"], query, ["one.jpg"])], stores / "queries", dimensions=D, spec={})
@@ -89,8 +89,8 @@ def test_queries_may_have_descriptors_of_their_own(stores: Path) -> None:
     assert points[0]["map"] == 1.0
 
 
-def test_queries_may_be_named_as_their_files_are(stores: Path) -> None:
-    """Of Holidays, a query is judged by the name of its file, suffix and all."""
+def test_queries_can_be_named_like_their_files(stores: Path) -> None:
+    """In Holidays, a query is judged by its file name, including the suffix."""
     firsts = list(range(0, 100, 5))
     rows, names = np.concatenate(list(clusters().judged.blocks()))[firsts], [ids[row] for row in firsts]
     write_store([(names, rows, names)], stores / "queries", dimensions=D, spec={})
@@ -102,33 +102,33 @@ def test_queries_may_be_named_as_their_files_are(stores: Path) -> None:
 
 
 def test_mixtures_need_something_to_mix(stores: Path) -> None:
-    outcome = CliRunner().invoke(app, ["evaluate", "figure1", str(stores / "holidays"), "--mixtures", "5"])
+    outcome = CliRunner().invoke(app, ["paper", "figure1", str(stores / "holidays"), "--mixtures", "5"])
     assert outcome.exit_code == 1
     assert "name some with --foreign" in str(outcome.exception)
 
 
-def test_descriptors_of_another_extractor_are_refused(stores: Path) -> None:
+def test_descriptors_of_another_extractor_are_rejected(stores: Path) -> None:
     for name in ("one", "other"):
         rows = np.random.default_rng(1).normal(size=(100, D)).astype(np.float32)
         write_store([(ids, rows, ids)], stores / name, dimensions=D, spec={"extractor": name})
-    arguments = ["evaluate", "figure1", str(stores / "one"), "--distractors", str(stores / "other")]
+    arguments = ["paper", "figure1", str(stores / "one"), "--distractors", str(stores / "other")]
     outcome = CliRunner().invoke(app, arguments)
     assert outcome.exit_code == 1
     assert "other holds descriptors of another extractor than" in str(outcome.exception)
 
 
-def test_a_small_collection_goes_without_ivfpq(stores: Path) -> None:
+def test_a_small_collection_requires_no_ivfpq(stores: Path) -> None:
     arguments = ["figure1", stores / "holidays", "--top-k", 4, "--output", stores / "out"]
-    outcome = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    outcome = CliRunner().invoke(app, ["paper", *map(str, arguments)])
     assert "100 rows cannot train" in str(outcome.exception)
     assert "HNSW" in _run(*arguments, "--no-ivfpq")
     assert json.loads((stores / "out" / "figure1.json").read_text())["command"].endswith("--no-ivfpq")
 
 
-def test_options_of_an_own_collection_need_one(tmp_path: Path) -> None:
-    outcome = CliRunner().invoke(app, ["evaluate", "figure1", "--distractors", str(tmp_path)])
+def test_options_of_an_own_collection_require_one(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, ["paper", "figure1", "--distractors", str(tmp_path)])
     assert outcome.exit_code == 2
-    assert "go with a collection of your own" in re.sub(r"[│\s]+", " ", outcome.output)  # the message is framed
+    assert "require your own collection" in re.sub(r"[│\s]+", " ", outcome.output)  # the message is in a frame
 
 
 @pytest.mark.parametrize(("difficulty", "relevant"), [("easy", 1), ("hard", 2)])
