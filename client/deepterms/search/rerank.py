@@ -14,7 +14,7 @@ from deepterms.schema.vectors import normalise_rows
 
 __all__ = ["DEFAULT_RERANK", "FeatureSource", "cosines", "default_rerank", "rerank_window", "rescore"]
 
-# Candidates where neither the index nor its encoder says how many; for quality against time see the README's table.
+# Candidates where neither the index nor its encoder says how many; for quality against time see docs/benchmarks.md.
 DEFAULT_RERANK = 200
 
 _ALL: Mapping[str, Any] = {"match_all": {}}
