@@ -18,7 +18,7 @@ def test_the_examples_run() -> None:
     test = doctest.DocTestParser().get_doctest(block, {}, PATH.name, str(PATH), None)
     report: list[str] = []
     outcome = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
-    assert outcome.attempted == 3
+    assert outcome.attempted == 4
     assert not outcome.failed, "".join(report)
 
 
