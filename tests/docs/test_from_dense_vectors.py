@@ -19,7 +19,7 @@ from deepterms.cluster.cluster import Cluster
 PAGE = (Path(__file__).parents[2] / "docs" / "from-dense-vectors.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 DIMENSIONS = 16
-OPENSEARCH = {  # what the page's comments say of the other engine
+OPENSEARCH = {  # what the comments of the page say about the other engine
     "import Elasticsearch, helpers": "import Elasticsearch",
     '{"_source": {"exclude_vectors": False}}': "{}",
 }
@@ -44,7 +44,7 @@ def old(cluster: Any, unique_name: str) -> str:
         for number, row in enumerate(rows)
     ]
     documents.append({"year": 2018})
-    if not elastic:  # Elasticsearch refuses it where the similarity is the cosine
+    if not elastic:  # Elasticsearch rejects it where the similarity is the cosine
         documents.append({"embedding": [0.0] * DIMENSIONS})
     actions = [{"_index": name, "_id": f"p{number}", "_source": body} for number, body in enumerate(documents)]
     (helpers if elastic else opensearch_helpers).bulk(cluster, actions, refresh=True)
@@ -76,7 +76,7 @@ def test_the_code(cluster: Any, unique_name: str, old: str, tmp_path: Path, monk
     recall, moved, *found = printed.getvalue().splitlines()
     assert (recall.split()[0], recall.split()[2:]) == ("R@10", ["of", "300", "documents"])
     assert float(recall.split()[1]) > 0.95
-    assert moved == "300 moved; 0 refused: ()"
+    assert moved == "300 moved; 0 rejected: ()"
     assert (names["late"].succeeded, names["compared"].missing, names["compared"].extra) == (1, ("unstamped",), ("p7",))
     assert (names["missing"].succeeded, names["index"].count()) == (1, 301)
     assert len(found) == 10
