@@ -1,4 +1,4 @@
-"""docs/choosing.md: its examples run, and its table of presets says what the code says."""
+"""docs/choosing.md: its examples run, and its table of presets matches the code."""
 
 from __future__ import annotations
 

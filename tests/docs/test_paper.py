@@ -26,10 +26,10 @@ def _figure() -> Section:
     return figure
 
 
-def test_every_row_beside_the_paper_is_on_the_page() -> None:
+def test_every_row_with_the_paper_is_on_the_page() -> None:
     pytest.importorskip("matplotlib")
-    claims, beside, _ = _figure().tables
-    for table in (claims, beside):
+    claims, compared, _ = _figure().tables
+    for table in (claims, compared):
         for row in table.rows:
             assert f"| {' | '.join(row)} |" in PAGE
 
@@ -77,7 +77,7 @@ def test_table_2_is_that_of_the_results() -> None:
     assert f"{predicted['ms']} ms for a billion images on 64 machines" in SENTENCES
 
 
-def test_the_report_is_of_the_results_beside_it(tmp_path: Path) -> None:
+def test_the_report_is_that_of_the_results(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
     for path in RESULTS.glob("*.json"):
