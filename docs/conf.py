@@ -1,4 +1,4 @@
-"""The documentation as a site, which scripts/docs builds: the repository's own Markdown files, and a reference."""
+"""Sphinx configuration of the website that scripts/docs builds from the Markdown files and the docstrings."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 project = "deepterms"
-author = "the authors of deepterms"
+author = "The deepterms developers"
 html_title = "deepterms"
 html_theme = "furo"
 html_theme_options = {"navigation_with_keys": True}
 html_copy_source = html_show_sourcelink = html_show_copyright = False
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
-# The source is the top of the checkout, so that every link which works here works on the site too.
+# The source is the top of the checkout, so that every link of the repository works on the site too.
 root_doc = "README"
 include_patterns = [
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "docs/*",
     "index_templates/README.md",
     "ingest_pipelines/README.md",
@@ -29,7 +31,7 @@ include_patterns = [
     "benchmarks/results/*.md",
     "benchmarks/results/paper/*.md",
 ]
-exclude_patterns = [".*", "client", "site", "tests"]  # would be walked through all the same
+exclude_patterns = [".*", "client", "site", "tests"]  # not included, but Sphinx would walk through them
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 napoleon_use_ivar = True
 myst_heading_anchors = 3
@@ -41,6 +43,7 @@ CONTENTS = """
 :hidden:
 
 How it works <docs/how-it-works>
+The paper, reproduced <docs/paper>
 CHANGELOG
 ```
 
@@ -68,7 +71,7 @@ From dense vectors <docs/from-dense-vectors>
 :caption: Operate
 
 Deploy, secure, back up <docs/operate>
-Migrate and examine <docs/migrate>
+Migrate and diagnose <docs/migrate>
 index_templates/README
 ```
 
@@ -77,31 +80,37 @@ index_templates/README
 :glob:
 :caption: Measured
 
-benchmarks/README
+docs/benchmarks
+Run the benchmarks <benchmarks/README>
 How many pivots <benchmarks/results/choice-real-16992>
 benchmarks/results/*
 benchmarks/results/paper/*
 ```
+
+```{toctree}
+:hidden:
+:caption: Contribute
+
+docs/architecture
+CONTRIBUTING
+SECURITY
+```
 """
-# What no part names comes last.
-PAGES = [f"docs/{page.stem}" for page in sorted(Path(__file__).parent.glob("*.md"))]
-OTHERS = [page for page in PAGES if page not in CONTENTS]
-CONTENTS = CONTENTS.replace("benchmarks/README\n", "\n".join(["benchmarks/README", *OTHERS, ""]))
 
 
 def add_contents(_: Sphinx, name: str, source: list[str]) -> None:
-    """Put the contents into the first page; elsewhere than here they would be read as text."""
+    """Append the contents to the first page; in README.md itself, other renderers would show them as text."""
     if name == root_doc:
         source[0] += CONTENTS
 
 
 def copy_first_page(app: Sphinx, error: Exception | None) -> None:
-    """Make the first page what a browser looks for."""
+    """Copy the first page to index.html, which browsers and servers look for."""
     if error is None:
         shutil.copyfile(Path(app.outdir, f"{root_doc}.html"), Path(app.outdir, "index.html"))
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connect the hooks; Sphinx calls this."""
     app.connect("source-read", add_contents)
     app.connect("build-finished", copy_first_page)

@@ -1,6 +1,6 @@
-"""The diagrams of how-it-works.md, drawn from what the encoders really make of a few small descriptors.
+"""The diagrams of how-it-works.md, computed by the encoders from a few small descriptors.
 
-`python docs/diagrams.py` writes them into docs/pictures; a test holds those to what this draws.
+`python docs/diagrams.py` writes them into docs/pictures; a test compares those files with what this module draws.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ text { fill: var(--text); } .quiet { fill: var(--quiet); } .code { font-family: 
 
 @dataclass
 class Drawing:
-    """One picture: shapes on a card, in the colours that the reader's system wants.
+    """One picture: shapes on a card, in light or dark colours as the reader's system prefers.
 
     Attributes:
         title: what it shows, in a few words.
-        description: the same for those who do not see it.
-        height: in pixels of 720 in width.
-        shapes: what was drawn.
+        description: the same for readers who cannot see it.
+        height: in pixels, at a width of 720.
+        shapes: SVG elements.
     """
 
     title: str
@@ -46,31 +46,31 @@ class Drawing:
     shapes: list[str] = field(default_factory=list)
 
     def text(self, x: float, y: float, words: str, kind: str = "", *, anchor: str = "start") -> None:
-        """Words at a baseline."""
+        """Add a text at a baseline."""
         self.shapes.append(f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>')
 
     def box(self, x: float, y: float, width: float, height: float, kind: str = "box", *, round: float = 6) -> None:
-        """A rectangle."""
+        """Add a rectangle."""
         size = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round:g}"'
         self.shapes.append(f'<rect {size} class="{kind}"/>')
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str = "rule", *, arrow: bool = False) -> None:
-        """A straight line."""
+        """Add a straight line."""
         tip = ' marker-end="url(#tip)"' if arrow else ""
         self.shapes.append(f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" class="{kind}"{tip}/>')
 
     def dot(self, x: float, y: float, radius: float, kind: str) -> None:
-        """A disc."""
+        """Add a disc."""
         self.shapes.append(f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" class="{kind}"/>')
 
     def bars(self, values: np.ndarray, *, x: float, y: float, step: float, scale: float, kinds: list[str]) -> None:
-        """Bars from a base line at `y`: up for positive values, down for negative ones."""
+        """Add bars from a base line at `y`: up for positive values, down for negative ones."""
         for place, (value, kind) in enumerate(zip(values, kinds, strict=True)):
             length = max(abs(float(value)) * scale, 1)
             self.box(x + place * step, y - (length if value > 0 else 0), step * 0.62, length, kind, round=2)
 
     def svg(self) -> str:
-        """The whole file."""
+        """Render the file."""
         tip = (
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
             '<path d="M0 0 8 4 0 8z" class="tip"/></marker></defs>'
@@ -87,13 +87,13 @@ class Drawing:
         )
 
 
-def shown(terms: dict[str, int]) -> str:
-    """Terms as surrogate text, the most frequent first."""
+def format_terms(terms: dict[str, int]) -> str:
+    """Format terms as surrogate text, the most frequent first."""
     return " ".join(" ".join([name] * count) for name, count in sorted(terms.items(), key=lambda term: -term[1]))
 
 
-def encoding() -> Drawing:
-    """A descriptor of six dimensions into surrogate text."""
+def draw_encoding() -> Drawing:
+    """Draw how a descriptor of six dimensions becomes surrogate text."""
     feature = np.array([[0.42, -0.31, 0.08, -0.66, 0.15, 0.52]], dtype=np.float32)
     encoder = dt.DeepPermutation(6, top_k=4)
     (terms,) = encoder.encode(feature).to_terms()
@@ -103,7 +103,7 @@ def encoding() -> Drawing:
     drawing = Drawing(
         "From a descriptor to surrogate text",
         "A descriptor of six numbers is split by CReLU into twelve that are not negative; the four largest are sorted "
-        f"and become codewords that occur four times to once: {shown(terms)}",
+        f"and become codewords that occur four times to once: {format_terms(terms)}",
         470,
     )
     left, step = 250, 37
@@ -132,12 +132,12 @@ def encoding() -> Drawing:
     for place, component in enumerate(order):
         drawing.text(left + 190, 290 + 19 * place, f"t{component} occurs {terms[f't{component}']} ×", "code small")
     drawing.box(left - 8, 398, 440, 40)
-    drawing.text(left + 8, 423, shown(terms), "code main bold")
+    drawing.text(left + 8, 423, format_terms(terms), "code main bold")
     return drawing
 
 
-def searching() -> Drawing:
-    """Three documents in posting lists, and a query that reads some of them."""
+def draw_searching() -> Drawing:
+    """Draw three documents in posting lists, and a query that reads some of them."""
     features = np.array(
         [
             [0.42, -0.31, 0.08, -0.66, 0.15, 0.52],
@@ -154,10 +154,11 @@ def searching() -> Drawing:
     memory.add(list(documents), features)
     scores = {hit.id: int(hit.score) for hit in memory.search(query[0], k=3, rerank=0)}
     vocabulary = sorted({name for terms in documents.values() for name in terms}, key=lambda name: int(name[1:]))
+    found = ", ".join(f"{name} scores {scores[name]}" for name in scores)
     drawing = Drawing(
         "An index of surrogate text, and a query",
-        "Each codeword has a list of the documents that hold it, with its frequency. The query reads the lists of its "
-        f"own words and adds boost times frequency: {', '.join(f'{name} scores {scores[name]}' for name in scores)}",
+        "Each codeword has a list of the documents that contain it, with its frequency. The query reads the lists of "
+        f"its own words and sums boost times frequency: {found}",
         96 + 34 * len(vocabulary) + 16,
     )
     drawing.text(28, 40, "documents", "bold")
@@ -196,8 +197,8 @@ def searching() -> Drawing:
     return drawing
 
 
-def pivots() -> Drawing:
-    """A document and a query among pivots in the plane."""
+def draw_pivots() -> Drawing:
+    """Draw a document and a query among pivots in the plane."""
     rng = np.random.default_rng(4)
     grid = np.array([(x, y) for x in range(6) for y in range(4)], dtype=np.float32)
     places = grid + rng.uniform(-0.3, 0.3, grid.shape).astype(np.float32)  # (24, 2)
@@ -234,7 +235,7 @@ def pivots() -> Drawing:
     drawing.text(512, 106, " ".join(words), "code small")
     drawing.dot(520, 147, 8, "other")
     drawing.text(538, 152, "query", "bold other")
-    drawing.text(512, 176, f"its {len(asked)} nearest, weighed:", "quiet small")
+    drawing.text(512, 176, f"its {len(asked)} nearest, weighted:", "quiet small")
     for place, (name, weight) in enumerate(sorted(asked.items(), key=lambda term: -term[1])):
         x, y = 512 + 98 * (place % 2), 198 + 20 * (place // 2)
         drawing.text(x, y, f"{name} {weight}", "code small" + (" bold" if name in shared else ""))
@@ -245,13 +246,13 @@ def pivots() -> Drawing:
     return drawing
 
 
-def reranking() -> Drawing:
-    """One request: candidates from posting lists, then exact cosine, on each shard."""
+def draw_reranking() -> Drawing:
+    """Draw one request: candidates from posting lists, then exact cosine, on each shard."""
     drawing = Drawing(
         "Re-ranking inside the cluster",
         "One request carries the query's codewords and its vector. On each shard the posting lists give the best 200 "
         "candidates; a script compares their stored vectors with the query's by exact cosine; the best k of all shards "
-        "come back.",
+        "are returned.",
         330,
     )
     drawing.text(28, 40, "client", "bold")
@@ -281,17 +282,17 @@ def reranking() -> Drawing:
     return drawing
 
 
-def drawings() -> dict[str, Drawing]:
-    """File name → what it holds."""
+def draw_all() -> dict[str, Drawing]:
+    """Return file name → drawing."""
     return {
-        "encoding.svg": encoding(),
-        "searching.svg": searching(),
-        "pivots.svg": pivots(),
-        "reranking.svg": reranking(),
+        "encoding.svg": draw_encoding(),
+        "searching.svg": draw_searching(),
+        "pivots.svg": draw_pivots(),
+        "reranking.svg": draw_reranking(),
     }
 
 
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    for name, drawing in drawings().items():
+    for name, drawing in draw_all().items():
         (PICTURES / name).write_text(drawing.svg(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the pages' commands need: a folder of photographs, and a cluster in which the pages' names are free."""
+"""What the commands of the pages need: a folder of photographs, and a cluster in which their index names are free."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def url(opensearch: Any) -> Iterator[str]:
-    """The address of an OpenSearch in which the README's names are free, before and afterwards."""
+    """The address of an OpenSearch in which the index names of the README are free, before and afterwards."""
 
     def free() -> None:
         for name in ("holidays", "shop"):

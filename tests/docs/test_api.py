@@ -1,4 +1,4 @@
-"""docs/api.md: its examples run, on MemoryIndex and on a real OpenSearch, and they leave no public name out."""
+"""docs/api.md: its examples run, on MemoryIndex and on a real OpenSearch, and cover every public name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CLASSES: tuple[type, ...] = (
 
 
 def run(examples: str, names: dict[str, Any]) -> None:
-    """Run the setup and some examples as doctests; what they print must be what the page says."""
+    """Run the setup and some examples as doctests: they must print what the page shows."""
     test = doctest.DocTestParser().get_doctest(SETUP[1] + examples, names, "docs/api.md", "docs/api.md", None)
     report: list[str] = []
     outcome = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
@@ -51,7 +51,7 @@ def run(examples: str, names: dict[str, Any]) -> None:
 
 @pytest.fixture
 def free(opensearch: Any) -> Iterator[Any]:
-    """An OpenSearch in which the page's name is free, before and afterwards."""
+    """An OpenSearch in which the page's index name is free, before and afterwards."""
 
     def clear() -> None:
         with contextlib.suppress(RequestRejected):  # no such alias

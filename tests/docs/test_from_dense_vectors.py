@@ -1,4 +1,4 @@
-"""docs/from-dense-vectors.md: its code moves an index on both engines; only addresses and names are put in."""
+"""docs/from-dense-vectors.md: its code moves an index on both engines; only addresses and names are replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepterms.cluster.cluster import Cluster
 PAGE = (Path(__file__).parents[2] / "docs" / "from-dense-vectors.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 DIMENSIONS = 16
-OPENSEARCH = {  # what the page's comments say of the other engine
+OPENSEARCH = {  # what the comments of the page say about the other engine
     "import Elasticsearch, helpers": "import Elasticsearch",
     '{"_source": {"exclude_vectors": False}}': "{}",
 }
@@ -30,7 +30,7 @@ def old(cluster: Any, unique_name: str) -> str:
     """An index of 300 documents with vectors; one more has none, another has zeros."""
     name = f"{unique_name}-old"
     elastic = isinstance(cluster, Elasticsearch)
-    # The tests' OpenSearch has no k-NN plugin: there the numbers lie in _source alone, where the plugin has them too.
+    # The tests' OpenSearch has no k-NN plugin: the numbers are in _source only, where the plugin keeps them too.
     vector: dict[str, Any] = {"type": "float", "index": False}
     if elastic:  # of float32, so that its scores can be compared
         options = {"index": True, "index_options": {"type": "hnsw"}}
@@ -44,7 +44,7 @@ def old(cluster: Any, unique_name: str) -> str:
         for number, row in enumerate(rows)
     ]
     documents.append({"year": 2018})
-    if not elastic:  # Elasticsearch refuses it where the similarity is the cosine
+    if not elastic:  # Elasticsearch rejects it where the similarity is the cosine
         documents.append({"embedding": [0.0] * DIMENSIONS})
     actions = [{"_index": name, "_id": f"p{number}", "_source": body} for number, body in enumerate(documents)]
     (helpers if elastic else opensearch_helpers).bulk(cluster, actions, refresh=True)
@@ -76,7 +76,7 @@ def test_the_code(cluster: Any, unique_name: str, old: str, tmp_path: Path, monk
     recall, moved, *found = printed.getvalue().splitlines()
     assert (recall.split()[0], recall.split()[2:]) == ("R@10", ["of", "300", "documents"])
     assert float(recall.split()[1]) > 0.95
-    assert moved == "300 moved; 0 refused: ()"
+    assert moved == "300 moved; 0 rejected: ()"
     assert (names["late"].succeeded, names["compared"].missing, names["compared"].extra) == (1, ("unstamped",), ("p7",))
     assert (names["missing"].succeeded, names["index"].count()) == (1, 301)
     assert len(found) == 10
@@ -92,7 +92,7 @@ def run(block: str, swaps: dict[str, str], names: dict[str, Any]) -> None:
 
 
 def compare_with_knn(names: dict[str, Any]) -> None:
-    """The table's way to say the same, and its formula of scores."""
+    """Check the table: the same search by k-NN, and its formula of scores."""
     vector = names["features"][0].tolist()
     knn = {"field": "embedding", "query_vector": vector, "k": 10, "num_candidates": 100}
     before = names["cluster"].search(index=names["old"], knn=knn, size=10)["hits"]["hits"]
@@ -102,6 +102,6 @@ def compare_with_knn(names: dict[str, Any]) -> None:
     assert 2 * before[0]["_score"] - 1 == pytest.approx(here[0].score, abs=2e-3)
 
 
-def test_the_table_names_what_there_is() -> None:
+def test_the_table_names_what_exists() -> None:
     for name in re.findall(r"`(?:index|dt)\.(\w+)", PAGE):
         assert hasattr(dt.SurrogateIndex, name) or hasattr(dt, name), name

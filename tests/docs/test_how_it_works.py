@@ -1,4 +1,4 @@
-"""docs/how-it-works.md: its examples run, and its diagrams are what docs/diagrams.py draws now."""
+"""docs/how-it-works.md: its examples run, and its diagrams are those that docs/diagrams.py draws now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "how-it-works.md").read_text(encoding="utf-8")
-DRAWN = runpy.run_path(str(DOCS / "diagrams.py"))["drawings"]()
+DRAWN = runpy.run_path(str(DOCS / "diagrams.py"))["draw_all"]()
 
 
 def test_the_examples_run() -> None:
@@ -26,7 +26,7 @@ def test_the_examples_run() -> None:
 
 @pytest.mark.parametrize("name", sorted(DRAWN))
 def test_a_diagram(name: str) -> None:
-    """What it shows is computed, so it must be drawn anew when the code finds something else."""
+    """What a diagram shows is computed, so it must be drawn again when the code computes something else."""
     file = DOCS / "pictures" / name
     assert file.read_text(encoding="utf-8") == DRAWN[name].svg(), "run: python docs/diagrams.py"
     root = ElementTree.parse(file).getroot()
@@ -36,7 +36,7 @@ def test_a_diagram(name: str) -> None:
         assert 0 < float(element.attrib["y"]) < height
 
 
-def test_the_texts_beside_the_pictures_say_what_is_drawn() -> None:
+def test_the_alternative_texts_describe_the_pictures() -> None:
     texts = {Path(path).name: text for text, path in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", PAGE)}
     assert texts.keys() == {*DRAWN, "regions.jpg"}
     surrogate = DRAWN["encoding.svg"].description.rpartition(": ")[2]

@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds without a warning, whole, and asks no other host for anything."""
+"""The documentation as a website: it builds without a warning, is complete, and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 import deepterms as dt
 
 TOP = Path(__file__).parents[2]
-LOADING = {  # element → attributes whose address a browser asks for by itself
+LOADING = {  # element → attributes whose address a browser loads by itself
     "audio": ("src",), "embed": ("src",), "iframe": ("src",), "image": ("href", "xlink:href"), "img": ("src", "srcset"),
     "input": ("src",), "link": ("href",), "object": ("data",), "script": ("src",), "source": ("src", "srcset"),
     "use": ("href", "xlink:href"), "video": ("src", "poster"),
@@ -25,8 +25,8 @@ FOREIGN = re.compile(r"\s*(?:\w+:)?//")
 FOREIGN_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?((?:\w+:)?//[^"')\s]*)""")
 
 
-class Loaded(HTMLParser):
-    """What a page loads, and what its text is."""
+class PageParser(HTMLParser):
+    """What a page loads, and its text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,23 +44,23 @@ class Loaded(HTMLParser):
         self.text += data
 
 
-def loaded(page: str) -> Loaded:
-    parser = Loaded()
+def parse(page: str) -> PageParser:
+    parser = PageParser()
     parser.feed(page)
     parser.styles.append(parser.text)  # of <style> too
     return parser
 
 
-def foreign(page: str) -> list[str]:
-    """Addresses of other hosts that a page loads something from."""
-    found = loaded(page)
+def foreign_addresses(page: str) -> list[str]:
+    """Return the addresses of other hosts that a page loads something from."""
+    found = parse(page)
     in_styles = [address for style in found.styles for address in FOREIGN_STYLE.findall(style)]
     return [address for address in found.addresses if FOREIGN.match(address)] + in_styles
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as scripts/docs does it."""
+    """The website, built as scripts/docs builds it."""
     folder = tmp_path_factory.mktemp("site")
     options = re.search(r"python -m sphinx (.*?)--doctree-dir", (TOP / "scripts" / "docs").read_text())
     assert options is not None
@@ -71,34 +71,35 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
-def test_what_counts_as_foreign() -> None:
+def test_foreign_addresses_are_found() -> None:
     page = (
         '<link href="//a.example/x.css"><a href="https://b.example">b</a>'
         '<img src="c.png" srcset="d.png, https://e.example 2x"><script src="https://f.example/f.js"></script>'
         '<style>@import "https://g.example/g.css"; b { color: red }</style>'
         '<p style="background: url(//h.example/h.png)">text</p><img src="data:image/png;base64,//8=">'
     )
-    hosts = [re.findall(r"//(\w)\.example", address)[0] for address in foreign(page)]
+    hosts = [re.findall(r"//(\w)\.example", address)[0] for address in foreign_addresses(page)]
     assert sorted(hosts) == ["a", "e", "f", "g", "h"]
 
 
 @pytest.mark.slow
-def test_nothing_comes_from_other_hosts(site: Path) -> None:
+def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
     pages, styles = list(site.rglob("*.html")), [*site.rglob("*.css"), *site.rglob("*.svg")]
     assert len(pages) > 15
     assert len(styles) > 5
     for page in pages:
-        assert foreign(page.read_text(encoding="utf-8")) == [], page
+        assert foreign_addresses(page.read_text(encoding="utf-8")) == [], page
     for style in styles:
         text = style.read_text(encoding="utf-8")
         assert FOREIGN_STYLE.findall(text) == [], style
-        assert foreign(text) == [], style
+        assert foreign_addresses(text) == [], style
 
 
 @pytest.mark.slow
-def test_every_page_and_public_name_is_there(site: Path) -> None:
+def test_every_page_and_public_name_is_included(site: Path) -> None:
     pages = [path.relative_to(TOP).with_suffix(".html") for path in (TOP / "docs").glob("*.md")]
-    for page in [*pages, Path("index.html"), Path("index_templates/README.html"), Path("benchmarks/README.html")]:
+    others = ("index", "CONTRIBUTING", "SECURITY", "index_templates/README", "benchmarks/README")
+    for page in [*pages, *(Path(f"{name}.html") for name in others)]:
         assert (site / page).is_file(), page
     reference = (site / "docs" / "reference.html").read_text(encoding="utf-8")
     for module in (dt, dt.features, dt.evaluation):
@@ -110,23 +111,23 @@ def test_every_page_and_public_name_is_there(site: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser(site: Path, scheme: str) -> None:
-    """No request leaves, nothing is said on the console, every picture is drawn and has a text; so on a phone."""
+    """On a phone: no request leaves, the console is empty, and every picture is drawn and has a text."""
     program = os.environ.get("DEEPTERMS_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("no browser: chromium is not installed")
-    complaints: list[str] = []
+    messages: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_context(color_scheme=scheme, viewport={"width": 390, "height": 780}).new_page()  # type: ignore[arg-type]
-        page.on("console", lambda told: complaints.append(told.text))
-        page.on("request", lambda asked: None if asked.url.startswith("file:") else complaints.append(asked.url))
-        for name in ("index.html", "docs/how-it-works.html"):
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("request", lambda sent: None if sent.url.startswith("file:") else messages.append(sent.url))
+        for name, pictures in (("index.html", 1), ("docs/how-it-works.html", 5), ("docs/benchmarks.html", 4)):
             page.goto((site / name).as_uri())
             page.wait_for_load_state("networkidle")
             drawn = page.evaluate("[...document.images].filter((i) => i.naturalWidth && i.alt.length > 20).length")
-            assert drawn == page.evaluate("document.images.length") > 2
+            assert drawn == page.evaluate("document.images.length") == pictures, name
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
         light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((c) => c > 127)")
         browser.close()
-    assert [told for told in complaints if not told.startswith("data:")] == []
+    assert [message for message in messages if not message.startswith("data:")] == []
     assert light == (scheme == "light")

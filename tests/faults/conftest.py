@@ -14,7 +14,7 @@ from tests.faults.workload import Tally
 
 _TALLIES: dict[tuple[str, str], Tally] = defaultdict(Tally)
 
-# How often each fault is injected; the table in the README has more rounds than a run of all tests.
+# How often each fault is made; the table in docs/benchmarks.md has more rounds than a run of all tests.
 ROUNDS = int(os.environ.get("DEEPTERMS_FAULT_ROUNDS", "1"))
 
 

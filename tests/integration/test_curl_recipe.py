@@ -29,9 +29,10 @@ def shell(script: str, *, url: str) -> str:
 
 @pytest.mark.parametrize("layout", [find_layout("words"), find_layout("rank_features")], ids=lambda layout: layout.name)
 def test_the_curl_recipe_of_the_readme(cluster: Any, url: str, unique_name: str, layout: Layout) -> None:
-    """The very blocks, with another name; the layout `rank_features` differs as the README says."""
+    """Run the blocks as they are, with another name; the layout `rank_features` differs as the README says."""
     readme = (TOP / "ingest_pipelines" / "README.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    (recipe,) = re.findall(r"^## Raw vectors with curl alone$(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", recipe, re.DOTALL | re.MULTILINE)
     assert len(blocks) == 4
     dt.deploy(cluster)
     names, create, add, search = (block.replace("photos", unique_name) for block in blocks)

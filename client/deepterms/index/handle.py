@@ -19,7 +19,7 @@ from deepterms.storage.index_state import read_state, read_uuids
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["MAX_REOPENINGS", "IndexHandle"]
+__all__ = ["MAX_REOPENINGS", "IndexHandle", "confirm_state", "read_again"]
 
 # How often one call follows an index that is migrated, or deleted and created again, while the call runs.
 MAX_REOPENINGS = 3
@@ -42,7 +42,7 @@ class IndexHandle:
         self.cluster = cluster
         self.state = state
         self._path = index_path(state.name)
-        self._counts = FilterCounts(cluster, state.name)
+        self.counts = FilterCounts(cluster, state.name)
         self.pinned: IndexState | None = None  # in which documents are pinned to the concrete index; see `ingest.send`
 
     def __repr__(self) -> str:
@@ -135,35 +135,42 @@ class IndexHandle:
             ClusterError: as for `open`.
         """
         before = self.state
-        return not self.read_again().is_same_index(before)
-
-    def read_again(self) -> IndexState:
-        """The state of the index as the cluster has it now, which later calls use too."""
-        before, now = self.state, read_state(self.cluster, self.name)
-        self.state = now
-        self._counts.forget()
-        if now.uuids != before.uuids:
-            logger.info("%s points to %s now, no longer to %s", self.name, _shown(now), _shown(before))
-        return now
-
-    def confirm(self) -> IndexState:
-        """The state of the index, read again if the name has come to point to another one.
-
-        A cluster that does not answer this now leaves the state as it is: what follows will find out.
-
-        Raises:
-            IndexNotFound: it is gone.
-            ClusterError: as for `open`.
-        """
-        state = self.state
-        try:
-            same = read_uuids(self.cluster, self.name) == state.uuids
-        except IndexNotFound:
-            raise
-        except (ClusterUnreachable, RequestRejected):
-            return state
-        return state if same else self.read_again()
+        return not read_again(self).is_same_index(before)
 
 
-def _shown(state: IndexState) -> str:
+def read_again(handle: IndexHandle) -> IndexState:
+    """Read the state of an index as the cluster has it now, and let later calls use it.
+
+    Raises:
+        IndexNotFound: it is gone.
+        ClusterError: as for `IndexHandle.open`.
+    """
+    before, now = handle.state, read_state(handle.cluster, handle.name)
+    handle.state = now
+    handle.counts.forget()
+    if now.uuids != before.uuids:
+        logger.info("%s points to %s now, no longer to %s", handle.name, _describe(now), _describe(before))
+    return now
+
+
+def confirm_state(handle: IndexHandle) -> IndexState:
+    """The state of an index, read again if the name has come to point to another index.
+
+    A cluster that does not answer this now leaves the state as it is: what follows will find out.
+
+    Raises:
+        IndexNotFound: it is gone.
+        ClusterError: as for `IndexHandle.open`.
+    """
+    state = handle.state
+    try:
+        same = read_uuids(handle.cluster, handle.name) == state.uuids
+    except IndexNotFound:
+        raise
+    except (ClusterUnreachable, RequestRejected):
+        return state
+    return state if same else read_again(handle)
+
+
+def _describe(state: IndexState) -> str:
     return ", ".join(f"{concrete} ({uuid})" for concrete, uuid in state.uuids.items())

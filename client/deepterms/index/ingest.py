@@ -18,7 +18,7 @@ from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK
 from deepterms.cluster.bulk import BulkAnswer, BulkLine, BulkResult
 from deepterms.errors import ClusterError, IndexNotFound, InvalidInput
 from deepterms.index.checkpoint import Checkpoint, piece_hash
-from deepterms.index.handle import MAX_REOPENINGS, IndexHandle
+from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
 from deepterms.results import Failure, Revision, WriteReport
 from deepterms.schema.documents import Batch, bulk_lines, check_batch
 from deepterms.schema.index_pipeline import STALE_DOCUMENT
@@ -59,7 +59,7 @@ def add_batches(
     report = WriteReport(0)
     waiting: deque[tuple[str, Future[tuple[WriteReport, IndexState]]]] = deque()
     written: Counter[tuple[str, str]] = Counter()  # (concrete index, uuid) → documents acknowledged
-    first = handle.confirm()
+    first = confirm_state(handle)
     with (
         span("deepterms.add", index=handle.name) as spanned,
         ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
@@ -106,12 +106,12 @@ def delete(handle: IndexHandle, ids: Sequence[str]) -> WriteReport:
         raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
     report = WriteReport(0)
     remaining = iter(ids)
-    state = handle.confirm()
+    state = confirm_state(handle)
     while chunk := list(islice(remaining, DOCUMENTS_PER_BULK)):
         result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
         if _missed(result, state):
             # By now the name points to one other index, which these deletes reached, or this raises.
-            state = handle.read_again()
+            state = read_again(handle)
             result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
         report += report_of(result)
     return report
@@ -228,7 +228,7 @@ def _index(
         stale = stale_ids(result, state)
         if not stale:
             return report + report_of(result), state
-        now = handle.read_again()
+        now = read_again(handle)
         if now.is_same_index(state):
             return report + report_of(result), state
         fine = tuple(answer for answer in result.answers if answer.id not in stale)
@@ -256,7 +256,7 @@ def _count_lost(handle: IndexHandle, written: Counter[tuple[str, str]]) -> int:
 
     A migration copies the documents of the old index, so nothing is lost by one.
     """
-    now = handle.confirm()
+    now = confirm_state(handle)
     lost = 0
     for (concrete, uuid), documents in written.items():
         if documents and uuid not in now.uuids.values() and now.migrated_from != concrete:

@@ -14,7 +14,7 @@ from deepterms.cluster.responses import incomplete
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import as_features, as_one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
-from deepterms.index.handle import MAX_REOPENINGS, IndexHandle
+from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.inspection.reconciliation import Reconciliation, reconcile
 from deepterms.inspection.statistics import DEFAULT_SAMPLE, MAX_SAMPLE, cluster_stats
@@ -174,7 +174,7 @@ class IndexReader(IndexHandle):
             InvalidInput: no such document, or as in `search`.
         """
         SearchOptions(effort=effort)
-        state = self.read_again()
+        state = read_again(self)
         document = self._known(id)
         asked = query_terms(state.spec.encoder, self._one(feature), effort=effort)
         held = TermFrequencies.from_terms([document.terms], vocabulary_size=state.spec.encoder.vocabulary_size)
@@ -197,7 +197,7 @@ class IndexReader(IndexHandle):
             InvalidInput: a sample out of range.
             ClusterError: a search failed, or lacks a shard.
         """
-        return verify(self._searcher(self.read_again()), sample=sample, seed=seed)
+        return verify(self._searcher(read_again(self)), sample=sample, seed=seed)
 
     def get(self, id: str) -> StoredDocument | None:
         """One document as the index holds it, or None; it must be visible to search (refreshed)."""
@@ -216,7 +216,7 @@ class IndexReader(IndexHandle):
             hits = answer["hits"]["hits"]
             if hits and state.guards_queries:
                 break
-            now = self.confirm()
+            now = confirm_state(self)
             if now.is_same_index(state):
                 break
             state = now
@@ -259,7 +259,7 @@ class IndexReader(IndexHandle):
         """
         if not 1 <= sample <= MAX_SAMPLE:
             raise InvalidInput(f"sample is {sample}; expected 1 to {MAX_SAMPLE:,} documents")
-        state = self.confirm()
+        state = confirm_state(self)
         return cluster_stats(
             self.cluster,
             self.name,
@@ -270,7 +270,7 @@ class IndexReader(IndexHandle):
         )
 
     def _searcher(self, state: IndexState) -> Searcher:
-        return Searcher(self.cluster, state, self._counts)
+        return Searcher(self.cluster, state, self.counts)
 
     def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
         """One feature as (1, D)."""
@@ -282,7 +282,7 @@ class IndexReader(IndexHandle):
         try:
             return check(state.spec.encoder.dimensions)
         except InvalidInput:
-            now = self.confirm()
+            now = confirm_state(self)
             if now.spec.encoder.dimensions == state.spec.encoder.dimensions:
                 raise
             return check(now.spec.encoder.dimensions)
@@ -294,7 +294,7 @@ class IndexReader(IndexHandle):
         return document
 
     def _all(self, query: NDArray[np.float32], options: SearchOptions, page: int) -> Iterator[Hit]:
-        for hits in self._searcher(self.read_again()).pages(query, options, size=page):
+        for hits in self._searcher(read_again(self)).pages(query, options, size=page):
             yield from hits
 
     def _follow(self, search: Callable[[Searcher], SearchOutcome]) -> list[Hits]:
@@ -314,7 +314,7 @@ class IndexReader(IndexHandle):
                 if error.status not in (400, 404):
                     raise
                 outcome, certain = error, False
-            now = state if certain else self.confirm()
+            now = state if certain else confirm_state(self)
             if now.is_same_index(state):
                 if isinstance(outcome, RequestRejected):
                     raise outcome

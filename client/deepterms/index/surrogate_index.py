@@ -87,7 +87,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             dense_vector: on Elasticsearch, keep float32 vectors of up to 4,096 dimensions once more in its own field
                 for vectors, unindexed: re-ranking compares by it, with equal scores in less time, for 4·D bytes more a
                 document (and until the engine has merged its history away about 9·D more) and slower indexing
-                (README).
+                (docs/benchmarks.md).
             sketch: keep the signs of the vectors too, D / 8 bytes a document. Candidates are then compared by them, and
                 only the best of these (100, or 4·k if that is more) exactly, which takes a fraction of the time where
                 there are many; that may lose a hit whose signs mislead. Default: with vectors of 1,024 dimensions or

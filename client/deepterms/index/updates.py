@@ -10,7 +10,7 @@ from deepterms.cluster.bulk import BulkLine, BulkResult
 from deepterms.cluster.index_names import index_path
 from deepterms.cluster.scroll import hit_pages, hits_of
 from deepterms.errors import ClusterError, InvalidInput
-from deepterms.index.handle import IndexHandle
+from deepterms.index.handle import IndexHandle, confirm_state, read_again
 from deepterms.index.ingest import report_of, send, stale_ids
 from deepterms.results import Failure, WriteReport
 from deepterms.schema.documents import condition, usable_documents
@@ -38,7 +38,7 @@ def update_metadata(handle: IndexHandle, ids: Sequence[str], metadata: Sequence[
 
 def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteReport:
     """As `SurrogateIndex.delete_by_filter`."""
-    report, state = WriteReport(0), handle.confirm()
+    report, state = WriteReport(0), confirm_state(handle)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
     for page in hit_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
         lines: list[BulkLine] = [({"delete": {**address(hit), **condition(revision_of(hit))}}, None) for hit in page]
@@ -48,7 +48,7 @@ def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteRep
 
 def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteReport:
     """Read some documents and write them with other metadata; again those that turn out to be in another index."""
-    state = handle.confirm()
+    state = confirm_state(handle)
     body = {**STORED, "query": {"ids": {"values": list(wanted)}}, "size": len(wanted)}
     try:
         hits = hits_of(handle.cluster.request("POST", index_path(handle.name, "/_search"), body=body))
@@ -66,7 +66,7 @@ def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteR
     )
     result = send(handle, lines, state)
     stale = stale_ids(result, state)
-    if stale and not handle.read_again().is_same_index(state):
+    if stale and not read_again(handle).is_same_index(state):
         # The name moved between reading and writing.
         fine = tuple(answer for answer in result.answers if answer.id not in stale)
         again = _update(handle, {identifier: wanted[identifier] for identifier in wanted if identifier in stale})

@@ -164,4 +164,4 @@ class IndexWriter(IndexHandle):
     def refresh(self) -> None:
         """Make everything added and deleted so far visible to search; the engine does it by itself each second."""
         self.cluster.request("POST", f"{self._path}/_refresh")
-        self._counts.forget()
+        self.counts.forget()
