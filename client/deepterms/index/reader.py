@@ -245,6 +245,7 @@ class IndexReader(IndexHandle):
             InvalidInput: ids is one text.
             ClusterError: a shard did not answer, so that nothing certain can be said.
         """
+        confirm_state(self)
         return reconcile(self.cluster, self.name, ids)
 
     def stats(self, *, sample: int = DEFAULT_SAMPLE) -> IndexStats:
