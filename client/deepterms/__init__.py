@@ -24,6 +24,7 @@ from deepterms.inspection.verification import Difference, Verification
 from deepterms.memory import MemoryIndex
 from deepterms.permutations import inverted_permutations, kendall_tau, spearman_footrule, spearman_rho
 from deepterms.results import Failure, Hit, Hits, IndexStats, PostingList, Revision, StoredDocument, WriteReport
+from deepterms.schema.index_spec import IndexSpec
 from deepterms.terms import TermFrequencies
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
     "Failure",
     "Hit",
     "Hits",
+    "IndexSpec",
     "IndexStats",
     "Match",
     "MemoryIndex",

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
 
 from deepterms.errors import InvalidInput
 
@@ -165,6 +164,8 @@ def _count_inversions(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _compare_all_pairs(first: ArrayLike, second: ArrayLike, metric: str) -> NDArray[np.float64]:
+    from scipy.spatial.distance import cdist  # slow to import, and rarely needed
+
     return _restore_shape(cdist(*_as_rows(first, second), metric), first, second)
 
 

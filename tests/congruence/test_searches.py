@@ -343,7 +343,7 @@ def test_an_int8_index_rejects_other_vectors(cluster: Any, unique_name: str) -> 
     hits = index.search(one, k=DOCUMENTS, rerank=DOCUMENTS)
     assert (hits[-1].id, hits[-1].score) == ("x", -1)  # ranked last because it has no vector
     with pytest.raises(InvalidInput, match="expected True, False, 'float32' or 'int8'"):
-        dt.SurrogateIndex.create(cluster, f"{unique_name}-2", encoder=ENCODER, store_vectors="int4")  # type: ignore[arg-type]
+        dt.SurrogateIndex.create(cluster, f"{unique_name}-2", encoder=ENCODER, store_vectors="int4")  # type: ignore[call-overload]
 
 
 def test_migration_keeps_int8_vectors_unchanged(cluster: Any, unique_name: str) -> None:

@@ -213,3 +213,20 @@ def test_a_query_that_the_engine_refuses_says_why(index: dt.SurrogateIndex) -> N
         index.search(features(1)[0], filter={"no_such_query": {}})
     assert "no_such_query" in str(refusal.value)
     assert refusal.value.status == 400
+
+
+def test_an_index_like_another(cluster: Any, index: dt.SurrogateIndex, unique_name: str) -> None:
+    spec = dt.SurrogateIndex.open(cluster, index.name).spec
+    same = dt.SurrogateIndex.create(cluster, f"{unique_name}-2", spec=spec, replicas=0)
+    try:
+        assert (same.spec, same.encoder, same.layout) == (index.spec, ENCODER, index.layout)
+        assert same.state.fingerprint == index.state.fingerprint
+    finally:
+        same.drop()
+    for given, message in (
+        ({}, "needs an encoder, or the spec"),
+        ({"spec": spec, "encoder": ENCODER}, "leave encoder and the options"),
+        ({"spec": spec, "sketch": True}, "leave encoder and the options"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            dt.SurrogateIndex.create(cluster, f"{unique_name}-2", **given)  # type: ignore[call-overload]

@@ -142,6 +142,6 @@ def mistakes(index: dt.SurrogateIndex, memory: dt.MemoryIndex, feature: NDArray[
     dt.DeepPermutation(dimensions="2048")  # type: ignore[arg-type]
     dt.MemoryIndex(object())  # type: ignore[arg-type]
     index.get("a").vector  # type: ignore[union-attr]  # noqa: B018
-    dt.SurrogateIndex.create(OpenSearch(), "x")  # type: ignore[call-arg]
+    dt.SurrogateIndex.create(OpenSearch(), "x")  # type: ignore[call-overload]
     for hit in index.search(feature):
         hit.score = 1.0  # type: ignore[misc]

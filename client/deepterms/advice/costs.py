@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from deepterms.errors import InvalidInput
 
@@ -113,6 +112,8 @@ def fit_costs(observations: Sequence[Observation]) -> dict[str, float]:
         )
     times = np.array([seen.ms for seen in observations])
     scales = np.maximum(rows.max(axis=0), 1)  # brings columns to similar magnitudes
+    from scipy.optimize import nnls  # half a second that no other command has to wait for
+
     found, _ = nnls(rows / scales / times[:, np.newaxis], np.ones(len(times)))
     fixed, clause, posting, float32, int8, sketch = (found / scales).tolist()
     return {

@@ -22,9 +22,8 @@ from deepterms.inspection.verification import Verification, verify
 from deepterms.results import Hit, Hits, IndexStats, StoredDocument
 from deepterms.schema.index_spec import IndexState
 from deepterms.schema.stored_documents import stored_document
-from deepterms.search.options import SearchKeywords, SearchOptions
+from deepterms.search.options import SearchKeywords, SearchOptions, check_effort
 from deepterms.search.request import guard_clauses
-from deepterms.search.rerank import FeatureSource
 from deepterms.search.searcher import Searcher, SearchOutcome
 from deepterms.search.widening import query_terms
 from deepterms.terms import TermFrequencies
@@ -40,18 +39,7 @@ DOCUMENTS_PER_PAGE = 2_000
 class IndexReader(IndexHandle):
     """The half of `SurrogateIndex` that needs no right to write."""
 
-    def search(
-        self,
-        feature: ArrayLike,
-        *,
-        k: int = 10,
-        filter: Mapping[str, Any] | None = None,
-        rerank: int | None = None,
-        rerank_from: FeatureSource | None = None,
-        effort: float = 1.0,
-        min_score: float | None = None,
-        fields: Sequence[str] | None = None,
-    ) -> Hits:
+    def search(self, feature: ArrayLike, **options: Unpack[SearchKeywords]) -> Hits:
         """The documents nearest to a descriptor.
 
         Args:
@@ -79,9 +67,9 @@ class IndexReader(IndexHandle):
                 allows.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
-        options = SearchOptions(k, filter, rerank, rerank_from, effort, min_score, fields)
+        asked = SearchOptions(**options)
         query = self._one(feature)
-        return self._follow(lambda searcher: searcher.search(query, options))[0]
+        return self._follow(lambda searcher: searcher.search(query, asked))[0]
 
     def search_many(self, features: ArrayLike, **options: Unpack[SearchKeywords]) -> list[Hits]:
         """`search` for each of many descriptors, a bounded number of them in one request.
@@ -131,7 +119,7 @@ class IndexReader(IndexHandle):
             UnsupportedEngine: OpenSearch before 2.4.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
-        options = SearchOptions(page, filter, 0, None, effort, min_score, fields)
+        options = SearchOptions(k=page, filter=filter, rerank=0, effort=effort, min_score=min_score, fields=fields)
         query = self._one(feature)
         return self._all(query, options, page)
 
@@ -173,7 +161,7 @@ class IndexReader(IndexHandle):
         Raises:
             InvalidInput: no such document, or as in `search`.
         """
-        SearchOptions(effort=effort)
+        check_effort(effort)
         state = read_again(self)
         document = self._known(id)
         asked = query_terms(state.spec.encoder, self._one(feature), effort=effort)

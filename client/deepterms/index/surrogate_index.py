@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
@@ -11,16 +10,17 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import index_path
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.presets import PresetName, select_encoder
-from deepterms.errors import IndexAlreadyExists
+from deepterms.errors import IndexAlreadyExists, InvalidInput
 from deepterms.index.ingest import DocumentBatch
 from deepterms.index.reader import IndexReader
 from deepterms.index.writer import IndexWriter
-from deepterms.schema.index_spec import IndexSpec
-from deepterms.schema.vectors import StoreVectors
-from deepterms.search.options import SearchOptions
+from deepterms.schema.index_spec import IndexSpec, SpecKeywords
 from deepterms.storage.concrete_index import add_alias, concretes_of, create_concrete, delete_concrete
 from deepterms.storage.encoder_loading import remember_encoder
 from deepterms.storage.index_state import read_state
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["DocumentBatch", "SurrogateIndex"]
 
@@ -45,6 +45,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         concrete: the indices behind the name, as far as is known.
     """
 
+    @overload
     @classmethod
     def create(
         cls,
@@ -55,14 +56,29 @@ class SurrogateIndex(IndexReader, IndexWriter):
         features: ArrayLike | None = None,
         documents: int | None = None,
         preset: PresetName = "balanced",
-        rerank: int | None = None,
-        layout: str | None = None,
-        store_vectors: StoreVectors = True,
-        dense_vector: bool = False,
-        sketch: bool | None = None,
         shards: int = 1,
         replicas: int | None = None,
-        extractor: Mapping[str, Any] | None = None,
+        **options: Unpack[SpecKeywords],
+    ) -> SurrogateIndex: ...
+    @overload
+    @classmethod
+    def create(
+        cls, client: Any, name: str, *, spec: IndexSpec, shards: int = 1, replicas: int | None = None
+    ) -> SurrogateIndex: ...
+    @classmethod
+    def create(
+        cls,
+        client: Any,
+        name: str,
+        *,
+        encoder: Encoder | Literal["auto"] | None = None,
+        spec: IndexSpec | None = None,
+        features: ArrayLike | None = None,
+        documents: int | None = None,
+        preset: PresetName = "balanced",
+        shards: int = 1,
+        replicas: int | None = None,
+        **options: Unpack[SpecKeywords],
     ) -> SurrogateIndex:
         """Create an index; the templates and pipelines must be deployed.
 
@@ -72,6 +88,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: the alias under which the index is known.
             encoder: for documents and queries. ``auto``: a `PivotPermutation` with pivots from `features`.
+            spec: instead of an encoder: everything that the index is made with, such as ``other.spec`` of another one.
             features: for ``auto``: (n, D), the collection or a random sample of some thousands of it; eight rows
                 for each pivot are enough.
             documents: for ``auto``: how many the index will hold; default: n.
@@ -106,19 +123,18 @@ class SurrogateIndex(IndexReader, IndexWriter):
             ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
-        picked = select_encoder(encoder, features=features, documents=documents, preset=preset)
-        SearchOptions(rerank=rerank)
         cluster = Cluster(client)
-        spec = IndexSpec.choose(
-            cluster.engine,
-            picked.encoder,
-            layout=layout,
-            store_vectors=store_vectors,
-            dense_vector=dense_vector,
-            sketch=sketch,
-            rerank=picked.rerank if rerank is None else rerank,
-            extractor=extractor,
-        )
+        if spec is None:
+            if encoder is None:
+                raise InvalidInput("an index needs an encoder, or the spec of another index; got neither")
+            picked = select_encoder(encoder, features=features, documents=documents, preset=preset)
+            rerank = options.pop("rerank", None)
+            options["rerank"] = picked.rerank if rerank is None else rerank
+            spec = IndexSpec.choose(cluster.engine, picked.encoder, **options)
+        elif encoder is not None or features is not None or documents is not None or options:
+            raise InvalidInput("spec is all that an index is made with; leave encoder and the options of an index out")
+        else:
+            spec.check(cluster.engine)
         concrete = spec.layout.index_name(name)
         if cluster.request("HEAD", index_path(name)) or cluster.request("HEAD", index_path(concrete)):
             raise IndexAlreadyExists(

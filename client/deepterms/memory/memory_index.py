@@ -21,12 +21,11 @@ from deepterms.memory.filters import compile_filter
 from deepterms.memory.segments import SEGMENT_DOCUMENTS, OpenSegment, Segment
 from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, WriteReport
 from deepterms.schema.documents import Batch, check_batch, usable_documents
-from deepterms.schema.index_spec import default_rerank
+from deepterms.schema.index_spec import check_rerank, default_rerank
 from deepterms.schema.sketches import survivors, wants_sketch
 from deepterms.schema.vectors import StoreVectors, parse_vector_type, round_trip
-from deepterms.search.options import SearchKeywords, SearchOptions, chosen_fields
+from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, chosen_fields
 from deepterms.search.request import above
-from deepterms.search.rerank import FeatureSource
 from deepterms.search.widening import USUAL, breadth_of, query_terms, widens
 from deepterms.terms import TermFrequencies
 
@@ -62,10 +61,9 @@ class MemoryIndex:
         sketch: bool | None = None,
     ) -> None:
         chosen = select_encoder(encoder, features=features, documents=documents, preset=preset)
-        SearchOptions(rerank=rerank)
         rerank = chosen.rerank if rerank is None else rerank
         self.encoder: Encoder = chosen.encoder
-        self.rerank = default_rerank(self.encoder) if rerank is None else rerank
+        self.rerank = default_rerank(self.encoder) if rerank is None else check_rerank(rerank)
         self.vector_type = parse_vector_type(store_vectors)
         self.sketch = wants_sketch(
             sketch,
@@ -104,22 +102,10 @@ class MemoryIndex:
             self._append(batch.ids[piece], batch.content[piece], batch.metadata[piece])
         return WriteReport(len(batch.ids), batch.failed)
 
-    def search(
-        self,
-        feature: ArrayLike,
-        *,
-        k: int = 10,
-        filter: Mapping[str, Any] | None = None,
-        rerank: int | None = None,
-        rerank_from: FeatureSource | None = None,
-        effort: float = 1.0,
-        min_score: float | None = None,
-        fields: Sequence[str] | None = None,
-    ) -> Hits:
+    def search(self, feature: ArrayLike, **options: Unpack[SearchKeywords]) -> Hits:
         """The documents nearest to a descriptor. As `SurrogateIndex.search`; for filters see `compile_filter`."""
-        options = SearchOptions(k, filter, rerank, rerank_from, effort, min_score, fields)
-        query = self._one(feature)
-        return self._search(query, options)
+        asked = SearchOptions(**options)
+        return self._search(self._one(feature), asked)
 
     def search_many(self, features: ArrayLike, **options: Unpack[SearchKeywords]) -> list[Hits]:
         """`search` for each of (N, D). As `SurrogateIndex.search_many`."""
@@ -163,7 +149,7 @@ class MemoryIndex:
 
     def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
         """Which codewords a document shares with a descriptor. As `SurrogateIndex.explain`."""
-        SearchOptions(effort=effort)
+        check_effort(effort)
         segment, row = self._known(id)
         asked = query_terms(self.encoder, self._one(feature), effort=effort)
         ((components, weights),) = asked.rows()

@@ -8,19 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.cluster.engine import Engine
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.spec import explain_errors
-from deepterms.errors import ClusterError
+from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.dense_vector import check_dense_vector
 from deepterms.schema.layouts import CODEWORDS, Layout, find_layout, select_layout
 from deepterms.schema.scripts import DENSE_VECTOR, ComparedBy
 from deepterms.schema.sketches import wants_sketch
 from deepterms.schema.vectors import StoreVectors, VectorType, parse_vector_type
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "DEFAULT_RERANK",
@@ -28,6 +31,8 @@ __all__ = [
     "IndexMeta",
     "IndexSpec",
     "IndexState",
+    "SpecKeywords",
+    "check_rerank",
     "codewords_alias",
     "default_rerank",
     "meta_of",
@@ -44,6 +49,17 @@ _FINGERPRINT_DIGITS = 8
 def default_rerank(encoder: object) -> int:
     """How many candidates of an encoder are re-ranked unless the index or the search names another number."""
     return int(getattr(encoder, "default_rerank", DEFAULT_RERANK))
+
+
+def check_rerank(rerank: int) -> int:
+    """The number of candidates to re-rank, if it is one.
+
+    Raises:
+        InvalidInput: it is negative.
+    """
+    if rerank < 0:
+        raise InvalidInput(f"rerank is {rerank}; expected 0 (none) or how many candidates to re-rank")
+    return rerank
 
 
 def codewords_alias(fingerprint: str) -> str:
@@ -64,6 +80,17 @@ def meta_of(answer: Any) -> Any:
     for key in ("mappings", "_meta", "deepterms"):
         answer = answer.get(key) if isinstance(answer, Mapping) else None
     return answer
+
+
+class SpecKeywords(TypedDict, total=False):
+    """What `SurrogateIndex.create` is given besides the encoder, by name; it documents them and their defaults."""
+
+    layout: str | None
+    store_vectors: StoreVectors
+    dense_vector: bool
+    sketch: bool | None
+    rerank: int | None
+    extractor: Mapping[str, Any] | None
 
 
 class IndexMeta(BaseModel):
@@ -148,38 +175,28 @@ class IndexSpec:
     extractor: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
-    def choose(
-        cls,
-        engine: Engine,
-        encoder: Encoder,
-        *,
-        layout: str | None = None,
-        store_vectors: StoreVectors = True,
-        dense_vector: bool = False,
-        sketch: bool | None = None,
-        rerank: int | None = None,
-        extractor: Mapping[str, Any] | None = None,
-    ) -> IndexSpec:
+    def choose(cls, engine: Engine, encoder: Encoder, **options: Unpack[SpecKeywords]) -> IndexSpec:
         """The spec of a new index on an engine, from the arguments of `SurrogateIndex.create`.
 
         Raises:
             InvalidInput: an unknown layout or type of vectors, or parts that do not go together.
             UnsupportedEngine: the engine lacks the layout or the dense_vector.
         """
-        vector_type = parse_vector_type(store_vectors)
+        vector_type = parse_vector_type(options.get("store_vectors", True))
+        layout, rerank = options.get("layout"), options.get("rerank")
         spec = cls(
             encoder=encoder,
             layout=select_layout(engine, encoder) if layout is None else find_layout(layout),
             vector_type=vector_type,
-            dense_vector=dense_vector,
+            dense_vector=options.get("dense_vector", False),
             sketch=wants_sketch(
-                sketch,
+                options.get("sketch"),
                 dimensions=encoder.dimensions,
                 stores_vectors=vector_type is not None,
                 rerank=default_rerank(encoder) if rerank is None else rerank,
             ),
             rerank=rerank,
-            extractor=dict(extractor or {}),
+            extractor=dict(options.get("extractor") or {}),
         )
         spec.check(engine)
         return spec
@@ -216,6 +233,8 @@ class IndexSpec:
             InvalidInput: the layout cannot hold what the encoder makes, or the dense_vector not the vectors.
             UnsupportedEngine: the engine lacks the layout or the dense_vector.
         """
+        if self.rerank is not None:
+            check_rerank(self.rerank)
         self.layout.require_engine(engine)
         self.layout.check_encoder(self.encoder)
         if self.dense_vector:

@@ -11,7 +11,7 @@ from deepterms.errors import InvalidInput
 from deepterms.schema.index_spec import DEFAULT_RERANK
 from deepterms.search.rerank import FeatureSource, rerank_window
 
-__all__ = ["SearchKeywords", "SearchOptions", "chosen_fields", "source_fields"]
+__all__ = ["SearchKeywords", "SearchOptions", "check_effort", "chosen_fields", "source_fields"]
 
 
 class SearchKeywords(TypedDict, total=False):
@@ -52,8 +52,7 @@ class SearchOptions:
     fields: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.effort <= 1:
-            raise InvalidInput(f"effort is {self.effort}; expected more than 0, at most 1: the share of codewords kept")
+        check_effort(self.effort)
         if self.min_score is not None and math.isnan(self.min_score):
             raise InvalidInput("min_score is NaN; expected a number, or None")
         if isinstance(self.fields, str):
@@ -71,6 +70,12 @@ class SearchOptions:
         """
         usable = stores_vectors or self.rerank_from is not None
         return rerank_window(k=self.k, rerank=self.rerank, stores_vectors=usable, usual=usual)
+
+
+def check_effort(effort: float) -> None:
+    """Raise InvalidInput unless an effort is in (0, 1]."""
+    if not 0 < effort <= 1:
+        raise InvalidInput(f"effort is {effort}; expected more than 0, at most 1: the share of codewords kept")
 
 
 def source_fields(fields: Sequence[str] | None) -> list[str] | bool:

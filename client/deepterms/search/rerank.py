@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import InvalidInput
-from deepterms.schema.index_spec import DEFAULT_RERANK
+from deepterms.schema.index_spec import DEFAULT_RERANK, check_rerank
 from deepterms.schema.scripts import ComparedBy, score_by_cosine, score_by_sketch
 
 __all__ = ["FeatureSource", "cosines", "rerank_window", "rescore"]
@@ -42,8 +42,7 @@ def rerank_window(*, k: int, rerank: int | None, stores_vectors: bool, usual: in
         raise InvalidInput(f"k is {k}; expected at least 1")
     if rerank is None:
         rerank = usual if stores_vectors else 0
-    if rerank < 0:
-        raise InvalidInput(f"rerank is {rerank}; expected 0 (none) or how many candidates to re-rank")
+    check_rerank(rerank)
     if rerank and not stores_vectors:
         raise InvalidInput(
             "the index stores no vectors, so it cannot re-rank; pass rerank=0, or rerank_from= a feature store, or "
