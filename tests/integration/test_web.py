@@ -116,3 +116,34 @@ def test_deleted_index_is_unavailable(served: tuple[TestClient, dt.SurrogateInde
     gone = client.post("/v1/search/vector", json={"query": features()[0].tolist()})
     assert gone.status_code == 503
     assert index.name not in gone.text
+
+
+def test_an_index_created_again_is_served_as_it_is_now(
+    cluster: Any, served: tuple[TestClient, dt.SurrogateIndex]
+) -> None:
+    """The application holds the handle of an index that somebody drops and creates again with another encoder."""
+    client, old = served
+    vectors, ids = features(), [f"d{row}" for row in range(COUNT)]
+    assert old.add(ids, vectors).failed == ()
+    old.refresh()
+    before = client.post("/v1/search/vector", json={"query": vectors[7].tolist(), "k": 3}).json()
+    assert before["hits"][0]["id"] == "d7"
+    layout = old.layout.name
+    dt.SurrogateIndex.open(cluster, old.name).drop()
+    gone = client.post("/v1/search/vector", json={"query": vectors[7].tolist(), "k": 3})
+    assert (gone.status_code, gone.json()["detail"]) == (503, "the index no longer exists")
+    encoder = dt.DeepPermutation(DIMENSIONS, top_k=4, crelu=False)
+    new = dt.SurrogateIndex.create(cluster, old.name, encoder=encoder, layout=layout, store_vectors="int8", replicas=0)
+    lines = [{"id": name, "vector": row.tolist()} for name, row in zip(ids, vectors, strict=True)]
+    sent = client.post(
+        "/v1/documents/stream",
+        content="\n".join(map(json.dumps, lines)),
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    assert json.loads(sent.text.splitlines()[-1]) == {"succeeded": COUNT, "failed": [], "done": True}
+    new.refresh()
+    after = client.post("/v1/search/vector", json={"query": vectors[7].tolist(), "k": 5}).json()
+    expected = new.search(vectors[7], k=5)
+    assert [hit["id"] for hit in after["hits"]] == expected.ids
+    assert [hit["score"] for hit in after["hits"]] == pytest.approx([hit.score for hit in expected])
+    assert after["query"] == encoder.encode_queries(vectors[7]).to_terms()[0]
