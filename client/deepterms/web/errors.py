@@ -12,7 +12,6 @@ from deepterms.errors import (
     ClusterError,
     ClusterUnreachable,
     DeepTermsError,
-    IndexNotFound,
     InvalidInput,
     RequestRejected,
     TooManyPixels,
@@ -79,13 +78,13 @@ def to_http_error(error: DeepTermsError) -> HttpError:
         return HttpError(413, f"the image has {error.pixels:,} pixels; the limit is {error.allowed:,}")
     if isinstance(error, InvalidInput):
         return HttpError(422, str(error))
-    if isinstance(error, IndexNotFound):
-        return HttpError(503, "the index no longer exists")
     if isinstance(error, RequestRejected):
         if error.status == 400:
             return HttpError(422, str(error))
         if error.status in {408, 429, 503}:
             return HttpError(503, "the cluster is overloaded; retry later")
+        if error.status == 404:  # IndexNotFound among them
+            return HttpError(503, "the index no longer exists")
         return HttpError(502, f"the cluster rejected the server's request (HTTP {error.status})")
     if isinstance(error, ClusterUnreachable):
         return HttpError(503, "the cluster does not respond; retry later")
