@@ -160,7 +160,7 @@ def find_stale(result: BulkResult, state: IndexState) -> set[str]:
 
 
 def _is_pinned(why: str, state: IndexState) -> bool:
-    """Whether a document was rejected only because its pipeline names the concrete index, which is no alias."""
+    """Whether a document was rejected only because its pipeline names the concrete index, which is not an alias."""
     return "[require_alias]" in why and any(f"[{concrete}]" in why for concrete in state.uuids)
 
 

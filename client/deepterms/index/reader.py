@@ -71,8 +71,8 @@ class IndexReader(IndexHandle):
                 out of range; re-ranking is requested but the index stores no vectors, or `rerank_from` lacks a
                 candidate; or the query has more clauses than the cluster allows.
             IndexNotFound: the index no longer exists.
-            ClusterError: `rerank_from` is given and a candidate was indexed without an id; or the index was replaced
-                repeatedly during the search.
+            ClusterError: `rerank_from` is given and a candidate was indexed without an explicit id; or the index was
+                replaced repeatedly during the search.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
         asked = SearchOptions(**options)
@@ -129,7 +129,7 @@ class IndexReader(IndexHandle):
         Raises:
             InvalidInput: as in `search`.
             IndexNotFound: the index no longer exists.
-            ClusterError: a page is incomplete, or a document was indexed without an id to order equal scores by.
+            ClusterError: a page is incomplete, or a document without an explicit id makes the order ambiguous.
             UnsupportedEngine: the engine is OpenSearch before 2.4.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """

@@ -178,9 +178,9 @@ def _search_scores(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dic
         for answer in searcher.cluster.search_many(
             bodies[start : start + SEARCHES_PER_REQUEST], index=searcher.index.name
         ):
-            refused = refusal(answer)
-            if refused is not None:
-                raise refused
+            rejection = refusal(answer)
+            if rejection is not None:
+                raise rejection
             answers.append({hit["_id"]: float(hit["_score"]) for hit in _require_whole(answer)["hits"]["hits"]})
     return answers
 

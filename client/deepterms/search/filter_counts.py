@@ -75,9 +75,9 @@ class FilterCounts:
         bodies = [{"size": 0, "query": query, "track_total_hits": True} for query in (filter, _ALL)]
         counts = []
         for answer in self._cluster.search_many(bodies, index=self._name):
-            refused = refusal(answer)
-            if refused is not None:
-                raise refused
+            rejection = refusal(answer)
+            if rejection is not None:
+                raise rejection
             if incomplete(answer):
                 return None
             counts.append(int(answer["hits"]["total"]["value"]))

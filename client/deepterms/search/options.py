@@ -77,7 +77,9 @@ class SearchOptions:
 def check_effort(effort: float) -> None:
     """Raise InvalidInput unless an effort is in (0, 1]."""
     if not 0 < effort <= 1:
-        raise InvalidInput(f"effort is {effort}; expected a share of codewords, more than 0 and at most 1")
+        raise InvalidInput(
+            f"effort is {effort}; expected more than 0 and at most 1, the share of codewords to search for"
+        )
 
 
 def source_fields(fields: Sequence[str] | None) -> list[str] | bool:

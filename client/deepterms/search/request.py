@@ -119,14 +119,14 @@ class Search:
         """Read the hits of a response; for candidates, ids with their scores before re-ranking.
 
         Raises:
-            ClusterError: a candidate was indexed without an id.
+            ClusterError: a candidate was indexed without an explicit id.
         """
         found = answer["hits"]["hits"]
         offset = COSINE_OFFSET if self.rescored else 0.0
         if self.candidates and not all("id" in hit.get("fields", {}) for hit in found):
             raise ClusterError(
-                "a candidate was indexed without an id, so rerank_from cannot hold its descriptor; index such "
-                "documents with ids, or search without rerank_from"
+                "a candidate was indexed without an explicit id, so rerank_from cannot hold its descriptor; index such "
+                "documents with explicit ids, or search without rerank_from"
             )
         hits = (
             Hit(

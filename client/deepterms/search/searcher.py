@@ -128,7 +128,7 @@ class Searcher:
             size: hits per page.
 
         Raises:
-            ClusterError: a page is incomplete, or a document was indexed without an id to order equal scores by.
+            ClusterError: a page is incomplete, or a document without an explicit id makes the order ambiguous.
             UnsupportedEngine: the engine has no point in time.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
@@ -147,8 +147,8 @@ class Searcher:
                     raise ClusterError("a shard failed or timed out, so a page would be incomplete; search again")
                 if any(hit["sort"][1] is None for hit in found):
                     raise ClusterError(
-                        "a document was indexed without an id, so equal scores have no order to page by; index such "
-                        "documents with ids, or call search with k up to 10,000"
+                        "a document was indexed without an explicit id, so equal scores have no order to page by; "
+                        "index such documents with explicit ids, or call search with k up to 10,000"
                     )
                 hits = [
                     Hit(hit["_id"], float(hit["sort"][0]), hit.get("_source", {}).get("metadata", {})) for hit in found
@@ -225,11 +225,11 @@ class Searcher:
         indices: set[str] = set()
         doubtful = False
         for place, answer in zip(sent, answers, strict=True):
-            refused = refusal(answer)
-            if refused is not None:
+            rejection = refusal(answer)
+            if rejection is not None:
                 found[place], doubtful = (
-                    _fail_search(str(refused)),
-                    doubtful or getattr(refused, "status", 0) in (400, 404),
+                    _fail_search(str(rejection)),
+                    doubtful or getattr(rejection, "status", 0) in (400, 404),
                 )
                 continue
             indices |= list_indices(answer)

@@ -114,10 +114,10 @@ def choose_breadth(
         return Breadth(exact=True, sketched=sketch and kept > MAX_COMPARED_BY_VECTOR)
     # Codewords in proportion to documents / kept find the same number of candidates as without a filter; fewer suffice
     # if they find all candidates to re-rank. With too few, recall fell from .96 to .90 (3 % of 60,000 documents kept).
-    usual, most = math.ceil(effort * encoder.words_per_query), min(MAX_NAMED, encoder.vocabulary_size)
+    default, most = math.ceil(effort * encoder.words_per_query), min(MAX_NAMED, encoder.vocabulary_size)
     found_per_codeword = kept * encoder.words_per_document / encoder.vocabulary_size
-    wanted = min(usual * documents / kept, DEPTH_FACTOR * window / found_per_codeword)
-    codewords = max(usual, min(math.ceil(wanted), most))
+    wanted = min(default * documents / kept, DEPTH_FACTOR * window / found_per_codeword)
+    codewords = max(default, min(math.ceil(wanted), most))
     found = codewords * found_per_codeword
     if exact and found < window and kept <= times * COMPARED_IF_FEW_FOUND:
         return Breadth(exact=True, sketched=sketch and kept > MAX_COMPARED_BY_VECTOR)
@@ -149,8 +149,8 @@ def build_query_terms(
         encoder: encoder of the index.
         asked: features of the queries, or the terms of one query, (1, V). A single query if effort is below 1.
         breadth: breadth of the search; its number of codewords already includes the effort.
-        effort: share of the codewords to keep, largest weights first. An encoder that can is asked for fewer codewords
-            instead, since finding fewer of the nearest pivots is faster.
+        effort: share of the codewords to keep, largest weights first. A `WideningEncoder` computes only these, since
+            finding fewer of the nearest pivots is faster.
 
     Raises:
         InvalidInput: as for `Encoder.encode_queries`.

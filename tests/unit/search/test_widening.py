@@ -113,9 +113,9 @@ def test_more_documents_are_compared_by_sketch() -> None:
 
 
 def test_a_wider_query_contains_the_default_one() -> None:
-    usual = build_query_terms(ENCODER, ROWS[:5], DEFAULT_BREADTH)
+    default = build_query_terms(ENCODER, ROWS[:5], DEFAULT_BREADTH)
     wider = build_query_terms(ENCODER, ROWS[:5], Breadth(codewords=40))
-    for narrow, wide in zip(usual.to_terms(), wider.to_terms(), strict=True):
+    for narrow, wide in zip(default.to_terms(), wider.to_terms(), strict=True):
         assert (len(narrow), len(wide)) == (8, 40)
         assert narrow.items() <= wide.items()
         assert min(narrow.values()) >= max(wide[name] for name in wide.keys() - narrow.keys())
@@ -155,10 +155,10 @@ def test_pairs_widen_by_whole_pivots() -> None:
         for documents in (40_000, 10**6, 10**8)
     ]
     assert found == [30, 750, 768]
-    usual = build_query_terms(PAIRS, ROWS[:5], DEFAULT_BREADTH).to_terms()
+    default = build_query_terms(PAIRS, ROWS[:5], DEFAULT_BREADTH).to_terms()
     for codewords, named in ((1, 1), (2, 1), (15, 15), (20, 15), (21, 21), (768, 741), (PAIRS.vocabulary_size, 11_175)):
         wider = build_query_terms(PAIRS, ROWS[:5], Breadth(codewords=codewords)).to_terms()
-        for narrow, wide in zip(usual, wider, strict=True):
+        for narrow, wide in zip(default, wider, strict=True):
             assert len(wide) == named
             assert narrow.items() <= wide.items() or named < len(narrow)
     for count in (0, PAIRS.vocabulary_size + 1):
