@@ -63,7 +63,7 @@ def add_batches(
     with (
         span("deepterms.add", index=handle.name) as spanned,
         ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
-        nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=describe_owner(first)) as noted,
+        nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=describe_owner(first)) as journal,
     ):
 
         def collect() -> WriteReport:
@@ -71,8 +71,8 @@ def add_batches(
             finished, state = sent.result()
             for identity in state.uuids.items():
                 written[identity] += finished.succeeded
-            if noted is not None and not finished.failed:
-                noted.record(piece, documents=finished.succeeded)
+            if journal is not None and not finished.failed:
+                journal.record(piece, documents=finished.succeeded)
             if on_progress is not None:
                 on_progress(finished.succeeded + len(finished.failed))
             return finished
@@ -82,8 +82,8 @@ def add_batches(
                 report += WriteReport(0, batch.failed)
             if not batch.ids:
                 continue
-            piece = "" if noted is None else hash_piece(batch)
-            if noted is not None and noted.holds(piece):
+            piece = "" if journal is None else hash_piece(batch)
+            if journal is not None and journal.holds(piece):
                 report += WriteReport(len(batch.ids), skipped=len(batch.ids))
                 if on_progress is not None:
                     on_progress(len(batch.ids))

@@ -179,7 +179,7 @@ class MemoryIndex:
     def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
         """Replace the metadata of documents. See `SurrogateIndex.update_metadata`."""
         if isinstance(ids, str) or len(metadata) != len(ids):
-            raise InvalidInput("ids and metadata are two sequences, aligned by position")
+            raise InvalidInput("ids and metadata are sequences of the same length, aligned by position")
         kept, usable, failed = usable_documents(ids, metadata)
         report = WriteReport(0, failed)
         for row, changed in zip(kept, usable, strict=True):

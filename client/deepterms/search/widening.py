@@ -37,8 +37,8 @@ COMPARED_IF_FEW_FOUND = 10_000
 # sketches found all.
 SKETCH_FACTOR = 30
 # Up to this many are compared by vector even with sketches: the nearest of few documents are not near, and sign bits
-# rank them poorly. Of 500 out of 500,000 mixtures, the best 100 by sketch missed .02 of the ten nearest; of 5,000,
-# .002.
+# rank them poorly. The best 100 by sketch missed .02 of the ten nearest when 500 of 500,000 mixtures were kept, and
+# .002 when 5,000 were.
 MAX_COMPARED_BY_VECTOR = 1_000
 # Behind a filter, up to this many times the default number of candidates are found and re-ranked. When a fifth of
 # 500,000 mixtures was kept, a factor of four found .977 of the ten nearest; six found no more, and the default number
