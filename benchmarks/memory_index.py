@@ -61,7 +61,7 @@ def main(documents: int = 1_000_000, dimensions: int = 2_048, top_k: int = 100, 
             int((one.starts[which + 1] - one.starts[which]).sum()) for one, which in zip(segments, lists, strict=True)
         )
         started = time.perf_counter()
-        mine = [segment.scores(components, weights) for segment in segments]
+        mine = [segment.score(components, weights) for segment in segments]
         middle = time.perf_counter()
         theirs: list[Any] = []
         for segment, which in zip(segments, lists, strict=True):

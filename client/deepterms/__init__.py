@@ -73,11 +73,11 @@ __all__ = [
     "spearman_rho",
 ]
 
-getLogger(__name__).addHandler(NullHandler())  # what is logged shows only where the program asks for it
+getLogger(__name__).addHandler(NullHandler())  # silent unless the application configures logging
 
 
 def __getattr__(name: str) -> Any:
-    """Parts that need optional dependencies are imported when they are used."""
+    """Import the parts that need optional dependencies on first use."""
     if name in ("RMACExtractor", "PCAWhitening"):
         return getattr(import_module("deepterms.features"), name)
     if name in ("evaluation", "features"):

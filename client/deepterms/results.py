@@ -1,4 +1,4 @@
-"""What searching and adding return: hits, stored documents, and the report of an ingest."""
+"""Results: the values that searches, reads and writes return."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Hit:
-    """One document found.
+    """One document found by a search.
 
     Attributes:
-        id: of the document.
-        score: the cosine with the query after re-ranking; without it the dot product of term frequencies.
-        metadata: what was stored with the document.
+        id: id of the document.
+        score: after re-ranking, the cosine with the query, −1 to 1; otherwise the dot product of term frequencies.
+        metadata: metadata of the document, or the fields of it that were requested.
     """
 
     id: str
@@ -40,13 +40,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
-    """The hits of one query, best first.
+    """The hits of one query, best first; a sequence of `Hit`.
 
     Attributes:
-        took_ms: the engine's own time, in milliseconds.
-        partial: True when a shard failed or ran out of time, so that hits may be missing. No score is ever wrong.
-        error: why this query of `search_many` has no hits, if it failed; it is partial then. Empty otherwise.
-        terms: the term frequencies (1, V) that the search sent; None if it compared all documents of a filter exactly.
+        hits: the hits, best first.
+        took_ms: time that the engine reports for the search, in milliseconds; 0 in a `MemoryIndex`.
+        partial: whether a shard failed or timed out, so that hits may be missing. Scores are correct in any case.
+        error: why this query of `search_many` failed; such a query has no hits and is partial. Empty on success.
+        terms: term frequencies of the query as searched, (1, V); None if all documents of a filter were compared
+            exactly instead.
     """
 
     hits: tuple[Hit, ...]
@@ -66,22 +68,22 @@ class Hits(Sequence[Hit]):
     @overload
     def __getitem__(self, position: slice) -> tuple[Hit, ...]: ...
     def __getitem__(self, position: int | slice) -> Hit | tuple[Hit, ...]:
-        """The hit at a position, or several as a tuple."""
+        """Return the hit at a position, or a tuple of hits for a slice."""
         return self.hits[position]
 
     @property
     def ids(self) -> list[str]:
-        """The ids, best first."""
+        """The ids of the hits, best first."""
         return [hit.id for hit in self.hits]
 
 
 @dataclass(frozen=True)
 class Revision:
-    """One writing of a document, as the engine counts them; a later one has another.
+    """The version of a document, which changes with every write; for optimistic concurrency control.
 
     Attributes:
-        seq_no: the number of the write in its shard.
-        primary_term: how often the shard has had a new primary.
+        seq_no: sequence number of the last write in its shard.
+        primary_term: term of the primary shard at that write, which grows with each new primary.
     """
 
     seq_no: int
@@ -90,14 +92,14 @@ class Revision:
 
 @dataclass(frozen=True)
 class StoredDocument:
-    """One document as an index holds it.
+    """One document as stored in an index.
 
     Attributes:
-        id: of the document.
-        terms: its term frequencies, ``{"t17": 42, …}``.
-        vector: float32 (D,), L2-normalised; None if the index stores none of it.
-        metadata: what was stored with it.
-        revision: which writing of it this is; None in a `MemoryIndex`.
+        id: id of the document.
+        terms: term frequencies by codeword, ``{"t17": 42, …}``.
+        vector: float32 (D,), L2-normalised; None if the index stores no vector for it.
+        metadata: metadata of the document.
+        revision: version of the document, to pass to `SurrogateIndex.add`; None in a `MemoryIndex`.
     """
 
     id: str
@@ -109,7 +111,12 @@ class StoredDocument:
 
 @dataclass(frozen=True)
 class Failure:
-    """One document that was not indexed, and why."""
+    """One document that a write did not apply to, and why.
+
+    Attributes:
+        id: id of the document.
+        reason: what was wrong and, where possible, what to do.
+    """
 
     id: str
     reason: str
@@ -117,14 +124,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What became of the documents of a write: `add`, `update_metadata`, `delete`.
+    """The outcome of a write, by document; reports can be summed with ``+``.
 
     Attributes:
-        succeeded: how many were written, or deleted, as asked.
-        failed: every other one, by id, with the reason.
-        skipped: how many of the succeeded were not sent, since a checkpoint says that an earlier call wrote them.
-        lost: how many the cluster acknowledged and may hold no longer, because somebody deleted the index and created
-            it again during the call. They are not among the succeeded; add them again.
+        succeeded: number of documents added, updated or deleted as requested.
+        failed: every other document, with the reason.
+        skipped: number of succeeded documents that were not sent, because a checkpoint records that an earlier call
+            wrote them.
+        lost: number of documents that the cluster acknowledged but may no longer hold, because somebody deleted the
+            index and created it again during the call. They do not count as succeeded; add them again.
     """
 
     succeeded: int
@@ -133,7 +141,7 @@ class WriteReport:
     lost: int = field(default=0, repr=False)
 
     def __add__(self, other: WriteReport) -> WriteReport:
-        """The report of both."""
+        """Sum two reports."""
         return WriteReport(
             self.succeeded + other.succeeded,
             self.failed + other.failed,
@@ -144,11 +152,11 @@ class WriteReport:
 
 @dataclass(frozen=True)
 class PostingList:
-    """The documents of one codeword.
+    """The posting list of one codeword.
 
     Attributes:
-        codeword: such as ``t17``.
-        share: of all documents that have it, 0 to 1.
+        codeword: the codeword, such as ``t17``.
+        share: share of all documents that have the codeword, 0 to 1.
     """
 
     codeword: str
@@ -157,21 +165,22 @@ class PostingList:
 
 @dataclass(frozen=True)
 class IndexStats:
-    """What an index holds, and what a search has to read of it.
+    """The size of an index, and the work of a search in it.
 
     Attributes:
-        documents: that are visible to search.
-        bytes: on disk, without replicas; of a `MemoryIndex`: of its arrays.
-        segments: without those of replicas.
-        engine: name and version; ``memory`` for a `MemoryIndex`.
-        sampled: how many documents the figures below are drawn from. They are exact if that is all.
-        terms_per_document: the mean.
-        longest_lists: at most ten, longest first.
-        list_variation: standard deviation of all V posting lists' lengths, divided by their mean; 0 if all are equal.
-        postings_per_query: how many a query reads that is drawn like the documents, without what the engine skips. Of
-            an encoder whose queries name other codewords than documents it is measured with stored vectors; where none
-            are stored, lists are taken to be as long there, which is up to three times too much.
-        query_ms: the engine's mean time for one shard and query so far, in milliseconds; None before any.
+        documents: number of documents visible to search.
+        bytes: size on disk without replicas; for a `MemoryIndex`, size of its arrays.
+        segments: number of segments without replicas.
+        engine: name and version of the engine; ``memory`` for a `MemoryIndex`.
+        sampled: number of documents that the figures below are estimated from; they are exact if it is all of them.
+        terms_per_document: mean number of codewords per document.
+        longest_lists: the longest posting lists, at most ten, longest first.
+        list_variation: coefficient of variation of the lengths of all V posting lists: standard deviation divided by
+            mean; 0 if all have the same length.
+        postings_per_query: mean number of postings that a query distributed like the documents reads, if the engine
+            skips none. If queries have other codewords than documents, this is measured with stored vectors; without
+            them, a query's lists are assumed to be as long as those of documents, which overestimates up to threefold.
+        query_ms: the engine's mean time per query and shard so far, in milliseconds; None before the first query.
     """
 
     documents: int

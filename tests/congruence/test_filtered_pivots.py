@@ -35,8 +35,8 @@ def kept(share: float) -> dict[str, Any]:
 def candidates(encoder: WideningEncoder, share: float) -> int:
     """Return the largest number of candidates that a widened query finds."""
     chosen = share > DRAWS
-    breadth_ = widening.breadth_of(encoder, kept=int(chosen.sum()), documents=DOCUMENTS, window=RERANK)
-    asked = widening.query_terms(encoder, QUERIES, breadth_).matrix
+    breadth_ = widening.choose_breadth(encoder, kept=int(chosen.sum()), documents=DOCUMENTS, window=RERANK)
+    asked = widening.build_query_terms(encoder, QUERIES, breadth_).matrix
     scores = (encoder.encode(ROWS).matrix @ asked.T).toarray()
     return int((scores[chosen] > 0).sum(axis=0).max())
 

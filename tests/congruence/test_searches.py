@@ -240,9 +240,9 @@ def test_pages_reject_a_document_without_its_own_id(cluster: Any, unique_name: s
     index.cluster.request("POST", f"/{index.name}/_doc", body={"terms": {"t1": 3}}, params={"refresh": True})
     one = np.zeros(DIMENSIONS, dtype=np.float32)
     one[1] = 1
-    with pytest.raises(ClusterError, match="without an id of its own"):
+    with pytest.raises(ClusterError, match="indexed without an explicit id"):
         list(index.search_all(one))
-    with pytest.raises(ClusterError, match="without an id of its own"):
+    with pytest.raises(ClusterError, match="indexed without an explicit id"):
         index.search(one, k=DOCUMENTS, rerank_from=Store(IDS, ROWS))
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint and a reconciliation on real clusters."""
+"""Checkpoints and reconciliation on real clusters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def index(cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> dt
     return dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0, shards=2)
 
 
-def test_a_repeated_call_sends_what_is_new_or_changed(index: dt.SurrogateIndex, tmp_path: Path) -> None:
+def test_a_rerun_sends_only_new_or_changed_pieces(index: dt.SurrogateIndex, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     first = index.add_batches([(IDS[:50], ROWS[:50], None)], checkpoint=path)
     assert first == dt.WriteReport(50)
@@ -42,7 +42,7 @@ def test_a_repeated_call_sends_what_is_new_or_changed(index: dt.SurrogateIndex, 
     assert document.vector @ rows[15] > 0
 
 
-def test_a_piece_of_which_one_document_was_refused_is_sent_again(index: dt.SurrogateIndex, tmp_path: Path) -> None:
+def test_a_piece_with_a_rejected_document_is_sent_again(index: dt.SurrogateIndex, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     metadata: list[dict[str, Any]] = [{"year": 2018} for _ in IDS]
     metadata[33] = {"year": "not a number"}
@@ -52,9 +52,7 @@ def test_a_piece_of_which_one_document_was_refused_is_sent_again(index: dt.Surro
         assert (report.succeeded, report.skipped) == (99, skipped)
 
 
-def test_an_index_made_again_refuses_the_checkpoint_of_the_one_before(
-    cluster: Any, index: dt.SurrogateIndex, tmp_path: Path
-) -> None:
+def test_a_recreated_index_rejects_the_old_checkpoint(cluster: Any, index: dt.SurrogateIndex, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     index.add_batches([(IDS, ROWS, None)], checkpoint=path)
     index.drop()

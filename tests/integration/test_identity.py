@@ -1,4 +1,4 @@
-"""Handles outlive their index: it is migrated, deleted and created again, rolled over, or gone. Answers stay right."""
+"""Handles stay correct when their index is migrated, deleted and created again, rolled over, or deleted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDS = [f"d{number:02}" for number in range(COUNT)]
 METADATA = [{"n": number} for number in range(COUNT)]
 OLD = dt.DeepPermutation(D, top_k=4)
 
-# Each is what an index may be created again with; the layout, so the concrete index's name, stays.
+# Options to recreate an index with; the layout, and with it the name of the concrete index, stays the same.
 OTHERS: dict[str, dict[str, Any]] = {
     "another encoder": {"encoder": dt.DeepPermutation(D, top_k=3, crelu=False)},
     "pivots": {"encoder": dt.PivotPermutation(dt.sample_pivots(ROWS, 32), top_k=3, query_top_k=6)},
@@ -48,7 +48,7 @@ def fill(index: dt.SurrogateIndex) -> None:
 
 @pytest.fixture
 def old(cluster: Any, unique_name: str) -> dt.SurrogateIndex:
-    """A handle of a filled index, which the tests replace behind its back."""
+    """A handle of a filled index, which tests replace without telling the handle."""
     dt.deploy(cluster)
     index = create(cluster, unique_name, encoder=OLD)
     fill(index)
@@ -105,7 +105,7 @@ def test_searches_follow_an_index_created_again(cluster: Any, unique_name: str, 
 @pytest.mark.parametrize("other", OTHERS)
 def test_writes_follow_an_index_created_again(cluster: Any, old: dt.SurrogateIndex, other: str) -> None:
     new = create_again(cluster, old, **OTHERS[other])
-    fill(old)  # its first write is rejected, and encoded again
+    fill(old)  # the first write is rejected and encoded again
     assert old.state == new.state
     assert (new.count(), new.verify(sample=30).ok) == (COUNT, True)
     memory = dt.MemoryIndex(new.encoder, store_vectors=new.vector_type or False)
@@ -141,7 +141,7 @@ def test_terms_of_the_old_encoder_are_rejected(cluster: Any, old: dt.SurrogateIn
     assert new.count() == 0
 
 
-def test_an_index_created_again_half_way_through_a_stream(cluster: Any, old: dt.SurrogateIndex) -> None:
+def test_a_stream_survives_an_index_created_again(cluster: Any, old: dt.SurrogateIndex) -> None:
     piece = DOCUMENTS_PER_BULK
     rows = np.random.default_rng(1).standard_normal((4 * piece, D)).astype(np.float32)
     ids = [f"s{number}" for number in range(len(rows))]
@@ -167,7 +167,7 @@ def test_an_index_created_again_half_way_through_a_stream(cluster: Any, old: dt.
 def test_threads_that_share_a_handle_during_a_migration(
     cluster: Any, old: dt.SurrogateIndex, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first thread has learnt of the new index before the query of the second one, for the old, arrives there."""
+    """One thread already uses the new index when the other one's query, built for the old index, arrives there."""
     real = Search.build.__func__  # type: ignore[attr-defined]
     meanwhile: list[Callable[[], None]] = []
 
@@ -216,7 +216,7 @@ ACTIONS: dict[str, Callable[[dt.SurrogateIndex], Any]] = {
 
 
 @pytest.mark.parametrize("by", ["alias", "concrete name"])
-def test_an_index_that_is_gone(cluster: Any, old: dt.SurrogateIndex, by: str) -> None:
+def test_every_action_reports_a_deleted_index(cluster: Any, old: dt.SurrogateIndex, by: str) -> None:
     (concrete,) = old.concrete
     handle = dt.SurrogateIndex.open(cluster, old.name if by == "alias" else concrete)
     old.drop()
@@ -228,7 +228,7 @@ def test_an_index_that_is_gone(cluster: Any, old: dt.SurrogateIndex, by: str) ->
         assert not Cluster(cluster).request("HEAD", f"/{left}")
 
 
-def test_an_index_that_goes_while_it_is_written_to(cluster: Any, old: dt.SurrogateIndex) -> None:
+def test_an_index_deleted_during_writes_is_not_recreated(cluster: Any, old: dt.SurrogateIndex) -> None:
     def stream() -> Iterator[tuple[list[str], NDArray[np.float32], None]]:
         yield IDS, ROWS, None
         dt.SurrogateIndex.open(cluster, old.name).drop()
@@ -239,7 +239,7 @@ def test_an_index_that_goes_while_it_is_written_to(cluster: Any, old: dt.Surroga
     assert not Cluster(cluster).request("HEAD", f"/{old.name}")
 
 
-def test_documents_by_the_concrete_name_are_written(cluster: Any, old: dt.SurrogateIndex) -> None:
+def test_writes_work_through_the_concrete_name(cluster: Any, old: dt.SurrogateIndex) -> None:
     (concrete,) = old.concrete
     handle = dt.SurrogateIndex.open(cluster, concrete)
     assert handle.add(["new"], ROWS[:1]) == dt.WriteReport(1)
@@ -248,19 +248,19 @@ def test_documents_by_the_concrete_name_are_written(cluster: Any, old: dt.Surrog
 
 
 def roll_over(cluster: Cluster, name: str, concrete: str) -> None:
-    """As index lifecycle management does it; the old index keeps the alias."""
+    """Roll over like index lifecycle management; the old index keeps the alias."""
     action = {"add": {"index": concrete, "alias": name, "is_write_index": True}}
     cluster.request("POST", "/_aliases", body={"actions": [action]})
     cluster.request("POST", f"/{name}/_rollover")
 
 
 def roll_over_and_leave(cluster: Cluster, name: str, concrete: str) -> None:
-    """The alias points to the new index alone."""
+    """Roll over so that the alias points to the new index only."""
     cluster.request("POST", f"/{name}/_rollover")
 
 
 def add_second_index(cluster: Cluster, name: str, concrete: str) -> None:
-    """Somebody else's index behind the same alias."""
+    """Add a foreign index to the same alias."""
     cluster.request("PUT", f"/{name}-other", body={"aliases": {name: {}}, "settings": {"number_of_replicas": 0}})
 
 
@@ -283,7 +283,7 @@ def test_a_second_index_behind_the_alias_is_one_clear_error(
             own.request("DELETE", f"/{old.name}-other")
 
 
-def test_the_pipeline_rejects_what_was_encoded_for_another_index(cluster: Any, old: dt.SurrogateIndex) -> None:
+def test_the_pipeline_rejects_documents_of_another_index(cluster: Any, old: dt.SurrogateIndex) -> None:
     own = Cluster(cluster)
     documents = {
         "right": {"terms": {"t1": 1}, "fingerprint": old.state.fingerprint},
@@ -300,8 +300,8 @@ def test_the_pipeline_rejects_what_was_encoded_for_another_index(cluster: Any, o
     assert "fingerprint" not in hits[0]["_source"]
 
 
-def test_an_index_made_with_curl_alone_works(cluster: Any, unique_name: str) -> None:
-    """It has neither the alias nor a pipeline of its own, so each search looks whether the index is still the same."""
+def test_an_index_created_with_curl_alone_works(cluster: Any, unique_name: str) -> None:
+    """It has neither a guard field nor its own pipeline, so each search checks that the index is still the same."""
     dt.deploy(cluster)
     own, layout = Cluster(cluster), default_layout(Cluster(cluster).engine)
     concrete = layout.index_name(unique_name)
@@ -335,7 +335,7 @@ def make_memory() -> dt.MemoryIndex:
 
 
 def test_errors_of_a_replaced_index_are_ours(cluster: Any, old: dt.SurrogateIndex) -> None:
-    """Another dimension: features for the new index are taken, those for the old one rejected."""
+    """With another dimension, features for the new index are accepted and those for the old one rejected."""
     wide = np.random.default_rng(2).standard_normal((COUNT, 2 * D)).astype(np.float32)
     new = create_again(cluster, old, encoder=dt.DeepPermutation(2 * D, top_k=4))
     assert new.add(IDS, wide).failed == ()

@@ -1,4 +1,4 @@
-"""SurrogateIndex on real clusters: making, opening, filling, and what is refused with which sentence."""
+"""SurrogateIndex on real clusters: create, open, fill, and the messages of rejected calls."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_index_is_an_alias_that_any_client_can_open(cluster: Any, index: dt.S
     assert by_its_own_name.encoder == ENCODER
 
 
-def test_another_encoder_is_refused(cluster: Any, index: dt.SurrogateIndex) -> None:
+def test_open_rejects_another_encoder(cluster: Any, index: dt.SurrogateIndex) -> None:
     assert dt.SurrogateIndex.open(cluster, index.name, encoder=ENCODER).name == index.name
     with pytest.raises(
         EncoderMismatch, match=r"of deep-permutation/d64/crelu/k16, not of deep-permutation/d64/crelu/k17"
@@ -55,24 +55,24 @@ def test_another_encoder_is_refused(cluster: Any, index: dt.SurrogateIndex) -> N
         index.search(np.ones(65))
 
 
-def test_a_taken_name_is_refused(cluster: Any, index: dt.SurrogateIndex) -> None:
+def test_create_rejects_an_existing_name(cluster: Any, index: dt.SurrogateIndex) -> None:
     with pytest.raises(IndexAlreadyExists, match="open it with"):
         dt.SurrogateIndex.create(cluster, index.name, encoder=ENCODER)
 
 
-def test_an_index_that_is_not_there(cluster: Any, unique_name: str) -> None:
+def test_open_reports_a_missing_index(cluster: Any, unique_name: str) -> None:
     with pytest.raises(IndexNotFound, match="create it with SurrogateIndex"):
         dt.SurrogateIndex.open(cluster, unique_name)
 
 
-def test_an_index_of_somebody_else_is_not_opened(cluster: Any, unique_name: str) -> None:
+def test_open_rejects_an_index_without_our_metadata(cluster: Any, unique_name: str) -> None:
     concrete = f"deepterms-none-{unique_name}-1"
     Cluster(cluster).request("PUT", f"/{concrete}", body={"settings": {"number_of_replicas": 0}})
     with pytest.raises(ClusterError, match="names no encoder"):
         dt.SurrogateIndex.open(cluster, concrete)
 
 
-def test_without_templates_nothing_is_created(cluster: Any, unique_name: str) -> None:
+def test_create_needs_the_templates(cluster: Any, unique_name: str) -> None:
     layout = default_layout(Cluster(cluster).engine)
     Cluster(cluster).request("DELETE", f"/_index_template/{layout.resource}")
     try:
@@ -83,7 +83,7 @@ def test_without_templates_nothing_is_created(cluster: Any, unique_name: str) ->
         dt.deploy(cluster)
 
 
-def test_a_template_that_overrides_ours_is_found_out(cluster: Any, unique_name: str) -> None:
+def test_create_detects_an_overriding_template(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     other = {"index_patterns": [f"deepterms-*{unique_name}*"], "priority": 9_000, "template": {"settings": {}}}
     other["template"] = {"settings": {"index": {"default_pipeline": "theirs"}}}
@@ -95,13 +95,13 @@ def test_a_template_that_overrides_ours_is_found_out(cluster: Any, unique_name: 
         Cluster(cluster).request("DELETE", f"/_index_template/{unique_name}")
 
 
-def test_a_layout_that_the_engine_lacks(elasticsearch: Any, unique_name: str) -> None:
+def test_create_rejects_an_unsupported_layout(elasticsearch: Any, unique_name: str) -> None:
     dt.deploy(elasticsearch)
     with pytest.raises(UnsupportedEngine, match="it has: words"):
         dt.SurrogateIndex.create(elasticsearch, unique_name, encoder=ENCODER, layout="frequencies")
 
 
-def test_many_pieces_are_streamed_and_counted(index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_are_streamed_and_counted(index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", 7)
     rows = features(100)
     ids = [f"d{number}" for number in range(100)]
@@ -122,12 +122,12 @@ def test_many_pieces_are_streamed_and_counted(index: dt.SurrogateIndex, monkeypa
     assert index.search(-rows[50], k=1).ids == ["d50"]
 
 
-def test_each_bad_document_is_named_and_the_rest_is_indexed(index: dt.SurrogateIndex) -> None:
+def test_bad_documents_are_reported_and_the_rest_indexed(index: dt.SurrogateIndex) -> None:
     rows = features(8)
     rows[1, 2], rows[2] = np.inf, 0
     ids: list[Any] = ["ok-0", "infinite", "zero", "ok-3", "", "conflict", "ok-3", "ok-7"]
     metadata: list[dict[str, Any]] = [{"year": 2001}, {}, {}, {"year": 2003}, {}, {"year": "not a number"}, {}, {}]
-    index.add(["first"], features(1, seed=5), metadata=[{"year": 2000}])  # makes metadata.year a number
+    index.add(["first"], features(1, seed=5), metadata=[{"year": 2000}])  # maps metadata.year to a number
     report = index.add(ids, rows, metadata=metadata)
     assert report.succeeded == 3
     reasons = {failure.id: failure.reason for failure in report.failed}
@@ -138,7 +138,7 @@ def test_each_bad_document_is_named_and_the_rest_is_indexed(index: dt.SurrogateI
     assert index.count() == 4
 
 
-def test_a_request_refused_as_a_whole_names_every_document(
+def test_a_rejected_request_reports_each_of_its_documents(
     index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = index.cluster.bulk
@@ -146,7 +146,7 @@ def test_a_request_refused_as_a_whole_names_every_document(
 
     def sometimes(actions: Any, **options: Any) -> Any:
         if next(calls):
-            raise RequestRejected("refused (HTTP 403): no rights", status=403)
+            raise RequestRejected("rejected (HTTP 403): no rights", status=403)
         return real(actions, **options)
 
     monkeypatch.setattr(index.cluster, "bulk", sometimes)
@@ -154,10 +154,10 @@ def test_a_request_refused_as_a_whole_names_every_document(
     report = index.add([f"d{n}" for n in range(30)], features(30), threads=1)
     assert report.succeeded == 20
     assert [failure.id for failure in report.failed] == [f"d{n}" for n in range(10, 20)]
-    assert {failure.reason for failure in report.failed} == {"refused (HTTP 403): no rights"}
+    assert {failure.reason for failure in report.failed} == {"rejected (HTTP 403): no rights"}
 
 
-def test_deletes(index: dt.SurrogateIndex) -> None:
+def test_delete_and_drop(index: dt.SurrogateIndex) -> None:
     index.add(["a", "b", "c"], features(3))
     index.refresh()
     assert index.delete(["a", "never there"]) == dt.WriteReport(2)
@@ -170,7 +170,7 @@ def test_deletes(index: dt.SurrogateIndex) -> None:
         dt.SurrogateIndex.open(index.cluster.client, index.name)
 
 
-def test_odd_ids_and_metadata_come_back_as_they_were(index: dt.SurrogateIndex) -> None:
+def test_odd_ids_and_metadata_round_trip(index: dt.SurrogateIndex) -> None:
     ids = ["a/b.jpg", "ü é 漢字", 'quote"\\', "%2F", "x" * 512, " space "]
     rows = features(len(ids))
     metadata = [{"path": f"/photos/{id[:20]}\n\t\u2028", "list": [1, [2, None]], "empty": {}} for id in ids]
@@ -185,7 +185,7 @@ def test_odd_ids_and_metadata_come_back_as_they_were(index: dt.SurrogateIndex) -
 
 
 def test_filter_needs_a_codeword_in_common(index: dt.SurrogateIndex) -> None:
-    """Without minimum_should_match a filter alone would match, and score 0."""
+    """Without minimum_should_match, a filter alone would match with score 0."""
     one, other = np.zeros((2, 64), dtype=np.float32)
     one[0], other[1] = 1, 1
     index.add(["one"], one[np.newaxis], metadata=[{"x": 1}])
@@ -208,14 +208,14 @@ def test_rerank_needs_vectors(cluster: Any, unique_name: str) -> None:
     assert document.vector is None
 
 
-def test_a_query_that_the_engine_refuses_says_why(index: dt.SurrogateIndex) -> None:
-    with pytest.raises(RequestRejected, match="HTTP 400") as refusal:
+def test_a_rejected_query_says_why(index: dt.SurrogateIndex) -> None:
+    with pytest.raises(RequestRejected, match="HTTP 400") as rejection:
         index.search(features(1)[0], filter={"no_such_query": {}})
-    assert "no_such_query" in str(refusal.value)
-    assert refusal.value.status == 400
+    assert "no_such_query" in str(rejection.value)
+    assert rejection.value.status == 400
 
 
-def test_an_index_like_another(cluster: Any, index: dt.SurrogateIndex, unique_name: str) -> None:
+def test_create_from_the_spec_of_another_index(cluster: Any, index: dt.SurrogateIndex, unique_name: str) -> None:
     spec = dt.SurrogateIndex.open(cluster, index.name).spec
     same = dt.SurrogateIndex.create(cluster, f"{unique_name}-2", spec=spec, replicas=0)
     try:
@@ -225,8 +225,8 @@ def test_an_index_like_another(cluster: Any, index: dt.SurrogateIndex, unique_na
         same.drop()
     for given, message in (
         ({}, "needs an encoder, or the spec"),
-        ({"spec": spec, "encoder": ENCODER}, "leave encoder and the options"),
-        ({"spec": spec, "sketch": True}, "leave encoder and the options"),
+        ({"spec": spec, "encoder": ENCODER}, "already holds all of them"),
+        ({"spec": spec, "sketch": True}, "already holds all of them"),
     ):
         with pytest.raises(InvalidInput, match=message):
             dt.SurrogateIndex.create(cluster, f"{unique_name}-2", **given)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""Writes beside `add`: terms made elsewhere, changed metadata, deletion by filter, and two writers at once."""
+"""Writes other than `add`: terms, metadata updates, deletion by filter, concurrent writers; statistics and export."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def filled(index: dt.SurrogateIndex) -> dt.SurrogateIndex:
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """What is called, each once, between reading documents and writing them."""
+    """Functions to call, each once, between reading documents and writing them."""
     meanwhile: list[Any] = []
     real = ingest.send
 
@@ -51,7 +51,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     assert not meanwhile
 
 
-def test_terms_made_elsewhere_score_as_descriptors_do(index: dt.SurrogateIndex) -> None:
+def test_added_terms_score_like_descriptors(index: dt.SurrogateIndex) -> None:
     rows = features(20)
     memory = dt.MemoryIndex(ENCODER)
     ids, terms = [f"d{n}" for n in range(20)], ENCODER.encode(rows)
@@ -72,7 +72,7 @@ def test_terms_made_elsewhere_score_as_descriptors_do(index: dt.SurrogateIndex) 
     assert second.score == -1  # no vector to compare with
 
 
-def test_terms_of_another_vocabulary_or_none_are_refused(index: dt.SurrogateIndex) -> None:
+def test_unusable_terms_are_rejected(index: dt.SurrogateIndex) -> None:
     other = dt.DeepPermutation(16, top_k=8).encode(features(2)[:, :16])
     for target in (index, dt.MemoryIndex(ENCODER)):
         with pytest.raises(EncoderMismatch, match=r"vocabulary of 32 codewords; deep-permutation/d32/crelu/k8 has 64"):
@@ -87,7 +87,7 @@ def test_terms_of_another_vocabulary_or_none_are_refused(index: dt.SurrogateInde
         assert "given before" in report.failed[1].reason
 
 
-def test_metadata_is_replaced_and_the_document_is_found_as_before(filled: dt.SurrogateIndex) -> None:
+def test_update_metadata_keeps_terms_and_vector(filled: dt.SurrogateIndex) -> None:
     before = filled.get("d4")
     report = filled.update_metadata(["d4", "never", "d5", "d4"], [{"title": "ü\n"}, {}, {}, {"n": 5}])
     assert report.succeeded == 2
@@ -108,7 +108,7 @@ def test_metadata_is_replaced_and_the_document_is_found_as_before(filled: dt.Sur
         filled.update_metadata(["d4"], [{}, {}])
 
 
-def test_a_change_meanwhile_is_a_conflict_and_is_kept(filled: dt.SurrogateIndex, interrupted: list[Any]) -> None:
+def test_a_concurrent_change_is_a_conflict_and_is_kept(filled: dt.SurrogateIndex, interrupted: list[Any]) -> None:
     interrupted.append(lambda: filled.add(["d1"], features(1, seed=9), metadata=[{"theirs": True}]))
     report = filled.update_metadata(["d0", "d1"], [{"mine": True}, {"mine": True}])
     assert report.succeeded == 1
@@ -121,9 +121,7 @@ def test_a_change_meanwhile_is_a_conflict_and_is_kept(filled: dt.SurrogateIndex,
     assert theirs.metadata == {"theirs": True}
 
 
-def test_deletion_by_filter_spares_what_was_changed_meanwhile(
-    filled: dt.SurrogateIndex, interrupted: list[Any]
-) -> None:
+def test_delete_by_filter_keeps_concurrent_changes(filled: dt.SurrogateIndex, interrupted: list[Any]) -> None:
     interrupted.append(lambda: filled.add(["d3"], features(1, seed=9), metadata=[{"year": 2020}]))
     report = filled.delete_by_filter({"term": {"metadata.year": 2000}})
     assert report.succeeded == 2
@@ -133,7 +131,7 @@ def test_deletion_by_filter_spares_what_was_changed_meanwhile(
     assert filled.delete_by_filter({"term": {"metadata.year": 1}}) == dt.WriteReport(0)
 
 
-def test_a_revision_that_was_read_guards_an_add(filled: dt.SurrogateIndex) -> None:
+def test_add_with_revisions_detects_changes(filled: dt.SurrogateIndex) -> None:
     read = [filled.get("d0"), filled.get("d1")]
     revisions = [stored.revision if stored else None for stored in read]
     filled.add(["d1"], features(1, seed=9))
@@ -144,7 +142,7 @@ def test_a_revision_that_was_read_guards_an_add(filled: dt.SurrogateIndex) -> No
         filled.add(["d0"], features(1), revisions=[])
 
 
-def test_statistics_of_a_sample_estimate_those_of_all(index: dt.SurrogateIndex) -> None:
+def test_statistics_of_a_sample_are_close(index: dt.SurrogateIndex) -> None:
     memory, rows = dt.MemoryIndex(ENCODER), np.abs(features(600)) + features(600)  # some codewords are rarer
     for target in (index, memory):
         target.add([f"d{n}" for n in range(600)], rows)
@@ -167,8 +165,8 @@ def test_statistics_of_a_sample_estimate_those_of_all(index: dt.SurrogateIndex) 
         index.stats(sample=0)
 
 
-def test_statistics_know_how_many_codewords_a_query_names(cluster: Any, unique_name: str) -> None:
-    """Measured by encoding stored vectors as queries, of a sample too."""
+def test_statistics_encode_stored_vectors_as_queries(cluster: Any, unique_name: str) -> None:
+    """Also with a sample."""
     dt.deploy(cluster)
     rows = np.random.default_rng(5).standard_normal((500, 32)).astype(np.float32)
     encoder = dt.PivotPermutation(dt.Pivots(rows[:100]), top_k=4, query_top_k=32)
@@ -181,7 +179,7 @@ def test_statistics_know_how_many_codewords_a_query_names(cluster: Any, unique_n
     assert index.stats(sample=150).postings_per_query == pytest.approx(exact, rel=0.15)
 
 
-def test_deletion_by_filter_in_memory_leaves_the_same_documents(filled: dt.SurrogateIndex) -> None:
+def test_delete_by_filter_equals_that_in_memory(filled: dt.SurrogateIndex) -> None:
     memory = dt.MemoryIndex(ENCODER)
     memory.add([f"d{n}" for n in range(9)], features(9), metadata=[{"year": 2000 + n % 3, "n": n} for n in range(9)])
     condition = {"range": {"metadata.n": {"gte": 5}}}
@@ -194,7 +192,7 @@ def test_deletion_by_filter_in_memory_leaves_the_same_documents(filled: dt.Surro
         assert target.count() == 5
 
 
-def test_an_exported_store_fills_an_equal_index(
+def test_an_exported_store_rebuilds_an_equal_index(
     filled: dt.SurrogateIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "DOCUMENTS_PER_READ", 4)

@@ -22,7 +22,7 @@ from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index import SurrogateIndex
 from deepterms.schema.sketches import sketch_bytes, survivors
 from deepterms.schema.vectors import StoreVectors, stored_bytes
-from deepterms.search.widening import query_terms
+from deepterms.search.widening import build_query_terms
 
 __all__ = ["PREFIX", "TimeBudget", "generate_descriptors", "probe"]
 
@@ -238,7 +238,7 @@ def _observe_searches(
             encoder = one.index.encoder
             effort = min(1.0, words / min(QUERY_WORDS, encoder.vocabulary_size))
             started = time.perf_counter()
-            terms = query_terms(encoder, query, effort=effort)
+            terms = build_query_terms(encoder, query, effort=effort)
             found = time.perf_counter()
             one.index.search(query, k=HITS, rerank=depth, effort=effort, fields=[])
             ended = time.perf_counter()

@@ -21,7 +21,7 @@ from deepterms.doctor.pivot_findings import (
 from deepterms.encoders.pivots.pivots import FAR_QUANTILE, Pivots, measure_nearest_cosines
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import PivotsUnavailable
-from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, cluster_stats
+from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, measure_stats
 from deepterms.schema.index_spec import IndexMeta, meta_of
 from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
@@ -85,7 +85,7 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, I
     words = max(1, int(meta.encoder.get("top_k", 1)))
     # Large enough that sufficient pairs of sampled documents share a word, if lists are even.
     sample = int(np.clip((2 * MIN_PAIRS * len(pivots)) ** 0.5 / words + 2, MIN_SAMPLE, MAX_SAMPLE))
-    stats = cluster_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vector_type=None)
+    stats = measure_stats(cluster, live, encoder=encoder, documents=count, sample=sample, vector_type=None)
     yield judge_lists(name, stats, pivots=len(pivots), single=single)
     vector_type = meta.find_vector_type()
     if vector_type is not None and (found := _examine_reach(cluster, name, live, pivots, vector_type)):

@@ -1,4 +1,4 @@
-"""An index behind a name: what users create, open, write to and search."""
+"""`SurrogateIndex`: create, open, fill and search an index by its name."""
 
 from deepterms.index.surrogate_index import DocumentBatch, SurrogateIndex
 

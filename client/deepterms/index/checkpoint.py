@@ -1,10 +1,9 @@
-"""Checkpoints: a file that says which documents of a long ingest the cluster has acknowledged, so that a repeated call
-sends only the rest.
+"""Checkpoints: a file that records which pieces of a long ingest were acknowledged, so a rerun sends only the rest.
 
-The first line names the index; each further line is the hash of a piece of the stream, ids, descriptors and metadata,
-and its number of documents. It is written and flushed to the disk after every document of the piece was acknowledged.
-So whatever is cut, a kill in the middle of a line included, costs one more sending at most, and a whole document that
-is sent twice is indexed once.
+The first line identifies the index. Each further line holds the hash of one piece of the stream (ids, descriptors and
+metadata) and its number of documents; it is flushed to disk once every document of the piece has been acknowledged.
+After an interruption at any point, even in the middle of a line, at worst the pieces in flight are sent twice, and
+indexing a document twice replaces it with itself.
 """
 
 from __future__ import annotations
@@ -22,27 +21,27 @@ from deepterms.errors import CheckpointMismatch
 from deepterms.schema.documents import Batch
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Checkpoint", "piece_hash"]
+__all__ = ["Checkpoint", "hash_piece"]
 
 _VERSION = 1
 _LINE = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,9})")
 
 
 class Checkpoint:
-    """What a cluster has acknowledged of one stream into one index; a context manager, closed at the end.
+    """The pieces of one stream that one index has acknowledged; a context manager that closes the file.
 
-    Memory is 0.2 bytes a document or so, as a piece is named by one hash.
+    It takes about 0.2 bytes of memory per document, since one hash stands for a whole piece.
 
     Args:
-        path: the file; made if it does not exist.
-        owner: what the acknowledgements belong to, as plain JSON: the index, and the encoder.
+        path: the file; created if it does not exist.
+        owner: the index and encoder that the checkpoint belongs to, as plain JSON.
 
     Attributes:
-        acknowledged: how many documents the file says are in the index.
+        acknowledged: number of documents in the index according to the file.
 
     Raises:
-        CheckpointMismatch: the file belongs to something else, or is no checkpoint.
-        OSError: it cannot be read or written.
+        CheckpointMismatch: the file belongs to another index or encoder, or is not a checkpoint.
+        OSError: the file cannot be read or written.
     """
 
     def __init__(self, path: str | Path, *, owner: Mapping[str, Any]) -> None:
@@ -66,15 +65,15 @@ class Checkpoint:
         os.close(self._file)
 
     def holds(self, piece: str) -> bool:
-        """Whether every document of a piece was acknowledged.
+        """Whether every document of a piece has been acknowledged.
 
         Args:
-            piece: from `piece_hash`.
+            piece: from `hash_piece`.
         """
         return bytes.fromhex(piece) in self._held
 
     def record(self, piece: str, *, documents: int) -> None:
-        """Note that every document of a piece was acknowledged; it is on the disk when this returns."""
+        """Record that every document of a piece has been acknowledged; it is on disk when this returns."""
         self._write(f"{piece} {documents}\n".encode())
         self._held.add(bytes.fromhex(piece))
         self.acknowledged += documents
@@ -82,7 +81,7 @@ class Checkpoint:
     def _read(self, header: Mapping[str, Any]) -> None:
         with self.path.open("rb") as file:
             first, own = file.readline(), json.dumps(header, ensure_ascii=False).encode() + b"\n"
-            # New, or cut before anything was acknowledged. Any other file without a line's end is not ours to empty.
+            # A new file, or one interrupted within its first line. Never truncate any other file: it is not ours.
             if not first.endswith(b"\n") and own.startswith(first):
                 os.ftruncate(self._file, 0)
                 self._write(own)
@@ -91,7 +90,7 @@ class Checkpoint:
             self._require(first, json.loads(json.dumps(header)))
             whole = len(first)
             for line in file:
-                if not line.endswith(b"\n"):  # a kill cut it: what it would say is sent again
+                if not line.endswith(b"\n"):  # interrupted while writing; that piece is sent again
                     os.ftruncate(self._file, whole)
                     break
                 whole += len(line)
@@ -105,12 +104,12 @@ class Checkpoint:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict) or "deepterms_checkpoint" not in found:
-            raise CheckpointMismatch(f"{self.path} is no checkpoint of deepterms; pass the path of another file")
+            raise CheckpointMismatch(f"{self.path} is not a deepterms checkpoint; pass another path")
         if found != expected:
             differing = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
-            got = ", ".join(f"{key} is {found.get(key)!r} in it, {expected.get(key)!r} now" for key in differing)
+            got = ", ".join(f"{key} is {found.get(key)!r} in the file, now {expected.get(key)!r}" for key in differing)
             raise CheckpointMismatch(
-                f"the checkpoint {self.path} belongs to another index: {got}. Delete it, and everything is sent anew"
+                f"the checkpoint {self.path} belongs to another index: {got}. Delete it to send all documents again"
             )
 
     def _write(self, line: bytes) -> None:
@@ -119,8 +118,8 @@ class Checkpoint:
         os.fsync(self._file)
 
 
-def piece_hash(batch: Batch) -> str:
-    """32 hexadecimal digits for the documents of a piece: ids, descriptors or terms, and metadata, in their order."""
+def hash_piece(batch: Batch) -> str:
+    """Hash the ids, descriptors or terms, and metadata of a piece, in order, to 32 hexadecimal digits."""
     state = hashlib.blake2b(digest_size=16)
     state.update(json.dumps([batch.ids, batch.metadata], separators=(",", ":")).encode())
     if isinstance(batch.content, TermFrequencies):
@@ -132,7 +131,7 @@ def piece_hash(batch: Batch) -> str:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes a new file's name as durable as its content."""
+    """Flush the folder, so that a new file's name is as durable as its content."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

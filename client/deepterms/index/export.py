@@ -1,4 +1,4 @@
-"""Export: the descriptors of an index into a feature store."""
+"""Export: the vectors stored in an index, written to a new feature store."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ DOCUMENTS_PER_READ = 1_000
 def export_features(
     index: SurrogateIndex, folder: str | Path, *, on_progress: Callable[[int], None] | None = None
 ) -> FeatureStore:
-    """Write the descriptors of an index, as they were when this began, into a new feature store.
+    """Write the descriptors of an index, as of the start of the call, to a new feature store.
 
-    Descriptors come back L2-normalised, as they are stored. An item's path is that of the document's metadata, else its
-    id. A document without a vector, or with one of another length, is left out.
+    Descriptors are L2-normalised, as stored. An item's path is ``metadata.path`` of its document, or the id without
+    one. Documents without a vector, or with one of another length, are left out.
 
     Args:
-        index: one that stores vectors.
-        folder: of the store; must not exist.
-        on_progress: called with the number of documents of each page that was read.
+        index: an index that stores vectors.
+        folder: folder of the store; must not exist.
+        on_progress: called with the number of documents in each page read.
+
+    Returns:
+        The new store; its spec is the index's `extractor`.
 
     Raises:
         InvalidInput: the index stores no vectors.
         FeatureStoreError: the folder exists.
-        ClusterError: a page could not be read whole; nothing is left of the store.
+        ClusterError: a page could not be read completely; the unfinished store is removed.
     """
     from deepterms.features import write_store
 

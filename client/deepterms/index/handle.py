@@ -1,4 +1,4 @@
-"""IndexHandle: an index by its name, and what was last read of it."""
+"""IndexHandle: the name of an index together with the state last read from the cluster."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_REOPENINGS", "IndexHandle", "confirm_state", "read_again"]
 
-# How often one call follows an index that is migrated, or deleted and created again, while the call runs.
+# How often one call follows an index that is migrated, or deleted and created again, during the call.
 MAX_REOPENINGS = 3
 
 logger = logging.getLogger("deepterms")
 
 
 class IndexHandle:
-    """An index by its name; `SurrogateIndex` documents the attributes.
+    """An index in a cluster, addressed by name; `SurrogateIndex` documents the attributes.
 
-    Threads may share it. The state is one value that is replaced as a whole; each call works with the one it began
-    with, and is judged by that.
+    Threads may share a handle. The state is one immutable value, replaced as a whole; each call keeps the state it
+    started with and checks its answers against that state.
 
     Args:
-        cluster: where the index is.
-        state: of the index.
+        cluster: the cluster that holds the index.
+        state: state of the index.
     """
 
     def __init__(self, cluster: Cluster, state: IndexState) -> None:
@@ -43,7 +43,8 @@ class IndexHandle:
         self.state = state
         self._path = index_path(state.name)
         self.counts = FilterCounts(cluster, state.name)
-        self.pinned: IndexState | None = None  # in which documents are pinned to the concrete index; see `ingest.send`
+        # The state whose pipeline pins documents to the concrete index; see `ingest.send`.
+        self.pinned: IndexState | None = None
 
     def __repr__(self) -> str:
         stored = f"with {self.vector_type} vectors" if self.vector_type else "without vectors"
@@ -51,87 +52,93 @@ class IndexHandle:
 
     @property
     def name(self) -> str:
-        """The alias, or the concrete index."""
+        """The alias, or the name of the concrete index."""
         return self.state.name
 
     @property
     def spec(self) -> IndexSpec:
-        """Everything the index is made with."""
+        """The options the index was created with."""
         return self.state.spec
 
     @property
     def encoder(self) -> Encoder:
-        """The rule from descriptors to terms; documents and queries share it."""
+        """The encoder from descriptors to terms, for documents and queries."""
         return self.state.spec.encoder
 
     @property
     def layout(self) -> Layout:
-        """How codewords are stored."""
+        """The layout in which codewords are stored."""
         return self.state.spec.layout
 
     @property
     def vector_type(self) -> VectorType | None:
-        """The type in which descriptors are stored; None if they are not."""
+        """The type of the stored vectors; None if the index stores none."""
         return self.state.spec.vector_type
 
     @property
     def stores_vectors(self) -> bool:
-        """Whether descriptors are stored."""
+        """Whether the index stores vectors."""
         return self.state.spec.stores_vectors
 
     @property
     def dense_vector(self) -> bool:
-        """Whether they are stored in Elasticsearch's own field as well."""
+        """Whether vectors are also stored in Elasticsearch's ``dense_vector`` field."""
         return self.state.spec.dense_vector
 
     @property
     def sketch(self) -> bool:
-        """Whether their sign bits are stored in a field of their own."""
+        """Whether the sign bits of vectors (binary quantization) are stored too."""
         return self.state.spec.sketch
 
     @property
     def rerank(self) -> int:
-        """How many candidates of each shard its searches re-rank by default."""
+        """Candidates per shard that a search re-ranks by default."""
         return self.state.spec.candidates
 
     @property
     def extractor(self) -> Mapping[str, Any]:
-        """The spec of what made the descriptors; ``{}`` if unknown."""
+        """The spec of the feature extractor; ``{}`` if unknown."""
         return self.state.spec.extractor
 
     @property
     def concrete(self) -> frozenset[str]:
-        """The concrete index behind the name, as it was last read."""
+        """The concrete index behind the name, as last read from the cluster."""
         return frozenset(self.state.uuids)
 
     @classmethod
     def open(cls, client: Any, name: str, *, encoder: Encoder | None = None) -> Self:
-        """Open an index that exists; its encoder is rebuilt from the index itself.
+        """Open an existing index; its encoder is rebuilt from the index metadata.
 
-        Pivots are read from the cluster once, and kept in a file of this user's cache folder ($DEEPTERMS_CACHE) and,
-        as long as they are used, in this process.
+        Pivots are downloaded from the cluster once, cached in the user's cache folder ($DEEPTERMS_CACHE), and kept in
+        this process while in use.
 
         Args:
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
-            name: the alias, or the concrete index.
-            encoder: if given, the index must have been made with an equal one.
+            name: the alias, or the name of the concrete index.
+            encoder: the encoder that the index is expected to have. Default: whichever it has.
+
+        Returns:
+            A handle of the index, ready to search and to write.
 
         Raises:
-            InvalidInput: the name is a pattern or a list; or the index holds what this release cannot encode.
-            IndexNotFound: there is none.
-            EncoderMismatch: it was made with another encoder than the given one.
-            PivotsUnavailable: its encoder needs pivots, and they are missing from the cluster, or damaged.
-            ClusterError: deepterms did not create it, or the name points to several indices.
+            InvalidInput: the name is a pattern or a list, or this release does not support the index's encoder.
+            IndexNotFound: no index or alias has this name.
+            EncoderMismatch: the index has another encoder than `encoder`.
+            PivotsUnavailable: the encoder's pivots are missing from the cluster, or damaged.
+            ClusterError: deepterms did not create the index, or the name points to several indices.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
         cluster = Cluster(client)
         return cls(cluster, read_state(cluster, name, encoder=encoder))
 
     def reopen(self) -> bool:
-        """Read the index again; whether the name points to another index now.
+        """Read the state of the index again.
+
+        Returns:
+            Whether the name now points to another index.
 
         Raises:
-            IndexNotFound: it is gone.
+            IndexNotFound: the index no longer exists.
             ClusterError: as for `open`.
         """
         before = self.state
@@ -139,27 +146,27 @@ class IndexHandle:
 
 
 def read_again(handle: IndexHandle) -> IndexState:
-    """Read the state of an index as the cluster has it now, and let later calls use it.
+    """Read the current state of an index from the cluster, and keep it for later calls.
 
     Raises:
-        IndexNotFound: it is gone.
+        IndexNotFound: the index no longer exists.
         ClusterError: as for `IndexHandle.open`.
     """
     before, now = handle.state, read_state(handle.cluster, handle.name)
     handle.state = now
     handle.counts.forget()
     if now.uuids != before.uuids:
-        logger.info("%s points to %s now, no longer to %s", handle.name, _describe(now), _describe(before))
+        logger.info("%s now points to %s, no longer to %s", handle.name, _describe(now), _describe(before))
     return now
 
 
 def confirm_state(handle: IndexHandle) -> IndexState:
-    """The state of an index, read again if the name has come to point to another index.
+    """Return the state of an index, read again if the name now points to another index.
 
-    A cluster that does not answer this now leaves the state as it is: what follows will find out.
+    If the cluster does not answer, the known state is returned: the request that follows reports the error.
 
     Raises:
-        IndexNotFound: it is gone.
+        IndexNotFound: the index no longer exists.
         ClusterError: as for `IndexHandle.open`.
     """
     state = handle.state

@@ -1,4 +1,4 @@
-"""Ingest: documents to an index in bulk requests, several in flight, whatever happens to its name meanwhile."""
+"""Ingest: documents to concurrent bulk requests, even if the index behind the name is replaced meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK
 from deepterms.cluster.bulk import BulkAnswer, BulkLine, BulkResult
 from deepterms.errors import ClusterError, IndexNotFound, InvalidInput
-from deepterms.index.checkpoint import Checkpoint, piece_hash
+from deepterms.index.checkpoint import Checkpoint, hash_piece
 from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
 from deepterms.results import Failure, Revision, WriteReport
 from deepterms.schema.documents import Batch, bulk_lines, check_batch
@@ -32,11 +32,11 @@ __all__ = [
     "DOCUMENTS_PER_BULK",
     "DocumentBatch",
     "add_batches",
+    "build_report",
     "delete",
-    "owner_of",
-    "report_of",
+    "describe_owner",
+    "find_stale",
     "send",
-    "stale_ids",
 ]
 
 DEFAULT_THREADS = 2
@@ -55,7 +55,7 @@ def add_batches(
     revisions: Sequence[Revision | None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> WriteReport:
-    """As `SurrogateIndex.add_batches`; revisions are those of the only batch."""
+    """Implement `SurrogateIndex.add_batches`; `revisions` require a single batch."""
     report = WriteReport(0)
     waiting: deque[tuple[str, Future[tuple[WriteReport, IndexState]]]] = deque()
     written: Counter[tuple[str, str]] = Counter()  # (concrete index, uuid) → documents acknowledged
@@ -63,7 +63,7 @@ def add_batches(
     with (
         span("deepterms.add", index=handle.name) as spanned,
         ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
-        nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=owner_of(first)) as noted,
+        nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=describe_owner(first)) as journal,
     ):
 
         def collect() -> WriteReport:
@@ -71,26 +71,26 @@ def add_batches(
             finished, state = sent.result()
             for identity in state.uuids.items():
                 written[identity] += finished.succeeded
-            if noted is not None and not finished.failed:
-                noted.record(piece, documents=finished.succeeded)
+            if journal is not None and not finished.failed:
+                journal.record(piece, documents=finished.succeeded)
             if on_progress is not None:
                 on_progress(finished.succeeded + len(finished.failed))
             return finished
 
-        for batch, state in _pieces(handle, batches, revisions):
+        for batch, state in _split(handle, batches, revisions):
             if batch.failed:
                 report += WriteReport(0, batch.failed)
             if not batch.ids:
                 continue
-            piece = "" if noted is None else piece_hash(batch)
-            if noted is not None and noted.holds(piece):
+            piece = "" if journal is None else hash_piece(batch)
+            if journal is not None and journal.holds(piece):
                 report += WriteReport(len(batch.ids), skipped=len(batch.ids))
                 if on_progress is not None:
                     on_progress(len(batch.ids))
                 continue
             lines = bulk_lines(batch, state.spec, fingerprint=state.fingerprint)
             waiting.append((piece, pool.submit(_index, handle, batch, state, lines)))
-            # Encoding runs ahead of the requests by one piece per thread, no further.
+            # To bound memory, encoding runs at most one piece per thread ahead of the requests.
             while len(waiting) > 2 * threads:
                 report += collect()
         while waiting:
@@ -101,31 +101,32 @@ def add_batches(
 
 
 def delete(handle: IndexHandle, ids: Sequence[str]) -> WriteReport:
-    """As `SurrogateIndex.delete`."""
+    """Implement `SurrogateIndex.delete`."""
     if isinstance(ids, str):
-        raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
+        raise InvalidInput(f"ids is a single string, {ids!r}; expected a sequence of ids")
     report = WriteReport(0)
     remaining = iter(ids)
     state = confirm_state(handle)
     while chunk := list(islice(remaining, DOCUMENTS_PER_BULK)):
         result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
-        if _missed(result, state):
-            # By now the name points to one other index, which these deletes reached, or this raises.
+        if find_stale(result, state):
+            # Either the name now points to exactly one other index, or reading its state raises.
             state = read_again(handle)
             result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
-        report += report_of(result)
+        report += build_report(result)
     return report
 
 
 def send(handle: IndexHandle, lines: list[BulkLine], state: IndexState) -> BulkResult:
-    """Send lines that were made for a state of the index; a request that fails as a whole fails each of its actions.
+    """Send lines rendered for a state of the index; if the whole request fails, each of its actions fails.
 
-    The name must be an alias, or else the engine would create a plain index of that name when the index is gone. Only
-    a migration makes exceptions: the old index's pipeline then writes that index's own name into each document, which
-    is no alias. Documents that are rejected for that, and all later ones, are sent after a look whether it is there.
+    Requests carry ``require_alias``: otherwise the engine would create a plain index of that name if ours no longer
+    exists. During a migration this cannot work, because the old index's pipeline sets each document's ``_index`` to
+    the concrete index, which is not an alias. Documents rejected for that reason, and all later ones, are sent without
+    ``require_alias`` after checking that the index exists.
 
     Raises:
-        IndexNotFound: the index is gone.
+        IndexNotFound: the index no longer exists.
     """
     required = state.is_alias and handle.pinned is not state
     if not required:
@@ -146,41 +147,37 @@ def send(handle: IndexHandle, lines: list[BulkLine], state: IndexState) -> BulkR
     return BulkResult(tuple(answers))
 
 
-def report_of(result: BulkResult) -> WriteReport:
-    """What became of actions, for whoever asked for them."""
+def build_report(result: BulkResult) -> WriteReport:
+    """Turn the answers to bulk actions into a report."""
     failed = tuple(Failure(identifier, _explain(why)) for identifier, why in result.failed)
     return WriteReport(result.succeeded, failed)
 
 
-def stale_ids(result: BulkResult, state: IndexState) -> set[str]:
-    """The documents of a result that another index than that of the state rejected, or took."""
+def find_stale(result: BulkResult, state: IndexState) -> set[str]:
+    """Return the ids of documents that another index than the state's accepted, or that were rejected as stale."""
     moved = not result.indices <= state.uuids.keys()
     return {answer.id for answer in result.answers if (_is_stale(answer.why) if answer.why else moved)}
 
 
-def _missed(result: BulkResult, state: IndexState) -> bool:
-    return bool(stale_ids(result, state))
-
-
 def _is_pinned(why: str, state: IndexState) -> bool:
-    """Whether a document was rejected only because its pipeline names the concrete index, which is no alias."""
+    """Whether a document was rejected only because its pipeline names the concrete index, which is not an alias."""
     return "[require_alias]" in why and any(f"[{concrete}]" in why for concrete in state.uuids)
 
 
 def _is_stale(why: str) -> bool:
-    """Whether a document was rejected because the index is another one by now, or gone."""
+    """Whether a document was rejected because the index was replaced or no longer exists."""
     return (
         STALE_DOCUMENT in why
         or "index_not_found_exception" in why
         or "no write index is defined for alias" in why
-        # Indices that the client did not create do not know this member: the engine made one by rollover, for example.
+        # An index without our pipeline, such as one created by a rollover, does not know this field.
         or ("strict_dynamic_mapping_exception" in why and f"[{FINGERPRINT}]" in why)
         or ("pipeline with id" in why and "does not exist" in why)
     )
 
 
-def owner_of(state: IndexState) -> dict[str, Any]:
-    """What a checkpoint belongs to; an index that is deleted and created again has another uuid."""
+def describe_owner(state: IndexState) -> dict[str, Any]:
+    """Identify the index that a checkpoint belongs to; an index deleted and created again has another uuid."""
     return {
         "index": state.name,
         "concrete": dict(sorted(state.uuids.items())),
@@ -189,10 +186,10 @@ def owner_of(state: IndexState) -> dict[str, Any]:
     }
 
 
-def _pieces(
+def _split(
     handle: IndexHandle, batches: Iterable[DocumentBatch], revisions: Sequence[Revision | None] | None
 ) -> Iterator[tuple[Batch, IndexState]]:
-    """A piece of each batch at a time, checked, with the state that it was checked for."""
+    """Yield validated pieces of the batches, each with the state that it was validated for."""
     for ids, content, metadata in batches:
         seen: set[str] = set()
         rows = content if isinstance(content, TermFrequencies) else np.atleast_2d(np.asanyarray(content))
@@ -213,48 +210,48 @@ def _pieces(
 def _index(
     handle: IndexHandle, batch: Batch, state: IndexState, lines: list[BulkLine]
 ) -> tuple[WriteReport, IndexState]:
-    """Send a batch; what another index rejects or takes is encoded again for that one.
+    """Send a batch; if the name moved to another index, encode the affected documents again for that one.
 
     Returns:
-        What became of the batch, and the state of the index that holds it.
+        The report of the batch, and the state of the index that holds it.
 
     Raises:
-        IndexNotFound: the index is gone.
+        IndexNotFound: the index no longer exists.
         ClusterError: the name points to several indices, or to one that deepterms did not create.
     """
     report = WriteReport(0)
     for _ in range(MAX_REOPENINGS):
         result = send(handle, lines, state)
-        stale = stale_ids(result, state)
+        stale = find_stale(result, state)
         if not stale:
-            return report + report_of(result), state
+            return report + build_report(result), state
         now = read_again(handle)
         if now.is_same_index(state):
-            return report + report_of(result), state
+            return report + build_report(result), state
         fine = tuple(answer for answer in result.answers if answer.id not in stale)
-        report, batch = report + report_of(BulkResult(fine)), batch.select(stale)
+        report, batch = report + build_report(BulkResult(fine)), batch.select(stale)
         if isinstance(batch.content, TermFrequencies) and now.spec.encoder.spec() != state.spec.encoder.spec():
             return report + _withdraw(handle, batch, now), now
         state, lines = now, bulk_lines(batch, now.spec, fingerprint=now.fingerprint)
-    why = f"{handle.name!r} was replaced {MAX_REOPENINGS} times while this document was written; add it again"
+    why = f"{handle.name!r} was replaced {MAX_REOPENINGS} times while this document was being written; add it again"
     return report + WriteReport(0, tuple(Failure(identifier, why) for identifier in batch.ids)), state
 
 
 def _withdraw(handle: IndexHandle, batch: Batch, state: IndexState) -> WriteReport:
-    """Delete documents that came as terms of another encoder than the index turned out to have."""
-    if state.fingerprint is None:  # otherwise the index has rejected them
+    """Delete documents given as terms of an encoder that the index no longer has."""
+    if state.fingerprint is None:  # with a fingerprint, the index has rejected them already
         send(handle, [({"delete": {"_id": identifier}}, None) for identifier in batch.ids], state)
     why = (
-        f"the index moved to {state.spec.encoder} meanwhile, and terms of another encoder would never be found; "
-        "make them again with index.encoder"
+        f"the index changed to {state.spec.encoder} meanwhile, whose queries cannot match terms of another encoder; "
+        "encode the document again with index.encoder"
     )
     return WriteReport(0, tuple(Failure(identifier, why) for identifier in batch.ids))
 
 
 def _count_lost(handle: IndexHandle, written: Counter[tuple[str, str]]) -> int:
-    """How many acknowledged documents may be gone, since somebody deleted the index that took them.
+    """Count acknowledged documents that may be lost because the index holding them was deleted.
 
-    A migration copies the documents of the old index, so nothing is lost by one.
+    A migration copies the documents of the old index, so it loses none.
     """
     now = confirm_state(handle)
     lost = 0
@@ -267,7 +264,7 @@ def _count_lost(handle: IndexHandle, written: Counter[tuple[str, str]]) -> int:
             lost += 0 if kept else documents
     if lost:
         logger.warning(
-            "%s was deleted and created again while documents were added; %d that were acknowledged before may be gone",
+            "%s was deleted and created again while documents were added; %d acknowledged documents may be lost",
             handle.name,
             lost,
         )
@@ -276,5 +273,5 @@ def _count_lost(handle: IndexHandle, written: Counter[tuple[str, str]]) -> int:
 
 def _explain(why: str) -> str:
     if why.startswith("version_conflict"):
-        return f"the document was changed meanwhile; read it again and decide again ({why})"
+        return f"the document was changed meanwhile; read it again and retry ({why})"
     return why

@@ -1,4 +1,4 @@
-"""IndexReader: searches of one index in a cluster, and all else that leaves it as it is."""
+"""IndexReader: a handle of an index to its searches, checks and statistics; everything that only reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.inspection.reconciliation import Reconciliation, reconcile
-from deepterms.inspection.statistics import DEFAULT_SAMPLE, MAX_SAMPLE, cluster_stats
+from deepterms.inspection.statistics import DEFAULT_SAMPLE, MAX_SAMPLE, measure_stats
 from deepterms.inspection.verification import Verification, verify
 from deepterms.results import Hit, Hits, IndexStats, StoredDocument
 from deepterms.schema.index_spec import IndexState
@@ -25,7 +25,7 @@ from deepterms.schema.stored_documents import stored_document
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort
 from deepterms.search.request import guard_clauses
 from deepterms.search.searcher import Searcher, SearchOutcome
-from deepterms.search.widening import query_terms
+from deepterms.search.widening import build_query_terms
 from deepterms.terms import TermFrequencies
 
 if TYPE_CHECKING:
@@ -37,57 +37,66 @@ DOCUMENTS_PER_PAGE = 2_000
 
 
 class IndexReader(IndexHandle):
-    """The half of `SurrogateIndex` that needs no right to write."""
+    """The read-only half of `SurrogateIndex`; it needs no write privilege."""
 
     def search(self, feature: ArrayLike, **options: Unpack[SearchKeywords]) -> Hits:
-        """The documents nearest to a descriptor.
+        """Find the documents nearest to a descriptor.
+
+        Candidates are found by shared codewords and, by default, re-ranked by exact cosine inside the cluster.
 
         Args:
-            feature: float32 (D,).
-            k: how many hits, at most 10,000; for more see `search_all`.
-            filter: any query of the engine's language, such as ``{"term": {"metadata.year": 2018}}``. Where an
-                encoder's queries name few codewords (pivots, their pairs) and hits are re-ranked, a narrow filter makes
-                the query name more, and up to 2,000 documents that it keeps (10,000 where codewords would find too few)
-                are all compared exactly: it costs time, not recall, and one more request that counts.
-            rerank: how many candidates of each shard are re-ranked by exact cosine inside the cluster. 0: none, the
-                score is the paper's dot product of term frequencies. Default: ``index.rerank``, chosen when it was made
-                (200; 500 with pivots), if there are vectors, else 0.
-            rerank_from: re-rank on this side instead, by the descriptors that a `FeatureStore` (or anything with its
-                `features_of`) holds; ``rerank`` then counts the candidates of all shards together.
-            effort: the share of the query's codewords that is asked for, the largest first: time against quality.
-            min_score: leave out hits below this score (a cosine with re-ranking, else a dot product).
-            fields: which fields of the metadata to return, such as ``["path"]``; default: all.
+            feature: the query descriptor, float32 (D,).
+            k: number of hits, 1 to 10,000. Default: 10. For more hits see `search_all`.
+            filter: any query of the engine's query language, such as ``{"term": {"metadata.year": 2018}}``; only
+                documents that match it are hits. For encoders whose queries have few codewords (pivots and pivot pairs)
+                a narrow filter with re-ranking widens the query, and up to 2,000 matching documents (10,000 where
+                codewords would find too few; more with sketches) are all compared exactly. This costs time and one
+                request that counts matches, but not recall.
+            rerank: number of candidates per shard to re-rank by exact cosine. 0 disables re-ranking: the score is then
+                the dot product of term frequencies, as in the paper. Default: ``index.rerank``, set at creation (200;
+                500 with pivots), or 0 if the index stores no vectors.
+            rerank_from: re-rank in the client instead, with the descriptors of a `FeatureStore` (or any object with a
+                `features_of` method); ``rerank`` then counts the candidates of all shards together.
+            effort: share of the query's codewords to search for, above 0 and at most 1, largest weights first. Lower
+                values trade quality for speed. Default: 1.
+            min_score: drop hits below this score: a cosine with re-ranking, otherwise a dot product.
+            fields: metadata fields to return, such as ``["path"]``. Default: all.
 
         Returns:
-            At most k hits, best first; fewer when fewer documents share a codeword with the query.
+            At most k hits, best first. There are fewer when fewer documents share a codeword with the query and match
+            the filter.
 
         Raises:
-            InvalidInput: a feature of another shape or without direction, an option out of range, re-ranking asked
-                of an index without vectors or of a store that lacks a candidate, or more clauses than the cluster
-                allows.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            InvalidInput: the feature has another shape, is all zero or has a NaN or infinite component; an option is
+                out of range; re-ranking is requested but the index stores no vectors, or `rerank_from` lacks a
+                candidate; or the query has more clauses than the cluster allows.
+            IndexNotFound: the index no longer exists.
+            ClusterError: `rerank_from` is given and a candidate was indexed without an explicit id; or the index was
+                replaced repeatedly during the search.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
         asked = SearchOptions(**options)
-        query = self._one(feature)
+        query = self._check_one(feature)
         return self._follow(lambda searcher: searcher.search(query, asked))[0]
 
     def search_many(self, features: ArrayLike, **options: Unpack[SearchKeywords]) -> list[Hits]:
-        """`search` for each of many descriptors, a bounded number of them in one request.
+        """Run `search` for each of many descriptors, 32 per request.
 
         Args:
-            features: float32 (N, D).
-            options: those of `search`, for all of them.
+            features: the query descriptors, float32 (N, D).
+            options: the options of `search`, applied to every query.
 
         Returns:
-            N hits in the order of the features. A query that fails loses no other: it has no hits, and ``error`` says
-            why.
+            N `Hits`, in the order of the features. A query that fails does not affect the others: its `Hits` are empty
+            and partial, and ``error`` says why.
 
         Raises:
-            InvalidInput: features of another shape, or an option out of range.
-            RequestRejected: the engine cannot read the filter.
+            InvalidInput: the features have another shape, or an option is out of range.
+            IndexNotFound: the index no longer exists.
+            RequestRejected: the engine rejected the filter.
         """
         asked = SearchOptions(**options)
-        array = self._checked(lambda dimensions: as_features(features, dimensions=dimensions))
+        array = self._check_features(lambda dimensions: as_features(features, dimensions=dimensions))
         return self._follow(lambda searcher: searcher.search_many(array, asked))
 
     def search_all(
@@ -100,98 +109,124 @@ class IndexReader(IndexHandle):
         fields: Sequence[str] | None = None,
         page: int = DOCUMENTS_PER_PAGE,
     ) -> Iterator[Hit]:
-        """Every document that shares a codeword with a descriptor, by the paper's score and then by id; no k, no limit.
+        """Iterate over every document that shares a codeword with a descriptor, without re-ranking and without limit.
 
-        The index is seen as it is when the first hit is asked for. The engine scores all documents again for each page,
-        so a large page is quicker.
+        Hits are ordered by dot product of term frequencies, best first, and then by id. The iterator sees the index as
+        it was when the first hit was requested. The engine scores all documents again for each page, so larger pages
+        are faster.
 
         Args:
-            feature: float32 (D,).
+            feature: the query descriptor, float32 (D,).
             filter: as in `search`.
             effort: as in `search`.
             min_score: stop before the first hit below this dot product.
             fields: as in `search`.
-            page: hits a request, at most 10,000.
+            page: hits per request, at most 10,000.
+
+        Returns:
+            An iterator of hits; it sends a request when it needs the next page.
 
         Raises:
-            InvalidInput: as `search`.
-            ClusterError: a page is not whole, or a document has no id of its own to order equal scores by.
-            UnsupportedEngine: OpenSearch before 2.4.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            InvalidInput: as in `search`.
+            IndexNotFound: the index no longer exists.
+            ClusterError: a page is incomplete, or a document without an explicit id makes the order ambiguous.
+            UnsupportedEngine: the engine is OpenSearch before 2.4.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         options = SearchOptions(k=page, filter=filter, rerank=0, effort=effort, min_score=min_score, fields=fields)
-        query = self._one(feature)
-        return self._all(query, options, page)
+        query = self._check_one(feature)
+        return self._iterate_all(query, options, page)
 
     def search_by_id(self, id: str, **options: Unpack[SearchKeywords]) -> Hits:
-        """The documents nearest to one that is in the index; that one itself is left out.
+        """Find the documents nearest to an indexed document, excluding that document.
 
         Args:
-            id: of the document, which must be visible to search (refreshed).
-            options: those of `search`; with ``rerank_from``, the document's own descriptor is taken from there too.
+            id: id of the document, which must be visible to search (refreshed).
+            options: the options of `search`. With ``rerank_from``, the document's own descriptor is read from it too.
+
+        Returns:
+            At most k hits, best first. Without a stored vector for the document, its terms are the query and hits are
+            not re-ranked.
 
         Raises:
-            InvalidInput: no such document, or as in `search`.
+            InvalidInput: no document has this id, or as in `search`.
+            IndexNotFound, ClusterError, ClusterUnreachable, RequestRejected: as in `search`.
         """
         asked = SearchOptions(**options)
         more = replace(asked, k=asked.k + 1)  # the document itself is among the hits
-        document = self._known(id)
+        document = self._require_document(id)
         vector = document.vector if asked.rerank_from is None else asked.rerank_from.features_of([id])
         if vector is None:
             (hits,) = self._follow(
-                lambda searcher: searcher.search(None, more, terms=_terms(document, searcher.encoder))
+                lambda searcher: searcher.search(None, more, terms=_build_query(document, searcher.encoder))
             )
         else:
-            query = self._one(vector)
+            query = self._check_one(vector)
             (hits,) = self._follow(lambda searcher: searcher.search(query, more))
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
 
     def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
-        """Which codewords a document shares with a descriptor, and what each adds to its score.
+        """Explain a score: the codewords that a document shares with a descriptor, and what each contributes.
 
         Args:
-            id: of the document, which must be visible to search (refreshed).
-            feature: float32 (D,).
+            id: id of the document, which must be visible to search (refreshed).
+            feature: the query descriptor, float32 (D,).
             effort: as in `search`.
 
         Returns:
-            The codewords with weight, frequency and product; ``agrees`` says whether the cluster's own score is their
-            sum.
+            The shared codewords with query weight, term frequency and product, largest product first; ``agrees`` is
+            true if the products sum to the cluster's own score before re-ranking.
 
         Raises:
-            InvalidInput: no such document, or as in `search`.
+            InvalidInput: no document has this id, the feature has another shape or no direction, or effort is out of
+                range.
+            IndexNotFound: the index no longer exists.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         check_effort(effort)
         state = read_again(self)
-        document = self._known(id)
-        asked = query_terms(state.spec.encoder, self._one(feature), effort=effort)
+        document = self._require_document(id)
+        asked = build_query_terms(state.spec.encoder, self._check_one(feature), effort=effort)
         held = TermFrequencies.from_terms([document.terms], vocabulary_size=state.spec.encoder.vocabulary_size)
-        return explain(id, query=asked, document=held, engine_score=self._searcher(state).score_of(id, asked))
+        return explain(id, query=asked, document=held, engine_score=self._searcher(state).fetch_score(id, asked))
 
     def verify(self, *, sample: int = 100, seed: int = 2018) -> Verification:
-        """Compare the cluster's scores of sampled documents with the same scores computed here.
+        """Check that the cluster scores exactly: compare its scores of a sample with scores computed in the client.
 
-        Each sampled document is a query for all of them: dot products, cosines if vectors are stored, and the ten best
-        of the whole index. Do not write to the index meanwhile.
+        Each of n sampled documents is a query for all n: n² dot products and, if vectors are stored, n² cosines at
+        most. Each query is also run against the whole index, whose ten best hits must not miss a sampled document. Do
+        not write to the index during the check.
 
         Args:
-            sample: how many documents, at most 1,000.
-            seed: which ones.
+            sample: number of documents to draw, 1 to 1,000.
+            seed: seed of the random draw; the same seed draws the same documents while nothing is written.
 
         Returns:
-            How much was compared, and every difference; ``ok`` if there is none.
+            The number of comparisons, and every difference; ``ok`` is true if there is none.
 
         Raises:
-            InvalidInput: a sample out of range.
-            ClusterError: a search failed, or lacks a shard.
+            InvalidInput: sample is out of range.
+            IndexNotFound: the index no longer exists.
+            ClusterError: a search failed, or a shard did not answer.
         """
         return verify(self._searcher(read_again(self)), sample=sample, seed=seed)
 
     def get(self, id: str) -> StoredDocument | None:
-        """One document as the index holds it, or None; it must be visible to search (refreshed)."""
+        """Read one document as stored.
+
+        Args:
+            id: id of the document, which must be visible to search (refreshed).
+
+        Returns:
+            Its terms, vector, metadata and revision; None if no document has this id.
+
+        Raises:
+            IndexNotFound: the index no longer exists.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
+        """
         state = self.state
         for _ in range(MAX_REOPENINGS):
-            # The clause lets nothing match in another index: its vectors may be of another type.
+            # With the guard clause nothing matches in another index, whose vectors may have another type.
             matching: dict[str, Any] = {"bool": {"filter": [{"ids": {"values": [id]}}, *guard_clauses(state)]}}
             body: dict[str, Any] = {
                 "query": matching,
@@ -213,7 +248,16 @@ class IndexReader(IndexHandle):
         return stored_document(hits[0], state.spec.vector_type, dimensions=state.spec.encoder.dimensions)
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
-        """How many documents are visible to search, in all or of those that match a filter."""
+        """Count the documents that are visible to search (refreshed).
+
+        Args:
+            filter: count only documents that match this query; see `search`.
+
+        Raises:
+            IndexNotFound: the index no longer exists.
+            ClusterError: a shard did not answer.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the filter.
+        """
         body = {"query": filter} if filter is not None else None
         answer = self.cluster.request("POST", index_path(self.name, "/_count"), body=body)
         if incomplete(answer):
@@ -221,35 +265,46 @@ class IndexReader(IndexHandle):
         return int(answer["count"])
 
     def reconcile(self, ids: Iterable[str]) -> Reconciliation:
-        """Which of the documents that should be in the index are missing, and which are there beyond them.
+        """Compare the index with the ids it should hold: which are missing, and which are extra.
+
+        Documents are found whether refreshed or not. Those that others write or delete during the call
+        may be reported either way.
 
         Args:
-            ids: of all that should be there; read once, 8 bytes an id are kept.
+            ids: the ids of all documents that should be in the index, in any order; duplicates count once. The stream
+                is read once, keeping 8 bytes per id.
 
         Returns:
-            Both counts, and up to 100,000 ids of each kind. What others write meanwhile may be reported either way.
+            Both counts, and up to 100,000 ids of each kind; ``equal`` is true if there are none.
 
         Raises:
-            InvalidInput: ids is one text.
-            ClusterError: a shard did not answer, so that nothing certain can be said.
+            InvalidInput: ids is a single string.
+            IndexNotFound: the index no longer exists.
+            ClusterError: a shard did not answer, so the result would be uncertain.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         confirm_state(self)
         return reconcile(self.cluster, self.name, ids)
 
     def stats(self, *, sample: int = DEFAULT_SAMPLE) -> IndexStats:
-        """How large the index is, and what a search has to read of it; needs the right to monitor the index.
+        """Measure the size of the index and the work of a search; needs the ``monitor`` privilege on the index.
 
         Args:
-            sample: how many documents' stored terms are read, 1 to 10,000; the rest of them is estimated.
+            sample: number of documents whose stored terms are read, 1 to 10,000. Figures about posting lists are
+                estimated from them; they are exact if the sample holds all documents.
+
+        Returns:
+            Documents, bytes on disk, segments, posting-list lengths, postings per query and mean query time.
 
         Raises:
-            InvalidInput: a sample out of range.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            InvalidInput: sample is out of range.
+            IndexNotFound: the index no longer exists.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         if not 1 <= sample <= MAX_SAMPLE:
             raise InvalidInput(f"sample is {sample}; expected 1 to {MAX_SAMPLE:,} documents")
         state = confirm_state(self)
-        return cluster_stats(
+        return measure_stats(
             self.cluster,
             self.name,
             encoder=state.spec.encoder,
@@ -261,12 +316,12 @@ class IndexReader(IndexHandle):
     def _searcher(self, state: IndexState) -> Searcher:
         return Searcher(self.cluster, state, self.counts)
 
-    def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
-        """One feature as (1, D)."""
-        return self._checked(lambda dimensions: as_one_feature(feature, dimensions=dimensions))
+    def _check_one(self, feature: ArrayLike) -> NDArray[np.float32]:
+        """Validate one feature and return it as (1, D)."""
+        return self._check_features(lambda dimensions: as_one_feature(feature, dimensions=dimensions))
 
-    def _checked(self, check: Callable[[int], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Features that fit the index; if they do not, it may be another one by now."""
+    def _check_features(self, check: Callable[[int], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Validate features; if they do not fit, retry once in case the index has been replaced."""
         state = self.state
         try:
             return check(state.spec.encoder.dimensions)
@@ -276,22 +331,21 @@ class IndexReader(IndexHandle):
                 raise
             return check(now.spec.encoder.dimensions)
 
-    def _known(self, id: str) -> StoredDocument:
+    def _require_document(self, id: str) -> StoredDocument:
         document = self.get(id)
         if document is None:
-            raise InvalidInput(f"no document {id!r} in {self.name!r}; if it was added just now, call refresh() first")
+            raise InvalidInput(f"no document {id!r} in {self.name!r}; if it was just added, call refresh() first")
         return document
 
-    def _all(self, query: NDArray[np.float32], options: SearchOptions, page: int) -> Iterator[Hit]:
-        for hits in self._searcher(read_again(self)).pages(query, options, size=page):
+    def _iterate_all(self, query: NDArray[np.float32], options: SearchOptions, page: int) -> Iterator[Hit]:
+        for hits in self._searcher(read_again(self)).read_pages(query, options, size=page):
             yield from hits
 
     def _follow(self, search: Callable[[Searcher], SearchOutcome]) -> list[Hits]:
-        """Search until the index that the queries were encoded for has answered them.
+        """Search, and repeat the search if the answer came from another index than its queries were encoded for.
 
-        A name may have moved by a migration, or the index may have been deleted and created again: its queries then
-        find nothing, or are rejected. Each try is judged by the state that it was made for, whatever other threads have
-        learnt meanwhile.
+        After a migration, or if the index was deleted and created again, old queries find nothing or are rejected. Each
+        attempt is checked against the state it was built for, which other threads may have replaced meanwhile.
         """
         state = self.state
         for _ in range(MAX_REOPENINGS):
@@ -312,6 +366,6 @@ class IndexReader(IndexHandle):
         raise ClusterError(f"{self.name!r} was replaced {MAX_REOPENINGS} times during one search; search again")
 
 
-def _terms(document: StoredDocument, encoder: Encoder) -> TermFrequencies:
-    """The terms of a document as a query, (1, V)."""
+def _build_query(document: StoredDocument, encoder: Encoder) -> TermFrequencies:
+    """Turn the stored terms of a document into a query, (1, V)."""
     return TermFrequencies.from_terms([document.terms], vocabulary_size=encoder.vocabulary_size)

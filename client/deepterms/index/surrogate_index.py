@@ -1,4 +1,4 @@
-"""SurrogateIndex: image descriptors in a real cluster, found by surrogate text and re-ranked by exact cosine."""
+"""SurrogateIndex: image descriptors in a cluster, retrieved by surrogate text and re-ranked by exact cosine."""
 
 from __future__ import annotations
 
@@ -28,21 +28,25 @@ __all__ = ["DocumentBatch", "SurrogateIndex"]
 class SurrogateIndex(IndexReader, IndexWriter):
     """An index of image descriptors in Elasticsearch or OpenSearch.
 
-    Make one with `create` or `open`. The name is an alias over ``deepterms-<layout>-v<N>-<name>-000001``; the encoder's
-    spec stands in the mapping's ``_meta``, so any client can open the index. If the name is migrated to an index of
-    another layout or encoder meanwhile, the next search or write finds that out and goes by the new one.
+    Use `create` or `open` to get one; threads may share it. The name is an alias of a concrete index
+    ``deepterms-<layout>-v<N>-<name>-000001``, whose mapping ``_meta`` holds the encoder's spec, so any client can open
+    it. If the name is migrated to an index with another layout or encoder, the next search or write follows.
 
     Attributes:
         name: the alias.
-        encoder: the rule from descriptors to terms; documents and queries share it.
-        layout: how codewords are stored.
-        vector_type: the type in which descriptors are kept, ``float32`` or ``int8``, so that hits can be re-ranked by
-            exact cosine; None if they are not.
-        dense_vector: whether they stand in Elasticsearch's own field as well, by which they are compared then.
-        sketch: whether their signs stand in a field of their own, by which most candidates are compared then.
-        rerank: how many candidates of each shard its searches re-rank unless told otherwise.
-        extractor: the spec of what made the descriptors, if it was given to `create`; ``{}`` otherwise.
-        concrete: the indices behind the name, as far as is known.
+        spec: the options that the index was created with; pass it to `create` to create another index like this one.
+        encoder: the encoder from descriptors to terms, for documents and queries.
+        layout: the layout in which codewords are stored.
+        vector_type: the type of the stored vectors, ``float32`` or ``int8``, used to re-rank by exact cosine; None if
+            the index stores none.
+        stores_vectors: whether the index stores vectors.
+        dense_vector: whether vectors are also stored in Elasticsearch's ``dense_vector`` field, which re-ranking then
+            reads.
+        sketch: whether sketches are stored: the sign bits of vectors, that is, binary quantization. Re-ranking then
+            compares most candidates by their sketches only.
+        rerank: candidates per shard that a search re-ranks by default.
+        extractor: the spec of the feature extractor, as given to `create`; ``{}`` if none was given.
+        concrete: names of the concrete indices behind the alias, as last read.
     """
 
     @overload
@@ -80,48 +84,53 @@ class SurrogateIndex(IndexReader, IndexWriter):
         replicas: int | None = None,
         **options: Unpack[SpecKeywords],
     ) -> SurrogateIndex:
-        """Create an index; the templates and pipelines must be deployed.
+        """Create an index; run `deploy` first, which installs the index templates and ingest pipelines.
 
-        An encoder's pivots are stored beside the index, so that `open` finds them there.
+        Pass either `encoder` with options, or the `spec` of another index. Pivots of the encoder are stored in the
+        cluster, in a companion of the index, where `open` finds them.
 
         Args:
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
-            name: the alias under which the index is known.
-            encoder: for documents and queries. ``auto``: a `PivotPermutation` with pivots from `features`.
-            spec: instead of an encoder: everything that the index is made with, such as ``other.spec`` of another one.
-            features: for ``auto``: (n, D), the collection or a random sample of some thousands of it; eight rows
-                for each pivot are enough.
-            documents: for ``auto``: how many the index will hold; default: n.
-            preset: for ``auto``: ``small``, ``balanced`` or ``accurate``, which set how many pivots there are, words
-                and candidates; see docs/choosing.md.
-            rerank: how many candidates of each shard a search re-ranks where it does not say itself; default: the
-                preset's or the encoder's (200; 500 with pivots).
-            layout: ``frequencies``, ``words``, ``rank_features`` or ``codewords``; default: ``codewords`` for an
-                encoder whose frequencies are all 1, else the first that the engine has.
-            store_vectors: keep the descriptors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes a document),
-                ``"int8"`` (D + 4 bytes; measured at D = 2,048, a cosine is off by 1e-4 on average and 6e-4 at most),
-                or ``False``. An int8 index takes documents from `add` only: its pipeline encodes no raw vectors.
-            dense_vector: on Elasticsearch, keep float32 vectors of up to 4,096 dimensions once more in its own field
-                for vectors, unindexed: re-ranking compares by it, with equal scores in less time, for 4·D bytes more a
-                document (and until the engine has merged its history away about 9·D more) and slower indexing
+            name: name of the alias to create for the index.
+            encoder: the encoder for documents and queries; ``"auto"`` chooses a `PivotPermutation` with pivots from
+                `features`.
+            spec: the options of an existing index, ``other.spec``, instead of an encoder and options.
+            features: for ``"auto"``: the collection, or a random sample of some thousands of its descriptors, float32
+                (n, D); eight rows per pivot are enough.
+            documents: for ``"auto"``: number of documents that the index will hold. Default: n.
+            preset: for ``"auto"``: ``small``, ``balanced`` or ``accurate``, which set the number of pivots, words and
+                candidates; see docs/choosing.md.
+            rerank: candidates per shard that a search re-ranks by default. Default: as the preset or the encoder
+                recommends (200; 500 with pivots).
+            layout: ``frequencies``, ``words``, ``rank_features`` or ``codewords``. Default: ``codewords`` for an
+                encoder whose frequencies are all 1, otherwise the first that the engine supports.
+            store_vectors: store vectors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes per document),
+                ``"int8"`` (D + 4 bytes per document; measured at D = 2,048, cosines are off by 1e-4 on average and by
+                6e-4 at most), or ``False``. Fill an int8 index through `add`: its pipeline cannot encode raw vectors.
+            dense_vector: on Elasticsearch, also store float32 vectors of up to 4,096 dimensions in an unindexed
+                ``dense_vector`` field. Re-ranking reads it instead: equal scores in less time, for another 4·D bytes
+                per document (about 9·D more until the engine has merged its history away) and slower indexing
                 (docs/benchmarks.md).
-            sketch: keep the signs of the vectors too, D / 8 bytes a document. Candidates are then compared by them, and
-                only the best of these (100, or 4·k if that is more) exactly, which takes a fraction of the time where
-                there are many; that may lose a hit whose signs mislead. Default: with vectors of 1,024 dimensions or
-                more, where searches re-rank 500 candidates or more.
-            shards: how many; scores do not depend on it.
-            replicas: how many copies of each shard; default: the engine's.
-            extractor: what makes the descriptors, as plain JSON (``RMACExtractor.spec()``): kept with the index, so
-                that whoever searches it can describe a query alike.
+            sketch: also store sketches: the sign bits of vectors, that is, binary quantization, D / 8 bytes per
+                document. Candidates are compared by sketch, and only the best 100, or 4·k if that is more, by exact
+                cosine. This takes a fraction of the time for many candidates, but may miss a hit whose signs mislead.
+                Default: on for vectors of 1,024 dimensions or more, if searches re-rank 500 candidates or more.
+            shards: number of primary shards; scores do not depend on it.
+            replicas: number of replicas per primary shard. Default: the engine's.
+            extractor: spec of the feature extractor as plain JSON (``RMACExtractor.spec()``), stored with the index so
+                that clients can extract query descriptors the same way.
+
+        Returns:
+            A handle of the new, empty index.
 
         Raises:
-            InvalidInput: a name that the engine would not take, ``auto`` without features, an unknown layout, one that
-                cannot hold what the encoder makes, an unknown type of vectors, or one not for a dense_vector or
-                a sketch.
-            UnsupportedEngine: the engine lacks the layout or the dense_vector.
-            IndexAlreadyExists: the name is taken.
-            ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            InvalidInput: the engine does not allow the name; neither or both of `encoder` and `spec` are given;
+                ``"auto"`` without features; the layout is unknown or cannot hold the encoder's terms; the vector type
+                is unknown, or does not support `dense_vector` or `sketch`.
+            UnsupportedEngine: the engine does not support the layout or `dense_vector`.
+            IndexAlreadyExists: an index or alias has this name.
+            ClusterError: the layout's template or pipelines are not deployed, or another template overrides them.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         cluster = Cluster(client)
         if spec is None:
@@ -132,13 +141,15 @@ class SurrogateIndex(IndexReader, IndexWriter):
             options["rerank"] = picked.rerank if rerank is None else rerank
             spec = IndexSpec.choose(cluster.engine, picked.encoder, **options)
         elif encoder is not None or features is not None or documents is not None or options:
-            raise InvalidInput("spec is all that an index is made with; leave encoder and the options of an index out")
+            raise InvalidInput(
+                "got spec together with an encoder or options; spec already holds all of them, so leave them out"
+            )
         else:
             spec.check(cluster.engine)
         concrete = spec.layout.index_name(name)
         if cluster.request("HEAD", index_path(name)) or cluster.request("HEAD", index_path(concrete)):
             raise IndexAlreadyExists(
-                f"an index or alias {name!r} exists already; open it with SurrogateIndex.open, or take another name"
+                f"an index or alias {name!r} already exists; open it with SurrogateIndex.open, or choose another name"
             )
         settings: dict[str, Any] = {"number_of_shards": shards}
         if replicas is not None:
@@ -149,13 +160,14 @@ class SurrogateIndex(IndexReader, IndexWriter):
         return cls(cluster, read_state(cluster, name, encoder=spec.encoder))
 
     def drop(self) -> None:
-        """Delete the index with all its documents, and the pipeline and the pivots that are its own.
+        """Delete the index with all its documents, its pipeline and its pivots.
 
-        So are older indices of the name that a migration has left, and unfinished copies, unless another alias points
-        to them.
+        Older indices of this name that a migration left behind, and unfinished copies, are deleted too, unless another
+        alias points to them.
 
         Raises:
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            IndexNotFound: the index no longer exists.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         behind = set(self.cluster.request("GET", f"{self._path}/_mapping"))
         left = {concrete for concrete, answer in concretes_of(self.cluster, self.name).items() if not answer["aliases"]}

@@ -1,4 +1,4 @@
-"""Updates of indexed documents: each is read as a whole, and written only if nobody wrote it in between."""
+"""Updates: documents read whole and written back, or deleted, only if nobody changed them in between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deepterms.cluster.index_names import index_path
 from deepterms.cluster.scroll import hit_pages, hits_of
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index.handle import IndexHandle, confirm_state, read_again
-from deepterms.index.ingest import report_of, send, stale_ids
+from deepterms.index.ingest import build_report, find_stale, send
 from deepterms.results import Failure, WriteReport
 from deepterms.schema.documents import condition, usable_documents
 from deepterms.schema.stored_documents import STORED, address, revision_of, whole_lines
@@ -23,9 +23,9 @@ DELETES_PER_READ = 1_000
 
 
 def update_metadata(handle: IndexHandle, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
-    """As `SurrogateIndex.update_metadata`."""
+    """Implement `SurrogateIndex.update_metadata`."""
     if isinstance(ids, str):
-        raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
+        raise InvalidInput(f"ids is a single string, {ids!r}; expected a sequence of ids")
     if len(metadata) != len(ids):
         raise InvalidInput(f"ids and metadata are aligned by position; got {len(ids)} ids, {len(metadata)} metadata")
     kept, usable, failed = usable_documents(ids, metadata)
@@ -37,17 +37,17 @@ def update_metadata(handle: IndexHandle, ids: Sequence[str], metadata: Sequence[
 
 
 def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteReport:
-    """As `SurrogateIndex.delete_by_filter`."""
+    """Implement `SurrogateIndex.delete_by_filter`."""
     report, state = WriteReport(0), confirm_state(handle)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
     for page in hit_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
         lines: list[BulkLine] = [({"delete": {**address(hit), **condition(revision_of(hit))}}, None) for hit in page]
-        report += report_of(send(handle, lines, state))
+        report += build_report(send(handle, lines, state))
     return report
 
 
 def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteReport:
-    """Read some documents and write them with other metadata; again those that turn out to be in another index."""
+    """Read documents and write them back with new metadata; repeat those that moved to another index."""
     state = confirm_state(handle)
     body = {**STORED, "query": {"ids": {"values": list(wanted)}}, "size": len(wanted)}
     try:
@@ -55,27 +55,27 @@ def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteR
     except ClusterError as error:
         return WriteReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
     found = {hit["_id"] for hit in hits}
-    why = f"no such document in {handle.name!r}; if it was added just now, call refresh() first"
+    why = f"no such document in {handle.name!r}; if it was just added, call refresh() first"
     lines, failed = whole_lines(
         hits,
         spec=state.spec,
         keep_terms=True,
-        action=_unchanged,
+        action=_write_if_unchanged,
         metadata=wanted,
         fingerprint=state.fingerprint,
     )
     result = send(handle, lines, state)
-    stale = stale_ids(result, state)
+    stale = find_stale(result, state)
     if stale and not read_again(handle).is_same_index(state):
-        # The name moved between reading and writing.
+        # The name moved to another index between reading and writing.
         fine = tuple(answer for answer in result.answers if answer.id not in stale)
         again = _update(handle, {identifier: wanted[identifier] for identifier in wanted if identifier in stale})
-        report = report_of(BulkResult(fine)) + again
+        report = build_report(BulkResult(fine)) + again
     else:
-        report = report_of(result)
+        report = build_report(result)
     absent = tuple(Failure(identifier, why) for identifier in wanted if identifier not in found)
     return report + WriteReport(0, failed + absent)
 
 
-def _unchanged(hit: Mapping[str, Any]) -> dict[str, Any]:
+def _write_if_unchanged(hit: Mapping[str, Any]) -> dict[str, Any]:
     return {"index": {**address(hit), **condition(revision_of(hit))}}

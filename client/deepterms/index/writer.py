@@ -1,4 +1,4 @@
-"""IndexWriter: documents into one index in a cluster, changed there, and out of it."""
+"""IndexWriter: a handle of an index to its writes: adding, updating and deleting documents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["IndexWriter"]
 
 
 class IndexWriter(IndexHandle):
-    """The half of `SurrogateIndex` that changes its documents."""
+    """The writing half of `SurrogateIndex`."""
 
     def add(
         self,
@@ -34,28 +34,33 @@ class IndexWriter(IndexHandle):
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
     ) -> WriteReport:
-        """Index documents; one whose id is there already is replaced as a whole.
+        """Index documents; a document with an existing id is replaced completely.
 
-        A document that cannot be indexed never stops the others. Found by `search` after the engine's next refresh.
+        A document that cannot be indexed is reported and does not stop the others. New documents become visible to
+        `search` at the engine's next refresh.
 
         Args:
-            ids: N ids, 1 to 512 bytes each.
-            features: float32 (N, D); a memory-mapped array is read piece by piece.
-            metadata: N mappings of what JSON can hold.
-            revisions: N revisions, each as `get` returned it, or None. A document that was written since is left as it
-                is and reported, so that no change of somebody else is lost; None replaces whatever is there.
-            threads: bulk requests under way at once.
-            on_progress: called with the number of documents that each finished bulk request held.
+            ids: N ids, each 1 to 512 bytes of UTF-8.
+            features: descriptors, float32 (N, D). A memory-mapped array is read in pieces of 1,000 rows.
+            metadata: N JSON-serialisable mappings. Default: no metadata.
+            revisions: N revisions as returned by `get`, or None. A document that was changed since is left alone and
+                reported, so no concurrent change is lost; None overwrites whatever is there.
+            threads: number of concurrent bulk requests.
+            on_progress: called with the number of documents in each finished bulk request.
 
         Returns:
-            How many were indexed, and every other one by id with the reason.
+            The number of documents indexed, and the id and reason of every document that was not.
 
         Raises:
-            InvalidInput: the three are not of one length, or the features not of D columns.
+            InvalidInput: ids, features, metadata or revisions differ in length, or features do not have D columns.
+            IndexNotFound: the index no longer exists.
+            ClusterError: the name now points to several indices, or to one that deepterms did not create.
+            ClusterUnreachable, RequestRejected: the state of the index could not be read. A bulk request that fails
+                raises nothing; each of its documents is reported instead.
         """
         array = features if isinstance(features, np.ndarray) else np.asarray(features)
         if len(ids) != len(np.atleast_2d(array)) or (metadata is not None and len(metadata) != len(ids)):
-            check_batch(ids, array, metadata, encoder=self.encoder)  # says what does not fit
+            check_batch(ids, array, metadata, encoder=self.encoder)  # raises an error that says what does not fit
         if revisions is not None and len(revisions) != len(ids):
             raise InvalidInput(f"ids and revisions are aligned by position; got {len(ids)} and {len(revisions)}")
         return ingest.add_batches(
@@ -71,24 +76,28 @@ class IndexWriter(IndexHandle):
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
     ) -> WriteReport:
-        """`add` for term frequencies that were made elsewhere.
+        """Index documents by term frequencies that were computed elsewhere.
 
-        Such a document has no vector: re-ranking puts it behind all that have one, with the cosine −1, so an index of
-        them alone is made with ``store_vectors=False``.
+        These documents have no vector: re-ranking gives them the cosine −1 and puts them last. Create an index that
+        holds only such documents with ``store_vectors=False``.
 
         Args:
-            ids: N ids, 1 to 512 bytes each.
-            terms: (N, V).
-            metadata: N mappings of what JSON can hold.
-            threads: bulk requests under way at once.
-            on_progress: called with the number of documents that each finished bulk request held.
+            ids: N ids, each 1 to 512 bytes of UTF-8.
+            terms: term frequencies, (N, V).
+            metadata: N JSON-serialisable mappings. Default: no metadata.
+            threads: number of concurrent bulk requests.
+            on_progress: called with the number of documents in each finished bulk request.
+
+        Returns:
+            As `add`.
 
         Raises:
-            InvalidInput: the three are not of one length.
-            EncoderMismatch: terms over another vocabulary than the encoder's.
+            InvalidInput: ids, terms or metadata differ in length.
+            EncoderMismatch: the vocabulary of the terms is not the encoder's.
+            IndexNotFound, ClusterError, ClusterUnreachable, RequestRejected: as for `add`.
         """
         if len(ids) != len(terms) or (metadata is not None and len(metadata) != len(ids)):
-            check_batch(ids, terms, metadata, encoder=self.encoder)  # says what does not fit
+            check_batch(ids, terms, metadata, encoder=self.encoder)  # raises an error that says what does not fit
         return self.add_batches([(ids, terms, metadata)], threads=threads, on_progress=on_progress)
 
     def add_batches(
@@ -99,50 +108,63 @@ class IndexWriter(IndexHandle):
         on_progress: Callable[[int], None] | None = None,
         checkpoint: str | Path | None = None,
     ) -> WriteReport:
-        """`add` for a stream: (ids, features or terms, metadata) batches of any size, with bounded memory.
+        """Index a stream of batches of any size with bounded memory.
 
-        An id that is given twice within one batch is reported; in two batches, the later one replaces the earlier.
+        An id repeated within one batch is reported as failed; across batches, the later document replaces the earlier.
 
         Args:
-            batches: the stream.
-            threads: how many bulk requests are under way at once.
-            on_progress: called with the number of documents of each request that is done.
-            checkpoint: a file that notes, on the disk, what the cluster has acknowledged. After a cut, the same call
-                with the same file sends only the rest, and what has changed since: a piece of 1,000 documents is known
-                by the hash of its ids, descriptors and metadata. It belongs to this index; once that is dropped, or
-                moved by a migration, the file is refused. What was deleted meanwhile is not sent again: see
-                `reconcile`. Not for streams that give an id in several batches.
+            batches: an iterable of (ids, features or terms, metadata or None), each as in `add` or `add_terms`.
+            threads: number of concurrent bulk requests.
+            on_progress: called with the number of documents in each finished bulk request.
+            checkpoint: a file that records what the cluster has acknowledged. Rerun the same call with the same file to
+                resume after an interruption: only the rest is sent, and what has changed, since each piece of 1,000
+                documents is identified by a hash of its ids, descriptors and metadata. A checkpoint belongs to one
+                index and is rejected once that index is dropped or migrated. Documents deleted in the meantime are not
+                sent again; find them with `reconcile`. Do not use it for streams that repeat an id across batches.
+
+        Returns:
+            As `add`; documents recorded in the checkpoint count as succeeded and skipped.
 
         Raises:
-            CheckpointMismatch: the checkpoint belongs to another index or encoder, or is none.
-            OSError: it cannot be read or written.
-            ClusterUnreachable: with a checkpoint, if the cluster does not answer at the start.
+            InvalidInput: the parts of a batch differ in length, or its features do not have D columns.
+            EncoderMismatch: the vocabulary of a batch of terms is not the encoder's.
+            CheckpointMismatch: the file belongs to another index or encoder, or is not a checkpoint.
+            OSError: the checkpoint cannot be read or written.
+            IndexNotFound, ClusterError, ClusterUnreachable, RequestRejected: as for `add`.
         """
         return ingest.add_batches(self, batches, threads=threads, on_progress=on_progress, checkpoint=checkpoint)
 
     def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
-        """Replace the metadata of documents; what is found by their codewords and vectors stays as it is.
+        """Replace the metadata of documents, keeping their codewords and vectors.
 
-        Each document is read as a whole and written as a whole, on condition that nobody wrote it in between.
+        Each document is read and written back whole, and only if nobody changed it in between.
 
         Args:
-            ids: N ids, of documents visible to search (refreshed).
-            metadata: N mappings of what JSON can hold; each takes the place of all that was stored.
+            ids: N ids of documents visible to search (refreshed).
+            metadata: N JSON-serialisable mappings; each replaces all metadata stored with its document.
 
         Returns:
-            How many were changed, as ``succeeded``, and every other one by id with the reason: it is not there, or
-            somebody changed it meanwhile.
+            The number of documents changed, and the id and reason of every document that was not: no such document, or
+            changed by somebody else in the meantime.
 
         Raises:
-            InvalidInput: the two are not of one length.
+            InvalidInput: ids and metadata differ in length, or ids is a single string.
+            IndexNotFound: the index no longer exists.
         """
         return update_metadata(self, ids, metadata)
 
     def delete(self, ids: Sequence[str]) -> WriteReport:
-        """Delete documents. One that is not there counts as deleted.
+        """Delete documents by id.
+
+        Args:
+            ids: ids of the documents; an id that is not in the index counts as deleted.
 
         Returns:
-            How many are gone, as ``succeeded``, and every other one by id with the reason.
+            The number of documents deleted, and the id and reason of every document that was not.
+
+        Raises:
+            InvalidInput: ids is a single string.
+            IndexNotFound: the index no longer exists.
         """
         return ingest.delete(self, ids)
 
@@ -150,18 +172,19 @@ class IndexWriter(IndexHandle):
         """Delete the documents that match a filter and are visible to search (refreshed).
 
         Args:
-            filter: any query of the engine's language, such as ``{"term": {"metadata.year": 2018}}``.
+            filter: any query of the engine's query language, such as ``{"term": {"metadata.year": 2018}}``.
 
         Returns:
-            How many are gone, as ``succeeded``, and every other one by id with the reason; a document that was changed
-            since it was found stays.
+            The number of documents deleted, and the id and reason of every match that was not; a document changed
+            after it was found is kept.
 
         Raises:
-            ClusterUnreachable, RequestRejected: they could not be looked for.
+            IndexNotFound: the index no longer exists.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the filter.
         """
         return delete_by_filter(self, filter)
 
     def refresh(self) -> None:
-        """Make everything added and deleted so far visible to search; the engine does it by itself each second."""
+        """Make all writes so far visible to search; the engine also does this by itself every second."""
         self.cluster.request("POST", f"{self._path}/_refresh")
         self.counts.forget()

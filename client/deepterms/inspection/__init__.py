@@ -1,1 +1,1 @@
-"""What can be asked of an index that is filled: verification, statistics, reconciliation, explanation."""
+"""Checks and figures of a filled index: verification, statistics, reconciliation, explanation."""

@@ -1,4 +1,4 @@
-"""Explanations: a score taken apart into the codewords that a query and a document share."""
+"""Explanations: the score of a document broken down into the codewords it shares with a query."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deepterms.terms import TermFrequencies
 
 __all__ = ["Explanation", "Match", "explain"]
 
-RELATIVE_TOLERANCE = 1e-6  # an engine's score is float32
+RELATIVE_TOLERANCE = 1e-6  # engines compute scores in float32
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Match:
     """One codeword that the query and the document share.
 
     Attributes:
-        codeword: ``t17``.
-        weight: its term frequency in the query, sent as boost.
-        frequency: its term frequency in the document.
+        codeword: the codeword, such as ``t17``.
+        weight: term frequency in the query, sent as boost.
+        frequency: term frequency in the document.
     """
 
     codeword: str
@@ -28,7 +28,7 @@ class Match:
 
     @property
     def product(self) -> int:
-        """What it adds to the score."""
+        """The contribution to the score, weight × frequency."""
         return self.weight * self.frequency
 
 
@@ -37,11 +37,11 @@ class Explanation:
     """Why a document has its score for a query, before re-ranking.
 
     Attributes:
-        id: of the document.
-        matches: the codewords in common, the largest product first.
-        engine_score: what the index itself gives the document; 0 if it is no hit.
-        query_codewords: how many codewords were asked for.
-        document_codewords: how many the document has.
+        id: id of the document.
+        matches: shared codewords, largest product first.
+        engine_score: score that the index gives the document; 0 if the document is not a hit.
+        query_codewords: number of codewords of the query.
+        document_codewords: number of codewords of the document.
     """
 
     id: str
@@ -57,18 +57,18 @@ class Explanation:
 
     @property
     def agrees(self) -> bool:
-        """Whether the index's own score is this sum, up to the rounding of float32."""
+        """Whether the index's score equals this sum, up to float32 rounding."""
         return math.isclose(self.engine_score, self.score, rel_tol=RELATIVE_TOLERANCE, abs_tol=0.0)
 
 
 def explain(id: str, *, query: TermFrequencies, document: TermFrequencies, engine_score: float) -> Explanation:
-    """Take the score of one document apart.
+    """Break the score of one document down by codeword.
 
     Args:
-        id: of the document.
-        query: (1, V).
-        document: (1, V).
-        engine_score: of the document for this query.
+        id: id of the document.
+        query: term frequencies of the query, (1, V).
+        document: term frequencies of the document, (1, V).
+        engine_score: score that the index gives the document for this query.
     """
     (asked,), (held,) = query.to_terms(), document.to_terms()
     matches = [Match(codeword, weight, held[codeword]) for codeword, weight in asked.items() if codeword in held]

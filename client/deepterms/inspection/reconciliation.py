@@ -1,4 +1,4 @@
-"""Reconciliation: which of the documents that should be in an index are not, and which are there beyond them."""
+"""Reconciliation: a stream of expected ids compared with an index, giving missing and extra ids."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ IDS_PER_REQUEST = 2_000
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """An index against the ids that it should hold.
+    """The difference between an index and the ids that it should hold.
 
     Attributes:
-        expected: how many different ids were given.
-        missing: of those, the ones that the index does not hold; the first 100,000 of them.
-        extra: ids that it holds beyond them; the first 100,000.
-        missing_count: how many are missing in all.
-        extra_count: how many are extra in all.
+        expected: number of distinct expected ids.
+        missing: expected ids that the index does not hold, at most 100,000 of them.
+        extra: ids that the index holds but were not expected, at most 100,000 of them.
+        missing_count: number of all missing ids.
+        extra_count: number of all extra ids.
     """
 
     expected: int
@@ -42,37 +42,41 @@ class Reconciliation:
 
     @property
     def equal(self) -> bool:
-        """Whether the index holds exactly what it should."""
+        """Whether the index holds exactly the expected ids."""
         return not self.missing_count and not self.extra_count
 
 
 def reconcile(cluster: Cluster, name: str, ids: Iterable[str]) -> Reconciliation:
     """Compare an index with the ids that it should hold.
 
-    Each id is asked for as written last, refreshed or not; then the index, as visible to search, is read through once,
-    unless it holds no more documents than were found. What is written meanwhile may be reported either way.
+    Expected ids are looked up in real time, refreshed or not. Then the index is refreshed, and all its ids are read
+    once, unless it holds no more documents than were found. Documents that others write or delete during the call may
+    be reported either way.
 
     Args:
-        cluster: where the index is.
+        cluster: the cluster that holds the index.
         name: the index or alias.
-        ids: read once, in pieces; 8 bytes an id are kept, and at most 100,000 ids of each kind are named.
+        ids: expected ids; read once, in pieces, keeping 8 bytes per id.
+
+    Returns:
+        Both counts, and at most 100,000 ids of each kind.
 
     Raises:
-        InvalidInput: ids is one text.
-        ClusterError: a shard did not answer, so that nothing certain can be said.
+        InvalidInput: ids is a single string.
+        ClusterError: a shard did not answer, so the result would be uncertain.
     """
     path = index_path(name)
 
-    def present(piece: list[str]) -> set[str]:
+    def find_present(piece: list[str]) -> set[str]:
         answer = cluster.request("POST", f"{path}/_mget", body={"ids": piece}, params={"_source": "false"})
         for document in answer["docs"]:
             if "error" in document:
-                raise ClusterError(f"the cluster cannot say whether {document['_id']!r} is in {name!r}; run this again")
+                raise ClusterError(f"the cluster cannot say whether {document['_id']!r} is in {name!r}; try again")
         return {document["_id"] for document in answer["docs"] if document["found"]}
 
-    def held() -> Iterator[list[str]]:
+    def read_ids() -> Iterator[list[str]]:
         cluster.request("POST", f"{path}/_refresh")
-        # A replica may lag behind where segments are replicated, which only OpenSearch does.
+        # With segment replication, an OpenSearch feature, a replica may lag behind.
         params = {"preference": "_primary"} if cluster.engine.name == "opensearch" else {}
         for page in hit_pages(cluster, name, {"_source": False}, size=IDS_PER_REQUEST, params=params):
             yield [hit["_id"] for hit in page]
@@ -81,46 +85,52 @@ def reconcile(cluster: Cluster, name: str, ids: Iterable[str]) -> Reconciliation
         cluster.request("POST", f"{path}/_refresh")
         answer = cluster.request("POST", f"{path}/_count")
         if incomplete(answer):
-            raise ClusterError(f"a shard of {name!r} did not answer while documents were counted; run this again")
+            raise ClusterError(f"a shard of {name!r} did not answer while documents were counted; try again")
         return int(answer["count"])
 
-    return reconcile_with(ids, present=present, held=held, count=count)
+    return reconcile_with(ids, find_present=find_present, read_ids=read_ids, count=count)
 
 
 def reconcile_with(
     ids: Iterable[str],
     *,
-    present: Callable[[list[str]], set[str]],
-    held: Callable[[], Iterable[list[str]]],
+    find_present: Callable[[list[str]], set[str]],
+    read_ids: Callable[[], Iterable[list[str]]],
     count: Callable[[], int],
 ) -> Reconciliation:
-    """The comparison itself, without knowing what holds the documents.
+    """Compare expected ids with any store of documents.
 
     Args:
-        ids: that should be there.
-        present: which of a piece of ids are.
-        held: all ids that are there, in pieces.
-        count: how many there are.
+        ids: expected ids.
+        find_present: returns those of a piece of ids that the store holds.
+        read_ids: returns all ids that the store holds, in pieces; called only if there are extra documents.
+        count: returns the number of documents that the store holds.
+
+    Returns:
+        Both counts, and at most 100,000 ids of each kind.
+
+    Raises:
+        InvalidInput: ids is a single string.
     """
     if isinstance(ids, str):
-        raise InvalidInput(f"ids is one text, {ids!r}; expected a stream of ids")
+        raise InvalidInput(f"ids is a single string, {ids!r}; expected a stream of ids")
     hashes: list[NDArray[np.uint64]] = []
     missing: dict[str, None] = {}
     absent: list[NDArray[np.uint64]] = []
     remaining = iter(ids)
     while piece := list(islice(remaining, IDS_PER_REQUEST)):
-        there = present(list(dict.fromkeys(piece)))
+        there = find_present(list(dict.fromkeys(piece)))
         gone = [identifier for identifier in piece if identifier not in there]
         missing.update(dict.fromkeys(gone[: max(0, MAX_NAMED - len(missing))]))
-        hashes.append(_hashes(piece))
-        absent.append(_hashes(gone))
-    expected = _distinct(hashes)
-    missing_count = len(_distinct(absent))
+        hashes.append(_hash_ids(piece))
+        absent.append(_hash_ids(gone))
+    expected = _deduplicate(hashes)
+    missing_count = len(_deduplicate(absent))
     extra: list[str] = []
     extra_count = 0
     if count() != len(expected) - missing_count:
-        for page in held():
-            found = _hashes(page)
+        for page in read_ids():
+            found = _hash_ids(page)
             places = np.searchsorted(expected, found)
             places[places == len(expected)] = 0
             unknown = expected[places] != found if len(expected) else np.ones(len(found), dtype=np.bool_)
@@ -130,13 +140,13 @@ def reconcile_with(
     return Reconciliation(len(expected), tuple(missing), tuple(extra), missing_count, extra_count)
 
 
-def _hashes(ids: list[str]) -> NDArray[np.uint64]:
-    """64 bits an id: two of ten million ids share theirs with a chance of 3 in a million."""
+def _hash_ids(ids: list[str]) -> NDArray[np.uint64]:
+    """Hash each id to 64 bits; any two of ten million ids collide with a probability of 3 in a million."""
     digests = b"".join(
         hashlib.blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=8).digest() for identifier in ids
     )
     return np.frombuffer(digests, dtype=np.uint64)
 
 
-def _distinct(hashes: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+def _deduplicate(hashes: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     return np.unique(np.concatenate(hashes)) if hashes else np.empty(0, dtype=np.uint64)

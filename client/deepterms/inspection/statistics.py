@@ -1,4 +1,4 @@
-"""Statistics: how many postings an index holds, how evenly they lie in its lists, and what a query has to read."""
+"""Statistics: a sample of documents to posting-list lengths, their variation, and the postings read per query."""
 
 from __future__ import annotations
 
@@ -16,19 +16,29 @@ from deepterms.results import IndexStats, PostingList
 from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.terms import TermFrequencies, codeword
 
-__all__ = ["DEFAULT_SAMPLE", "MAX_SAMPLE", "QUERIES", "cluster_stats", "stats_of_counts"]
+__all__ = ["DEFAULT_SAMPLE", "MAX_QUERIES", "MAX_SAMPLE", "estimate_stats", "measure_stats"]
 
 DEFAULT_SAMPLE = 1_000
-MAX_SAMPLE = 10_000  # what an engine gives back at once
+MAX_SAMPLE = 10_000  # max_result_window, the most hits per request
 LISTS_REPORTED = 10
-QUERIES = 200  # vectors of documents that are encoded as queries
-RANDOM: dict[str, Any] = {"seed": 2018, "field": "_seq_no"}  # the same documents each time, while nothing is written
+MAX_QUERIES = 200  # vectors of documents that are encoded as queries
+RANDOM: dict[str, Any] = {"seed": 2018, "field": "_seq_no"}  # draws the same documents while nothing is written
 
 
-def cluster_stats(
+def measure_stats(
     cluster: Cluster, name: str, *, encoder: Encoder, documents: int, sample: int, vector_type: VectorType | None
 ) -> IndexStats:
-    """As `SurrogateIndex.stats`; `vectors` are what the index stores, to be read if queries are unlike documents."""
+    """Measure the statistics of an index in a cluster; see `SurrogateIndex.stats`.
+
+    Args:
+        cluster: the cluster that holds the index.
+        name: the index or alias.
+        encoder: encoder of the index.
+        documents: number of documents in the index.
+        sample: number of documents to draw.
+        vector_type: type of the stored vectors, which are read if queries have other codewords than documents; None
+            if there are none, or to save reading them.
+    """
     path = index_path(name)
     answer = cluster.request("GET", f"{path}/_stats/store,segments,search")["_all"]
     body = {
@@ -40,18 +50,18 @@ def cluster_stats(
     hits = hits_of(cluster.request("POST", f"{path}/_search", body=body))
     stored = None
     if vector_type is not None and isinstance(encoder, AsymmetricEncoder):
-        # The first of the same random order.
-        first = {**body, "size": min(sample, QUERIES), "_source": False, "docvalue_fields": ["vector"]}
+        # The same random order, so these are the first documents of the sample.
+        first = {**body, "size": min(sample, MAX_QUERIES), "_source": False, "docvalue_fields": ["vector"]}
         found = hits_of(cluster.request("POST", f"{path}/_search", body=first))
         texts = [str(hit["fields"]["vector"][0]) for hit in found if "vector" in hit.get("fields", {})]
         decoded = [decode_vector(text, vector_type, dimensions=encoder.dimensions) for text in texts]
-        usable = [vector for vector in decoded if vector.shape == (encoder.dimensions,) and _usable(vector)]
+        usable = [vector for vector in decoded if vector.shape == (encoder.dimensions,) and _is_usable(vector)]
         stored = np.array(usable, dtype=np.float32).reshape(-1, encoder.dimensions)
     drawn = [hit["_source"]["terms"] for hit in hits if "terms" in hit["_source"]]
     terms = TermFrequencies.from_terms(drawn, vocabulary_size=encoder.vocabulary_size)
     searches = answer["total"]["search"]
-    return stats_of_counts(
-        *counts_of(terms.matrix.indices, np.ones(terms.matrix.nnz, dtype=np.int64)),
+    return estimate_stats(
+        *sum_by_codeword(terms.matrix.indices, np.ones(terms.matrix.nnz, dtype=np.int64)),
         encoder=encoder,
         sampled=len(drawn),
         documents=documents,
@@ -63,17 +73,19 @@ def cluster_stats(
     )
 
 
-def _usable(vector: NDArray[np.float32]) -> bool:
+def _is_usable(vector: NDArray[np.float32]) -> bool:
     return not find_unusable_rows(vector[np.newaxis])
 
 
-def counts_of(codewords: NDArray[np.int32], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Different codewords, ascending, and the sum of the lengths given of each: not of all V, which may be many."""
+def sum_by_codeword(
+    codewords: NDArray[np.int32], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Sum lengths by codeword: the distinct codewords, ascending, and their sums. Not over all V, which may be huge."""
     distinct, places = np.unique(codewords, return_inverse=True)
     return distinct, np.bincount(places, weights=lengths, minlength=len(distinct)).astype(np.int64)
 
 
-def stats_of_counts(
+def estimate_stats(
     codewords: NDArray[np.int32],
     counts: NDArray[np.int64],
     *,
@@ -86,24 +98,25 @@ def stats_of_counts(
     query_ms: float | None = None,
     vectors: NDArray[np.float32] | None = None,
 ) -> IndexStats:
-    """Statistics from the lengths that posting lists have in a sample; exact if the sample is all.
+    """Estimate statistics from the posting-list lengths of a sample; exact if the sample holds all documents.
 
     Args:
-        codewords: int32 (L,), ascending.
-        counts: int64 (L,), of how many sampled documents each of them is; others are of none.
-        encoder: of the index.
-        sampled: documents in the sample, n.
-        documents: in the index, N.
-        size: bytes.
-        segments: of the index.
-        engine: its name and version.
+        codewords: codewords in use, int32 (L,), ascending.
+        counts: number of sampled documents that have each of `codewords`, int64 (L,).
+        encoder: encoder of the index.
+        sampled: number of documents in the sample, n.
+        documents: number of documents in the index, N.
+        size: size of the index in bytes.
+        segments: number of segments of the index.
+        engine: name and version of the engine.
         query_ms: as in `IndexStats`.
-        vectors: of some of the sampled documents, (m, D), for an encoder whose queries name other codewords.
+        vectors: vectors of some sampled documents, (m, D), for an encoder whose queries have other codewords than
+            documents.
     """
     total = int(counts.sum())
     per_document = total / sampled if sampled else 0.0
-    # The squares of the lists' lengths, summed. Of two different documents, n(n−1) ordered pairs share a codeword
-    # Σ c(c−1) times, which says without bias how often two of all N do; each shares all with itself.
+    # Estimates the sum of squared list lengths without bias. The n(n−1) ordered pairs of different sampled documents
+    # share a codeword Σ c(c−1) times; scaled to all N(N−1) pairs, plus each document, which shares all with itself.
     pairs = float(counts @ (counts - 1)) / (sampled * (sampled - 1)) if sampled > 1 else 0.0
     squares = documents * (per_document + (documents - 1) * pairs)
     mean = documents * per_document / encoder.vocabulary_size
@@ -111,7 +124,7 @@ def stats_of_counts(
     if isinstance(encoder, AsymmetricEncoder) and per_document:
         own, others = min(per_document, encoder.words_per_query), pairs * encoder.words_per_query / per_document
         if vectors is not None and len(vectors) and sampled > 1:
-            own, read = _read_by(encoder, vectors, codewords, counts)
+            own, read = _measure_lists(encoder, vectors, codewords, counts)
             others = (read - own) / (sampled - 1)
     longest = np.argsort(-counts, kind="stable")[:LISTS_REPORTED]
     return IndexStats(
@@ -132,12 +145,14 @@ def stats_of_counts(
     )
 
 
-def _read_by(
+def _measure_lists(
     encoder: Encoder, vectors: NDArray[np.float32], codewords: NDArray[np.int32], counts: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """How many lists a query has in common with the document of its vector, and how many postings all its lists have.
+    """Measure the lists that queries read, with document vectors (m, D) as queries; lists as in `estimate_stats`.
 
-    Means of queries that are vectors (m, D) of documents; the lists as in `stats_of_counts`.
+    Returns:
+        The mean number of codewords that a query shares with its own document, and the mean number of postings in all
+        lists of a query.
     """
     asked, held = encoder.encode_queries(vectors).matrix, encoder.encode(vectors).matrix
     own = (asked > 0).multiply(held > 0).nnz

@@ -1,4 +1,4 @@
-"""Exactness checks: scores that a cluster gives sampled documents, against the same scores computed here."""
+"""Verification: a cluster's scores of sampled documents compared with the same scores computed in the client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Difference", "Verification", "equal_scores", "multiply_terms", "veri
 
 MAX_SAMPLED = 1_000  # a million scores
 BEST_HITS = 10
-RELATIVE_TOLERANCE = 1e-6  # a score is float32, exact up to 2^24
+RELATIVE_TOLERANCE = 1e-6  # scores are float32, exact up to 2^24
 COSINE_TOLERANCE = 1e-6
 
 Scores = NDArray[np.float64]
@@ -32,15 +32,15 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """One score that the cluster gives otherwise.
+    """One score of the cluster that differs from the expected one.
 
     Attributes:
-        kind: ``score``: the dot product of term frequencies; ``cosine``: after re-ranking; ``missing``: a document that
-            belongs to the best hits of all and is not there.
+        kind: ``score``, a dot product of term frequencies; ``cosine``, a score after re-ranking; or ``missing``, a
+            document that belongs to the ten best hits of the index but is not among them.
         query: id of the document that was the query.
-        id: of the document that was scored.
-        expected: computed here.
-        found: by the cluster; 0 if it was no hit.
+        id: id of the document that was scored.
+        expected: score computed in the client.
+        found: score of the cluster; 0 if the document was not a hit.
     """
 
     kind: Literal["score", "cosine", "missing"]
@@ -52,12 +52,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check of an index found.
+    """The result of `SurrogateIndex.verify`.
 
     Attributes:
-        documents: how many were drawn; each was a query for all of them.
-        scores: how many dot products were compared.
-        cosines: how many cosines were compared; 0 without stored vectors.
+        documents: number of documents drawn; each was a query for all of them.
+        scores: number of dot products compared.
+        cosines: number of cosines compared; 0 without stored vectors.
         differences: every comparison that failed.
     """
 
@@ -68,24 +68,24 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether all was equal."""
+        """Whether there are no differences."""
         return not self.differences
 
 
 def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
-    """Draw documents, take each as a query, and compare what the cluster scores with what is computed here.
+    """Draw documents, use each as a query, and compare the cluster's scores with those computed in the client.
 
-    Compared are the dot products with every other one, the cosines with every other one if vectors are stored, and
-    whether those that belong to the ten best of the whole index are among them.
+    For each pair of documents, this compares the dot product and, if vectors are stored, the cosine. It also checks
+    that the ten best hits of the whole index miss no sampled document that belongs to them.
 
     Args:
-        searcher: of the index, which must not be written to meanwhile.
-        sample: how many documents, at most 1,000.
-        seed: which ones.
+        searcher: searcher of the index, which must not be written to during the check.
+        sample: number of documents to draw, 1 to 1,000.
+        seed: seed of the random draw.
 
     Raises:
-        InvalidInput: a sample out of range.
-        ClusterError: a search failed, or lacks a shard.
+        InvalidInput: sample is out of range.
+        ClusterError: a search failed, or a shard did not answer.
     """
     if not 1 <= sample <= MAX_SAMPLED:
         raise InvalidInput(f"sample is {sample}; expected 1 to {MAX_SAMPLED} documents")
@@ -106,13 +106,13 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
             search_body(terms[n : n + 1], layout=spec.layout, field=field, k=k, source=False, **options) for n in rows
         ]
 
-    found = _scores(_answers(searcher, bodies(len(ids), filter=among)), ids)
+    found = _align_scores(_search_scores(searcher, bodies(len(ids), filter=among)), ids)
     wrong = ~equal_scores(found, products)
     differences = [
         Difference("score", ids[row], ids[other], products[row, other], found[row, other])
         for row, other in np.argwhere(wrong).tolist()
     ]
-    for row, best in enumerate(_answers(searcher, bodies(BEST_HITS))):
+    for row, best in enumerate(_search_scores(searcher, bodies(BEST_HITS))):
         least = min(best.values()) if len(best) == BEST_HITS else 0.0
         differences += [
             Difference("missing", ids[row], other, products[row, column], best.get(other, 0.0))
@@ -139,7 +139,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
             )
             for row, query in zip(places, queries, strict=True)
         ]
-        cosines = _scores(_answers(searcher, asked), [ids[row] for row in places]) - COSINE_OFFSET
+        cosines = _align_scores(_search_scores(searcher, asked), [ids[row] for row in places]) - COSINE_OFFSET
         shared = products[np.ix_(places, places)] > 0  # only these are hits
         compared = int(shared.sum())
         wrong = shared & (np.abs(cosines - exact) > COSINE_TOLERANCE)
@@ -151,14 +151,14 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
 
 
 def multiply_terms(terms: TermFrequencies) -> Scores:
-    """The dot product of each of n documents' terms with each other's: float64 (n, n), exact whole numbers."""
+    """Multiply the terms of n documents with each other: dot products, float64 (n, n), exact integers."""
     wide = terms.matrix.astype(np.int64)
     products: Scores = (wide @ wide.T).toarray().astype(np.float64)
     return products
 
 
 def equal_scores(found: ArrayLike, expected: ArrayLike) -> NDArray[np.bool_]:
-    """Which scores of an engine, which are float32, are equal to exact ones."""
+    """Compare an engine's float32 scores with exact ones: which of them are equal."""
     return np.isclose(found, expected, rtol=RELATIVE_TOLERANCE, atol=0)
 
 
@@ -168,29 +168,29 @@ def _draw(searcher: Searcher, sample: int, seed: int) -> list[dict[str, Any]]:
     if searcher.index.spec.stores_vectors:
         body["docvalue_fields"] = ["vector"]
     answer = searcher.cluster.request("POST", index_path(searcher.index.name, "/_search"), body=body)
-    return list(_whole(answer)["hits"]["hits"])
+    return list(_require_whole(answer)["hits"]["hits"])
 
 
-def _answers(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """Id → score of the hits of each search."""
+def _search_scores(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Run searches and return, for each, the scores of its hits by id."""
     answers: list[dict[str, float]] = []
     for start in range(0, len(bodies), SEARCHES_PER_REQUEST):
         for answer in searcher.cluster.search_many(
             bodies[start : start + SEARCHES_PER_REQUEST], index=searcher.index.name
         ):
-            refused = refusal(answer)
-            if refused is not None:
-                raise refused
-            answers.append({hit["_id"]: float(hit["_score"]) for hit in _whole(answer)["hits"]["hits"]})
+            rejection = refusal(answer)
+            if rejection is not None:
+                raise rejection
+            answers.append({hit["_id"]: float(hit["_score"]) for hit in _require_whole(answer)["hits"]["hits"]})
     return answers
 
 
-def _whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+def _require_whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     if incomplete(answer):
-        raise ClusterError("a shard failed or ran out of time, so nothing can be said of the index; verify it again")
+        raise ClusterError("a shard failed or timed out, so the index cannot be verified; try again")
     return answer
 
 
-def _scores(answers: list[dict[str, float]], ids: list[str]) -> Scores:
-    """float64 (queries, ids); 0 where a document was no hit."""
+def _align_scores(answers: list[dict[str, float]], ids: list[str]) -> Scores:
+    """Arrange scores as float64 (queries, ids), with 0 for documents that were not hits."""
     return np.array([[answer.get(identifier, 0.0) for identifier in ids] for answer in answers])

@@ -1,4 +1,4 @@
-"""The same index without a server: exact, and the reference that every engine is compared with."""
+"""The index without a server: exact search in memory, the reference that every engine is compared with."""
 
 from deepterms.memory.memory_index import MemoryIndex
 

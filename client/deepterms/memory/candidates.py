@@ -1,4 +1,4 @@
-"""Scan: the best documents of segments for one query, as candidates that sort."""
+"""Candidates: the scores of segments for one query turned into sortable candidates, best first."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from deepterms.memory.filters import Predicate
 from deepterms.memory.segments import Segment
 from deepterms.schema.scripts import NO_VECTOR
 from deepterms.schema.sketches import agreement
-from deepterms.search.rerank import FeatureSource, cosines
+from deepterms.search.rerank import FeatureSource, compute_cosines
 
-__all__ = ["Candidate", "accepted", "best", "by_agreement", "by_cosine", "every", "in_order"]
+__all__ = [
+    "Candidate",
+    "find_accepted",
+    "find_best",
+    "list_candidates",
+    "rank_by_agreement",
+    "rank_by_cosine",
+    "sort_candidates",
+]
 
 Candidate = tuple[float, str, Segment, int]  # (minus the score, id, segment, row): sorts best first, equal scores by id
 
 
-def accepted(segment: Segment, accepts: Predicate) -> NDArray[np.bool_]:
-    """Which documents are live and match a filter: bool (n,)."""
+def find_accepted(segment: Segment, accepts: Predicate) -> NDArray[np.bool_]:
+    """Find the live documents that match a filter: bool (n,)."""
     return np.fromiter(
         (
             bool(live) and accepts(identifier, metadata)
@@ -28,8 +36,8 @@ def accepted(segment: Segment, accepts: Predicate) -> NDArray[np.bool_]:
     )
 
 
-def best(segment: Segment, scores: NDArray[np.int64], count: int) -> list[Candidate]:
-    """The best `count` documents with a score, and all that tie with the last of them."""
+def find_best(segment: Segment, scores: NDArray[np.int64], count: int) -> list[Candidate]:
+    """Find the `count` documents with the highest non-zero scores, and all that tie with the last of them."""
     (rows,) = np.nonzero(scores)
     if len(rows) > count:
         least = np.partition(scores[rows], len(rows) - count)[len(rows) - count]
@@ -37,40 +45,42 @@ def best(segment: Segment, scores: NDArray[np.int64], count: int) -> list[Candid
     return [(-float(scores[row]), segment.ids[row], segment, row) for row in rows.tolist()]
 
 
-def every(segment: Segment, kept: NDArray[np.bool_]) -> list[Candidate]:
-    """All documents that are kept, bool (n,), without a score yet."""
+def list_candidates(segment: Segment, kept: NDArray[np.bool_]) -> list[Candidate]:
+    """List the documents of a mask, bool (n,), as candidates without a score."""
     return [(0.0, segment.ids[row], segment, row) for row in np.flatnonzero(kept).tolist()]
 
 
-def by_agreement(candidates: list[Candidate], query: NDArray[np.float32], count: int) -> list[Candidate]:
-    """The best `count` candidates by the signs in which their vectors agree with a query (D,); all if not more."""
+def rank_by_agreement(candidates: list[Candidate], query: NDArray[np.float32], count: int) -> list[Candidate]:
+    """Return the best `count` candidates by the number of sign bits they share with a query (D,)."""
     if len(candidates) <= count:
         return candidates
     sketched = [
-        (-float(agreement(query, segment.vector_of(row))), identifier, segment, row)
+        (-float(agreement(query, segment.get_vector(row))), identifier, segment, row)
         for _, identifier, segment, row in candidates
     ]
-    return in_order(sketched)[:count]
+    return sort_candidates(sketched)[:count]
 
 
-def by_cosine(candidates: list[Candidate], query: NDArray[np.float32], source: FeatureSource | None) -> list[Candidate]:
-    """Candidates in the order of their exact cosine with a normalised query (D,)."""
+def rank_by_cosine(
+    candidates: list[Candidate], query: NDArray[np.float32], source: FeatureSource | None
+) -> list[Candidate]:
+    """Sort candidates by exact cosine with a normalised query (D,)."""
     if source is not None and candidates:
-        scores = cosines(query, source, [identifier for _, identifier, _, _ in candidates]).tolist()
+        scores = compute_cosines(query, source, [identifier for _, identifier, _, _ in candidates]).tolist()
         reranked = [(-score, *candidate[1:]) for score, candidate in zip(scores, candidates, strict=True)]
-        return in_order(reranked)
+        return sort_candidates(reranked)
     reranked = []
     for _, identifier, segment, row in candidates:
-        vector = segment.vector_of(row)
+        vector = segment.get_vector(row)
         cosine = NO_VECTOR if vector is None else float(np.dot(vector, query))
         reranked.append((-cosine, identifier, segment, row))
-    return in_order(reranked)
+    return sort_candidates(reranked)
 
 
 def _score_and_id(candidate: Candidate) -> tuple[float, str]:
     return candidate[:2]
 
 
-def in_order(candidates: list[Candidate]) -> list[Candidate]:
-    """Best first, equal scores by id."""
+def sort_candidates(candidates: list[Candidate]) -> list[Candidate]:
+    """Sort candidates, best first, equal scores by id."""
     return sorted(candidates, key=_score_and_id)

@@ -1,4 +1,4 @@
-"""Filters of the engines' query language, evaluated on one document's id and metadata."""
+"""Filters: queries of the engines' query language compiled to predicates on a document's id and metadata."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _RANGE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def compile_filter(query: Mapping[str, Any]) -> Predicate:
-    """Turn a filter into a predicate on (id, metadata).
+    """Compile a filter into a predicate on (id, metadata).
 
-    Known: match_all, ids, term, terms, range, exists, prefix, and bool of these. Fields are written as in the
+    Supported are match_all, ids, term, terms, range, exists, prefix, and bool of these. Fields are named as in the
     cluster: ``metadata.year``. An array field matches if any of its values does.
 
     Raises:
-        InvalidInput: a query, or an option of one, that only a cluster can evaluate.
+        InvalidInput: the filter is malformed, or only a cluster can evaluate it.
     """
     if not isinstance(query, Mapping) or len(query) != 1:
         got = sorted(map(str, query)) if isinstance(query, Mapping) else type(query).__name__
-        raise InvalidInput(f"a filter is an object with one query; got {got}")
+        raise InvalidInput(f"a filter is a mapping with one query; got {got}")
     ((kind, body),) = query.items()
     build = _BUILDERS.get(kind)
     if build is None:
         raise InvalidInput(
-            f"MemoryIndex cannot evaluate the filter {kind!r}; it knows {', '.join(sorted(_BUILDERS))}. "
-            "Use SurrogateIndex for the rest."
+            f"MemoryIndex cannot evaluate the filter {kind!r}; it supports {', '.join(sorted(_BUILDERS))}. "
+            "Use SurrogateIndex for other filters."
         )
     if not isinstance(body, Mapping):
-        raise InvalidInput(f"the body of the filter {kind!r} is an object; got {type(body).__name__}")
+        raise InvalidInput(f"the body of the filter {kind!r} is a mapping; got {type(body).__name__}")
     return build(body)
 
 
-def _values(field: str, identifier: str, metadata: Mapping[str, Any]) -> Iterator[Any]:
-    """All values of a field: objects are entered, arrays flattened, as the engines do."""
+def _read_values(field: str, identifier: str, metadata: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield all values of a field; objects are traversed and arrays flattened, as in the engines."""
     if field in ("_id", "id"):
         yield identifier
         return
@@ -62,43 +62,45 @@ def _flatten(values: list[Any]) -> Iterator[Any]:
             yield value
 
 
-def _equal(value: Any, wanted: Any) -> bool:
+def _is_equal(value: Any, wanted: Any) -> bool:
     if isinstance(value, bool) or isinstance(wanted, bool):
-        return _text(value) == _text(wanted)
+        return _to_text(value) == _to_text(wanted)
     if isinstance(value, int | float) and isinstance(wanted, int | float):
         return value == wanted
-    return _text(value) == _text(wanted)
+    return _to_text(value) == _to_text(wanted)
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _one_field(kind: str, body: Mapping[str, Any]) -> tuple[str, Any]:
+def _require_one_field(kind: str, body: Mapping[str, Any]) -> tuple[str, Any]:
     if len(body) != 1:
         raise InvalidInput(f"the filter {kind!r} names one field; got {sorted(map(str, body))}")
     ((field, value),) = body.items()
     if not isinstance(field, str):
-        raise InvalidInput(f"the filter {kind!r} names its field by a text; got {field!r}")
+        raise InvalidInput(f"the field name of the filter {kind!r} is a string; got {field!r}")
     return field, value
 
 
-def _options(kind: str, options: Mapping[str, Any], known: set[str]) -> None:
+def _check_options(kind: str, options: Mapping[str, Any], known: set[str]) -> None:
     if unknown := sorted(set(options) - known):
-        raise InvalidInput(f"MemoryIndex does not know {unknown} in the filter {kind!r}; it knows {sorted(known)}")
+        raise InvalidInput(
+            f"MemoryIndex does not support {unknown} in the filter {kind!r}; it supports {sorted(known)}"
+        )
 
 
-def _any_value(field: str, test: Callable[[Any], bool]) -> Predicate:
-    return lambda identifier, metadata: any(test(value) for value in _values(field, identifier, metadata))
+def _match_any_value(field: str, test: Callable[[Any], bool]) -> Predicate:
+    return lambda identifier, metadata: any(test(value) for value in _read_values(field, identifier, metadata))
 
 
-def _match_all(body: Mapping[str, Any]) -> Predicate:
-    _options("match_all", body, set())
+def _compile_match_all(body: Mapping[str, Any]) -> Predicate:
+    _check_options("match_all", body, set())
     return lambda identifier, metadata: True
 
 
-def _ids(body: Mapping[str, Any]) -> Predicate:
-    _options("ids", body, {"values"})
+def _compile_ids(body: Mapping[str, Any]) -> Predicate:
+    _check_options("ids", body, {"values"})
     values = body.get("values", ())
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
         raise InvalidInput("the filter 'ids' takes {'values': [id, …]}")
@@ -106,54 +108,54 @@ def _ids(body: Mapping[str, Any]) -> Predicate:
     return lambda identifier, metadata: identifier in wanted
 
 
-def _term(body: Mapping[str, Any]) -> Predicate:
-    field, value = _one_field("term", body)
+def _compile_term(body: Mapping[str, Any]) -> Predicate:
+    field, value = _require_one_field("term", body)
     if isinstance(value, Mapping):
-        _options("term", value, {"value"})
+        _check_options("term", value, {"value"})
         value = value.get("value")
-    return _any_value(field, lambda found: _equal(found, value))
+    return _match_any_value(field, lambda found: _is_equal(found, value))
 
 
-def _terms(body: Mapping[str, Any]) -> Predicate:
-    field, wanted = _one_field("terms", body)
+def _compile_terms(body: Mapping[str, Any]) -> Predicate:
+    field, wanted = _require_one_field("terms", body)
     if not isinstance(wanted, list | tuple):
         raise InvalidInput(f"the filter 'terms' on {field!r} takes an array of values; got {type(wanted).__name__}")
-    return _any_value(field, lambda found: any(_equal(found, value) for value in wanted))
+    return _match_any_value(field, lambda found: any(_is_equal(found, value) for value in wanted))
 
 
-def _prefix(body: Mapping[str, Any]) -> Predicate:
-    field, value = _one_field("prefix", body)
+def _compile_prefix(body: Mapping[str, Any]) -> Predicate:
+    field, value = _require_one_field("prefix", body)
     if isinstance(value, Mapping):
-        _options("prefix", value, {"value"})
+        _check_options("prefix", value, {"value"})
         value = value.get("value")
-    return _any_value(field, lambda found: isinstance(found, str) and found.startswith(str(value)))
+    return _match_any_value(field, lambda found: isinstance(found, str) and found.startswith(str(value)))
 
 
-def _range(body: Mapping[str, Any]) -> Predicate:
-    field, bounds = _one_field("range", body)
+def _compile_range(body: Mapping[str, Any]) -> Predicate:
+    field, bounds = _require_one_field("range", body)
     if not isinstance(bounds, Mapping):
-        raise InvalidInput(f"the filter 'range' on {field!r} takes an object of bounds; got {type(bounds).__name__}")
-    _options("range", bounds, set(_RANGE))
+        raise InvalidInput(f"the filter 'range' on {field!r} takes a mapping of bounds; got {type(bounds).__name__}")
+    _check_options("range", bounds, set(_RANGE))
 
     def inside(found: Any) -> bool:
         try:
             return all(_RANGE[name](found, bound) for name, bound in bounds.items())
-        except TypeError:  # text against a number: no match
+        except TypeError:  # text compared with a number does not match
             return False
 
-    return _any_value(field, inside)
+    return _match_any_value(field, inside)
 
 
-def _exists(body: Mapping[str, Any]) -> Predicate:
-    _options("exists", body, {"field"})
+def _compile_exists(body: Mapping[str, Any]) -> Predicate:
+    _check_options("exists", body, {"field"})
     field = body.get("field")
     if not isinstance(field, str):
         raise InvalidInput("the filter 'exists' takes {'field': name}")
-    return _any_value(field, lambda found: True)
+    return _match_any_value(field, lambda found: True)
 
 
-def _bool(body: Mapping[str, Any]) -> Predicate:
-    _options("bool", body, {"must", "filter", "should", "must_not", "minimum_should_match"})
+def _compile_bool(body: Mapping[str, Any]) -> Predicate:
+    _check_options("bool", body, {"must", "filter", "should", "must_not", "minimum_should_match"})
 
     def clauses(name: str) -> list[Predicate]:
         given = body.get(name, [])
@@ -162,10 +164,10 @@ def _bool(body: Mapping[str, Any]) -> Predicate:
         return [compile_filter(clause) for clause in ([given] if isinstance(given, Mapping) else given)]
 
     every, some, none = clauses("must") + clauses("filter"), clauses("should"), clauses("must_not")
-    # As in the engines: with nothing else to match, one of `should` must.
+    # As in the engines: without must or filter, at least one clause of should has to match.
     least = body.get("minimum_should_match", 1 if some and not every else 0)
     if not isinstance(least, int) or least < 0:
-        raise InvalidInput(f"MemoryIndex takes a whole number as 'minimum_should_match', 0 or more; got {least!r}")
+        raise InvalidInput(f"MemoryIndex takes an integer of 0 or more as 'minimum_should_match'; got {least!r}")
     return lambda identifier, metadata: (
         all(test(identifier, metadata) for test in every)
         and not any(test(identifier, metadata) for test in none)
@@ -174,12 +176,12 @@ def _bool(body: Mapping[str, Any]) -> Predicate:
 
 
 _BUILDERS: dict[str, Callable[[Mapping[str, Any]], Predicate]] = {
-    "match_all": _match_all,
-    "ids": _ids,
-    "term": _term,
-    "terms": _terms,
-    "prefix": _prefix,
-    "range": _range,
-    "exists": _exists,
-    "bool": _bool,
+    "match_all": _compile_match_all,
+    "ids": _compile_ids,
+    "term": _compile_term,
+    "terms": _compile_terms,
+    "prefix": _compile_prefix,
+    "range": _compile_range,
+    "exists": _compile_exists,
+    "bool": _compile_bool,
 }

@@ -1,4 +1,4 @@
-"""MemoryIndex: an exact scan of posting lists in this process, the reference that every engine must equal."""
+"""MemoryIndex: documents in this process to exact hits, by scanning posting lists; the reference for engines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import InvalidInput
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.inspection.reconciliation import Reconciliation, reconcile_with
-from deepterms.inspection.statistics import QUERIES, counts_of, stats_of_counts
-from deepterms.memory.candidates import accepted, best, by_agreement, by_cosine, every, in_order
+from deepterms.inspection.statistics import MAX_QUERIES, estimate_stats, sum_by_codeword
+from deepterms.memory.candidates import (
+    find_accepted,
+    find_best,
+    list_candidates,
+    rank_by_agreement,
+    rank_by_cosine,
+    sort_candidates,
+)
 from deepterms.memory.filters import compile_filter
 from deepterms.memory.segments import SEGMENT_DOCUMENTS, OpenSegment, Segment
 from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, WriteReport
@@ -24,9 +31,9 @@ from deepterms.schema.documents import Batch, check_batch, usable_documents
 from deepterms.schema.index_spec import check_rerank, default_rerank
 from deepterms.schema.sketches import survivors, wants_sketch
 from deepterms.schema.vectors import StoreVectors, parse_vector_type, round_trip
-from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, chosen_fields
-from deepterms.search.request import above
-from deepterms.search.widening import USUAL, breadth_of, query_terms, widens
+from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, select_fields
+from deepterms.search.request import drop_below
+from deepterms.search.widening import DEFAULT_BREADTH, build_query_terms, choose_breadth, needs_widening
 from deepterms.terms import TermFrequencies
 
 if TYPE_CHECKING:
@@ -36,17 +43,21 @@ __all__ = ["MemoryIndex"]
 
 
 class MemoryIndex:
-    """The same methods as `SurrogateIndex`, without a server.
+    """The methods of `SurrogateIndex` without a server.
 
-    Without re-ranking scores are exact integers. Hits are ordered by score descending, then by id ascending; an engine
-    orders equal scores by its own document numbers, so ids may differ from an engine's only among equal scores.
+    Without re-ranking, scores are exact integers. Hits are ordered by descending score, then by ascending id. Engines
+    order equal scores by internal document number, so their ids can differ only among equal scores.
 
     Args:
-        encoder: for documents and queries; ``auto``, `features`, `documents`, `preset` and `rerank` as in
-            `SurrogateIndex.create`.
-        store_vectors: keep the descriptors (4·D bytes a document) for exact re-ranking; ``"int8"`` keeps what an
-            int8 index has left of them, in float32.
-        sketch: compare most candidates by the signs of their vectors only, as in `SurrogateIndex.create`.
+        encoder: the encoder for documents and queries, or ``"auto"``; with `features`, `documents`, `preset` and
+            `rerank` as in `SurrogateIndex.create`.
+        store_vectors: store vectors (4·D bytes per document) for exact re-ranking; ``"int8"`` stores vectors rounded
+            as in an int8 index, but as float32.
+        sketch: compare most candidates by sketch only, as in `SurrogateIndex.create`.
+
+    Raises:
+        InvalidInput: ``"auto"`` without features, an unknown vector type, rerank out of range, or a sketch without
+            vectors.
     """
 
     def __init__(
@@ -77,7 +88,7 @@ class MemoryIndex:
 
     @property
     def stores_vectors(self) -> bool:
-        """Whether descriptors are kept."""
+        """Whether the index stores vectors."""
         return self.vector_type is not None
 
     def __repr__(self) -> str:
@@ -86,13 +97,13 @@ class MemoryIndex:
     def add(
         self, ids: Sequence[str], features: ArrayLike, metadata: Sequence[Mapping[str, Any]] | None = None
     ) -> WriteReport:
-        """Index documents; one whose id is there already is replaced. As `SurrogateIndex.add`."""
+        """Index documents; a document with an existing id is replaced. See `SurrogateIndex.add`."""
         return self._add(check_batch(ids, features, metadata, encoder=self.encoder))
 
     def add_terms(
         self, ids: Sequence[str], terms: TermFrequencies, metadata: Sequence[Mapping[str, Any]] | None = None
     ) -> WriteReport:
-        """`add` for term frequencies that were made elsewhere. As `SurrogateIndex.add_terms`."""
+        """Index documents by term frequencies computed elsewhere. See `SurrogateIndex.add_terms`."""
         return self._add(check_batch(ids, terms, metadata, encoder=self.encoder))
 
     def _add(self, batch: Batch) -> WriteReport:
@@ -103,12 +114,12 @@ class MemoryIndex:
         return WriteReport(len(batch.ids), batch.failed)
 
     def search(self, feature: ArrayLike, **options: Unpack[SearchKeywords]) -> Hits:
-        """The documents nearest to a descriptor. As `SurrogateIndex.search`; for filters see `compile_filter`."""
+        """Find the documents nearest to a descriptor. See `SurrogateIndex.search`; for filters, `compile_filter`."""
         asked = SearchOptions(**options)
-        return self._search(self._one(feature), asked)
+        return self._search(self._check_one(feature), asked)
 
     def search_many(self, features: ArrayLike, **options: Unpack[SearchKeywords]) -> list[Hits]:
-        """`search` for each of (N, D). As `SurrogateIndex.search_many`."""
+        """Run `search` for each descriptor of (N, D). See `SurrogateIndex.search_many`."""
         asked = SearchOptions(**options)
         array = as_features(features, dimensions=self.encoder.dimensions)
         found = []
@@ -129,46 +140,46 @@ class MemoryIndex:
         min_score: float | None = None,
         fields: Sequence[str] | None = None,
     ) -> Iterator[Hit]:
-        """Every document that shares a codeword with a descriptor. As `SurrogateIndex.search_all`."""
+        """Iterate over every document that shares a codeword with a descriptor. See `SurrogateIndex.search_all`."""
         k = max(1, self.count())
         return iter(
             self.search(feature, k=k, filter=filter, rerank=0, effort=effort, min_score=min_score, fields=fields)
         )
 
     def search_by_id(self, id: str, **options: Unpack[SearchKeywords]) -> Hits:
-        """The documents nearest to one in the index, without that one. As `SurrogateIndex.search_by_id`."""
+        """Find the documents nearest to an indexed one, excluding it. See `SurrogateIndex.search_by_id`."""
         asked = SearchOptions(**options)
         more = replace(asked, k=asked.k + 1)  # the document itself is among the hits
-        segment, row = self._known(id)
+        segment, row = self._require_document(id)
         if asked.rerank_from is not None:
-            hits = self._search(self._one(asked.rerank_from.features_of([id])), more)
+            hits = self._search(self._check_one(asked.rerank_from.features_of([id])), more)
         else:
-            vector = segment.vector_of(row)
-            hits = self._search(segment.terms_of(row) if vector is None else vector[np.newaxis], more)
+            vector = segment.get_vector(row)
+            hits = self._search(segment.get_terms(row) if vector is None else vector[np.newaxis], more)
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
 
     def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
-        """Which codewords a document shares with a descriptor. As `SurrogateIndex.explain`."""
+        """Explain a score by the codewords a document shares with a descriptor. See `SurrogateIndex.explain`."""
         check_effort(effort)
-        segment, row = self._known(id)
-        asked = query_terms(self.encoder, self._one(feature), effort=effort)
+        segment, row = self._require_document(id)
+        asked = build_query_terms(self.encoder, self._check_one(feature), effort=effort)
         ((components, weights),) = asked.rows()
-        score = float(segment.scores(components, weights)[row])
-        return explain(id, query=asked, document=segment.terms_of(row), engine_score=score)
+        score = float(segment.score(components, weights)[row])
+        return explain(id, query=asked, document=segment.get_terms(row), engine_score=score)
 
     def get(self, id: str) -> StoredDocument | None:
-        """One document as the index holds it, or None."""
+        """Read one document as stored; None if no document has this id."""
         place = self._places.get(id)
         if place is None:
             return None
-        segment, row = self._at(place)
-        (terms,) = segment.terms_of(row).to_terms()
-        return StoredDocument(id=id, terms=terms, vector=segment.vector_of(row), metadata=segment.metadata[row])
+        segment, row = self._locate(place)
+        (terms,) = segment.get_terms(row).to_terms()
+        return StoredDocument(id=id, terms=terms, vector=segment.get_vector(row), metadata=segment.metadata[row])
 
     def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
-        """Replace the metadata of documents. As `SurrogateIndex.update_metadata`."""
+        """Replace the metadata of documents. See `SurrogateIndex.update_metadata`."""
         if isinstance(ids, str) or len(metadata) != len(ids):
-            raise InvalidInput("ids and metadata are two sequences, aligned by position")
+            raise InvalidInput("ids and metadata are sequences of the same length, aligned by position")
         kept, usable, failed = usable_documents(ids, metadata)
         report = WriteReport(0, failed)
         for row, changed in zip(kept, usable, strict=True):
@@ -176,71 +187,71 @@ class MemoryIndex:
             if place is None:
                 report += WriteReport(0, (Failure(ids[row], "no such document in this index"),))
             else:
-                segment, at = self._at(place)
+                segment, at = self._locate(place)
                 segment.metadata[at] = changed
                 report += WriteReport(1)
         return report
 
     def delete(self, ids: Sequence[str]) -> WriteReport:
-        """Delete documents. One that is not there counts as deleted."""
+        """Delete documents by id; an id that is not in the index counts as deleted."""
         if isinstance(ids, str):
-            raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
+            raise InvalidInput(f"ids is a single string, {ids!r}; expected a sequence of ids")
         self._forget(ids)
         return WriteReport(len(ids))
 
     def delete_by_filter(self, filter: Mapping[str, Any]) -> WriteReport:
-        """Delete the documents that match a filter. As `SurrogateIndex.delete_by_filter`."""
+        """Delete the documents that match a filter. See `SurrogateIndex.delete_by_filter`."""
         accepts = compile_filter(filter)
         return self.delete(
             [
                 identifier
                 for segment in self._all_segments()
-                for identifier, matches in zip(segment.ids, accepted(segment, accepts), strict=True)
+                for identifier, matches in zip(segment.ids, find_accepted(segment, accepts), strict=True)
                 if matches
             ]
         )
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
-        """How many documents there are, in all or of those that match a filter."""
+        """Count all documents, or those that match a filter."""
         if filter is None:
             return len(self._places)
         accepts = compile_filter(filter)
-        return sum(int(accepted(segment, accepts).sum()) for segment in self._all_segments())
+        return sum(int(find_accepted(segment, accepts).sum()) for segment in self._all_segments())
 
     def reconcile(self, ids: Iterable[str]) -> Reconciliation:
-        """Which of the documents that should be here are missing, and which are extra. As `SurrogateIndex`."""
+        """Compare the index with the ids it should hold. See `SurrogateIndex.reconcile`."""
         return reconcile_with(
             ids,
-            present=lambda piece: {identifier for identifier in piece if identifier in self._places},
-            held=lambda: [list(self._places)],
+            find_present=lambda piece: {identifier for identifier in piece if identifier in self._places},
+            read_ids=lambda: [list(self._places)],
             count=self.count,
         )
 
     def stats(self) -> IndexStats:
-        """What the index holds, exactly. As `SurrogateIndex.stats`."""
+        """Measure the index and the work of a search, exactly. See `SurrogateIndex.stats`."""
         segments = list(self._all_segments())
         codewords = np.concatenate([np.empty(0, np.int32), *(segment.codewords for segment in segments)])
         lengths = np.concatenate([np.empty(0, np.int64), *(segment.list_lengths() for segment in segments)])
-        return stats_of_counts(
-            *counts_of(codewords, lengths),
+        return estimate_stats(
+            *sum_by_codeword(codewords, lengths),
             encoder=self.encoder,
             sampled=len(self._places),
             documents=len(self._places),
             size=sum(segment.nbytes for segment in segments),
             segments=len(segments),
             engine="memory",
-            vectors=self._some_vectors(QUERIES),
+            vectors=self._draw_vectors(MAX_QUERIES),
         )
 
     def refresh(self) -> None:
-        """Nothing to do: what is added is found at once."""
+        """Do nothing: writes are visible to search at once."""
 
     def _append(
         self, ids: list[str], content: NDArray[np.float32] | TermFrequencies, metadata: list[dict[str, Any]]
     ) -> None:
-        """Add documents that are new and at most a segment."""
+        """Add new documents, at most one segment of them."""
         if len(self._open) + len(ids) > SEGMENT_DOCUMENTS:
-            self._segments.append(self._open.segment())
+            self._segments.append(self._open.build())
             self._open = OpenSegment(self.vector_type)
         first = len(self._segments) * SEGMENT_DOCUMENTS + len(self._open)
         if isinstance(content, TermFrequencies):
@@ -263,43 +274,43 @@ class MemoryIndex:
     def _all_segments(self) -> Iterator[Segment]:
         yield from self._segments
         if len(self._open):
-            yield self._open.segment()
+            yield self._open.build()
 
-    def _at(self, place: int) -> tuple[Segment, int]:
+    def _locate(self, place: int) -> tuple[Segment, int]:
         number, row = divmod(place, SEGMENT_DOCUMENTS)
-        return (self._segments[number] if number < len(self._segments) else self._open.segment()), row
+        return (self._segments[number] if number < len(self._segments) else self._open.build()), row
 
-    def _one(self, feature: ArrayLike) -> NDArray[np.float32]:
-        """One feature as (1, D)."""
+    def _check_one(self, feature: ArrayLike) -> NDArray[np.float32]:
+        """Validate one feature and return it as (1, D)."""
         return as_one_feature(feature, dimensions=self.encoder.dimensions)
 
-    def _some_vectors(self, count: int) -> NDArray[np.float32]:
-        """Vectors of random documents, at most (count, D); the same each time while nothing is written."""
+    def _draw_vectors(self, count: int) -> NDArray[np.float32]:
+        """Draw vectors of random documents, at most (count, D); the same each time while nothing is written."""
         places = list(self._places.values())
         drawn = np.random.default_rng(0).permutation(len(places))[:count]
-        vectors = [segment.vector_of(row) for segment, row in (self._at(places[number]) for number in drawn)]
+        vectors = [segment.get_vector(row) for segment, row in (self._locate(places[number]) for number in drawn)]
         kept = [vector for vector in vectors if vector is not None]
         return np.array(kept, dtype=np.float32).reshape(-1, self.encoder.dimensions)
 
-    def _known(self, id: str) -> tuple[Segment, int]:
+    def _require_document(self, id: str) -> tuple[Segment, int]:
         place = self._places.get(id)
         if place is None:
             raise InvalidInput(f"no document {id!r} in this index")
-        return self._at(place)
+        return self._locate(place)
 
     def _search(self, asked: NDArray[np.float32] | TermFrequencies, options: SearchOptions) -> Hits:
-        """Search by a feature (1, D), or by terms alone, which leaves re-ranking out."""
+        """Search by a feature (1, D), or by terms alone, which disables re-ranking."""
         query = None if isinstance(asked, TermFrequencies) else asked
         stored = self.stores_vectors
-        window = options.window(stores_vectors=stored, usual=self.rerank) if query is not None else 0
+        window = options.count_candidates(stores_vectors=stored, default=self.rerank) if query is not None else 0
         accepts = None if options.filter is None else compile_filter(options.filter)
         segments = [
-            (segment, segment.live if accepts is None else accepted(segment, accepts))
+            (segment, segment.live if accepts is None else find_accepted(segment, accepts))
             for segment in self._all_segments()
         ]
-        breadth = USUAL
-        if accepts is not None and widens(self.encoder, window=window):
-            breadth = breadth_of(
+        breadth = DEFAULT_BREADTH
+        if accepts is not None and needs_widening(self.encoder, window=window):
+            breadth = choose_breadth(
                 self.encoder,
                 kept=sum(int(kept.sum()) for _, kept in segments),
                 documents=self.count(),
@@ -310,24 +321,24 @@ class MemoryIndex:
             )
         terms: TermFrequencies | None = None
         if breadth.exact:
-            candidates = [candidate for segment, kept in segments for candidate in every(segment, kept)]
+            candidates = [candidate for segment, kept in segments for candidate in list_candidates(segment, kept)]
         else:
             window = breadth.window or window
-            terms = query_terms(self.encoder, asked, breadth, effort=options.effort)
+            terms = build_query_terms(self.encoder, asked, breadth, effort=options.effort)
             ((components, weights),) = terms.rows()
             candidates = []
             for segment, kept in segments:
-                scores = segment.scores(components, weights)
+                scores = segment.score(components, weights)
                 scores[~kept] = 0
-                candidates += best(segment, scores, window or options.k)
-            candidates = in_order(candidates)[: window or options.k]
+                candidates += find_best(segment, scores, window or options.k)
+            candidates = sort_candidates(candidates)[: window or options.k]
         if window and query is not None:
             unit = normalise_rows(query)[0]
             if self.sketch and options.rerank_from is None and (breadth.sketched or not breadth.exact):
-                candidates = by_agreement(candidates, unit, survivors(options.k, far=breadth.exact))
-            candidates = by_cosine(candidates, unit, options.rerank_from)
+                candidates = rank_by_agreement(candidates, unit, survivors(options.k, far=breadth.exact))
+            candidates = rank_by_cosine(candidates, unit, options.rerank_from)
         hits = (
-            Hit(identifier, -score, chosen_fields(segment.metadata[row], options.fields))
+            Hit(identifier, -score, select_fields(segment.metadata[row], options.fields))
             for score, identifier, segment, row in candidates[: options.k]
         )
-        return above(Hits(tuple(hits), terms=terms), options.min_score)
+        return drop_below(Hits(tuple(hits), terms=terms), options.min_score)

@@ -1,4 +1,4 @@
-"""Posting lists of up to 65,536 documents: term frequencies by codeword, scanned exactly."""
+"""Segments: the terms of up to 65,536 documents inverted into posting lists, which are scanned exactly."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ __all__ = ["SEGMENT_DOCUMENTS", "OpenSegment", "Segment"]
 
 _NO_METADATA: Mapping[str, Any] = {}
 
-# A document's number then fits 16 bits, and a segment's scores stay in the cache while its lists are scanned.
+# Document numbers fit into 16 bits, and a segment's scores stay in the CPU cache while its lists are scanned.
 SEGMENT_DOCUMENTS = 65_536
-# Of a larger vocabulary, the codewords that occur are found by sorting, not by a table with a place for each.
+# For larger vocabularies, codewords in use are found by sorting instead of a table of all codewords, to save memory.
 MAX_TABLE = 2**22
 
 
 @dataclass(eq=False)
 class Segment:
-    """Documents and their posting lists; only which of them are live ever changes.
+    """Documents and their posting lists; immutable except for the metadata and for which documents are live.
 
     Attributes:
-        ids: of the n documents.
-        metadata: of the n documents.
-        vectors: float32 (n, D), L2-normalised, a row of NaN for a document without; None if the index stores none.
-        codewords: int32 (L,), ascending: those that occur, for vocabularies may be far larger than a segment.
+        ids: ids of the n documents.
+        metadata: metadata of the n documents.
+        vectors: float32 (n, D), L2-normalised, a row of NaN for a document without a vector; None if the index stores
+            no vectors.
+        codewords: int32 (L,), ascending: the codewords in use, as a vocabulary may be far larger than a segment.
         starts: int64 (L + 1,): the list of ``codewords[i]`` is ``[starts[i], starts[i + 1])`` of the two arrays below.
-        documents: uint16 (postings,): numbers of documents, ascending within a list.
-        frequencies: uint16 (postings,): their term frequencies.
+        documents: uint16 (postings,): document numbers, ascending within a list.
+        frequencies: uint16 (postings,): term frequencies.
         live: bool (n,): False once deleted or replaced.
         vocabulary_size: V.
     """
@@ -58,7 +59,7 @@ class Segment:
         terms: Sequence[TermFrequencies],
         live: NDArray[np.bool_],
     ) -> Segment:
-        """Invert the term frequencies (n, V) of a segment's documents, given in one piece or more."""
+        """Invert the term frequencies (n, V) of a segment's documents, given in one or more pieces."""
         rows = sparse.vstack([piece.matrix for piece in terms], format="csr")
         n, V = rows.shape
         if V <= MAX_TABLE:
@@ -79,8 +80,8 @@ class Segment:
             V,
         )
 
-    def scores(self, components: NDArray[np.int32], weights: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Dot products of a query with all n documents, deleted ones too: int64 (n,)."""
+    def score(self, components: NDArray[np.int32], weights: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Compute the dot products of a query with all n documents, including deleted ones: int64 (n,)."""
         scores = np.zeros(len(self.ids), dtype=np.int64)
         lists = np.searchsorted(self.codewords, components)
         occurs = np.take(self.codewords, lists, mode="clip") == components
@@ -88,12 +89,12 @@ class Segment:
         for start, stop, weight in zip(
             self.starts[lists].tolist(), self.starts[lists + 1].tolist(), weights.tolist(), strict=True
         ):
-            # A document stands in a list once, so this adds each posting.
+            # A list holds a document at most once, so fancy indexing adds every posting.
             scores[self.documents[start:stop]] += self.frequencies[start:stop] * np.int64(weight)
         return scores
 
-    def vector_of(self, row: int) -> NDArray[np.float32] | None:
-        """The vector (D,) of one document; None if it has none, which NaN stands for."""
+    def get_vector(self, row: int) -> NDArray[np.float32] | None:
+        """Return the vector (D,) of one document; None if it has none, which is stored as NaN."""
         if self.vectors is None or np.isnan(self.vectors[row, 0]):
             return None
         vector: NDArray[np.float32] = self.vectors[row]
@@ -101,18 +102,18 @@ class Segment:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """Size of all arrays in bytes."""
         arrays = (self.vectors, self.codewords, self.starts, self.documents, self.frequencies, self.live)
         return sum(array.nbytes for array in arrays if array is not None)
 
     def list_lengths(self) -> NDArray[np.int64]:
-        """How many live documents each of `codewords` has: int64 (L,)."""
+        """Count the live documents in the list of each of `codewords`: int64 (L,)."""
         before = np.concatenate([[0], np.cumsum(self.live[self.documents], dtype=np.int64)])
         lengths: NDArray[np.int64] = np.diff(before[self.starts])
         return lengths
 
-    def terms_of(self, row: int) -> TermFrequencies:
-        """The term frequencies (1, V) of one document, found by reading every list."""
+    def get_terms(self, row: int) -> TermFrequencies:
+        """Return the term frequencies (1, V) of one document, by scanning every list."""
         (places,) = np.nonzero(self.documents == row)
         components = self.codewords[np.searchsorted(self.starts, places, side="right") - 1]
         arrays = (self.frequencies[places].astype(np.int32), components, np.array([0, len(places)]))
@@ -120,7 +121,7 @@ class Segment:
 
 
 class OpenSegment:
-    """Documents that are still few: kept as given, inverted when a search asks, until a segment is full."""
+    """A segment that still grows: documents are kept as given and inverted when a search needs them."""
 
     def __init__(self, vectors: VectorType | None) -> None:
         self._ids: list[str] = []
@@ -140,7 +141,7 @@ class OpenSegment:
         metadata: list[dict[str, Any]],
         terms: TermFrequencies,
     ) -> None:
-        """Add documents: their ids, vectors (n, D), metadata and terms (n, V)."""
+        """Append documents: ids, vectors (n, D), metadata and terms (n, V)."""
         self._segment = None
         self._ids += ids
         self._metadata += [given or _NO_METADATA for given in metadata]
@@ -148,13 +149,13 @@ class OpenSegment:
         if self._vectors is not None:
             self._vectors.append(vectors)
 
-    def segment(self) -> Segment:
-        """All documents so far, inverted."""
+    def build(self) -> Segment:
+        """Invert all documents so far into a segment."""
         if self._segment is None:
             vectors = None if self._vectors is None else np.concatenate(self._vectors)
             if self._vectors is not None and vectors is not None:
                 self._vectors = [vectors]
-            # The slice is a view: a later deletion shows in the segment as well.
+            # The slice is a view, so later deletions show in the segment too.
             live = self.live[: len(self._ids)]
             self._segment = Segment.build(self._ids, self._metadata, vectors, self._terms, live)
         return self._segment

@@ -1,1 +1,1 @@
-"""One query to hits: its options, its request body, and what is read from the answer."""
+"""From one query to its hits: options, request body, and reading the response."""

@@ -1,4 +1,4 @@
-"""Search bodies: a query's term frequencies as clauses of the engine's own query language."""
+"""Search bodies: the term frequencies of a query turned into clauses of the engine's query language."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from deepterms.schema.layouts import CODEWORDS, Layout
 from deepterms.terms import TermFrequencies
 
-__all__ = ["clause_count", "exact_body", "search_body"]
+__all__ = ["count_clauses", "exact_body", "search_body"]
 
 
 def search_body(
@@ -21,25 +21,25 @@ def search_body(
     rescore: Sequence[Mapping[str, Any]] | None = None,
     source: Sequence[str] | bool = ("metadata",),
 ) -> dict[str, Any]:
-    """The body of a search for one query.
+    """Build the body of a search for one query.
 
-    One clause a codeword, with its frequency as boost: each scores boost × frequency and the engine sums, so the score
-    is the dot product. Never the repeated text: from K = 45 on it has more words than the 1,024 clauses that OpenSearch
-    allows.
+    Each codeword becomes one clause with its frequency as boost. A clause scores boost × frequency and the engine sums
+    them, so the score is the dot product. Repeating codewords as text instead would exceed OpenSearch's limit of 1,024
+    clauses from K = 45 on.
 
     Args:
-        terms: the query, (1, V).
-        layout: of the index.
-        field: by which the clauses name the codewords, from `IndexState`.
-        k: how many hits to return.
+        terms: term frequencies of the query, (1, V).
+        layout: layout of the index.
+        field: name of the field of codewords, from `IndexState`.
+        k: number of hits to return.
         filter: any query of the engine; only documents that match it are hits.
-        rescore: the re-ranking, from `deepterms.search.rerank`.
-        source: which stored fields come back.
+        rescore: the ``rescore`` part, from `deepterms.search.rerank`. Default: no re-ranking.
+        source: stored fields to return.
     """
     (query,) = terms.to_terms()
     matching: dict[str, Any] = {
         "should": [layout.clause(codeword, frequency, field=field) for codeword, frequency in query.items()],
-        # Beside a filter the engine would otherwise return documents that share no codeword, slowly.
+        # With a filter, the engine would otherwise also return documents that share no codeword, slowly.
         "minimum_should_match": 1,
     }
     if filter is not None:
@@ -48,7 +48,7 @@ def search_body(
         "size": k,
         "query": {"bool": matching},
         "_source": list(source) if not isinstance(source, bool) else source,
-        "track_total_hits": False,  # a count of all matches would switch the engine's pruning off
+        "track_total_hits": False,  # counting all matches would disable the engine's pruning
     }
     if rescore is not None:
         body["rescore"] = list(rescore)
@@ -62,13 +62,13 @@ def exact_body(
     rescore: Sequence[Mapping[str, Any]] | None = None,
     source: Sequence[str] | bool = ("metadata",),
 ) -> dict[str, Any]:
-    """The body of a search that scores every document of a filter by its vector or its sketch.
+    """Build the body of a search that scores every document of a filter by its vector or its sketch.
 
     Args:
-        scored: from `deepterms.search.rerank.compared` or `deepterms.schema.sketches.by_sketch`.
-        k: how many hits to return.
-        rescore: the re-ranking, as in `search_body`.
-        source: which stored fields come back.
+        scored: the query, from `score_by_cosine` or `score_by_sketch` of `deepterms.schema.scripts`.
+        k: number of hits to return.
+        rescore: the ``rescore`` part, as in `search_body`.
+        source: stored fields to return.
     """
     body = {
         "size": k,
@@ -79,12 +79,12 @@ def exact_body(
     return body if rescore is None else {**body, "rescore": list(rescore)}
 
 
-def clause_count(query: Mapping[str, Any]) -> int:
-    """How many clauses the engine counts in a query: every one that is not a bool of others."""
+def count_clauses(query: Mapping[str, Any]) -> int:
+    """Count the clauses of a query like the engine does: every query that is not a bool."""
     if set(query) != {"bool"} or not isinstance(query["bool"], Mapping):
         return 1
     count = 0
     for occur in ("must", "filter", "should", "must_not"):
         inner = query["bool"].get(occur, ())
-        count += sum(map(clause_count, [inner] if isinstance(inner, Mapping) else inner))
+        count += sum(map(count_clauses, [inner] if isinstance(inner, Mapping) else inner))
     return count

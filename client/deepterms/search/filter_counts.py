@@ -1,4 +1,4 @@
-"""FilterCounts: how many documents filters keep, remembered for a moment, since filters are asked again and again."""
+"""FilterCounts: filters to the number of documents they keep, cached briefly because filters recur."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from deepterms.cluster.responses import incomplete, refusal
 
 __all__ = ["FilterCounts", "Kept"]
 
-# As long as a write may take to show in searches: the engines' own refresh_interval.
-SECONDS = 1.0
-# Filters that are remembered at once.
-MOST = 1_000
+# The engines' own refresh_interval: a write may take this long to become visible to searches anyway.
+LIFETIME_SECONDS = 1.0
+MAX_FILTERS = 1_000
 
 _ALL: Mapping[str, Any] = {"match_all": {}}
 
 
 class Kept(NamedTuple):
-    """What a filter leaves of an index.
+    """Document counts of an index with and without a filter.
 
     Attributes:
-        kept: documents that match it.
-        documents: all of them.
+        kept: number of documents that match the filter.
+        documents: number of all documents.
     """
 
     kept: int
@@ -33,15 +32,15 @@ class Kept(NamedTuple):
 
 
 class FilterCounts:
-    """The counts of one index; threads may share them.
+    """Cached counts of one index; threads may share them.
 
-    They decide how widely a search looks, and never which documents it may return. A filter that keeps nothing is
-    counted each time, since the first documents that it keeps are to be compared, all of them, at once.
+    Counts only decide how broadly a search looks, never which documents it may return. A filter that keeps nothing is
+    counted every time: the first documents that match it must be compared exactly without delay.
 
     Args:
-        cluster: where the index is.
-        name: of the index.
-        clock: seconds, of any beginning.
+        cluster: the cluster that holds the index.
+        name: name of the index.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, cluster: Cluster, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,35 +49,35 @@ class FilterCounts:
         self._clock = clock
         self._known: dict[str, tuple[float, Kept]] = {}
 
-    def of(self, filter: Mapping[str, Any]) -> Kept | None:
-        """What a filter keeps, as of a second ago at most; None if not every shard says.
+    def get(self, filter: Mapping[str, Any]) -> Kept | None:
+        """Return the counts for a filter, at most one second old; None if a shard did not answer.
 
         Raises:
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the filter.
         """
         text, now = json.dumps(filter), self._clock()
         known = self._known.get(text)
-        if known is not None and now < known[0] + SECONDS:
+        if known is not None and now < known[0] + LIFETIME_SECONDS:
             return known[1]
         found = self._count(filter)
         if found is not None and found.kept:
-            if len(self._known) >= MOST:
+            if len(self._known) >= MAX_FILTERS:
                 self._known = {}
             self._known[text] = (now, found)
         return found
 
     def forget(self) -> None:
-        """Count anew: what was written shows from now on, or the name points elsewhere."""
+        """Empty the cache, after a refresh or when the name points to another index."""
         self._known = {}
 
     def _count(self, filter: Mapping[str, Any]) -> Kept | None:
-        # Counts beyond the first 10,000 are wanted too. Both come from the index's own statistics for common filters.
+        # Without track_total_hits, engines stop counting at 10,000. Common filters are counted from index statistics.
         bodies = [{"size": 0, "query": query, "track_total_hits": True} for query in (filter, _ALL)]
         counts = []
         for answer in self._cluster.search_many(bodies, index=self._name):
-            refused = refusal(answer)
-            if refused is not None:
-                raise refused
+            rejection = refusal(answer)
+            if rejection is not None:
+                raise rejection
             if incomplete(answer):
                 return None
             counts.append(int(answer["hits"]["total"]["value"]))

@@ -1,4 +1,4 @@
-"""What is asked of a search besides the query, checked."""
+"""Search options: the keyword arguments of the search methods, validated."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, TypedDict
 
 from deepterms.errors import InvalidInput
 from deepterms.schema.index_spec import DEFAULT_RERANK
-from deepterms.search.rerank import FeatureSource, rerank_window
+from deepterms.search.rerank import FeatureSource, count_candidates
 
-__all__ = ["SearchKeywords", "SearchOptions", "check_effort", "chosen_fields", "source_fields"]
+__all__ = ["SearchKeywords", "SearchOptions", "check_effort", "select_fields", "source_fields"]
 
 
 class SearchKeywords(TypedDict, total=False):
-    """What the search methods are given by name; they are the fields of `SearchOptions`, and so are the defaults."""
+    """The keyword arguments of the search methods; `SearchOptions` has the same fields, and their defaults."""
 
     k: int
     filter: Mapping[str, Any] | None
@@ -28,19 +28,19 @@ class SearchKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What is asked of a search beside the query.
+    """The options of a search; `SurrogateIndex.search` documents them in full.
 
     Attributes:
-        k: how many hits.
+        k: number of hits.
         filter: any query of the engine.
-        rerank: how many candidates; None for what the index re-ranks usually.
-        rerank_from: descriptors on this side to re-rank by.
-        effort: the share of the query's codewords that is asked for, the largest first.
-        min_score: hits below it are left out.
-        fields: of the metadata, to be returned; None for all of it.
+        rerank: candidates to re-rank; None for the index's default.
+        rerank_from: descriptors to re-rank with in the client.
+        effort: share of the query's codewords to search for, largest weights first.
+        min_score: hits below this score are dropped.
+        fields: metadata fields to return; None for all.
 
     Raises:
-        InvalidInput: one of them is out of range.
+        InvalidInput: an option is out of range.
     """
 
     k: int = 10
@@ -56,43 +56,47 @@ class SearchOptions:
         if self.min_score is not None and math.isnan(self.min_score):
             raise InvalidInput("min_score is NaN; expected a number, or None")
         if isinstance(self.fields, str):
-            raise InvalidInput(f"fields is one text, {self.fields!r}; expected a sequence of names of metadata fields")
+            raise InvalidInput(
+                f"fields is a single string, {self.fields!r}; expected a sequence of metadata field names"
+            )
         if bad := [name for name in self.fields or () if not isinstance(name, str) or not name or "*" in name]:
-            raise InvalidInput(f"fields has {bad[0]!r}; expected names of metadata fields, such as 'year', no patterns")
-        self.window(stores_vectors=True)
+            raise InvalidInput(f"fields has {bad[0]!r}; expected metadata field names such as 'year', without patterns")
+        self.count_candidates(stores_vectors=True)
 
-    def window(self, *, stores_vectors: bool, usual: int = DEFAULT_RERANK) -> int:
-        """How many candidates are re-ranked; 0 for none.
+    def count_candidates(self, *, stores_vectors: bool, default: int = DEFAULT_RERANK) -> int:
+        """Return the number of candidates to re-rank; 0 for no re-ranking.
 
         Args:
-            stores_vectors: whether the index keeps descriptors.
-            usual: how many the index re-ranks where none is asked for.
+            stores_vectors: whether the index stores vectors.
+            default: the index's default number of candidates.
         """
         usable = stores_vectors or self.rerank_from is not None
-        return rerank_window(k=self.k, rerank=self.rerank, stores_vectors=usable, usual=usual)
+        return count_candidates(k=self.k, rerank=self.rerank, stores_vectors=usable, default=default)
 
 
 def check_effort(effort: float) -> None:
     """Raise InvalidInput unless an effort is in (0, 1]."""
     if not 0 < effort <= 1:
-        raise InvalidInput(f"effort is {effort}; expected more than 0, at most 1: the share of codewords kept")
+        raise InvalidInput(
+            f"effort is {effort}; expected more than 0 and at most 1, the share of codewords to search for"
+        )
 
 
 def source_fields(fields: Sequence[str] | None) -> list[str] | bool:
-    """The ``_source`` part of a body that brings back the chosen metadata."""
+    """Build the ``_source`` part of a body that returns the selected metadata fields."""
     if fields is None:
         return ["metadata"]
     return [f"metadata.{name}" for name in fields] or False
 
 
-def chosen_fields(metadata: Mapping[str, Any], fields: Sequence[str] | None) -> Mapping[str, Any]:
-    """The chosen part of a document's metadata, as an engine picks it: ``place.city`` is within ``place``."""
-    return metadata if fields is None else _picked(metadata, fields, "")
+def select_fields(metadata: Mapping[str, Any], fields: Sequence[str] | None) -> Mapping[str, Any]:
+    """Select metadata fields like an engine's source filter: ``place.city`` is a member of ``place``."""
+    return metadata if fields is None else _pick(metadata, fields, "")
 
 
-def _picked(value: Any, fields: Sequence[str], path: str) -> Any:
+def _pick(value: Any, fields: Sequence[str], path: str) -> Any:
     if isinstance(value, list):
-        return [part for part in (_picked(item, fields, path) for item in value) if part not in ({}, [], None)]
+        return [part for part in (_pick(item, fields, path) for item in value) if part not in ({}, [], None)]
     if not isinstance(value, Mapping):
         return None
     picked = {}
@@ -101,7 +105,7 @@ def _picked(value: Any, fields: Sequence[str], path: str) -> Any:
         if any(own == name or own.startswith(f"{name}.") for name in fields):
             picked[key] = inner
         elif any(name.startswith(f"{own}.") for name in fields):
-            part = _picked(inner, fields, own)
+            part = _pick(inner, fields, own)
             if part not in ({}, [], None):
                 picked[key] = part
     return picked

@@ -1,4 +1,4 @@
-"""One query as a request: its body, and the hits read from the answer."""
+"""Search: one query turned into a request body, and the response into hits."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from deepterms.results import Hit, Hits
 from deepterms.schema.index_spec import IndexState
 from deepterms.schema.scripts import COSINE_OFFSET, score_by_cosine, score_by_sketch
 from deepterms.schema.sketches import survivors
-from deepterms.search.body import clause_count, exact_body, search_body
+from deepterms.search.body import count_clauses, exact_body, search_body
 from deepterms.search.options import SearchOptions, source_fields
-from deepterms.search.rerank import cosines, rescore
+from deepterms.search.rerank import compute_cosines, rescore
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Search", "above", "guard_clauses", "indices_of"]
+__all__ = ["Search", "drop_below", "guard_clauses", "list_indices"]
 
 
 @dataclass(frozen=True)
 class Search:
-    """One query, ready to be sent.
+    """One query, ready to send.
 
     Attributes:
-        body: of the request.
-        options: what was asked.
-        query: float32 (D,), L2-normalised; None where only terms are known.
-        terms: that are sent, (1, V); None where all documents of a filter are compared.
-        rescored: the scores of the answer are cosines plus the script's offset.
-        candidates: the answer holds candidates by id, to be re-ranked here.
+        body: body of the request.
+        options: options of the search.
+        query: the descriptor, float32 (D,), L2-normalised; None if only terms are known.
+        terms: the term frequencies sent, (1, V); None if all documents of a filter are compared exactly.
+        rescored: whether the response's scores are cosines plus the script's offset.
+        candidates: whether the response holds candidates by id, to be re-ranked in the client.
     """
 
     body: dict[str, Any]
@@ -47,20 +47,20 @@ class Search:
     def build(
         cls, terms: TermFrequencies, query: NDArray[np.float32] | None, *, index: IndexState, options: SearchOptions
     ) -> Search:
-        """Write the body of a search by codewords.
+        """Build a search by codewords.
 
         Args:
-            terms: of the query, (1, V), as many as its effort asks for.
-            query: float32 (D,), L2-normalised; without it there is no re-ranking.
-            index: that is searched.
-            options: as asked.
+            terms: term frequencies of the query, (1, V), already truncated to its effort.
+            query: the descriptor, float32 (D,), L2-normalised; without it hits are not re-ranked.
+            index: state of the index.
+            options: options of the search.
 
         Raises:
-            InvalidInput: re-ranking is asked of an index without vectors.
+            InvalidInput: re-ranking is requested but the index stores no vectors.
         """
         spec, window = index.spec, 0
         if query is not None:
-            window = options.window(stores_vectors=spec.stores_vectors, usual=spec.candidates)
+            window = options.count_candidates(stores_vectors=spec.stores_vectors, default=spec.candidates)
         local = bool(window) and options.rerank_from is not None
         rescored = bool(window) and not local
         steps = None
@@ -77,7 +77,7 @@ class Search:
             source=False if local else source_fields(options.fields),
         )
         if local:
-            # A stored field per hit would cost more than the search: the id is a doc value as well.
+            # Reading a stored field per hit would cost more than the search; the id is also a doc value.
             body |= {"stored_fields": "_none_", "docvalue_fields": ["id"]}
         return cls(body, options, query, terms=terms, rescored=rescored, candidates=local)
 
@@ -85,13 +85,13 @@ class Search:
     def exact(
         cls, query: NDArray[np.float32], *, index: IndexState, options: SearchOptions, sketched: bool = False
     ) -> Search:
-        """Compare every document that the filter keeps with the query.
+        """Build a search that compares every document of the filter with the query.
 
         Args:
-            query: float32 (D,), L2-normalised.
-            index: that is searched; it stores vectors.
-            options: as asked, with a filter.
-            sketched: compare them by their sketches, and the best of them by their vectors.
+            query: the descriptor, float32 (D,), L2-normalised.
+            index: state of the index, which stores vectors.
+            options: options of the search, with a filter.
+            sketched: compare documents by sketch first, and only the best of them by vector.
 
         Raises:
             InvalidInput: the index stores no vectors.
@@ -112,21 +112,21 @@ class Search:
 
     @property
     def clauses(self) -> int:
-        """How many clauses the query has, its filter's included."""
-        return clause_count(self.body["query"])
+        """Number of clauses of the query, including its filter's."""
+        return count_clauses(self.body["query"])
 
-    def hits(self, answer: Mapping[str, Any]) -> Hits:
-        """The hits of an answer; of candidates, ids with their first scores.
+    def read_hits(self, answer: Mapping[str, Any]) -> Hits:
+        """Read the hits of a response; for candidates, ids with their scores before re-ranking.
 
         Raises:
-            ClusterError: a candidate has no id of its own.
+            ClusterError: a candidate was indexed without an explicit id.
         """
         found = answer["hits"]["hits"]
         offset = COSINE_OFFSET if self.rescored else 0.0
         if self.candidates and not all("id" in hit.get("fields", {}) for hit in found):
             raise ClusterError(
-                "a candidate was indexed without an id of its own, so no feature store can hold its descriptor; give "
-                "such documents ids, or leave rerank_from out"
+                "a candidate was indexed without an explicit id, so rerank_from cannot hold its descriptor; index such "
+                "documents with explicit ids, or search without rerank_from"
             )
         hits = (
             Hit(
@@ -137,35 +137,35 @@ class Search:
             for hit in found
         )
         read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=incomplete(answer), terms=self.terms)
-        return read if self.candidates else above(read, self.options.min_score)
+        return read if self.candidates else drop_below(read, self.options.min_score)
 
-    def reranked(self, candidates: Hits) -> Hits:
-        """The k best of the candidates, by exact cosine with descriptors on this side; equal ones by id.
+    def rerank(self, candidates: Hits) -> Hits:
+        """Return the best k candidates by exact cosine with descriptors in the client, equal cosines by id.
 
         Raises:
-            InvalidInput: the source lacks one of them.
+            InvalidInput: `rerank_from` lacks a candidate.
         """
         source = self.options.rerank_from
         if source is None or self.query is None or not candidates:
             return candidates
-        scores = cosines(self.query, source, candidates.ids).tolist()
+        scores = compute_cosines(self.query, source, candidates.ids).tolist()
         best = sorted(zip(candidates.ids, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))[: self.options.k]
         hits = replace(candidates, hits=tuple(Hit(identifier, score) for identifier, score in best))
-        return above(hits, self.options.min_score)
+        return drop_below(hits, self.options.min_score)
 
 
 def guard_clauses(index: IndexState) -> list[dict[str, Any]]:
-    """Clauses under which nothing matches in another index than the one that a search was written for."""
+    """Build clauses that match nothing in another index than the one the search was built for."""
     return [{"exists": {"field": index.field}}] if index.guards_queries else []
 
 
-def above(hits: Hits, min_score: float | None) -> Hits:
-    """The hits that reach a score. They are the first of them: asking the engine would switch its pruning off."""
+def drop_below(hits: Hits, min_score: float | None) -> Hits:
+    """Drop hits below a score. Done in the client, since the engine's ``min_score`` would disable its pruning."""
     if min_score is None:
         return hits
     return replace(hits, hits=tuple(hit for hit in hits if hit.score >= min_score))
 
 
-def indices_of(answer: Mapping[str, Any]) -> set[str]:
-    """The concrete indices that the hits of an answer are from."""
+def list_indices(answer: Mapping[str, Any]) -> set[str]:
+    """List the concrete indices that the hits of a response come from."""
     return {hit["_index"] for hit in answer["hits"]["hits"]}

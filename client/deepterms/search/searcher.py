@@ -1,4 +1,4 @@
-"""Searcher: searches sent to one index, one by one, many in a request or page by page, and their hits."""
+"""Searcher: queries to hits of one index; one query per request, many per request, or page by page."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from deepterms.schema.index_spec import IndexState
 from deepterms.search.body import search_body
 from deepterms.search.filter_counts import FilterCounts
 from deepterms.search.options import SearchOptions, source_fields
-from deepterms.search.request import Search, indices_of
-from deepterms.search.widening import USUAL, Breadth, breadth_of, query_terms, widens
+from deepterms.search.request import Search, list_indices
+from deepterms.search.widening import DEFAULT_BREADTH, Breadth, build_query_terms, choose_breadth, needs_widening
 from deepterms.telemetry import span
 from deepterms.terms import TermFrequencies
 
@@ -36,13 +36,13 @@ logger = logging.getLogger("deepterms")
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """Hits of one or several queries, and what tells whether the right index gave them.
+    """Hits of one or more queries, and the evidence of which index they came from.
 
     Attributes:
-        hits: one per query.
-        indices: the concrete indices that they are from.
-        doubtful: a query found nothing or was rejected, as happens to one that was encoded for another index; or
-            another number of shards answered than the index has.
+        hits: hits of each query.
+        indices: concrete indices that the hits come from.
+        doubtful: whether a query found nothing or was rejected, as happens to a query encoded for another index, or
+            whether the number of shards that answered is not the index's.
     """
 
     hits: list[Hits]
@@ -52,12 +52,12 @@ class SearchOutcome:
 
 @dataclass(frozen=True)
 class Searcher:
-    """Sends searches to one index, written for one state of it.
+    """Sends searches to one index, built for one state of it.
 
     Attributes:
-        cluster: where it is.
-        index: the state that searches are written for.
-        counts: how many documents filters keep.
+        cluster: the cluster that holds the index.
+        index: the state that searches are built for.
+        counts: cached counts of the documents that filters keep.
     """
 
     cluster: Cluster
@@ -66,7 +66,7 @@ class Searcher:
 
     @property
     def encoder(self) -> Encoder:
-        """Of the index."""
+        """The encoder of the index."""
         return self.index.spec.encoder
 
     def search(
@@ -75,37 +75,39 @@ class Searcher:
         """Send one search.
 
         Args:
-            feature: float32 (1, D); None if only terms are known, which leaves re-ranking out.
-            options: as asked.
-            terms: of the query, (1, V); by default the encoder's.
+            feature: the descriptor, float32 (1, D); None if only terms are known, which disables re-ranking.
+            options: options of the search.
+            terms: term frequencies of the query, (1, V). Default: as the encoder computes them.
 
         Raises:
-            InvalidInput: more clauses than the cluster allows; re-ranking without vectors; a candidate that the
-                feature store lacks.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            InvalidInput: the query has more clauses than the cluster allows, re-ranking is requested without vectors,
+                or `rerank_from` lacks a candidate.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
-        breadth = self._breadth(options) if feature is not None and terms is None else USUAL
-        search = self._search(feature, options, terms, breadth)
+        breadth = self._choose_breadth(options) if feature is not None and terms is None else DEFAULT_BREADTH
+        search = self._build_search(feature, options, terms, breadth)
         self.cluster.check_clauses(search.clauses)
         with span("deepterms.search", index=self.index.name, k=options.k, rerank=options.rerank) as spanned:
             answer = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=search.body)
             spanned.note(hits=len(answer["hits"]["hits"]))
-        hits = search.hits(answer)
+        hits = search.read_hits(answer)
         if search.candidates:
-            (hits,) = self._with_metadata([search.reranked(hits)], options)
-        return SearchOutcome([hits], indices_of(answer), doubtful=self._is_doubtful(answer))
+            (hits,) = self._add_metadata([search.rerank(hits)], options)
+        return SearchOutcome([hits], list_indices(answer), doubtful=self._is_doubtful(answer))
 
     def search_many(self, features: NDArray[np.float32], options: SearchOptions) -> SearchOutcome:
-        """Send a search for each row of (N, D), a bounded number in one request; a failed one loses no other."""
+        """Send a search for each row of (N, D), several per request; a search that fails does not affect the others."""
         reasons = find_unusable_rows(features)
-        breadth = self._breadth(options)
-        found = SearchOutcome([_failed(reasons.get(row, "")) for row in range(len(features))], set(), doubtful=False)
+        breadth = self._choose_breadth(options)
+        found = SearchOutcome(
+            [_fail_search(reasons.get(row, "")) for row in range(len(features))], set(), doubtful=False
+        )
         usable = [row for row in range(len(features)) if row not in reasons]
         attributes = {"queries": len(features), "k": options.k, "rerank": options.rerank}
         with span("deepterms.search_many", index=self.index.name, **attributes) as spanned:
             for start in range(0, len(usable), SEARCHES_PER_REQUEST):
                 rows = usable[start : start + SEARCHES_PER_REQUEST]
-                chunk = self._chunk(features[rows], options, breadth)
+                chunk = self._search_chunk(features[rows], options, breadth)
                 for row, hits in zip(rows, chunk.hits, strict=True):
                     found.hits[row] = hits
                 found = SearchOutcome(found.hits, found.indices | chunk.indices, found.doubtful or chunk.doubtful)
@@ -115,19 +117,24 @@ class Searcher:
             logger.warning("%d of %d searches of %s failed: %s", len(failed), len(features), self.index.name, failed[0])
         return found
 
-    def pages(self, feature: NDArray[np.float32], options: SearchOptions, *, size: int) -> Iterator[list[Hit]]:
-        """Every document that shares a codeword with a query, by score and then by id, as of the first page.
+    def read_pages(self, feature: NDArray[np.float32], options: SearchOptions, *, size: int) -> Iterator[list[Hit]]:
+        """Yield every document that shares a codeword with a query in pages, by score and then by id.
+
+        All pages see the index as of the first one.
 
         Args:
-            feature: float32 (1, D).
-            options: as asked; k and rerank do not count.
-            size: hits a page.
+            feature: the descriptor, float32 (1, D).
+            options: options of the search; k and rerank are ignored.
+            size: hits per page.
 
         Raises:
-            ClusterError: a page is not whole, or a document has no id of its own to order equal scores by.
-            ClusterUnreachable, RequestRejected, UnsupportedEngine: the cluster did not answer, or refused.
+            ClusterError: a page is incomplete, or a document without an explicit id makes the order ambiguous.
+            UnsupportedEngine: the engine has no point in time.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
-        search = self._search(feature, replace(options, k=size, rerank=0, rerank_from=None), None, USUAL)
+        search = self._build_search(
+            feature, replace(options, k=size, rerank=0, rerank_from=None), None, DEFAULT_BREADTH
+        )
         self.cluster.check_clauses(search.clauses)
         body: dict[str, Any] = {**search.body, "sort": [{"_score": "desc"}, {"id": "asc"}]}
         with self.cluster.point_in_time(self.index.name) as point:
@@ -137,11 +144,11 @@ class Searcher:
                 answer = self.cluster.request("POST", "/_search", body=body)
                 found = answer["hits"]["hits"]
                 if incomplete(answer):
-                    raise ClusterError("a shard failed or ran out of time, so a page would not be whole; search again")
+                    raise ClusterError("a shard failed or timed out, so a page would be incomplete; search again")
                 if any(hit["sort"][1] is None for hit in found):
                     raise ClusterError(
-                        "a document was indexed without an id of its own, so equal scores have no order that pages "
-                        "could follow; give such documents ids, or search with k up to 10,000"
+                        "a document was indexed without an explicit id, so equal scores have no order to page by; "
+                        "index such documents with explicit ids, or call search with k up to 10,000"
                     )
                 hits = [
                     Hit(hit["_id"], float(hit["sort"][0]), hit.get("_source", {}).get("metadata", {})) for hit in found
@@ -154,17 +161,17 @@ class Searcher:
                 if found:
                     body["search_after"] = found[-1]["sort"]
 
-    def _breadth(self, options: SearchOptions) -> Breadth:
-        """How widely to look behind the filter; may ask how many documents it keeps."""
+    def _choose_breadth(self, options: SearchOptions) -> Breadth:
+        """Choose the breadth of a search; with a filter, this may count the documents that it keeps."""
         spec = self.index.spec
-        window = options.window(stores_vectors=spec.stores_vectors, usual=spec.candidates)
-        if options.filter is None or not widens(self.encoder, window=window):
-            return USUAL
-        counts = self.counts.of(options.filter)
+        window = options.count_candidates(stores_vectors=spec.stores_vectors, default=spec.candidates)
+        if options.filter is None or not needs_widening(self.encoder, window=window):
+            return DEFAULT_BREADTH
+        counts = self.counts.get(options.filter)
         if counts is None:
-            return USUAL  # the search itself will say so
+            return DEFAULT_BREADTH  # a shard did not answer; the search will report it
         exact = spec.stores_vectors and options.rerank_from is None
-        return breadth_of(
+        return choose_breadth(
             self.encoder,
             kept=counts.kept,
             documents=counts.documents,
@@ -174,7 +181,7 @@ class Searcher:
             sketch=spec.sketch,
         )
 
-    def _search(
+    def _build_search(
         self,
         feature: NDArray[np.float32] | None,
         options: SearchOptions,
@@ -188,17 +195,17 @@ class Searcher:
         if asked is None:
             raise InvalidInput("a search needs a feature or terms; got neither")
         return Search.build(
-            query_terms(self.encoder, asked, breadth, effort=options.effort),
+            build_query_terms(self.encoder, asked, breadth, effort=options.effort),
             query,
             index=self.index,
-            options=breadth.widened(options),
+            options=breadth.widen(options),
         )
 
     def _is_doubtful(self, answer: Mapping[str, Any]) -> bool:
         return not answer["hits"]["hits"] or answer["_shards"]["total"] != self.index.shards
 
-    def _chunk(self, features: NDArray[np.float32], options: SearchOptions, breadth: Breadth) -> SearchOutcome:
-        searches = [self._search(features[row : row + 1], options, None, breadth) for row in range(len(features))]
+    def _search_chunk(self, features: NDArray[np.float32], options: SearchOptions, breadth: Breadth) -> SearchOutcome:
+        searches = [self._build_search(features[row : row + 1], options, None, breadth) for row in range(len(features))]
         found = [Hits(())] * len(searches)
         sent: list[int] = []
         for place, search in enumerate(searches):
@@ -206,35 +213,38 @@ class Searcher:
                 self.cluster.check_clauses(search.clauses)
                 sent.append(place)
             except InvalidInput as error:
-                found[place] = _failed(str(error))
+                found[place] = _fail_search(str(error))
         answers: list[dict[str, Any]] = []
         try:
             if sent:
                 answers = self.cluster.search_many([searches[place].body for place in sent], index=self.index.name)
         except ClusterError as error:
             if getattr(error, "status", 0) == 400:
-                raise  # the engine cannot read what all of them ask
-            found, sent = [hits if hits.error else _failed(str(error)) for hits in found], []
+                raise  # the engine rejects the filter, which all of them share
+            found, sent = [hits if hits.error else _fail_search(str(error)) for hits in found], []
         indices: set[str] = set()
         doubtful = False
         for place, answer in zip(sent, answers, strict=True):
-            refused = refusal(answer)
-            if refused is not None:
-                found[place], doubtful = _failed(str(refused)), doubtful or getattr(refused, "status", 0) in (400, 404)
+            rejection = refusal(answer)
+            if rejection is not None:
+                found[place], doubtful = (
+                    _fail_search(str(rejection)),
+                    doubtful or getattr(rejection, "status", 0) in (400, 404),
+                )
                 continue
-            indices |= indices_of(answer)
+            indices |= list_indices(answer)
             doubtful = doubtful or self._is_doubtful(answer)
             try:
-                hits = searches[place].hits(answer)
-                found[place] = searches[place].reranked(hits) if searches[place].candidates else hits
+                hits = searches[place].read_hits(answer)
+                found[place] = searches[place].rerank(hits) if searches[place].candidates else hits
             except (InvalidInput, ClusterError) as error:
-                found[place] = _failed(str(error))
+                found[place] = _fail_search(str(error))
         if options.rerank_from is not None:
-            found = self._with_metadata(found, options)
+            found = self._add_metadata(found, options)
         return SearchOutcome(found, indices, doubtful)
 
-    def _with_metadata(self, found: list[Hits], options: SearchOptions) -> list[Hits]:
-        """The same hits with their metadata; one that is not found any more is left out."""
+    def _add_metadata(self, found: list[Hits], options: SearchOptions) -> list[Hits]:
+        """Add metadata to hits; drop documents deleted in the meantime."""
         source = source_fields(options.fields)
         if source is False:
             return found
@@ -257,8 +267,8 @@ class Searcher:
             for hits in found
         ]
 
-    def score_of(self, id: str, terms: TermFrequencies) -> float:
-        """What the index scores one document for a query (1, V); 0 if they share no codeword."""
+    def fetch_score(self, id: str, terms: TermFrequencies) -> float:
+        """Fetch the score the index gives one document for a query (1, V); 0 if they share no codeword."""
         body = search_body(
             terms,
             layout=self.index.spec.layout,
@@ -271,5 +281,5 @@ class Searcher:
         return float(found[0]["_score"]) if found else 0.0
 
 
-def _failed(why: str) -> Hits:
+def _fail_search(why: str) -> Hits:
     return Hits((), partial=bool(why), error=why)

@@ -1,9 +1,9 @@
-"""Breadth: how widely a filtered search has to look, so that a narrow filter costs time and not recall.
+"""Widening: a filter's selectivity to the breadth of a search, so that a narrow filter costs time but not recall.
 
-An encoder whose queries name few of many codewords finds its candidates near the query. A filter takes most of them
-away, and the nearest of the documents that it keeps lie farther off, at other codewords, and are told worse by them. So
-such a query names more of them, and re-ranks more candidates; and where the filter keeps few documents, all of these
-are compared exactly.
+An encoder whose queries have few of many codewords finds candidates near the query. A narrow filter removes most of
+them; the nearest documents that it keeps lie farther away, have other codewords, and are ranked less accurately by
+them. A filtered query therefore gets more codewords and re-ranks more candidates. If the filter keeps few documents,
+all of them are compared exactly.
 """
 
 from __future__ import annotations
@@ -19,38 +19,47 @@ from deepterms.encoders.encoder import Encoder, WideningEncoder
 from deepterms.search.options import SearchOptions
 from deepterms.terms import TermFrequencies
 
-__all__ = ["USUAL", "Breadth", "breadth_of", "keep_largest_components", "query_terms", "widens"]
+__all__ = [
+    "DEFAULT_BREADTH",
+    "Breadth",
+    "build_query_terms",
+    "choose_breadth",
+    "keep_largest_components",
+    "needs_widening",
+]
 
-# Documents that are compared one by one rather than found by codewords: 2 to 4 microseconds each.
+# Up to this many documents are compared exhaustively rather than found by codewords: 2 to 4 microseconds each.
 MAX_COMPARED = 2_000
-# So many of them where even the widest query would find fewer candidates than are to be re-ranked.
+# The same limit where even the widest query would find fewer candidates than are to be re-ranked.
 COMPARED_IF_FEW_FOUND = 10_000
-# And so many times as many where they have sketches, which take a third of a microsecond each. From some 25,000 on
-# codewords would be quicker, but of 50,000 that a filter kept of 500,000 mixtures they found .96 of the ten nearest,
-# sketches all.
-SKETCHED = 30
-# But so few are compared by their vectors all the same: the nearest of few are not near, and signs tell them badly. Of
-# 500 of 500,000 mixtures, the best hundred by their sketches lacked .02 of the ten nearest; of 5,000, .002.
-COMPARED_BY_VECTOR = 1_000
-# How many times as many candidates as usual are found and re-ranked behind a filter. Where a fifth of 500,000 mixtures
-# was kept, .977 of the ten nearest were found: as many with six times, and .966 with the usual number out of five times
-# the codewords, in half as much time again. Where three tenths were kept three times found .977, four times .984.
-DEEPER = 4
-# Candidates that are re-ranked at most unless more were asked for: what both engines allow (max_rescore_window).
+# Both limits grow by this factor with sketches, which take a third of a microsecond each. From about 25,000 documents
+# on, codewords would be faster, but when a filter kept 50,000 of 500,000 mixtures, they found .96 of the ten nearest;
+# sketches found all.
+SKETCH_FACTOR = 30
+# Up to this many are compared by vector even with sketches: the nearest of few documents are not near, and sign bits
+# rank them poorly. The best 100 by sketch missed .02 of the ten nearest when 500 of 500,000 mixtures were kept, and
+# .002 when 5,000 were.
+MAX_COMPARED_BY_VECTOR = 1_000
+# Behind a filter, up to this many times the default number of candidates are found and re-ranked. When a fifth of
+# 500,000 mixtures was kept, a factor of four found .977 of the ten nearest; six found no more, and the default number
+# of candidates from five times the codewords found .966 in 1.5 times the time. When three tenths were kept, a factor
+# of three found .977 and four found .984.
+DEPTH_FACTOR = 4
+# The most candidates that both engines re-rank by default (max_rescore_window); a larger request is sent unchanged.
 MAX_RERANKED = 10_000
-# Codewords that a widened query names at most: OpenSearch allows 1,024 clauses, and the filter has some too.
+# The most codewords of a widened query: OpenSearch allows 1,024 clauses, some of which the filter needs.
 MAX_NAMED = 768
 
 
 @dataclass(frozen=True)
 class Breadth:
-    """How widely to look.
+    """How broadly a search looks.
 
     Attributes:
-        codewords: how many a query names; None for as many as the encoder and the effort say.
-        window: how many candidates are re-ranked; None for as many as are asked for.
-        exact: compare every document that the filter keeps, by its stored vector.
-        sketched: all of them by their sketches first.
+        codewords: number of codewords of the query; None for the default of the encoder and the effort.
+        window: number of candidates to re-rank; None for the number requested.
+        exact: compare every document that the filter keeps by its stored vector.
+        sketched: if exact, compare them by sketch first.
     """
 
     codewords: int | None = None
@@ -58,26 +67,26 @@ class Breadth:
     exact: bool = False
     sketched: bool = False
 
-    def widened(self, options: SearchOptions) -> SearchOptions:
-        """The options of a search that looks so widely."""
+    def widen(self, options: SearchOptions) -> SearchOptions:
+        """Apply the breadth to the options of a search."""
         return options if self.window is None else replace(options, rerank=self.window)
 
 
-USUAL = Breadth()
+DEFAULT_BREADTH = Breadth()
 
 
-def widens(encoder: Encoder, *, window: int) -> bool:
-    """Whether a search with a filter must know first how many documents the filter keeps.
+def needs_widening(encoder: Encoder, *, window: int) -> bool:
+    """Return whether a filtered search must first count the documents that its filter keeps.
 
     Args:
-        encoder: of the index.
-        window: how many candidates are re-ranked. Without re-ranking the score is the dot product with the query as
-            the encoder gives it, so nothing is changed.
+        encoder: encoder of the index.
+        window: number of candidates to re-rank. Without re-ranking the score is the dot product with the encoder's
+            query, which must not change.
     """
     return window > 0 and isinstance(encoder, WideningEncoder)
 
 
-def breadth_of(
+def choose_breadth(
     encoder: Encoder,
     *,
     kept: int,
@@ -87,41 +96,41 @@ def breadth_of(
     exact: bool = True,
     sketch: bool = False,
 ) -> Breadth:
-    """How widely to look behind a filter.
+    """Choose the breadth of a filtered search.
 
     Args:
-        encoder: of the index.
-        kept: how many documents the filter keeps.
-        documents: how many there are.
-        window: how many candidates are re-ranked.
-        effort: the share of the query's codewords that is asked for.
-        exact: whether vectors are stored where the filter is evaluated.
-        sketch: whether they have sketches there.
+        encoder: encoder of the index.
+        kept: number of documents that the filter keeps.
+        documents: number of documents in the index.
+        window: number of candidates to re-rank.
+        effort: share of the query's codewords to search for.
+        exact: whether documents may be compared exactly: the index stores vectors and re-ranks with them.
+        sketch: whether the index stores sketches.
     """
     if not isinstance(encoder, WideningEncoder) or not 0 < kept < documents:
-        return USUAL
-    times = SKETCHED if sketch else 1
+        return DEFAULT_BREADTH
+    times = SKETCH_FACTOR if sketch else 1
     if exact and kept <= max(window, times * MAX_COMPARED):
-        return Breadth(exact=True, sketched=sketch and kept > COMPARED_BY_VECTOR)
-    # In proportion to documents / kept they leave as many candidates as without a filter; fewer are enough if they find
-    # all that are re-ranked. Where they found less recall fell: from .96 to .90, with 3 % of 60,000 kept.
-    usual, most = math.ceil(effort * encoder.words_per_query), min(MAX_NAMED, encoder.vocabulary_size)
+        return Breadth(exact=True, sketched=sketch and kept > MAX_COMPARED_BY_VECTOR)
+    # Codewords in proportion to documents / kept find the same number of candidates as without a filter; fewer suffice
+    # if they find all candidates to re-rank. With too few, recall fell from .96 to .90 (3 % of 60,000 documents kept).
+    default, most = math.ceil(effort * encoder.words_per_query), min(MAX_NAMED, encoder.vocabulary_size)
     found_per_codeword = kept * encoder.words_per_document / encoder.vocabulary_size
-    wanted = min(usual * documents / kept, DEEPER * window / found_per_codeword)
-    codewords = max(usual, min(math.ceil(wanted), most))
+    wanted = min(default * documents / kept, DEPTH_FACTOR * window / found_per_codeword)
+    codewords = max(default, min(math.ceil(wanted), most))
     found = codewords * found_per_codeword
     if exact and found < window and kept <= times * COMPARED_IF_FEW_FOUND:
-        return Breadth(exact=True, sketched=sketch and kept > COMPARED_BY_VECTOR)
-    deeper = math.ceil(window * min(documents / kept, DEEPER))
+        return Breadth(exact=True, sketched=sketch and kept > MAX_COMPARED_BY_VECTOR)
+    deeper = math.ceil(window * min(documents / kept, DEPTH_FACTOR))
     return Breadth(codewords=codewords, window=max(window, min(deeper, MAX_RERANKED)))
 
 
 def keep_largest_components(terms: TermFrequencies, effort: float) -> TermFrequencies:
-    """A query cut to its largest components; of equal ones those of the lowest number stay.
+    """Keep the largest components of a query; of equal ones, those with the lowest number.
 
     Args:
-        terms: of one query, (1, V).
-        effort: the share of its codewords that is kept, above 0 and at most 1, rounded up.
+        terms: term frequencies of one query, (1, V).
+        effort: share of its codewords to keep, above 0 and at most 1, rounded up.
     """
     if effort == 1:
         return terms
@@ -131,20 +140,20 @@ def keep_largest_components(terms: TermFrequencies, effort: float) -> TermFreque
     return TermFrequencies(sparse.csr_array(arrays, shape=(1, terms.vocabulary_size)))
 
 
-def query_terms(
-    encoder: Encoder, asked: ArrayLike | TermFrequencies, breadth: Breadth = USUAL, *, effort: float = 1.0
+def build_query_terms(
+    encoder: Encoder, asked: ArrayLike | TermFrequencies, breadth: Breadth = DEFAULT_BREADTH, *, effort: float = 1.0
 ) -> TermFrequencies:
-    """Term frequencies (N, V) of queries (N, D).
+    """Build term frequencies (N, V) from query features (N, D).
 
     Args:
-        encoder: of the index.
-        asked: the features of the queries; of one query where effort is below 1. Or its terms, if they are known.
-        breadth: how widely they look.
-        effort: the share of their codewords that is asked for, the largest first; in those of a breadth it is counted.
-            Few of the nearest pivots are found sooner than many.
+        encoder: encoder of the index.
+        asked: features of the queries, or the terms of one query, (1, V). A single query if effort is below 1.
+        breadth: breadth of the search; its number of codewords already includes the effort.
+        effort: share of the codewords to keep, largest weights first. A `WideningEncoder` computes only these, since
+            finding fewer of the nearest pivots is faster.
 
     Raises:
-        InvalidInput: as `Encoder.encode_queries`.
+        InvalidInput: as for `Encoder.encode_queries`.
     """
     if isinstance(asked, TermFrequencies):
         return keep_largest_components(asked, effort)

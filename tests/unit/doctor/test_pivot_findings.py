@@ -7,7 +7,7 @@ import pytest
 
 import deepterms as dt
 from deepterms.doctor.pivot_findings import judge_lists, judge_orphans, judge_pivots, judge_reach, measure_unevenness
-from deepterms.inspection.statistics import stats_of_counts
+from deepterms.inspection.statistics import estimate_stats
 from deepterms.results import IndexStats
 
 PIVOTS = 1_000
@@ -17,7 +17,7 @@ DESCRIBED = {"count": PIVOTS, "dimensions": 1_280}
 
 
 def stats(counts: np.ndarray[Any, np.dtype[np.int64]], *, documents: int, sampled: int | None = None) -> IndexStats:
-    return stats_of_counts(
+    return estimate_stats(
         np.arange(PIVOTS, dtype=np.int32),
         counts,
         encoder=ENCODER,

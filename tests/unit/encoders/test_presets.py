@@ -109,11 +109,11 @@ def test_rerank_comes_from_the_search_the_index_or_the_encoder() -> None:
     assert dt.MemoryIndex(dt.PivotPermutation(pivots, top_k=2, query_top_k=3)).rerank == 500
     assert dt.MemoryIndex(dt.PivotPairs(pivots, top_k=2, query_top_k=3)).rerank == 500
     assert dt.MemoryIndex(dt.DeepPermutation(4, top_k=2), rerank=30).rerank == 30
-    assert SearchOptions().window(stores_vectors=True, usual=30) == 30
-    assert SearchOptions(rerank=50).window(stores_vectors=True, usual=30) == 50
-    assert SearchOptions(k=40).window(stores_vectors=True, usual=30) == 40
-    assert SearchOptions().window(stores_vectors=False, usual=30) == 0
-    assert SearchOptions().window(stores_vectors=True, usual=0) == 0
+    assert SearchOptions().count_candidates(stores_vectors=True, default=30) == 30
+    assert SearchOptions(rerank=50).count_candidates(stores_vectors=True, default=30) == 50
+    assert SearchOptions(k=40).count_candidates(stores_vectors=True, default=30) == 40
+    assert SearchOptions().count_candidates(stores_vectors=False, default=30) == 0
+    assert SearchOptions().count_candidates(stores_vectors=True, default=0) == 0
 
 
 def test_a_search_re_ranks_as_many_as_the_index_sets() -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint keeps what was acknowledged through any cut, and is refused where it does not belong."""
+"""A checkpoint survives any interruption, and is rejected for another index or encoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import deepterms as dt
 from deepterms.errors import CheckpointMismatch
-from deepterms.index.checkpoint import Checkpoint, piece_hash
+from deepterms.index.checkpoint import Checkpoint, hash_piece
 from deepterms.schema.documents import check_batch
 
 OWNER = {"index": "holidays", "concrete": {"deepterms-words-v1-holidays-000001": "u1"}, "encoder": {"top_k": 3}}
@@ -28,13 +28,13 @@ def held(path: Path) -> tuple[list[str], int]:
         return [piece for piece in PIECES if checkpoint.holds(piece)], checkpoint.acknowledged
 
 
-def test_what_is_recorded_is_held_by_the_next_call(tmp_path: Path) -> None:
+def test_the_next_call_holds_recorded_pieces(tmp_path: Path) -> None:
     note(tmp_path / "c", *PIECES[:2])
     note(tmp_path / "c", PIECES[3])
     assert held(tmp_path / "c") == ([PIECES[0], PIECES[1], PIECES[3]], 30)
 
 
-def test_a_file_cut_at_any_byte_holds_the_whole_lines_and_goes_on(tmp_path: Path) -> None:
+def test_a_truncated_file_keeps_complete_lines_and_resumes(tmp_path: Path) -> None:
     note(tmp_path / "whole", *PIECES[:2])
     content = (tmp_path / "whole").read_bytes()
     for cut in range(len(content) + 1):
@@ -47,7 +47,7 @@ def test_a_file_cut_at_any_byte_holds_the_whole_lines_and_goes_on(tmp_path: Path
         assert held(path) == ([*before, PIECES[4]], 10 * len(before) + 10)
 
 
-def test_a_spoilt_line_is_left_out(tmp_path: Path) -> None:
+def test_a_corrupt_line_is_ignored(tmp_path: Path) -> None:
     note(tmp_path / "c", *PIECES[:3])
     lines = (tmp_path / "c").read_bytes().splitlines(keepends=True)
     lines[2] = b"\0" * 20 + b"\n"
@@ -56,23 +56,23 @@ def test_a_spoilt_line_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["index", "concrete", "encoder"])
-def test_another_owner_is_refused_and_nothing_is_lost(tmp_path: Path, key: str) -> None:
+def test_another_owner_is_rejected_and_the_file_kept(tmp_path: Path, key: str) -> None:
     note(tmp_path / "c", PIECES[0])
     with pytest.raises(CheckpointMismatch, match=f"belongs to another index: {key} is .* Delete it"):
         Checkpoint(tmp_path / "c", owner={**OWNER, key: "other"})
     assert held(tmp_path / "c") == ([PIECES[0]], 10)
 
 
-def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_foreign_file_is_rejected_and_kept(tmp_path: Path) -> None:
     (tmp_path / "photos.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(CheckpointMismatch, match="no checkpoint of deepterms"):
+    with pytest.raises(CheckpointMismatch, match="not a deepterms checkpoint"):
         Checkpoint(tmp_path / "photos.csv", owner=OWNER)
     assert (tmp_path / "photos.csv").read_text() == "a,b\n1,2\n"
 
 
-def test_a_hash_stands_for_ids_descriptors_and_metadata_in_their_order() -> None:
+def test_a_hash_covers_ids_descriptors_metadata_and_order() -> None:
     def of(ids: list[str], features: Any, metadata: Any = None) -> str:
-        return piece_hash(check_batch(ids, features, metadata, encoder=dt.DeepPermutation(2, top_k=2)))
+        return hash_piece(check_batch(ids, features, metadata, encoder=dt.DeepPermutation(2, top_k=2)))
 
     first = of(["a", "b"], [[1, 2], [3, 4]])
     assert first == of(["a", "b"], np.asfortranarray([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32))

@@ -1,4 +1,4 @@
-"""Missing and extra ids, on an index in memory; and which answers of a cluster lack documents."""
+"""Missing and extra ids of an index in memory; responses of a cluster that lack documents."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ def index() -> dt.MemoryIndex:
     return memory
 
 
-def test_an_index_that_holds_what_it_should(index: dt.MemoryIndex) -> None:
+def test_a_complete_index_is_equal(index: dt.MemoryIndex) -> None:
     report = index.reconcile(f"d{number % 50}" for number in range(100))  # a stream, each id twice
     assert report == dt.Reconciliation(50)
     assert report.equal
 
 
-def test_missing_and_extra_are_told_apart_even_if_there_are_as_many(
-    index: dt.MemoryIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_and_extra_ids_of_equal_number(index: dt.MemoryIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciliation, "IDS_PER_REQUEST", 7)
     report = index.reconcile([f"d{number}" for number in range(2, 52)])
     assert (report.missing, report.missing_count) == (("d50", "d51"), 2)
@@ -37,7 +35,7 @@ def test_missing_and_extra_are_told_apart_even_if_there_are_as_many(
     assert not report.equal
 
 
-def test_nothing_expected_and_nothing_there(index: dt.MemoryIndex) -> None:
+def test_no_expected_ids_and_an_empty_index(index: dt.MemoryIndex) -> None:
     assert index.reconcile([]).extra_count == 50
     assert dt.MemoryIndex(index.encoder).reconcile([]) == dt.Reconciliation(0)
     assert dt.MemoryIndex(index.encoder).reconcile(["a"]).missing == ("a",)
@@ -45,9 +43,7 @@ def test_nothing_expected_and_nothing_there(index: dt.MemoryIndex) -> None:
         index.reconcile("d1")
 
 
-def test_the_number_of_named_ids_is_bounded_and_the_counts_are_not(
-    index: dt.MemoryIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_listed_ids_are_bounded_but_counts_are_not(index: dt.MemoryIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciliation, "MAX_NAMED", 5)
     monkeypatch.setattr(reconciliation, "IDS_PER_REQUEST", 4)
 
@@ -66,9 +62,9 @@ def test_the_number_of_named_ids_is_bounded_and_the_counts_are_not(
         (3, 0, False, False),
         (2, 1, False, True),
         (3, 0, True, True),
-        (2, 0, False, True),  # as engines answer for a shard of which no copy is left
+        (2, 0, False, True),  # the response of engines if no copy of a shard is left
     ],
 )
-def test_a_shard_that_gave_nothing_is_noticed(successful: int, failed: int, timed_out: bool, lacking: bool) -> None:
+def test_a_response_without_a_shard_is_incomplete(successful: int, failed: int, timed_out: bool, lacking: bool) -> None:
     shards = {"total": 3, "successful": successful, "skipped": 0, "failed": failed}
     assert incomplete({"timed_out": timed_out, "_shards": shards}) is lacking

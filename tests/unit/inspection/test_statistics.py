@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.encoders.encoder import AsymmetricEncoder
-from deepterms.inspection.statistics import counts_of, stats_of_counts
+from deepterms.inspection.statistics import estimate_stats, sum_by_codeword
 from deepterms.memory import memory_index
 
 ENCODER = dt.DeepPermutation(16, top_k=4)
 
 
-def test_statistics_in_memory_are_those_of_the_term_matrix() -> None:
+def test_statistics_equal_those_of_the_term_matrix() -> None:
     index = dt.MemoryIndex(ENCODER)
     rows = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
     index.add([f"d{n}" for n in range(300)], rows)
@@ -46,7 +46,7 @@ def test_a_small_sample_estimates_without_bias() -> None:
     estimates = []
     for _ in range(400):
         drawn = documents[generator.choice(5_000, 20, replace=False)]
-        stats = stats_of_counts(
+        stats = estimate_stats(
             np.arange(64, dtype=np.int32),
             drawn.sum(axis=0),
             encoder=dt.DeepPermutation(32, top_k=4),
@@ -61,7 +61,7 @@ def test_a_small_sample_estimates_without_bias() -> None:
 
 
 def clustered(seed: int) -> NDArray[np.float32]:
-    """2,000 descriptors in a few groups of different size: neighbours' lists are long, those farther off are short."""
+    """Generate 2,000 descriptors in groups of different size: lists of near pivots are long, of far ones short."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).standard_normal((30, 24))
     groups = (30 * rng.random(2_000) ** 2).astype(int)
@@ -70,7 +70,7 @@ def clustered(seed: int) -> NDArray[np.float32]:
 
 
 def postings_read(encoder: dt.Encoder, rows: NDArray[np.float32]) -> float:
-    """The lists of each query, counted."""
+    """Count the postings in the lists of a query, on average."""
     lengths = np.bincount(encoder.encode(rows).matrix.indices, minlength=encoder.vocabulary_size)
     return float(lengths[encoder.encode_queries(rows).matrix.indices].sum()) / len(rows)
 
@@ -85,7 +85,7 @@ ASYMMETRIC = [
 
 
 @pytest.mark.parametrize("encoder", ASYMMETRIC, ids=str)
-def test_queries_that_name_other_codewords_than_documents(encoder: dt.Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_with_other_codewords_than_documents(encoder: dt.Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = clustered(6)
     assert isinstance(encoder, AsymmetricEncoder)
     exact = postings_read(encoder, rows)
@@ -98,25 +98,25 @@ def test_queries_that_name_other_codewords_than_documents(encoder: dt.Encoder, m
 
     assert found().postings_per_query == pytest.approx(exact, rel=0.1)
     assert found(store_vectors="int8").postings_per_query == pytest.approx(exact, rel=0.1)
-    # Without vectors only how many codewords there are is known: nearer than if queries were taken for documents.
+    # Without vectors, only the number of codewords is known; still better than treating queries as documents.
     guessed = found(store_vectors=False).postings_per_query
     as_documents = guessed / unlike
     assert 1 / 3 < guessed / exact < 3
     assert abs(np.log(guessed / exact)) < abs(np.log(as_documents / exact))
-    monkeypatch.setattr(memory_index, "QUERIES", len(rows))
+    monkeypatch.setattr(memory_index, "MAX_QUERIES", len(rows))
     assert found().postings_per_query == pytest.approx(exact)
 
 
 @pytest.mark.parametrize("encoder", ASYMMETRIC[:1] + ASYMMETRIC[2:], ids=str)
-def test_a_sample_of_the_documents_says_what_queries_read(encoder: dt.Encoder) -> None:
+def test_a_sample_estimates_the_postings_of_queries(encoder: dt.Encoder) -> None:
     rows = clustered(7)
     exact = postings_read(encoder, rows)
     estimates = []
     for start in range(0, 2_000, 250):
         drawn = rows[start : start + 250]
         terms = encoder.encode(drawn).matrix
-        codewords, counts = counts_of(terms.indices, np.ones(terms.nnz, dtype=np.int64))
-        stats = stats_of_counts(
+        codewords, counts = sum_by_codeword(terms.indices, np.ones(terms.nnz, dtype=np.int64))
+        stats = estimate_stats(
             codewords,
             counts,
             encoder=encoder,

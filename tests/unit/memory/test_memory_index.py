@@ -31,7 +31,7 @@ def brute_force(index: dt.MemoryIndex, kept: dict[str, NDArray[np.float32]], que
 
 
 @pytest.mark.usefixtures("small_segments")
-def test_equals_brute_force_through_adds_replacements_and_deletes() -> None:
+def test_equals_brute_force_after_every_write() -> None:
     rng = np.random.default_rng(5)
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8))
     kept: dict[str, NDArray[np.float32]] = {}
@@ -52,7 +52,7 @@ def test_equals_brute_force_through_adds_replacements_and_deletes() -> None:
     assert index.count() == len(kept)
 
 
-def test_equal_scores_come_in_the_order_of_ids() -> None:
+def test_equal_scores_are_ordered_by_id() -> None:
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8), store_vectors=False)
     same = np.repeat(features(1), 5, axis=0)
     index.add(["e", "b", "d", "a", "c"], same)
@@ -62,7 +62,7 @@ def test_equal_scores_come_in_the_order_of_ids() -> None:
 def test_rerank_is_the_exact_cosine() -> None:
     rows, query = features(200), features(1, seed=1)[0]
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=4))
-    index.add([f"d{n:03}" for n in range(200)], rows * 7)  # scaling does not count
+    index.add([f"d{n:03}" for n in range(200)], rows * 7)  # scaling makes no difference
     cosines = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
     candidates = index.search(query, k=50, rerank=0).ids
     hits = index.search(query, k=5, rerank=50)
@@ -72,7 +72,7 @@ def test_rerank_is_the_exact_cosine() -> None:
 
 
 @pytest.mark.parametrize("store_vectors", [True, False])
-def test_search_by_id_leaves_the_document_out(store_vectors: bool) -> None:
+def test_search_by_id_excludes_the_document(store_vectors: bool) -> None:
     rows = features(50)
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8), store_vectors=store_vectors)
     index.add([f"d{n}" for n in range(50)], rows)
@@ -82,7 +82,7 @@ def test_search_by_id_leaves_the_document_out(store_vectors: bool) -> None:
         index.search_by_id("nobody")
 
 
-def test_get_gives_back_what_was_added() -> None:
+def test_get_returns_what_was_added() -> None:
     rows = features(3)
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8))
     index.add(["a", "b", "c"], rows, metadata=[{"n": 1}, {}, {"n": [2, 3]}])
@@ -109,7 +109,7 @@ def test_filters_count_and_search() -> None:
     assert hits[0].score == pytest.approx(1, abs=1e-6)
 
 
-def test_one_bad_document_stops_no_other() -> None:
+def test_a_bad_document_does_not_stop_the_others() -> None:
     rows = features(6)
     rows[1, 3], rows[2] = np.nan, 0
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8))
@@ -129,13 +129,13 @@ def test_one_bad_document_stops_no_other() -> None:
     ("options", "message"),
     [({"k": 0}, "k is 0"), ({"rerank": -1}, "rerank is -1"), ({"rerank": 5}, "stores no vectors")],
 )
-def test_impossible_searches_are_refused(options: dict[str, Any], message: str) -> None:
+def test_impossible_searches_are_rejected(options: dict[str, Any], message: str) -> None:
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8), store_vectors=False)
     with pytest.raises(InvalidInput, match=message):
         index.search(features(1)[0], **options)
 
 
-def test_an_empty_index_answers() -> None:
+def test_an_empty_index_can_be_searched() -> None:
     index = dt.MemoryIndex(dt.DeepPermutation(32, top_k=8))
     assert len(index.search(features(1)[0])) == 0
     assert index.count() == 0

@@ -80,7 +80,7 @@ def test_a_filter_that_keeps_few_is_compared_by_vectors_and_one_that_keeps_more_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The one document that is nearest but for its signs is the last to survive."""
-    monkeypatch.setattr("deepterms.search.widening.COMPARED_BY_VECTOR", 450)
+    monkeypatch.setattr("deepterms.search.widening.MAX_COMPARED_BY_VECTOR", 450)
     rng = np.random.default_rng(6)
     query = rng.standard_normal(64).astype(np.float32)
     rows = rng.standard_normal((900, 64)).astype(np.float32)

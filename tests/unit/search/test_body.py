@@ -1,4 +1,4 @@
-"""Search bodies and the re-ranking script's parameters."""
+"""Search bodies and the parameters of the re-ranking script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deepterms.search.rerank import rescore
 
 
 @pytest.mark.parametrize("layout", ["frequencies", "words", "codewords"])
-def test_one_boosted_clause_a_codeword(layout: str) -> None:
+def test_one_boosted_clause_per_codeword(layout: str) -> None:
     terms = dt.DeepPermutation(4, top_k=2).encode([0.0, 3.0, -4.0, 0.0])
     body = search_body(terms, layout=find_layout(layout), k=5, filter={"term": {"metadata.year": 2018}})
     assert body == {
@@ -36,7 +36,7 @@ def test_one_boosted_clause_a_codeword(layout: str) -> None:
     }
 
 
-def test_features_are_asked_for_with_the_clause_that_both_engines_have() -> None:
+def test_rank_features_use_a_clause_both_engines_support() -> None:
     terms = dt.DeepPermutation(4, top_k=2).encode([0.0, 3.0, -4.0, 0.0])
     body = search_body(terms, layout=find_layout("rank_features"), k=5)
     assert body["query"]["bool"]["should"] == [
@@ -46,13 +46,13 @@ def test_features_are_asked_for_with_the_clause_that_both_engines_have() -> None
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 256, 2048])
-def test_the_query_text_reads_back_to_the_query(dimensions: int) -> None:
+def test_the_query_text_decodes_to_the_query(dimensions: int) -> None:
     rng = np.random.default_rng(dimensions)
     query = normalise_rows(rng.standard_normal((1, dimensions)).astype(np.float32))[0]
     (body,) = rescore(query, window=50)
     assert body["window_size"] == 50
     params = body["query"]["rescore_query"]["script_score"]["script"]["params"]
-    # As it travels: JSON, and Java's chars are UTF-16.
+    # As transmitted: JSON, read as Java chars, which are UTF-16.
     characters = np.frombuffer(json.loads(json.dumps(params["query"])).encode("utf-16-le"), dtype="<u2").astype(
         np.int64
     )
@@ -63,7 +63,7 @@ def test_the_query_text_reads_back_to_the_query(dimensions: int) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 256, 4096])
-def test_a_dense_vector_is_asked_for_by_numbers(dimensions: int) -> None:
+def test_a_dense_vector_query_is_sent_as_numbers(dimensions: int) -> None:
     query = normalise_rows(np.random.default_rng(dimensions).standard_normal((1, dimensions)).astype(np.float32))[0]
     (body,) = rescore(query, window=50, vector_type="dense_vector")
     script = body["query"]["rescore_query"]["script_score"]["script"]

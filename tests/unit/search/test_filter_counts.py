@@ -1,4 +1,4 @@
-"""How many documents filters keep: asked of the engine, remembered for a second, bounded."""
+"""Counts of the documents that filters keep: requested from the engine, cached for a second, bounded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ODD = {"term": {"metadata.even": False}}
 
 
 class Engine:
-    """Answers counts, one after the other, and knows what it was asked."""
+    """Returns the given counts in turn, and records the filters requested."""
 
     def __init__(self, *counts: int | dict[str, Any]) -> None:
         self.answers = [self.counted(count) if isinstance(count, int) else count for count in counts]
@@ -45,50 +45,50 @@ def counts(engine: Any, clock: Clock | None = None) -> FilterCounts:
     return FilterCounts(engine, "i", clock=clock or Clock())
 
 
-def test_a_filter_is_counted_once_a_second() -> None:
+def test_a_filter_is_counted_once_per_second() -> None:
     clock, engine = Clock(), Engine(10, 20, 30)
     known = counts(engine, clock)
-    assert known.of(EVEN) == known.of(dict(EVEN)) == Kept(10, 100)
-    assert known.of(ODD) == Kept(20, 100)
+    assert known.get(EVEN) == known.get(dict(EVEN)) == Kept(10, 100)
+    assert known.get(ODD) == Kept(20, 100)
     clock.now += 0.999
-    assert known.of(EVEN) == Kept(10, 100)
+    assert known.get(EVEN) == Kept(10, 100)
     assert engine.asked == [EVEN, ODD]
     clock.now += 0.001
-    assert known.of(EVEN) == Kept(30, 100)
+    assert known.get(EVEN) == Kept(30, 100)
     assert engine.asked == [EVEN, ODD, EVEN]
 
 
-def test_what_was_written_counts_at_once() -> None:
+def test_forget_shows_new_documents_at_once() -> None:
     known = counts(Engine(10, 11))
-    assert known.of(EVEN) == Kept(10, 100)
+    assert known.get(EVEN) == Kept(10, 100)
     known.forget()
-    assert known.of(EVEN) == Kept(11, 100)
+    assert known.get(EVEN) == Kept(11, 100)
 
 
-def test_a_filter_that_keeps_nothing_is_counted_each_time() -> None:
+def test_a_filter_without_matches_is_counted_every_time() -> None:
     known = counts(Engine(0, 0, 1, 2))
-    assert [known.of(EVEN) for _ in range(4)] == [Kept(0, 100), Kept(0, 100), Kept(1, 100), Kept(1, 100)]
+    assert [known.get(EVEN) for _ in range(4)] == [Kept(0, 100), Kept(0, 100), Kept(1, 100), Kept(1, 100)]
 
 
-def test_what_is_not_whole_is_not_remembered() -> None:
+def test_incomplete_counts_are_not_cached() -> None:
     known = counts(Engine(Engine.counted(3, failed=1), 7))
-    assert known.of(EVEN) is None
-    assert known.of(EVEN) == Kept(7, 100)
+    assert known.get(EVEN) is None
+    assert known.get(EVEN) == Kept(7, 100)
 
 
-def test_a_filter_that_the_engine_cannot_read_is_an_error() -> None:
+def test_a_filter_the_engine_rejects_is_an_error() -> None:
     known = counts(Engine({"error": {"type": "parsing_exception", "reason": "no such query"}, "status": 400}, 7))
     with pytest.raises(RequestRejected, match="no such query"):
-        known.of(EVEN)
-    assert known.of(EVEN) == Kept(7, 100)
+        known.get(EVEN)
+    assert known.get(EVEN) == Kept(7, 100)
 
 
-def test_as_many_filters_as_there_are_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_counts, "MOST", 3)
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filter_counts, "MAX_FILTERS", 3)
     engine = Engine(*range(1, 12))
     known = counts(engine)
     for year in range(10):
-        known.of({"term": {"metadata.year": year}})
+        known.get({"term": {"metadata.year": year}})
         assert len(known._known) <= 3
-    assert known.of({"term": {"metadata.year": 9}}) == Kept(10, 100)
+    assert known.get({"term": {"metadata.year": 9}}) == Kept(10, 100)
     assert len(engine.asked) == 10

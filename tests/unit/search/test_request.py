@@ -1,4 +1,4 @@
-"""What is asked of a search is checked; bodies, clauses and chosen metadata."""
+"""Validation of search options; bodies, clauses and selected metadata."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import deepterms as dt
 from deepterms.errors import InvalidInput
 from deepterms.schema.index_spec import IndexSpec, IndexState
 from deepterms.schema.layouts import find_layout
-from deepterms.search.body import clause_count
-from deepterms.search.options import SearchOptions, chosen_fields, source_fields
+from deepterms.search.body import count_clauses
+from deepterms.search.options import SearchOptions, select_fields, source_fields
 from deepterms.search.request import Search
 
 
@@ -25,17 +25,17 @@ from deepterms.search.request import Search
         ({"effort": 1.01}, "effort is 1.01"),
         ({"effort": float("nan")}, "effort is nan"),
         ({"min_score": float("nan")}, "min_score is NaN"),
-        ({"fields": "year"}, "fields is one text, 'year'"),
+        ({"fields": "year"}, "fields is a single string, 'year'"),
         ({"fields": ["year", "pa*"]}, r"fields has 'pa\*'"),
         ({"fields": [""]}, "fields has ''"),
     ],
 )
-def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         SearchOptions(**options)
 
 
-def test_the_body_asks_for_what_is_wanted_and_no_more() -> None:
+def test_the_body_requests_only_what_is_needed() -> None:
     encoder = dt.DeepPermutation(8, top_k=4)
     row = np.arange(1, 9, dtype=np.float32)[np.newaxis]
     index = IndexState("i", IndexSpec(encoder, find_layout("words"), "int8"), {"i-1": "u1"}, field="c_0123abcd")
@@ -45,7 +45,7 @@ def test_the_body_asks_for_what_is_wanted_and_no_more() -> None:
 
     assert [step["window_size"] for step in body()["rescore"]] == [200]
     assert "rescore" not in body(rerank=0)
-    assert "min_score" not in body(min_score=3, rerank=0)  # it would switch the engine's pruning off
+    assert "min_score" not in body(min_score=3, rerank=0)  # it would disable the engine's pruning
     assert body(fields=["year", "place.city"])["_source"] == ["metadata.year", "metadata.place.city"]
     assert body(fields=[])["_source"] is False
     assert source_fields(None) == ["metadata"]
@@ -63,13 +63,13 @@ def test_the_body_asks_for_what_is_wanted_and_no_more() -> None:
         ([], {}),
     ],
 )
-def test_chosen_metadata(fields: list[str] | None, picked: dict[str, Any]) -> None:
+def test_select_fields(fields: list[str] | None, picked: dict[str, Any]) -> None:
     metadata = {"a": 1, "b": {"c": [{"x": 1, "y": 2}, {"y": 3}], "d": None}, "e": {}}
-    assert chosen_fields(metadata, fields) == picked
+    assert select_fields(metadata, fields) == picked
 
 
 def test_clauses_are_counted_through_nested_bools() -> None:
     term = {"term": {"metadata.year": 1}}
     nested = {"bool": {"should": [term, term], "must_not": term, "minimum_should_match": 1}}
-    assert clause_count(term) == 1
-    assert clause_count({"bool": {"should": [term] * 5, "filter": [nested]}}) == 8
+    assert count_clauses(term) == 1
+    assert count_clauses({"bool": {"should": [term] * 5, "filter": [nested]}}) == 8

@@ -1,4 +1,4 @@
-"""How widely a filtered search looks."""
+"""The breadth of a filtered search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.errors import InvalidInput
 from deepterms.search import widening
 from deepterms.search.options import SearchOptions
-from deepterms.search.widening import USUAL, Breadth, breadth_of, keep_largest_components, query_terms, widens
+from deepterms.search.widening import (
+    DEFAULT_BREADTH,
+    Breadth,
+    build_query_terms,
+    choose_breadth,
+    keep_largest_components,
+    needs_widening,
+)
 
 DIMENSIONS = 16
 ROWS = np.random.default_rng(5).standard_normal((3_000, DIMENSIONS)).astype(np.float32)
@@ -26,42 +33,42 @@ PAIRS = PivotPairs(Pivots(ROWS[:150]), top_k=4, query_top_k=6)
 FILTER = {"term": {"metadata.kept": True}}
 
 
-def test_only_a_re_ranked_search_of_few_codewords_widens() -> None:
+def test_only_reranked_searches_of_few_codewords_widen() -> None:
     components = dt.DeepPermutation(DIMENSIONS, top_k=8)
     assert isinstance(ENCODER, WideningEncoder)
     assert isinstance(PAIRS, WideningEncoder)
     assert not isinstance(dt.PairCodewords(DIMENSIONS, rank_sum=9), WideningEncoder)
     assert isinstance(dt.PairCodewords(DIMENSIONS, rank_sum=9), AsymmetricEncoder)
     assert not isinstance(components, WideningEncoder)
-    assert widens(ENCODER, window=200)
-    assert not widens(ENCODER, window=0)
-    assert not widens(components, window=200)
-    assert breadth_of(components, kept=10, documents=100_000, window=200) == USUAL
+    assert needs_widening(ENCODER, window=200)
+    assert not needs_widening(ENCODER, window=0)
+    assert not needs_widening(components, window=200)
+    assert choose_breadth(components, kept=10, documents=100_000, window=200) == DEFAULT_BREADTH
 
 
 @pytest.mark.parametrize(
     ("kept", "expected"),
     [
-        (0, USUAL),
+        (0, DEFAULT_BREADTH),
         (1, Breadth(exact=True)),
         (2_000, Breadth(exact=True)),
-        (2_001, Breadth(codewords=100, window=800)),  # of 1,000 codewords each finds 8.004 of them
+        (2_001, Breadth(codewords=100, window=800)),  # each of the 1,000 codewords finds 8.004 of them
         (10_000, Breadth(codewords=20, window=800)),
         (20_000, Breadth(codewords=10, window=800)),
         (500_000, Breadth(codewords=8, window=400)),
         (999_999, Breadth(codewords=8, window=201)),
-        (1_000_000, USUAL),
+        (1_000_000, DEFAULT_BREADTH),
     ],
 )
-def test_a_filter_wants_more_candidates_and_so_many_codewords_as_find_them(kept: int, expected: Breadth) -> None:
-    assert breadth_of(ENCODER, kept=kept, documents=1_000_000, window=200) == expected
+def test_a_filter_adds_candidates_and_codewords_to_find_them(kept: int, expected: Breadth) -> None:
+    assert choose_breadth(ENCODER, kept=kept, documents=1_000_000, window=200) == expected
 
 
 @pytest.mark.parametrize(
     ("kept", "documents", "window", "expected"),
     [
-        (5_000, 10_000, 4_000, Breadth(codewords=16, window=8_000)),  # as a half is kept
-        (2_000, 10_000, 2_000, Breadth(codewords=40, window=8_000)),  # as a fifth is kept
+        (5_000, 10_000, 4_000, Breadth(codewords=16, window=8_000)),  # since a half is kept
+        (2_000, 10_000, 2_000, Breadth(codewords=40, window=8_000)),  # since a fifth is kept
         (4_000, 1_000_000, 2_000, Breadth(codewords=500, window=8_000)),
         (5_000, 1_000_000, 3_000, Breadth(codewords=600, window=10_000)),
         (20_000, 1_000_000, 12_000, Breadth(codewords=400, window=12_000)),
@@ -70,45 +77,45 @@ def test_a_filter_wants_more_candidates_and_so_many_codewords_as_find_them(kept:
 def test_codewords_grow_no_more_than_the_filter_narrows(
     kept: int, documents: int, window: int, expected: Breadth
 ) -> None:
-    assert breadth_of(ENCODER, kept=kept, documents=documents, window=window, exact=False) == expected
+    assert choose_breadth(ENCODER, kept=kept, documents=documents, window=window, exact=False) == expected
 
 
-def test_effort_is_the_share_of_what_is_named_and_counts_once() -> None:
-    few = breadth_of(ENCODER, kept=500_000, documents=1_000_000, window=200, effort=0.3)
+def test_effort_scales_codewords_once() -> None:
+    few = choose_breadth(ENCODER, kept=500_000, documents=1_000_000, window=200, effort=0.3)
     assert few == Breadth(codewords=3, window=400)
-    wider = breadth_of(ENCODER, kept=5_000, documents=10_000, window=4_000, effort=0.3, exact=False)
+    wider = choose_breadth(ENCODER, kept=5_000, documents=10_000, window=4_000, effort=0.3, exact=False)
     assert wider == Breadth(codewords=6, window=8_000)
     asked = SearchOptions(k=5, filter=FILTER, effort=0.3, rerank=4_000)
-    assert wider.widened(asked) == SearchOptions(k=5, filter=FILTER, effort=0.3, rerank=8_000)
-    assert USUAL.widened(asked) == asked
-    assert Breadth(exact=True).widened(asked) == asked
+    assert wider.widen(asked) == SearchOptions(k=5, filter=FILTER, effort=0.3, rerank=8_000)
+    assert DEFAULT_BREADTH.widen(asked) == asked
+    assert Breadth(exact=True).widen(asked) == asked
 
 
-def test_documents_are_compared_where_codewords_would_find_too_few() -> None:
+def test_exact_comparison_where_codewords_find_too_few() -> None:
     many = PivotPermutation(Pivots(np.tile(ROWS, (10, 1))), top_k=1, query_top_k=8)
     # 768 of 30,000 codewords find 2.6 % of 5,000.
-    assert breadth_of(many, kept=5_000, documents=1_000_000, window=200) == Breadth(exact=True)
+    assert choose_breadth(many, kept=5_000, documents=1_000_000, window=200) == Breadth(exact=True)
     widest = Breadth(codewords=768, window=800)
-    assert breadth_of(many, kept=5_000, documents=1_000_000, window=100) == replace(widest, window=400)
-    assert breadth_of(many, kept=5_000, documents=1_000_000, window=200, exact=False) == widest
-    assert breadth_of(many, kept=10_001, documents=1_000_000, window=500) == replace(widest, window=2_000)
+    assert choose_breadth(many, kept=5_000, documents=1_000_000, window=100) == replace(widest, window=400)
+    assert choose_breadth(many, kept=5_000, documents=1_000_000, window=200, exact=False) == widest
+    assert choose_breadth(many, kept=10_001, documents=1_000_000, window=500) == replace(widest, window=2_000)
     deepest = replace(widest, window=10_000)
-    assert breadth_of(many, kept=3_000, documents=1_000_000, window=3_000, exact=False) == deepest
+    assert choose_breadth(many, kept=3_000, documents=1_000_000, window=3_000, exact=False) == deepest
 
 
-def test_many_more_are_compared_by_their_sketches() -> None:
+def test_more_documents_are_compared_by_sketch() -> None:
     found = [
-        breadth_of(ENCODER, kept=kept, documents=1_000_000, window=200, sketch=True)
+        choose_breadth(ENCODER, kept=kept, documents=1_000_000, window=200, sketch=True)
         for kept in (1_000, 1_001, 60_000, 60_001)
     ]
     whole, sketched = Breadth(exact=True), Breadth(exact=True, sketched=True)
     assert found == [whole, sketched, sketched, Breadth(codewords=8, window=800)]
 
 
-def test_a_wider_query_begins_with_the_usual_one() -> None:
-    usual = query_terms(ENCODER, ROWS[:5], USUAL)
-    wider = query_terms(ENCODER, ROWS[:5], Breadth(codewords=40))
-    for narrow, wide in zip(usual.to_terms(), wider.to_terms(), strict=True):
+def test_a_wider_query_contains_the_default_one() -> None:
+    default = build_query_terms(ENCODER, ROWS[:5], DEFAULT_BREADTH)
+    wider = build_query_terms(ENCODER, ROWS[:5], Breadth(codewords=40))
+    for narrow, wide in zip(default.to_terms(), wider.to_terms(), strict=True):
         assert (len(narrow), len(wide)) == (8, 40)
         assert narrow.items() <= wide.items()
         assert min(narrow.values()) >= max(wide[name] for name in wide.keys() - narrow.keys())
@@ -119,15 +126,15 @@ def test_a_wider_query_begins_with_the_usual_one() -> None:
 
 @pytest.mark.parametrize("encoder", [ENCODER, dt.DeepPermutation(DIMENSIONS, top_k=8)], ids=["pivots", "components"])
 @pytest.mark.parametrize(("effort", "named"), [(1.0, 8), (0.5, 4), (0.3, 3), (0.01, 1)])
-def test_less_effort_names_the_largest_of_the_usual_codewords(encoder: Encoder, effort: float, named: int) -> None:
+def test_less_effort_keeps_the_largest_codewords(encoder: Encoder, effort: float, named: int) -> None:
     for row in range(5):
         query = ROWS[row : row + 1]
-        cut = query_terms(encoder, query, effort=effort).to_terms()
+        cut = build_query_terms(encoder, query, effort=effort).to_terms()
         assert len(cut[0]) == named
-        assert cut == keep_largest_components(query_terms(encoder, query), effort).to_terms()
+        assert cut == keep_largest_components(build_query_terms(encoder, query), effort).to_terms()
 
 
-def test_less_effort_looks_for_fewer_pivots(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_less_effort_searches_fewer_pivots(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_for = []
     nearest = NearestPivots.find
 
@@ -136,22 +143,22 @@ def test_less_effort_looks_for_fewer_pivots(monkeypatch: pytest.MonkeyPatch) -> 
         return nearest(self, features, count)
 
     monkeypatch.setattr(NearestPivots, "find", counted)
-    for effort, breadth_ in ((1.0, USUAL), (0.5, USUAL), (0.5, Breadth(codewords=40))):
-        query_terms(ENCODER, ROWS[:1], breadth_, effort=effort)
+    for effort, breadth_ in ((1.0, DEFAULT_BREADTH), (0.5, DEFAULT_BREADTH), (0.5, Breadth(codewords=40))):
+        build_query_terms(ENCODER, ROWS[:1], breadth_, effort=effort)
     assert looked_for == [8, 4, 40]
 
 
 def test_pairs_widen_by_whole_pivots() -> None:
     assert (PAIRS.words_per_document, PAIRS.words_per_query) == (6, 15)
     found = [
-        breadth_of(PAIRS, kept=20_000, documents=documents, window=3_000).codewords
+        choose_breadth(PAIRS, kept=20_000, documents=documents, window=3_000).codewords
         for documents in (40_000, 10**6, 10**8)
     ]
     assert found == [30, 750, 768]
-    usual = query_terms(PAIRS, ROWS[:5], USUAL).to_terms()
+    default = build_query_terms(PAIRS, ROWS[:5], DEFAULT_BREADTH).to_terms()
     for codewords, named in ((1, 1), (2, 1), (15, 15), (20, 15), (21, 21), (768, 741), (PAIRS.vocabulary_size, 11_175)):
-        wider = query_terms(PAIRS, ROWS[:5], Breadth(codewords=codewords)).to_terms()
-        for narrow, wide in zip(usual, wider, strict=True):
+        wider = build_query_terms(PAIRS, ROWS[:5], Breadth(codewords=codewords)).to_terms()
+        for narrow, wide in zip(default, wider, strict=True):
             assert len(wide) == named
             assert narrow.items() <= wide.items() or named < len(narrow)
     for count in (0, PAIRS.vocabulary_size + 1):
@@ -184,6 +191,6 @@ def test_recall_holds_behind_a_filter(
     everywhere = recall({}, np.ones(len(ROWS), dtype=bool))
     assert 0.5 < everywhere < 1
     assert recall({"filter": FILTER}, kept) >= (1.0 if kept.sum() <= compared else everywhere - 0.03)
-    # Without re-ranking the score is the plain dot product, and nothing is widened.
+    # Without re-ranking, the score is the plain dot product and nothing is widened.
     plain = index.search(queries[0], rerank=0, filter=FILTER, k=3_000)
     assert plain.ids == [hit.id for hit in index.search(queries[0], rerank=0, k=3_000) if kept[int(hit.id)]]
