@@ -25,9 +25,9 @@ from PIL import Image
 import deepterms as dt
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.engine import parse_engine, version_conflict
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import reason
+from deepterms.cluster.engine import explain_version_conflict, parse_engine
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import extract_reason
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
 from deepterms.features.embeddings import EmbeddingFolder
@@ -148,7 +148,7 @@ def _engine(value: Any) -> None:
 
 
 def _reason(value: Any) -> None:
-    version_conflict(reason(value))
+    explain_version_conflict(extract_reason(value))
 
 
 def _meta(value: Any) -> None:
@@ -160,7 +160,7 @@ def _name(content: bytes) -> None:
     name = content.decode("utf-8", "surrogateescape")
     concrete = LAYOUTS[0].index_name(name)
     for made in (name, concrete):
-        assert set(index_path(made)[1:]).isdisjoint("/?#*, ")
+        assert set(build_index_path(made)[1:]).isdisjoint("/?#*, ")
 
 
 def _vector(content: bytes) -> None:

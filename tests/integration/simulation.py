@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import reason
+from deepterms.cluster.responses import extract_reason
 from deepterms.encoders.encoder import Encoder
 from deepterms.schema.index_pipeline import index_pipeline
 from deepterms.schema.index_spec import IndexSpec
@@ -31,7 +31,10 @@ def simulate(
     }
     params = {"filter_path": "docs.doc._source,docs.error"}
     answer = Cluster(cluster).request("POST", "/_ingest/pipeline/_simulate", body=body, params=params)
-    return [item["doc"]["_source"] if "doc" in item else {"refused": reason(item["error"])} for item in answer["docs"]]
+    return [
+        item["doc"]["_source"] if "doc" in item else {"refused": extract_reason(item["error"])}
+        for item in answer["docs"]
+    ]
 
 
 def float32(*values: float) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import reason
+from deepterms.cluster.responses import extract_reason
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, RequestRejected
 from deepterms.schema.layouts import LAYOUTS, Layout, default_layout, find_layout
@@ -189,8 +189,8 @@ def test_parameters_that_the_script_cannot_use(opensearch: Any, parameters: dict
         document["encoder"] = {**usable, **parameters} if parameters else {}
     path = f"/_ingest/pipeline/{FEATURES.encode_pipeline}/_simulate"
     (answer,) = Cluster(opensearch).request("POST", path, body={"docs": [{"_source": document}]})["docs"]
-    assert "[encode-vector] field [encoder] is [" in reason(answer["error"])
-    assert "expected whole dimensions up to 65536" in reason(answer["error"])
+    assert "[encode-vector] field [encoder] is [" in extract_reason(answer["error"])
+    assert "expected whole dimensions up to 65536" in extract_reason(answer["error"])
 
 
 def test_the_largest_encoder_stays_within_the_loop_limit(cluster: Any) -> None:

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.bulk import BulkAnswer, BulkLine, BulkResult, send_all
 from deepterms.cluster.engine import Engine, parse_engine
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import CLAUSE_LIMIT, not_json, reason, refused
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import CLAUSE_LIMIT, build_error, build_json_error, extract_reason
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRejected, UnsupportedEngine
 
 __all__ = ["Cluster", "Engine"]
@@ -101,13 +101,13 @@ class Cluster:
         ask = self._request_opensearch if self._library == "opensearchpy" else self._request_elasticsearch
         answer = ask(method, path, body=body, params=query)
         if isinstance(answer, str | bytes):
-            raise not_json(answer)
+            raise build_json_error(answer)
         return answer
 
     def search_many(self, bodies: Sequence[Mapping[str, Any]], *, index: str) -> list[dict[str, Any]]:
         """Send several searches of one index as one request; the answers in their order.
 
-        The answer to a search that failed has an ``error`` and a ``status`` in place of hits; `refusal` makes it an
+        The answer to a search that failed has an ``error`` and a ``status`` in place of hits; `find_error` makes it an
         exception.
 
         Raises:
@@ -115,7 +115,7 @@ class Cluster:
             RequestRejected: the request as a whole was refused.
         """
         lines = "".join(f"{{}}\n{json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n" for body in bodies)
-        answer = self.request("POST", index_path(index, "/_msearch"), body=lines)
+        answer = self.request("POST", build_index_path(index, "/_msearch"), body=lines)
         return list(answer["responses"])
 
     @contextmanager
@@ -128,7 +128,7 @@ class Cluster:
         """
         self.engine.require_point_in_time()
         opensearch = self.engine.name == "opensearch"
-        path = index_path(index, "/_search/point_in_time") if opensearch else index_path(index, "/_pit")
+        path = build_index_path(index, "/_search/point_in_time") if opensearch else build_index_path(index, "/_pit")
         answer = self.request("POST", path, params={"keep_alive": POINT_IN_TIME_KEPT})
         identifier = str(answer["pit_id" if opensearch else "id"])
         try:
@@ -200,7 +200,7 @@ class Cluster:
         params = {"filter_path": "items.*._id,items.*._index,items.*.status,items.*.error"}
         if require_alias:
             params["require_alias"] = "true"
-        path = index_path(index, "/_bulk")
+        path = build_index_path(index, "/_bulk")
 
         def send(lines: str) -> list[BulkAnswer]:
             answer = self.request("POST", path, body=lines, params=params)
@@ -241,9 +241,9 @@ class Cluster:
             if isinstance(error, library.ConnectionError):
                 return ClusterUnreachable(f"the cluster did not answer: {error.error}")
             if isinstance(error, library.TransportError):
-                return refused(int(error.status_code), error.info or error.error)
+                return build_error(int(error.status_code), error.info or error.error)
             if isinstance(error, library.SerializationError):
-                return not_json(str(error))
+                return build_json_error(str(error))
             return error
         library = sys.modules[self._library]
         # With tracing on, the library prints its own error into the span, and that fails on an answer whose `error`
@@ -254,9 +254,9 @@ class Cluster:
         if isinstance(error, library.UnsupportedProductError):
             return UnsupportedEngine(f"{error}; for OpenSearch pass an opensearchpy.OpenSearch client")
         if isinstance(error, library.SerializationError):
-            return not_json(str(error))
+            return build_json_error(str(error))
         if isinstance(error, library.ApiError):
-            return refused(int(error.meta.status), error.body)
+            return build_error(int(error.meta.status), error.body)
         if isinstance(error, library.TransportError):
             return ClusterUnreachable(f"the cluster did not answer: {error}")
         return error
@@ -266,5 +266,5 @@ def _bulk_answer(action: str, outcome: Mapping[str, Any]) -> BulkAnswer:
     status = int(outcome["status"])
     # A document to delete that is not there is what was asked for.
     fine = 200 <= status < 300 or (action == "delete" and status == 404 and "error" not in outcome)
-    why = "" if fine else reason(outcome.get("error") or f"HTTP {status}")
+    why = "" if fine else extract_reason(outcome.get("error") or f"HTTP {status}")
     return BulkAnswer(str(outcome["_id"]), why, status, str(outcome["_index"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from deepterms.errors import UnsupportedEngine
 
-__all__ = ["SUPPORTED", "Engine", "parse_engine", "version_conflict"]
+__all__ = ["SUPPORTED", "Engine", "explain_version_conflict", "parse_engine"]
 
 SUPPORTED = "expected Elasticsearch 8 or later, or OpenSearch 2 or later"
 
@@ -67,7 +67,7 @@ def parse_engine(answer: Any) -> Engine:
     return Engine(name, (major, minor, patch))
 
 
-def version_conflict(why: str) -> str | None:
+def explain_version_conflict(why: str) -> str | None:
     """What to install, if the reason of a refusal is that client and cluster are of versions that do not go together.
 
     Args:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["MAX_NAME_BYTES", "check_new_name", "index_path"]
+__all__ = ["MAX_NAME_BYTES", "build_index_path", "check_new_name"]
 
 # The engines reject index names of more than 255 bytes, and a concrete index adds a prefix and a generation.
 MAX_NAME_BYTES = 200
@@ -15,7 +15,7 @@ MAX_NAME_BYTES = 200
 _FORBIDDEN = frozenset('\\/*?"<>| ,#:%')
 
 
-def index_path(name: str, endpoint: str = "") -> str:
+def build_index_path(name: str, endpoint: str = "") -> str:
     """The path of a request to one index or alias: ``/holidays/_search``.
 
     Args:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepterms.cluster.engine import version_conflict
+from deepterms.cluster.engine import explain_version_conflict
 from deepterms.errors import ClusterError, IndexNotFound, RequestRejected, UnsupportedEngine
 
-__all__ = ["CLAUSE_LIMIT", "incomplete", "not_json", "reason", "refusal", "refused"]
+__all__ = ["CLAUSE_LIMIT", "build_error", "build_json_error", "extract_reason", "find_error", "is_incomplete"]
 
 CLAUSE_LIMIT = "indices.query.bool.max_clause_count"  # a cluster setting of OpenSearch
 
 MAX_TEXT = 500  # characters of an answer that is no JSON: a proxy's whole page helps nobody
 
 
-def incomplete(answer: Mapping[str, Any]) -> bool:
+def is_incomplete(answer: Mapping[str, Any]) -> bool:
     """Whether an answer to a search or a count may lack documents: a shard failed, ran out of time, or has no copy.
 
     Shards of which no copy is left are in ``total`` and in neither ``successful`` nor ``failed``.
@@ -24,15 +24,15 @@ def incomplete(answer: Mapping[str, Any]) -> bool:
     return bool(answer.get("timed_out") or shards["failed"] or shards["successful"] < shards["total"])
 
 
-def refused(status: int, body: Any) -> ClusterError:
+def build_error(status: int, body: Any) -> ClusterError:
     """The error that an answer other than 2xx stands for.
 
     Args:
         status: HTTP status.
         body: of the answer: parsed JSON, or text.
     """
-    why = reason(_error_in(body)) if isinstance(body, Mapping) else _cut(body)
-    conflict = version_conflict(why)
+    why = extract_reason(_error_in(body)) if isinstance(body, Mapping) else _cut(body)
+    conflict = explain_version_conflict(why)
     if conflict is not None:
         return UnsupportedEngine(conflict)
     if "too_many_clauses" in why or "too_many_nested_clauses" in why or "maxClauseCount" in why:
@@ -55,7 +55,7 @@ def _error_in(body: Mapping[str, Any]) -> Any:
     return body.get("error", body)
 
 
-def not_json(what: str | bytes) -> ClusterError:
+def build_json_error(what: str | bytes) -> ClusterError:
     """The error that an answer of another kind stands for."""
     return ClusterError(f"the request or its answer is not JSON: {_cut(what)}. Is there a proxy at that address?")
 
@@ -65,14 +65,14 @@ def _cut(text: Any) -> str:
     return whole if len(whole) <= MAX_TEXT else f"{whole[:MAX_TEXT]}…"
 
 
-def refusal(answer: Mapping[str, Any]) -> ClusterError | None:
+def find_error(answer: Mapping[str, Any]) -> ClusterError | None:
     """The error of one answer of `Cluster.search_many`; None for one that is not an error."""
     if "error" not in answer:
         return None
-    return refused(int(answer.get("status", 500)), answer)
+    return build_error(int(answer.get("status", 500)), answer)
 
 
-def reason(error: Any) -> str:
+def extract_reason(error: Any) -> str:
     """The sentence in an engine's error that says most: the innermost cause, with the type of the outermost.
 
     Args:

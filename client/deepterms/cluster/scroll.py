@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import incomplete
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import is_incomplete
 from deepterms.errors import ClusterError
 
-__all__ = ["hit_pages", "hits_of"]
+__all__ = ["check_hits", "scroll_pages"]
 
 KEPT = "5m"  # between two pages
 
 
-def hit_pages(
+def scroll_pages(
     cluster: Cluster, index: str, body: Mapping[str, Any], *, size: int, params: Mapping[str, Any] | None = None
 ) -> Iterator[list[dict[str, Any]]]:
     """All hits, in the order in which they lie in the index, by a scroll: both engines have it.
@@ -32,13 +32,13 @@ def hit_pages(
     """
     answer = cluster.request(
         "POST",
-        index_path(index, "/_search"),
+        build_index_path(index, "/_search"),
         body={**body, "size": size, "sort": ["_doc"]},
         params={"scroll": KEPT, **(params or {})},
     )
     scroll = answer["_scroll_id"]
     try:
-        while page := hits_of(answer):
+        while page := check_hits(answer):
             yield page
             answer = cluster.request("POST", "/_search/scroll", body={"scroll": KEPT, "scroll_id": scroll})
             scroll = answer["_scroll_id"]
@@ -46,8 +46,8 @@ def hit_pages(
         cluster.request("DELETE", "/_search/scroll", body={"scroll_id": [scroll]})
 
 
-def hits_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+def check_hits(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The hits of an answer that lacks none."""
-    if incomplete(answer):
+    if is_incomplete(answer):
         raise ClusterError("a shard failed or ran out of time while documents were read; run this again")
     return list(answer["hits"]["hits"])

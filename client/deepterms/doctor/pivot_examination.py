@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.scroll import hits_of
+from deepterms.cluster.scroll import check_hits
 from deepterms.doctor.findings import Finding
 from deepterms.doctor.pivot_findings import (
     MIN_PAIRS,
@@ -131,7 +131,7 @@ def _sample_cosines(
 ) -> NDArray[np.float32]:
     """Measure the cosine of each found document's vector with its nearest pivot: float32 (n,)."""
     body = {**search, "size": SAMPLED_VECTORS, "_source": False, "docvalue_fields": ["vector"]}
-    hits = hits_of(cluster.request("POST", f"/{live}/_search", body=body))
+    hits = check_hits(cluster.request("POST", f"/{live}/_search", body=body))
     texts = [str(hit["fields"]["vector"][0]) for hit in hits]
     decoded = [decode_vector(text, vector_type, dimensions=pivots.dimensions) for text in texts]
     usable = [vector for vector in decoded if vector.shape == (pivots.dimensions,) and np.isfinite(vector).all()]

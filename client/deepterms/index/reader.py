@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import incomplete
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import is_incomplete
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import as_features, as_one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
@@ -200,7 +200,7 @@ class IndexReader(IndexHandle):
             }
             if state.spec.stores_vectors:
                 body["docvalue_fields"] = ["vector"]
-            answer = self.cluster.request("POST", index_path(self.name, "/_search"), body=body)
+            answer = self.cluster.request("POST", build_index_path(self.name, "/_search"), body=body)
             hits = answer["hits"]["hits"]
             if hits and state.guards_queries:
                 break
@@ -215,8 +215,8 @@ class IndexReader(IndexHandle):
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents are visible to search, in all or of those that match a filter."""
         body = {"query": filter} if filter is not None else None
-        answer = self.cluster.request("POST", index_path(self.name, "/_count"), body=body)
-        if incomplete(answer):
+        answer = self.cluster.request("POST", build_index_path(self.name, "/_count"), body=body)
+        if is_incomplete(answer):
             raise ClusterError(f"a shard of {self.name!r} did not answer while documents were counted; try again")
         return int(answer["count"])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from numpy.typing import ArrayLike
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
+from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import IndexAlreadyExists, InvalidInput
@@ -136,7 +136,7 @@ class SurrogateIndex(IndexReader, IndexWriter):
         else:
             spec.check(cluster.engine)
         concrete = spec.layout.index_name(name)
-        if cluster.request("HEAD", index_path(name)) or cluster.request("HEAD", index_path(concrete)):
+        if cluster.request("HEAD", build_index_path(name)) or cluster.request("HEAD", build_index_path(concrete)):
             raise IndexAlreadyExists(
                 f"an index or alias {name!r} exists already; open it with SurrogateIndex.open, or take another name"
             )

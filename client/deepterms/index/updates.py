@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Any
 
 from deepterms.cluster.bulk import BulkLine, BulkResult
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.scroll import hit_pages, hits_of
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.scroll import check_hits, scroll_pages
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index.handle import IndexHandle, confirm_state, read_again
 from deepterms.index.ingest import report_of, send, stale_ids
@@ -40,7 +40,7 @@ def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteRep
     """As `SurrogateIndex.delete_by_filter`."""
     report, state = WriteReport(0), confirm_state(handle)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
-    for page in hit_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
+    for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
         lines: list[BulkLine] = [({"delete": {**address(hit), **condition(revision_of(hit))}}, None) for hit in page]
         report += report_of(send(handle, lines, state))
     return report
@@ -51,7 +51,7 @@ def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteR
     state = confirm_state(handle)
     body = {**STORED, "query": {"ids": {"values": list(wanted)}}, "size": len(wanted)}
     try:
-        hits = hits_of(handle.cluster.request("POST", index_path(handle.name, "/_search"), body=body))
+        hits = check_hits(handle.cluster.request("POST", build_index_path(handle.name, "/_search"), body=body))
     except ClusterError as error:
         return WriteReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
     found = {hit["_id"] for hit in hits}

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.scroll import hits_of
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.scroll import check_hits
 from deepterms.encoders.encoder import AsymmetricEncoder, Encoder
 from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.results import IndexStats, PostingList
@@ -29,7 +29,7 @@ def cluster_stats(
     cluster: Cluster, name: str, *, encoder: Encoder, documents: int, sample: int, vector_type: VectorType | None
 ) -> IndexStats:
     """As `SurrogateIndex.stats`; `vectors` are what the index stores, to be read if queries are unlike documents."""
-    path = index_path(name)
+    path = build_index_path(name)
     answer = cluster.request("GET", f"{path}/_stats/store,segments,search")["_all"]
     body = {
         "query": {"function_score": {"random_score": RANDOM}},
@@ -37,12 +37,12 @@ def cluster_stats(
         "_source": ["terms"],
         "track_total_hits": False,
     }
-    hits = hits_of(cluster.request("POST", f"{path}/_search", body=body))
+    hits = check_hits(cluster.request("POST", f"{path}/_search", body=body))
     stored = None
     if vector_type is not None and isinstance(encoder, AsymmetricEncoder):
         # The first of the same random order.
         first = {**body, "size": min(sample, QUERIES), "_source": False, "docvalue_fields": ["vector"]}
-        found = hits_of(cluster.request("POST", f"{path}/_search", body=first))
+        found = check_hits(cluster.request("POST", f"{path}/_search", body=first))
         texts = [str(hit["fields"]["vector"][0]) for hit in found if "vector" in hit.get("fields", {})]
         decoded = [decode_vector(text, vector_type, dimensions=encoder.dimensions) for text in texts]
         usable = [vector for vector in decoded if vector.shape == (encoder.dimensions,) and _usable(vector)]

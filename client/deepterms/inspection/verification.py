@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import incomplete, refusal
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import find_error, is_incomplete
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.scripts import COSINE_OFFSET
@@ -167,7 +167,7 @@ def _draw(searcher: Searcher, sample: int, seed: int) -> list[dict[str, Any]]:
     body: dict[str, Any] = {"query": drawn, "size": sample, "_source": ["terms"]}
     if searcher.index.spec.stores_vectors:
         body["docvalue_fields"] = ["vector"]
-    answer = searcher.cluster.request("POST", index_path(searcher.index.name, "/_search"), body=body)
+    answer = searcher.cluster.request("POST", build_index_path(searcher.index.name, "/_search"), body=body)
     return list(_whole(answer)["hits"]["hits"])
 
 
@@ -178,7 +178,7 @@ def _answers(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dict[str,
         for answer in searcher.cluster.search_many(
             bodies[start : start + SEARCHES_PER_REQUEST], index=searcher.index.name
         ):
-            refused = refusal(answer)
+            refused = find_error(answer)
             if refused is not None:
                 raise refused
             answers.append({hit["_id"]: float(hit["_score"]) for hit in _whole(answer)["hits"]["hits"]})
@@ -186,7 +186,7 @@ def _answers(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dict[str,
 
 
 def _whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    if incomplete(answer):
+    if is_incomplete(answer):
         raise ClusterError("a shard failed or ran out of time, so nothing can be said of the index; verify it again")
     return answer
 

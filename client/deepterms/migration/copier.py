@@ -9,8 +9,8 @@ from typing import Any
 
 from deepterms.cluster.bulk import BulkLine
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import incomplete
-from deepterms.cluster.scroll import hit_pages, hits_of
+from deepterms.cluster.responses import is_incomplete
+from deepterms.cluster.scroll import check_hits, scroll_pages
 from deepterms.errors import ClusterError, MigrationFailed
 from deepterms.results import Failure
 from deepterms.schema.index_spec import IndexSpec
@@ -176,13 +176,13 @@ class Copier:
             "_source": False,
             "version": True,
         }
-        return hits_of(self.cluster.request("POST", f"/{index}/_search", body=body, params=self._prefer()))
+        return check_hits(self.cluster.request("POST", f"/{index}/_search", body=body, params=self._prefer()))
 
     def _pages(
         self, index: str, body: Mapping[str, Any], *, size: int, shard: str | None = None
     ) -> Iterator[list[dict[str, Any]]]:
         """All hits of a search as of now, or those of one shard."""
-        return hit_pages(self.cluster, index, body, size=size, params=self._prefer(shard))
+        return scroll_pages(self.cluster, index, body, size=size, params=self._prefer(shard))
 
     def _prefer(self, shard: str | None = None) -> dict[str, str]:
         parts = [part for part in (f"_shards:{shard}" if shard else None, self._primary) if part]
@@ -190,7 +190,7 @@ class Copier:
 
     def _count(self, index: str) -> int:
         answer = self.cluster.request("POST", f"/{index}/_count", params=self._prefer())
-        if incomplete(answer):
+        if is_incomplete(answer):
             raise ClusterError(f"a shard of {index} failed while its documents were counted; run this again")
         return int(answer["count"])
 

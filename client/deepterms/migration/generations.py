@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
+from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
@@ -45,7 +45,7 @@ class Generations:
     @classmethod
     def of(cls, cluster: Cluster, name: str) -> Generations:
         """As the cluster has them now."""
-        quoted = index_path(name).removeprefix("/")
+        quoted = build_index_path(name).removeprefix("/")
         try:
             pointed = list(cluster.request("GET", f"/_alias/{quoted}"))
         except RequestRejected as error:

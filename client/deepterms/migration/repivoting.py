@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.scroll import hit_pages
+from deepterms.cluster.scroll import scroll_pages
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.encoders.pivots.sampling import SamplingMethod, count_rows_needed, sample_pivots
@@ -109,7 +109,7 @@ def sample_vectors(
     body = {"query": query, "_source": False, "docvalue_fields": ["vector"]}
     features = np.empty((min(int(count + 2 * margin), total), dimensions), dtype=np.float32)
     filled = 0
-    for page in hit_pages(cluster, concrete, body, size=VECTORS_PER_PAGE):
+    for page in scroll_pages(cluster, concrete, body, size=VECTORS_PER_PAGE):
         for hit in page:
             vector = decode_vector(str(hit["fields"]["vector"][0]), vector_type, dimensions=dimensions)
             if filled < len(features) and vector.shape == (dimensions,) and not find_unusable_rows(vector[np.newaxis]):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.cluster.responses import incomplete
+from deepterms.cluster.responses import is_incomplete
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Hit, Hits
 from deepterms.schema.index_spec import IndexState
@@ -136,7 +136,7 @@ class Search:
             )
             for hit in found
         )
-        read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=incomplete(answer), terms=self.terms)
+        read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=is_incomplete(answer), terms=self.terms)
         return read if self.candidates else above(read, self.options.min_score)
 
     def reranked(self, candidates: Hits) -> Hits:

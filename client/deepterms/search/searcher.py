@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import POINT_IN_TIME_KEPT, Cluster
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import incomplete, refusal
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import find_error, is_incomplete
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import find_unusable_rows, normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
@@ -88,7 +88,7 @@ class Searcher:
         search = self._search(feature, options, terms, breadth)
         self.cluster.check_clauses(search.clauses)
         with span("deepterms.search", index=self.index.name, k=options.k, rerank=options.rerank) as spanned:
-            answer = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=search.body)
+            answer = self.cluster.request("POST", build_index_path(self.index.name, "/_search"), body=search.body)
             spanned.note(hits=len(answer["hits"]["hits"]))
         hits = search.hits(answer)
         if search.candidates:
@@ -136,7 +136,7 @@ class Searcher:
                 body["pit"] = {"id": point, "keep_alive": POINT_IN_TIME_KEPT}
                 answer = self.cluster.request("POST", "/_search", body=body)
                 found = answer["hits"]["hits"]
-                if incomplete(answer):
+                if is_incomplete(answer):
                     raise ClusterError("a shard failed or ran out of time, so a page would not be whole; search again")
                 if any(hit["sort"][1] is None for hit in found):
                     raise ClusterError(
@@ -218,7 +218,7 @@ class Searcher:
         indices: set[str] = set()
         doubtful = False
         for place, answer in zip(sent, answers, strict=True):
-            refused = refusal(answer)
+            refused = find_error(answer)
             if refused is not None:
                 found[place], doubtful = _failed(str(refused)), doubtful or getattr(refused, "status", 0) in (400, 404)
                 continue
@@ -244,8 +244,8 @@ class Searcher:
         for start in range(0, len(ids), IDS_PER_REQUEST):
             chunk = ids[start : start + IDS_PER_REQUEST]
             body = {"query": {"ids": {"values": chunk}}, "size": len(chunk), "_source": source}
-            answer = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=body)
-            lost = lost or incomplete(answer)
+            answer = self.cluster.request("POST", build_index_path(self.index.name, "/_search"), body=body)
+            lost = lost or is_incomplete(answer)
             for hit in answer["hits"]["hits"]:
                 metadata[hit["_id"]] = hit.get("_source", {}).get("metadata", {})
         return [
@@ -267,7 +267,7 @@ class Searcher:
             filter={"ids": {"values": [id]}},
             source=False,
         )
-        found = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=body)["hits"]["hits"]
+        found = self.cluster.request("POST", build_index_path(self.index.name, "/_search"), body=body)["hits"]["hits"]
         return float(found[0]["_score"]) if found else 0.0
 
 

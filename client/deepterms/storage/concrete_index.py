@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
+from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.pivots.pivots import Pivots, Reach, find_pivots
 from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
 from deepterms.schema.index_mappings import index_mappings
@@ -63,7 +63,7 @@ def create_concrete(
     # The index before its pipeline: whoever creates the index owns the name. The other way round, the second of two
     # creators would put its encoder's parameters under the first one's index.
     try:
-        cluster.request("PUT", index_path(concrete), body=index)
+        cluster.request("PUT", build_index_path(concrete), body=index)
     except RequestRejected:
         if stored and pivots is not None and not _needs(cluster, concrete, pivots):
             delete_companions(cluster, concrete, checksum=pivots.checksum)
@@ -91,7 +91,7 @@ def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
         cluster: where.
         name: the alias.
     """
-    path = index_path(name)
+    path = build_index_path(name)
     ours = re.compile(rf"deepterms-[a-z_]+-v\d+-{re.escape(name)}-\d{{6}}")
     answer = cluster.request("GET", f"/deepterms-*-{path.removeprefix('/')}-*")
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
+from deepterms.cluster.index_names import build_index_path
 from deepterms.errors import RequestRejected, UnsupportedEngine
 from deepterms.schema.scripts import DENSE_VECTOR, score_by_cosine
 
@@ -20,7 +20,7 @@ def check_functions(cluster: Cluster, concrete: str, *, dimensions: int) -> None
     """
     query = score_by_cosine(np.eye(1, dimensions, dtype=np.float32)[0], {"match_all": {}}, vector_type=DENSE_VECTOR)
     try:
-        cluster.request("POST", index_path(concrete, "/_search"), body={"size": 0, "query": query})
+        cluster.request("POST", build_index_path(concrete, "/_search"), body={"size": 0, "query": query})
     except RequestRejected as error:
         # Anything else says nothing of the function: a shard that is not up yet, or a user who may not search.
         if error.status == 400:

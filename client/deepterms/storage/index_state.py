@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
+from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRejected
 from deepterms.schema.index_spec import IndexMeta, IndexSpec, IndexState, codewords_alias, meta_of
@@ -72,7 +72,7 @@ def read_uuids(cluster: Cluster, name: str) -> dict[str, str]:
 
 def _read(cluster: Cluster, name: str, endpoint: str) -> dict[str, Any]:
     try:
-        return dict(cluster.request("GET", index_path(name, endpoint)))
+        return dict(cluster.request("GET", build_index_path(name, endpoint)))
     except RequestRejected as error:
         if error.status != 404:
             raise

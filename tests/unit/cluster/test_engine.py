@@ -12,7 +12,7 @@ from opensearchpy import OpenSearch
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.engine import Engine, parse_engine, version_conflict
+from deepterms.cluster.engine import Engine, explain_version_conflict, parse_engine
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected, UnsupportedEngine
 from deepterms.schema.layouts import LAYOUTS, default_layout
 from tests.unit.fake_server import Answer, Asked, serving
@@ -206,4 +206,4 @@ def test_layouts_of_an_elasticsearch() -> None:
 
 
 def test_only_a_conflict_of_versions_is_taken_for_one() -> None:
-    assert version_conflict("index_not_found_exception: no such index [version must be either]") is None
+    assert explain_version_conflict("index_not_found_exception: no such index [version must be either]") is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.cluster.responses import incomplete
+from deepterms.cluster.responses import is_incomplete
 from deepterms.errors import InvalidInput
 from deepterms.inspection import reconciliation
 
@@ -71,4 +71,4 @@ def test_the_number_of_named_ids_is_bounded_and_the_counts_are_not(
 )
 def test_a_shard_that_gave_nothing_is_noticed(successful: int, failed: int, timed_out: bool, lacking: bool) -> None:
     shards = {"total": 3, "successful": successful, "skipped": 0, "failed": failed}
-    assert incomplete({"timed_out": timed_out, "_shards": shards}) is lacking
+    assert is_incomplete({"timed_out": timed_out, "_shards": shards}) is lacking

@@ -5,7 +5,7 @@ import pytest
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster, Engine
-from deepterms.cluster.responses import reason
+from deepterms.cluster.responses import extract_reason
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.schema.assets import load_asset
 from deepterms.schema.layouts import LAYOUTS, Layout, default_layout, find_layout, select_layout
@@ -146,6 +146,9 @@ def test_the_reason_is_the_innermost_cause() -> None:
         "reason": "runtime error",
         "caused_by": {"type": "illegal_argument_exception", "reason": "[check-terms] field [terms] is missing"},
     }
-    assert reason(error) == "illegal_argument_exception: [check-terms] field [terms] is missing"
-    assert reason({"root_cause": [{"type": "a", "reason": "b"}], "type": "c", "reason": "all shards failed"}) == "a: b"
-    assert reason("text") == "text"
+    assert extract_reason(error) == "illegal_argument_exception: [check-terms] field [terms] is missing"
+    assert (
+        extract_reason({"root_cause": [{"type": "a", "reason": "b"}], "type": "c", "reason": "all shards failed"})
+        == "a: b"
+    )
+    assert extract_reason("text") == "text"
