@@ -33,9 +33,9 @@ from deepterms.features import FeatureStore, load_image, read_npy
 from deepterms.features.embeddings import EmbeddingFolder
 from deepterms.index.checkpoint import Checkpoint
 from deepterms.memory.filters import compile_filter
-from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.documents import build_bulk_lines, check_batch
 from deepterms.schema.index_spec import IndexMeta, IndexSpec
-from deepterms.schema.layouts import LAYOUTS, default_layout
+from deepterms.schema.layouts import LAYOUTS, select_default_layout
 from deepterms.schema.vectors import decode_vector
 from deepterms.storage.pivot_chunks import ChunkedPivots, chunks_of
 from tests.unit.fake_server import Answer, Asked, serving
@@ -130,7 +130,7 @@ def _documents(value: Any) -> None:
         [pair[0] for pair in pairs], np.ones((len(pairs), 4)), [pair[1] for pair in pairs], encoder=ENCODER
     )
     assert len(batch.ids) + len(batch.failed) == len(pairs)
-    for action, source in bulk_lines(batch, IndexSpec(ENCODER, LAYOUTS[0]), fingerprint="0123abcd"):
+    for action, source in build_bulk_lines(batch, IndexSpec(ENCODER, LAYOUTS[0]), fingerprint="0123abcd"):
         line = json.dumps(action, ensure_ascii=False).encode() + b"\n" + (source or "").encode()
         assert line.count(b"\n") == 1  # neither ids nor metadata can start a new line
         json.loads(source or "")
@@ -144,7 +144,7 @@ def _pivots(value: Any) -> None:
 
 
 def _engine(value: Any) -> None:
-    str(default_layout(parse_engine(value)))
+    str(select_default_layout(parse_engine(value)))
 
 
 def _reason(value: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import extract_reason
 from deepterms.encoders.encoder import Encoder
-from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import Layout
 
@@ -26,7 +26,7 @@ def simulate(
 ) -> list[dict[str, Any]]:
     """What the index's own pipeline makes of documents: its ``_source``, or ``{"refused": sentence}``."""
     body = {
-        "pipeline": index_pipeline(IndexSpec(encoder, layout, "float32" if vectors else None)),
+        "pipeline": build_index_pipeline(IndexSpec(encoder, layout, "float32" if vectors else None)),
         "docs": [{"_source": document} for document in documents],
     }
     params = {"filter_path": "docs.doc._source,docs.error"}

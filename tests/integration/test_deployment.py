@@ -18,7 +18,7 @@ from deepterms import deployment
 from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import Change, DeploymentPlan
 from deepterms.errors import DeploymentConflict, RequestRejected, UnsupportedEngine
-from deepterms.schema.assets import Asset, assets_of
+from deepterms.schema.assets import Asset, list_assets
 from deepterms.schema.layouts import LAYOUTS, find_layout
 from tests.integration.conftest import deployed_state
 
@@ -29,7 +29,7 @@ FOREIGN = {"index_patterns": ["somebody-*"], "priority": 7, "template": {}}
 
 def assets_for(cluster: Any) -> list[Asset]:
     engine = Cluster(cluster).engine
-    return assets_of([layout for layout in LAYOUTS if layout.runs_on(engine)])
+    return list_assets([layout for layout in LAYOUTS if layout.runs_on(engine)])
 
 
 def first_of(cluster: Any, kind: str) -> Asset:

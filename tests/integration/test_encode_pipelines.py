@@ -14,7 +14,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.responses import extract_reason
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, RequestRejected
-from deepterms.schema.layouts import LAYOUTS, Layout, default_layout, find_layout
+from deepterms.schema.layouts import LAYOUTS, Layout, find_layout, select_default_layout
 from deepterms.schema.vectors import decode_vector, encode_vector
 from tests.integration.simulation import simulate
 
@@ -137,7 +137,7 @@ def test_an_index_takes_its_pipeline_with_it(cluster: Any, unique_name: str) -> 
 def test_without_encode_pipeline_nothing_is_created(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     own = Cluster(cluster)
-    pipeline = default_layout(own.engine).encode_pipeline
+    pipeline = select_default_layout(own.engine).encode_pipeline
     own.request("DELETE", f"/_ingest/pipeline/{pipeline}")
     try:
         with pytest.raises(ClusterError, match=f"pipeline {pipeline} is not in the cluster; call deepterms"):

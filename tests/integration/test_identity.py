@@ -16,7 +16,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, DeepTermsError, IndexNotFound
 from deepterms.index.ingest import DOCUMENTS_PER_BULK
 from deepterms.migration import migrate
-from deepterms.schema.layouts import default_layout
+from deepterms.schema.layouts import select_default_layout
 from deepterms.search.request import Search
 
 COUNT, D = 60, 16
@@ -37,7 +37,7 @@ LAYOUTS = ["default", "rank_features"]
 
 
 def create(cluster: Any, name: str, layout: str = "default", **options: Any) -> dt.SurrogateIndex:
-    chosen = default_layout(Cluster(cluster).engine).name if layout == "default" else layout
+    chosen = select_default_layout(Cluster(cluster).engine).name if layout == "default" else layout
     return dt.SurrogateIndex.create(cluster, name, layout=chosen, replicas=0, **options)
 
 
@@ -303,7 +303,7 @@ def test_the_pipeline_rejects_what_was_encoded_for_another_index(cluster: Any, o
 def test_an_index_made_with_curl_alone_works(cluster: Any, unique_name: str) -> None:
     """It has neither the alias nor a pipeline of its own, so each search looks whether the index is still the same."""
     dt.deploy(cluster)
-    own, layout = Cluster(cluster), default_layout(Cluster(cluster).engine)
+    own, layout = Cluster(cluster), select_default_layout(Cluster(cluster).engine)
     concrete = layout.index_name(unique_name)
     meta = {"layout": layout.name, "version": 1, "encoder": OLD.spec(), "vectors": "float32", "extractor": {}}
 

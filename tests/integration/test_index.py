@@ -20,7 +20,7 @@ from deepterms.errors import (
     UnsupportedEngine,
 )
 from deepterms.index import ingest
-from deepterms.schema.layouts import default_layout
+from deepterms.schema.layouts import select_default_layout
 
 ENCODER = dt.DeepPermutation(64, top_k=16)
 
@@ -73,7 +73,7 @@ def test_an_index_of_somebody_else_is_not_opened(cluster: Any, unique_name: str)
 
 
 def test_without_templates_nothing_is_created(cluster: Any, unique_name: str) -> None:
-    layout = default_layout(Cluster(cluster).engine)
+    layout = select_default_layout(Cluster(cluster).engine)
     Cluster(cluster).request("DELETE", f"/_index_template/{layout.resource}")
     try:
         with pytest.raises(ClusterError, match="call deepterms"):

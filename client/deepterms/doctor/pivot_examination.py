@@ -22,7 +22,7 @@ from deepterms.encoders.pivots.pivots import FAR_QUANTILE, Pivots, measure_neare
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import PivotsUnavailable
 from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, cluster_stats
-from deepterms.schema.index_spec import IndexMeta, meta_of
+from deepterms.schema.index_spec import IndexMeta, read_meta
 from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
 
@@ -43,7 +43,7 @@ def find_orphans(indices: Mapping[str, Any], name: str | None) -> Iterator[Findi
     for companion in indices:
         owner = owner_of(companion)
         if owner is not None and (name is None or owner.rpartition("-")[0].endswith(f"-{name}")):
-            meta = meta_of(indices.get(owner)) or {}
+            meta = read_meta(indices.get(owner)) or {}
             needed = meta.get("encoder", {}).get("pivots", {}).get("checksum")
             if needed is None or companion_name(owner, needed) != companion:
                 orphans.append(companion)

@@ -20,7 +20,7 @@ from deepterms.errors import ClusterError, IndexNotFound, InvalidInput
 from deepterms.index.checkpoint import Checkpoint, piece_hash
 from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
 from deepterms.results import Failure, Revision, WriteReport
-from deepterms.schema.documents import Batch, bulk_lines, check_batch
+from deepterms.schema.documents import Batch, build_bulk_lines, check_batch
 from deepterms.schema.index_pipeline import STALE_DOCUMENT
 from deepterms.schema.index_spec import FINGERPRINT, IndexState
 from deepterms.storage.index_state import read_uuids
@@ -88,7 +88,7 @@ def add_batches(
                 if on_progress is not None:
                     on_progress(len(batch.ids))
                 continue
-            lines = bulk_lines(batch, state.spec, fingerprint=state.fingerprint)
+            lines = build_bulk_lines(batch, state.spec, fingerprint=state.fingerprint)
             waiting.append((piece, pool.submit(_index, handle, batch, state, lines)))
             # Encoding runs ahead of the requests by one piece per thread, no further.
             while len(waiting) > 2 * threads:
@@ -235,7 +235,7 @@ def _index(
         report, batch = report + report_of(BulkResult(fine)), batch.select(stale)
         if isinstance(batch.content, TermFrequencies) and now.spec.encoder.spec() != state.spec.encoder.spec():
             return report + _withdraw(handle, batch, now), now
-        state, lines = now, bulk_lines(batch, now.spec, fingerprint=now.fingerprint)
+        state, lines = now, build_bulk_lines(batch, now.spec, fingerprint=now.fingerprint)
     why = f"{handle.name!r} was replaced {MAX_REOPENINGS} times while this document was written; add it again"
     return report + WriteReport(0, tuple(Failure(identifier, why) for identifier in batch.ids)), state
 

@@ -21,7 +21,7 @@ from deepterms.inspection.statistics import DEFAULT_SAMPLE, MAX_SAMPLE, cluster_
 from deepterms.inspection.verification import Verification, verify
 from deepterms.results import Hit, Hits, IndexStats, StoredDocument
 from deepterms.schema.index_spec import IndexState
-from deepterms.schema.stored_documents import stored_document
+from deepterms.schema.stored_documents import read_stored_document
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort
 from deepterms.search.request import guard_clauses
 from deepterms.search.searcher import Searcher, SearchOutcome
@@ -210,7 +210,7 @@ class IndexReader(IndexHandle):
             state = now
         if not hits:
             return None
-        return stored_document(hits[0], state.spec.vector_type, dimensions=state.spec.encoder.dimensions)
+        return read_stored_document(hits[0], state.spec.vector_type, dimensions=state.spec.encoder.dimensions)
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents are visible to search, in all or of those that match a filter."""

@@ -13,8 +13,8 @@ from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index.handle import IndexHandle, confirm_state, read_again
 from deepterms.index.ingest import report_of, send, stale_ids
 from deepterms.results import Failure, WriteReport
-from deepterms.schema.documents import condition, usable_documents
-from deepterms.schema.stored_documents import STORED, address, revision_of, whole_lines
+from deepterms.schema.documents import build_condition, select_usable_documents
+from deepterms.schema.stored_documents import STORED, build_address, build_rewrite_lines, read_revision
 
 __all__ = ["delete_by_filter", "update_metadata"]
 
@@ -28,7 +28,7 @@ def update_metadata(handle: IndexHandle, ids: Sequence[str], metadata: Sequence[
         raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
     if len(metadata) != len(ids):
         raise InvalidInput(f"ids and metadata are aligned by position; got {len(ids)} ids, {len(metadata)} metadata")
-    kept, usable, failed = usable_documents(ids, metadata)
+    kept, usable, failed = select_usable_documents(ids, metadata)
     report = WriteReport(0, failed)
     remaining: Iterator[tuple[str, dict[str, Any]]] = zip([ids[row] for row in kept], usable, strict=True)
     while page := dict(islice(remaining, DOCUMENTS_PER_READ)):
@@ -41,7 +41,9 @@ def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteRep
     report, state = WriteReport(0), confirm_state(handle)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
     for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
-        lines: list[BulkLine] = [({"delete": {**address(hit), **condition(revision_of(hit))}}, None) for hit in page]
+        lines: list[BulkLine] = [
+            ({"delete": {**build_address(hit), **build_condition(read_revision(hit))}}, None) for hit in page
+        ]
         report += report_of(send(handle, lines, state))
     return report
 
@@ -56,7 +58,7 @@ def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteR
         return WriteReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
     found = {hit["_id"] for hit in hits}
     why = f"no such document in {handle.name!r}; if it was added just now, call refresh() first"
-    lines, failed = whole_lines(
+    lines, failed = build_rewrite_lines(
         hits,
         spec=state.spec,
         keep_terms=True,
@@ -78,4 +80,4 @@ def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteR
 
 
 def _unchanged(hit: Mapping[str, Any]) -> dict[str, Any]:
-    return {"index": {**address(hit), **condition(revision_of(hit))}}
+    return {"index": {**build_address(hit), **build_condition(read_revision(hit))}}

@@ -14,7 +14,7 @@ from deepterms.cluster.responses import find_error, is_incomplete
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.scripts import COSINE_OFFSET
-from deepterms.schema.stored_documents import vector_of
+from deepterms.schema.stored_documents import read_vector
 from deepterms.search.body import search_body
 from deepterms.search.rerank import rescore
 from deepterms.search.searcher import SEARCHES_PER_REQUEST, Searcher
@@ -121,7 +121,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
         ]
     compared = 0
     dimensions = spec.encoder.dimensions
-    held = [vector_of(hit, spec.vector_type, dimensions=dimensions) for hit in drawn]
+    held = [read_vector(hit, spec.vector_type, dimensions=dimensions) for hit in drawn]
     places = [row for row, vector in enumerate(held) if vector is not None]
     if spec.compared_by is not None and places:
         stored = np.stack([vector for vector in held if vector is not None])  # (m, D)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from deepterms.memory.filters import Predicate
 from deepterms.memory.segments import Segment
 from deepterms.schema.scripts import NO_VECTOR
-from deepterms.schema.sketches import agreement
+from deepterms.schema.sketches import count_agreeing_signs
 from deepterms.search.rerank import FeatureSource, cosines
 
 __all__ = ["Candidate", "accepted", "best", "by_agreement", "by_cosine", "every", "in_order"]
@@ -47,7 +47,7 @@ def by_agreement(candidates: list[Candidate], query: NDArray[np.float32], count:
     if len(candidates) <= count:
         return candidates
     sketched = [
-        (-float(agreement(query, segment.vector_of(row))), identifier, segment, row)
+        (-float(count_agreeing_signs(query, segment.vector_of(row))), identifier, segment, row)
         for _, identifier, segment, row in candidates
     ]
     return in_order(sketched)[:count]

@@ -14,7 +14,7 @@ from deepterms.cluster.scroll import check_hits, scroll_pages
 from deepterms.errors import ClusterError, MigrationFailed
 from deepterms.results import Failure
 from deepterms.schema.index_spec import IndexSpec
-from deepterms.schema.stored_documents import STORED, address, whole_lines
+from deepterms.schema.stored_documents import STORED, build_address, build_rewrite_lines
 
 __all__ = ["STORED", "Copier", "copy_lines"]
 
@@ -40,7 +40,7 @@ def copy_lines(
     Returns:
         The lines, and the documents that cannot be copied.
     """
-    return whole_lines(hits, spec=spec, keep_terms=keep_terms, action=_action)
+    return build_rewrite_lines(hits, spec=spec, keep_terms=keep_terms, action=_action)
 
 
 class Copier:
@@ -145,7 +145,7 @@ class Copier:
             gone = [hit for hit in page if hit["_id"] not in there]
             if gone:
                 self._guard()
-                lines: list[BulkLine] = [({"delete": address(hit)}, None) for hit in gone]
+                lines: list[BulkLine] = [({"delete": build_address(hit)}, None) for hit in gone]
                 failed = [Failure(*outcome) for outcome in self.cluster.bulk(lines, index=self.target).failed]
                 if failed:
                     raise _not_copied(failed, self.target)
@@ -208,7 +208,7 @@ class Copier:
 
 
 def _action(hit: Mapping[str, Any]) -> dict[str, Any]:
-    return {"index": {**address(hit), "version": hit["_seq_no"], "version_type": "external_gte"}}
+    return {"index": {**build_address(hit), "version": hit["_seq_no"], "version_type": "external_gte"}}
 
 
 def _not_copied(failed: Sequence[Failure], target: str) -> MigrationFailed:

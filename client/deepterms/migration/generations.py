@@ -11,7 +11,7 @@ from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
-from deepterms.schema.index_spec import IndexMeta, IndexSpec, meta_of
+from deepterms.schema.index_spec import IndexMeta, IndexSpec, read_meta
 from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete
 from deepterms.storage.pivot_index import read_companion_meta
 
@@ -57,16 +57,16 @@ class Generations:
         if len(pointed) != 1:
             raise ClusterError(f"{name!r} points to {', '.join(sorted(pointed))}; expected one index")
         found = concretes_of(cluster, name)
-        if "encoder" not in (meta_of(found.get(pointed[0])) or {}):
+        if "encoder" not in (read_meta(found.get(pointed[0])) or {}):
             raise ClusterError(
                 f"{name!r} points to {pointed[0]}, which deepterms did not create under that name, or which this user "
                 "has no right to see"
             )
         # Others may be of a release that this one cannot read; what cannot be read is left alone.
         metas = {
-            concrete: IndexMeta.parse(meta_of(answer), name=concrete)
+            concrete: IndexMeta.parse(read_meta(answer), name=concrete)
             for concrete, answer in found.items()
-            if concrete == pointed[0] or "encoder" in (meta_of(answer) or {})
+            if concrete == pointed[0] or "encoder" in (read_meta(answer) or {})
         }
         return cls(name, pointed[0], metas)
 
@@ -176,6 +176,6 @@ def document_count(cluster: Cluster, concrete: str) -> int:
 
 def write_origin(cluster: Cluster, concrete: str, origin: Mapping[str, Any]) -> None:
     """Say in an index's mapping what it was copied from."""
-    meta = meta_of(cluster.request("GET", f"/{concrete}/_mapping")[concrete]) or {}
+    meta = read_meta(cluster.request("GET", f"/{concrete}/_mapping")[concrete]) or {}
     body = {"_meta": {"deepterms": {**meta, "migration": dict(origin)}}}
     cluster.request("PUT", f"/{concrete}/_mapping", body=body)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from deepterms.errors import DeepTermsError
 from deepterms.schema.layouts import Layout
 
-__all__ = ["PIVOTS_TEMPLATE", "Asset", "assets_of", "load_asset", "load_processor"]
+__all__ = ["PIVOTS_TEMPLATE", "Asset", "list_assets", "load_asset", "load_processor"]
 
 Kind = Literal["ingest_pipelines", "index_templates"]
 
@@ -71,7 +71,7 @@ def load_processor(name: str, parameters: Mapping[str, object]) -> dict[str, Any
     return {"script": {**processor["script"], "params": dict(parameters)}}
 
 
-def assets_of(layouts: Iterable[Layout]) -> list[Asset]:
+def list_assets(layouts: Iterable[Layout]) -> list[Asset]:
     """What these layouts need, in the order of deployment: what others name comes before them.
 
     The template of pivots is among them: each layout can hold documents of an encoder that has some.

@@ -12,7 +12,7 @@ from deepterms.cluster.engine import Engine
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.schema.vectors import VectorType
 
-__all__ = ["check_dense_vector", "dense_vector_field"]
+__all__ = ["build_dense_vector_field", "check_dense_vector"]
 
 # Of any dense_vector; 2,048 before Elasticsearch 8.11.
 MAX_DIMENSIONS = 4_096
@@ -45,6 +45,6 @@ def check_dense_vector(engine: Engine, *, dimensions: int, vector_type: VectorTy
         )
 
 
-def dense_vector_field(dimensions: int) -> dict[str, Any]:
+def build_dense_vector_field(dimensions: int) -> dict[str, Any]:
     """The field's mapping, for vectors (D,)."""
     return {"type": "dense_vector", "element_type": "float", "dims": dimensions, "index": False}

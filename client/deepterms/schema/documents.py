@@ -20,7 +20,7 @@ from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
 from deepterms.schema.vectors import encode_vectors
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Batch", "bulk_lines", "check_batch", "condition", "usable_documents"]
+__all__ = ["Batch", "build_bulk_lines", "build_condition", "check_batch", "select_usable_documents"]
 
 MAX_ID_BYTES = 512  # of both engines
 
@@ -118,14 +118,14 @@ def check_batch(
     if set(lengths.values()) != {len(ids)}:
         got = ", ".join(f"{count} {name}" for name, count in lengths.items())
         raise InvalidInput(f"ids, {what} and metadata are aligned by position; got {len(ids)} ids, {got}")
-    kept, usable_metadata, failed = usable_documents(ids, metadata, reasons=reasons, seen=seen)
+    kept, usable_metadata, failed = select_usable_documents(ids, metadata, reasons=reasons, seen=seen)
     if len(kept) < len(ids):
         usable = TermFrequencies(usable.matrix[kept]) if isinstance(usable, TermFrequencies) else usable[kept]
     expected = None if revisions is None else [revisions[row] for row in kept]
     return Batch([ids[row] for row in kept], usable, usable_metadata, failed, expected)
 
 
-def usable_documents(
+def select_usable_documents(
     ids: Sequence[str],
     metadata: Sequence[Mapping[str, Any]] | None,
     *,
@@ -178,7 +178,7 @@ def _unusable_terms(terms: TermFrequencies, encoder: Encoder) -> dict[int, str]:
     return dict.fromkeys(empty.tolist(), "the document has no codeword")
 
 
-def bulk_lines(batch: Batch, spec: IndexSpec, *, fingerprint: str | None = None) -> list[BulkLine]:
+def build_bulk_lines(batch: Batch, spec: IndexSpec, *, fingerprint: str | None = None) -> list[BulkLine]:
     """The (action, source) lines that index a batch; the action names the id, the source is JSON text.
 
     Args:
@@ -192,14 +192,14 @@ def bulk_lines(batch: Batch, spec: IndexSpec, *, fingerprint: str | None = None)
     mark = "" if fingerprint is None else f',"{FINGERPRINT}":"{fingerprint}"'
     return [
         (
-            {"index": {"_id": identifier, **condition(batch.revisions[row] if batch.revisions else None)}},
+            {"index": {"_id": identifier, **build_condition(batch.revisions[row] if batch.revisions else None)}},
             f'{{"terms":{rendered[row]}{vectors[row]}{mark}{_metadata_member(batch.metadata[row])}}}',
         )
         for row, identifier in enumerate(batch.ids)
     ]
 
 
-def condition(revision: Revision | None) -> dict[str, int]:
+def build_condition(revision: Revision | None) -> dict[str, int]:
     """The part of an action that makes the engine refuse it if the document has another revision by now."""
     return {} if revision is None else {"if_seq_no": revision.seq_no, "if_primary_term": revision.primary_term}
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepterms.schema.dense_vector import dense_vector_field
+from deepterms.schema.dense_vector import build_dense_vector_field
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import CODEWORDS
 from deepterms.schema.scripts import DENSE_VECTOR
 from deepterms.schema.sketches import SKETCH
 
-__all__ = ["index_mappings"]
+__all__ = ["build_index_mappings"]
 
 
-def index_mappings(
+def build_index_mappings(
     spec: IndexSpec, template: Mapping[str, Any], *, meta: Mapping[str, Any], properties: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The mappings of an index, in addition to its template's.
@@ -30,7 +30,7 @@ def index_mappings(
     """
     filled: dict[str, Any] = {}
     if spec.dense_vector:
-        filled[DENSE_VECTOR] = dense_vector_field(spec.encoder.dimensions)
+        filled[DENSE_VECTOR] = build_dense_vector_field(spec.encoder.dimensions)
     if spec.sketch:
         filled[SKETCH] = {"type": "binary", "doc_values": True}
     alias = spec.codewords_alias

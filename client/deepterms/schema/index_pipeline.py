@@ -7,15 +7,15 @@ from typing import Any
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.schema.assets import load_processor
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
-from deepterms.schema.vectors import VectorType, stored_bytes
+from deepterms.schema.vectors import VectorType, count_vector_bytes
 
-__all__ = ["STALE_DOCUMENT", "index_pipeline"]
+__all__ = ["STALE_DOCUMENT", "build_index_pipeline"]
 
 # Begins the reason by which the pipeline rejects a document that was encoded for another index.
 STALE_DOCUMENT = "[check-fingerprint]"
 
 
-def index_pipeline(spec: IndexSpec) -> dict[str, Any]:
+def build_index_pipeline(spec: IndexSpec) -> dict[str, Any]:
     """The body of the pipeline that is named like the concrete index and is its ``index.default_pipeline``.
 
     A pipeline can read neither the settings nor the mappings of an index, so each index has a small one of its own. It
@@ -51,7 +51,7 @@ def _encoding(spec: IndexSpec) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     if spec.vector_type == "int8":
         # The layout's pipeline checks what every vector must be; the length is all that it cannot know. A vector of
         # another length would be read as other numbers by the re-ranking script.
-        length = stored_bytes("int8", encoder.dimensions)
+        length = count_vector_bytes("int8", encoder.dimensions)
         parameters = {"characters": (4 * length + 2) // 3, "bytes": length, "dimensions": encoder.dimensions}
         return [load_processor("check-int8-vector-v1", parameters)], checked
     if not isinstance(encoder, DeepPermutation):
@@ -72,4 +72,9 @@ def _encoding(spec: IndexSpec) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 def _signs(vector_type: VectorType, dimensions: int) -> dict[str, int]:
     """Where the sign bits of a stored vector are: in every fourth byte, or in each after the scale (see vectors.py)."""
     first, step = (3, 4) if vector_type == "float32" else (4, 1)
-    return {"dimensions": dimensions, "bytes": stored_bytes(vector_type, dimensions), "first": first, "step": step}
+    return {
+        "dimensions": dimensions,
+        "bytes": count_vector_bytes(vector_type, dimensions),
+        "first": first,
+        "step": step,
+    }

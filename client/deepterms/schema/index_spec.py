@@ -33,9 +33,9 @@ __all__ = [
     "IndexState",
     "SpecKeywords",
     "check_rerank",
-    "codewords_alias",
-    "default_rerank",
-    "meta_of",
+    "choose_default_rerank",
+    "name_codewords_alias",
+    "read_meta",
 ]
 
 # Candidates to re-rank where neither the index nor its encoder names a number; docs/benchmarks.md has quality and time.
@@ -46,7 +46,7 @@ FINGERPRINT = "fingerprint"
 _FINGERPRINT_DIGITS = 8
 
 
-def default_rerank(encoder: object) -> int:
+def choose_default_rerank(encoder: object) -> int:
     """How many candidates of an encoder are re-ranked unless the index or the search names another number."""
     return int(getattr(encoder, "default_rerank", DEFAULT_RERANK))
 
@@ -62,7 +62,7 @@ def check_rerank(rerank: int) -> int:
     return rerank
 
 
-def codewords_alias(fingerprint: str) -> str:
+def name_codewords_alias(fingerprint: str) -> str:
     """The field alias by which queries name the codewords of an index with that fingerprint.
 
     An index of another spec does not map it, so a query that was encoded for this one matches nothing there. It is
@@ -71,7 +71,7 @@ def codewords_alias(fingerprint: str) -> str:
     return f"c_{fingerprint}"
 
 
-def meta_of(answer: Any) -> Any:
+def read_meta(answer: Any) -> Any:
     """What stands under ``_meta.deepterms`` of one index's mapping; None if nothing does.
 
     Args:
@@ -193,7 +193,7 @@ class IndexSpec:
                 options.get("sketch"),
                 dimensions=encoder.dimensions,
                 stores_vectors=vector_type is not None,
-                rerank=default_rerank(encoder) if rerank is None else rerank,
+                rerank=choose_default_rerank(encoder) if rerank is None else rerank,
             ),
             rerank=rerank,
             extractor=dict(options.get("extractor") or {}),
@@ -259,7 +259,7 @@ class IndexSpec:
     @property
     def candidates(self) -> int:
         """How many candidates of each shard a search re-ranks by default."""
-        return default_rerank(self.encoder) if self.rerank is None else self.rerank
+        return choose_default_rerank(self.encoder) if self.rerank is None else self.rerank
 
     @cached_property
     def fingerprint(self) -> str:
@@ -268,9 +268,9 @@ class IndexSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
     @property
-    def codewords_alias(self) -> str | None:
+    def name_codewords_alias(self) -> str | None:
         """The field alias of an index with this spec; None where the layout's clauses cannot use one."""
-        return None if self.layout.query == "rank_feature" else codewords_alias(self.fingerprint)
+        return None if self.layout.query == "rank_feature" else name_codewords_alias(self.fingerprint)
 
     @cached_property
     def _described(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.terms import MAX_TERM_FREQUENCY
 
-__all__ = ["CODEWORDS", "LAYOUTS", "Layout", "default_layout", "find_layout", "select_layout"]
+__all__ = ["CODEWORDS", "LAYOUTS", "Layout", "find_layout", "select_default_layout", "select_layout"]
 
 CODEWORDS = "codewords"  # the field
 
@@ -137,7 +137,7 @@ def find_layout(name: str) -> Layout:
     raise InvalidInput(f"no layout {name!r}; expected one of {', '.join(layout.name for layout in LAYOUTS)}")
 
 
-def default_layout(engine: Engine) -> Layout:
+def select_default_layout(engine: Engine) -> Layout:
     """The best layout that an engine has for any encoder.
 
     Raises:
@@ -158,4 +158,4 @@ def select_layout(engine: Engine, encoder: Encoder) -> Layout:
     made_for_binary = find_layout("codewords")
     if encoder.max_term_frequency == 1 and made_for_binary.runs_on(engine):
         return made_for_binary
-    return default_layout(engine)
+    return select_default_layout(engine)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.schema.sketches import sketch_bytes
-from deepterms.schema.vectors import VectorType, stored_bytes
+from deepterms.schema.sketches import count_sketch_bytes
+from deepterms.schema.vectors import VectorType, count_vector_bytes
 
 __all__ = ["COSINE_OFFSET", "DENSE_VECTOR", "NO_VECTOR", "ComparedBy", "score_by_cosine", "score_by_sketch"]
 
@@ -108,7 +108,7 @@ def _parameters(query: NDArray[np.float32], vector_type: ComparedBy) -> dict[str
         # The function takes nothing but a list. Nine decimals are as exact as float32 components of a unit vector.
         return {"query": np.round(query.astype(np.float64), LIST_DECIMALS).tolist()}
     text, scale = _as_text(query)
-    return {"query": text, "scale": scale, "bytes": stored_bytes(vector_type, len(query))}
+    return {"query": text, "scale": scale, "bytes": count_vector_bytes(vector_type, len(query))}
 
 
 def _as_text(query: NDArray[np.float32]) -> tuple[str, float]:
@@ -128,7 +128,7 @@ def score_by_sketch(query: NDArray[np.float32], matching: Mapping[str, Any]) -> 
         query: float32 (D,), finite.
         matching: any query of the engine.
     """
-    sketch = np.zeros(sketch_bytes(len(query)), dtype=np.uint8)
+    sketch = np.zeros(count_sketch_bytes(len(query)), dtype=np.uint8)
     bits = np.packbits(np.signbit(query), bitorder="little")
     sketch[: len(bits)] = bits
     script = {"lang": "painless", "source": SKETCH_SOURCE, "params": {"query": sketch.tobytes().decode("latin-1")}}

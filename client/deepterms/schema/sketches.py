@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["SKETCH", "agreement", "sketch_bytes", "survivors", "wants_sketch"]
+__all__ = ["SKETCH", "count_agreeing_signs", "count_sketch_bytes", "count_survivors", "wants_sketch"]
 
 SKETCH = "sketch"  # the field
 
@@ -49,7 +49,7 @@ def wants_sketch(sketch: bool | None, *, dimensions: int, stores_vectors: bool, 
     return sketch
 
 
-def survivors(k: int, *, far: bool = False) -> int:
+def count_survivors(k: int, *, far: bool = False) -> int:
     """How many candidates are compared exactly after their sketches, for k hits.
 
     Args:
@@ -59,13 +59,13 @@ def survivors(k: int, *, far: bool = False) -> int:
     return max(MIN_FAR_SURVIVORS if far else MIN_SURVIVORS, SURVIVORS_PER_HIT * k)
 
 
-def sketch_bytes(dimensions: int) -> int:
+def count_sketch_bytes(dimensions: int) -> int:
     """The length of a sketch: D / 8 bytes, up to a multiple of four."""
     return -(-dimensions // 32) * 4
 
 
-def agreement(query: NDArray[np.float32], vector: NDArray[np.float32] | None) -> int:
+def count_agreeing_signs(query: NDArray[np.float32], vector: NDArray[np.float32] | None) -> int:
     """What `score_by_sketch` scores a document that stores a vector, float32 (D,), or none."""
     if vector is None:
         return 0
-    return 8 * sketch_bytes(len(query)) - int(np.count_nonzero(np.signbit(query) != np.signbit(vector)))
+    return 8 * count_sketch_bytes(len(query)) - int(np.count_nonzero(np.signbit(query) != np.signbit(vector)))

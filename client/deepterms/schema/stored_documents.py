@@ -13,15 +13,15 @@ from deepterms.cluster.bulk import BulkLine
 from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.results import Failure, Revision, StoredDocument
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
-from deepterms.schema.vectors import VectorType, decode_vector, stored_bytes
+from deepterms.schema.vectors import VectorType, count_vector_bytes, decode_vector
 
-__all__ = ["STORED", "address", "revision_of", "stored_document", "vector_of", "whole_lines"]
+__all__ = ["STORED", "build_address", "build_rewrite_lines", "read_revision", "read_stored_document", "read_vector"]
 
 # The parts of a search body that bring back all that is stored of a document: a vector is a doc value only.
 STORED: Mapping[str, Any] = {"_source": True, "docvalue_fields": ["vector"], "seq_no_primary_term": True}
 
 
-def whole_lines(
+def build_rewrite_lines(
     hits: Sequence[Mapping[str, Any]],
     *,
     spec: IndexSpec,
@@ -80,7 +80,7 @@ def whole_lines(
     return lines, tuple(Failure(str(hits[row]["_id"]), reasons[row]) for row in sorted(reasons))
 
 
-def stored_document(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> StoredDocument:
+def read_stored_document(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> StoredDocument:
     """What a hit says of its document.
 
     Args:
@@ -92,30 +92,36 @@ def stored_document(hit: Mapping[str, Any], vector_type: VectorType | None, *, d
     return StoredDocument(
         id=str(hit["_id"]),
         terms=source.get("terms", {}),
-        vector=vector_of(hit, vector_type, dimensions=dimensions),
+        vector=read_vector(hit, vector_type, dimensions=dimensions),
         metadata=source.get("metadata", {}),
-        revision=revision_of(hit),
+        revision=read_revision(hit),
     )
 
 
-def vector_of(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> NDArray[np.float32] | None:
+def read_vector(
+    hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int
+) -> NDArray[np.float32] | None:
     """The vector (D,) that a hit brings back; None if there is none, or none to re-rank by.
 
     An index that was written to around its pipeline may hold one of another length, or one that is not finite.
     """
     text = _vector(hit)
-    if text is None or vector_type is None or len(text.rstrip("=")) * 3 // 4 != stored_bytes(vector_type, dimensions):
+    if (
+        text is None
+        or vector_type is None
+        or len(text.rstrip("=")) * 3 // 4 != count_vector_bytes(vector_type, dimensions)
+    ):
         return None
     vector = decode_vector(text, vector_type, dimensions=dimensions)
     return vector if np.isfinite(vector).all() else None
 
 
-def revision_of(hit: Mapping[str, Any]) -> Revision | None:
+def read_revision(hit: Mapping[str, Any]) -> Revision | None:
     """Which writing of its document a hit is; None if the search did not ask."""
     return Revision(hit["_seq_no"], hit["_primary_term"]) if "_seq_no" in hit else None
 
 
-def address(hit: Mapping[str, Any]) -> dict[str, Any]:
+def build_address(hit: Mapping[str, Any]) -> dict[str, Any]:
     """The part of an action that says which document is meant."""
     routing = {"routing": hit["_routing"]} if "_routing" in hit else {}
     return {"_id": hit["_id"], **routing}

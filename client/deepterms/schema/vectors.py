@@ -15,12 +15,12 @@ __all__ = [
     "INT8_LEVELS",
     "StoreVectors",
     "VectorType",
+    "count_vector_bytes",
     "decode_vector",
     "encode_vector",
     "encode_vectors",
     "parse_vector_type",
-    "round_trip",
-    "stored_bytes",
+    "quantise_and_restore",
 ]
 
 VectorType = Literal["float32", "int8"]
@@ -47,7 +47,7 @@ def parse_vector_type(store_vectors: object) -> VectorType | None:
     raise InvalidInput(f"store_vectors is {store_vectors!r}; expected True, False, 'float32' or 'int8'")
 
 
-def stored_bytes(vector_type: VectorType, dimensions: int) -> int:
+def count_vector_bytes(vector_type: VectorType, dimensions: int) -> int:
     """The length of what `encode_vectors` encodes: 4·D bytes, or about D + 4."""
     return 4 * dimensions if vector_type == "float32" else _SCALE_BYTES + dimensions + -dimensions % 4
 
@@ -66,7 +66,7 @@ def encode_vectors(features: NDArray[np.float32], vector_type: VectorType = "flo
         return [encode_vector(row) for row in normalise_rows(features)]
     rows, dimensions = features.shape
     levels, scales = _quantise(features)
-    stored = np.zeros((rows, stored_bytes(vector_type, dimensions)), dtype=np.uint8)
+    stored = np.zeros((rows, count_vector_bytes(vector_type, dimensions)), dtype=np.uint8)
     stored[:, :_SCALE_BYTES] = scales.astype("<f4")[:, np.newaxis].view(np.uint8)
     stored[:, _SCALE_BYTES : _SCALE_BYTES + dimensions] = np.abs(levels) | ((levels < 0) << 7)
     return [base64.b64encode(row.tobytes()).decode("ascii") for row in stored]
@@ -101,7 +101,7 @@ def decode_vector(
     return _dequantise(np.where(numbers < 128, numbers, 128 - numbers), scale)
 
 
-def round_trip(features: NDArray[np.float32], vector_type: VectorType) -> NDArray[np.float32]:
+def quantise_and_restore(features: NDArray[np.float32], vector_type: VectorType) -> NDArray[np.float32]:
     """What is left of rows (N, D) once they are stored: float32 (N, D), L2-normalised."""
     if vector_type == "float32":
         return normalise_rows(features)

@@ -13,9 +13,9 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.pivots.pivots import Pivots, Reach, find_pivots
 from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
-from deepterms.schema.index_mappings import index_mappings
-from deepterms.schema.index_pipeline import index_pipeline
-from deepterms.schema.index_spec import IndexSpec, meta_of
+from deepterms.schema.index_mappings import build_index_mappings
+from deepterms.schema.index_pipeline import build_index_pipeline
+from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
 from deepterms.storage.dense_vector import check_functions
 from deepterms.storage.pivot_index import delete_companions, owner_of, write_companion
@@ -50,12 +50,12 @@ def create_concrete(
         RequestRejected: such an index exists already, or the engine rejects the body.
     """
     template = _require_template(cluster, spec.layout, concrete)
-    body = index_pipeline(spec)
+    body = build_index_pipeline(spec)
     _require_pipeline(cluster, body["processors"])
     meta = spec.to_meta() | ({"migration": dict(origin)} if origin else {})
     index = {
         "settings": {**settings, "default_pipeline": concrete},
-        "mappings": index_mappings(spec, template["mappings"], meta=meta, properties=properties or {}),
+        "mappings": build_index_mappings(spec, template["mappings"], meta=meta, properties=properties or {}),
     }
     # The pivots before the index: whoever finds the index can encode. Two creators do not disturb each other.
     pivots = find_pivots(spec.encoder)
@@ -124,7 +124,7 @@ def _needs(cluster: Cluster, concrete: str, pivots: Pivots) -> bool:
         if error.status == 404:
             return False
         raise
-    meta = meta_of(answer[concrete]) or {}
+    meta = read_meta(answer[concrete]) or {}
     return bool(meta.get("encoder", {}).get("pivots", {}).get("checksum") == pivots.checksum)
 
 

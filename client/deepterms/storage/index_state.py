@@ -9,7 +9,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRejected
-from deepterms.schema.index_spec import IndexMeta, IndexSpec, IndexState, codewords_alias, meta_of
+from deepterms.schema.index_spec import IndexMeta, IndexSpec, IndexState, name_codewords_alias, read_meta
 from deepterms.schema.layouts import CODEWORDS
 from deepterms.storage.encoder_loading import load_encoder, remember_encoder
 
@@ -40,7 +40,7 @@ def read_state(cluster: Cluster, name: str, *, encoder: Encoder | None = None) -
             "of them by its own name"
         )
     ((concrete, answer),) = answers.items()
-    meta = IndexMeta.parse(meta_of(answer), name=name)
+    meta = IndexMeta.parse(read_meta(answer), name=name)
     if encoder is not None and encoder.spec() == meta.encoder:
         own = encoder
         remember_encoder(encoder)
@@ -86,7 +86,7 @@ def _uuids(answers: Mapping[str, Any]) -> dict[str, str]:
 def _state(name: str, concrete: str, answer: Mapping[str, Any], meta: IndexMeta, spec: IndexSpec) -> IndexState:
     settings = answer["settings"]["index"]
     # An index that was created with curl alone has neither the alias nor a pipeline of its own.
-    alias = "" if meta.fingerprint is None else codewords_alias(meta.fingerprint)
+    alias = "" if meta.fingerprint is None else name_codewords_alias(meta.fingerprint)
     return IndexState(
         name,
         spec,

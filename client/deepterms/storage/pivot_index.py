@@ -26,7 +26,7 @@ from deepterms.encoders.pivots.pivots import Pivots, Reach
 from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput, PivotsUnavailable, RequestRejected
 from deepterms.schema.assets import PIVOTS_TEMPLATE
-from deepterms.schema.index_spec import meta_of
+from deepterms.schema.index_spec import read_meta
 from deepterms.storage.pivot_chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
 
 __all__ = [
@@ -163,7 +163,7 @@ def read_companion_meta(cluster: Cluster, concrete: str, described: Mapping[str,
         if error.status != 404:
             raise
         raise _unavailable(concrete, f"there is no index {companion}") from error
-    said = meta_of(answer.get(companion)) or {}
+    said = read_meta(answer.get(companion)) or {}
     try:
         meta = CompanionMeta.model_validate(said)
     except ValidationError as error:
@@ -216,7 +216,7 @@ def delete_companions(cluster: Cluster, concrete: str, *, checksum: str | None =
 def _make(cluster: Cluster, companion: str, meta: CompanionMeta) -> bool:
     """Create the index, unless it is there with the same pivots."""
     simulated = cluster.request("POST", f"/_index_template/_simulate_index/{companion}")
-    if (meta_of(simulated.get("template")) or {}).get("companion") != meta.companion:
+    if (read_meta(simulated.get("template")) or {}).get("companion") != meta.companion:
         raise ClusterError(
             f"the template {PIVOTS_TEMPLATE} is not in the cluster, or another one overrides it for {companion}; "
             "call deepterms.deploy(client) first, or narrow the other's patterns"
@@ -230,7 +230,7 @@ def _make(cluster: Cluster, companion: str, meta: CompanionMeta) -> bool:
         except RequestRejected as error:
             if "resource_already_exists" not in str(error):
                 raise
-        held = meta_of(cluster.request("GET", f"/{companion}/_mapping")[companion]) or {}
+        held = read_meta(cluster.request("GET", f"/{companion}/_mapping")[companion]) or {}
         if all(held.get(key) == value for key, value in said.items() if key != "reach"):
             return False
         # A writer that was cut, and whose late request made the engine create the index again, leaves no description.

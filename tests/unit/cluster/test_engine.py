@@ -14,7 +14,7 @@ import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.engine import Engine, explain_version_conflict, parse_engine
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected, UnsupportedEngine
-from deepterms.schema.layouts import LAYOUTS, default_layout
+from deepterms.schema.layouts import LAYOUTS, select_default_layout
 from tests.unit.fake_server import Answer, Asked, serving
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
@@ -198,7 +198,7 @@ def test_layouts_of_an_elasticsearch() -> None:
     for number in ("8.0.0", "8.19.21", "9.2.0"):
         engine = parse_engine({"version": {"number": number}})
         assert {layout.name for layout in LAYOUTS if layout.runs_on(engine)} == {"words", "rank_features", "codewords"}
-        assert default_layout(engine).name == "words"
+        assert select_default_layout(engine).name == "words"
     with pytest.raises(
         UnsupportedEngine, match=r"Elasticsearch 9\.2\.0 does not have the layout 'frequencies'; it has:"
     ):

@@ -10,7 +10,7 @@ import pytest
 
 from deepterms.deployment import diff_asset, normalise_body
 from deepterms.errors import DeepTermsError
-from deepterms.schema.assets import PIVOTS_TEMPLATE, Asset, assets_of, load_asset, load_processor
+from deepterms.schema.assets import PIVOTS_TEMPLATE, Asset, list_assets, load_asset, load_processor
 from deepterms.schema.layouts import LAYOUTS, Layout
 
 TOP = Path(__file__).parents[3]
@@ -22,10 +22,10 @@ def test_every_file_belongs_to_a_layout_or_to_pivots_and_every_layout_has_its_fi
         for kind in ("index_templates", "ingest_pipelines")
         for path in (TOP / kind).glob("*.json")
     }
-    assert files == {asset.file for asset in assets_of(LAYOUTS)}
+    assert files == {asset.file for asset in list_assets(LAYOUTS)}
 
 
-@pytest.mark.parametrize("asset", assets_of(LAYOUTS), ids=lambda asset: asset.file)
+@pytest.mark.parametrize("asset", list_assets(LAYOUTS), ids=lambda asset: asset.file)
 def test_each_file_is_ready_for_curl(asset: Asset) -> None:
     text = (TOP / asset.file).read_text()
     assert text == json.dumps(asset.body, indent=2) + "\n"
@@ -55,7 +55,7 @@ def test_processors_have_a_line_for_their_parameters() -> None:
 def test_templates_differ_only_in_the_layout() -> None:
     """No component template holds what they share, so that one file says all of an index; but it is the same text."""
     shared = []
-    for asset in assets_of(LAYOUTS):
+    for asset in list_assets(LAYOUTS):
         if asset.kind == "index_templates" and asset.name != PIVOTS_TEMPLATE:
             body = json.loads(json.dumps(asset.body).replace(asset.name, "NAME"))
             layout = body["template"]["mappings"]["_meta"]["deepterms"].pop("layout")
@@ -104,7 +104,7 @@ def test_the_table_names_every_layout_with_its_engines() -> None:
 
 
 def test_pipelines_come_first() -> None:
-    kinds = [asset.kind for asset in assets_of(LAYOUTS)]
+    kinds = [asset.kind for asset in list_assets(LAYOUTS)]
     assert kinds == sorted(kinds, reverse=True)
 
 
@@ -114,7 +114,7 @@ def test_a_missing_file_is_a_damaged_installation() -> None:
 
 
 def test_the_engines_own_form_of_a_template_is_no_diff_asset() -> None:
-    (asset,) = [asset for asset in assets_of(LAYOUTS) if asset.file == "index_templates/deepterms-words-v1.json"]
+    (asset,) = [asset for asset in list_assets(LAYOUTS) if asset.file == "index_templates/deepterms-words-v1.json"]
     held = json.loads(json.dumps(asset.body))
     held["composed_of"], held["created_date_millis"] = [], 1
     index = held["template"]["settings"].pop("index")
@@ -123,7 +123,7 @@ def test_the_engines_own_form_of_a_template_is_no_diff_asset() -> None:
 
 
 def test_a_difference_is_shown_as_a_diff() -> None:
-    asset = assets_of(LAYOUTS)[0]
+    asset = list_assets(LAYOUTS)[0]
     held = {**asset.body, "version": 7}
     lines = diff_asset(asset, held).splitlines()
     assert f"+++ {asset.file}" in lines

@@ -10,7 +10,7 @@ import pytest
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import InvalidInput
-from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.documents import build_bulk_lines, check_batch
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import find_layout
 from deepterms.schema.vectors import decode_vector, encode_vector
@@ -20,12 +20,12 @@ def test_bulk_lines_hold_terms_vector_and_metadata() -> None:
     rows = np.array([[3, 0, -4, 0], [0, 1, 0, 0]], dtype=np.float32)
     spec = IndexSpec(DeepPermutation(4, top_k=2), find_layout("words"))
     batch = check_batch(["a/ü", 'b"'], rows, [{"path": "é\n"}, {}], encoder=spec.encoder)
-    first, second = bulk_lines(batch, spec)
+    first, second = build_bulk_lines(batch, spec)
     assert first[0] == {"index": {"_id": "a/ü"}}
     source = json.loads(first[1] or "")
     np.testing.assert_array_equal(decode_vector(source.pop("vector")), np.array([0.6, 0, -0.8, 0], dtype=np.float32))
     assert source == {"terms": {"t6": 2, "t0": 1}, "metadata": {"path": "é\n"}}
-    marked = bulk_lines(batch, replace(spec, vector_type=None), fingerprint="0123abcd")
+    marked = build_bulk_lines(batch, replace(spec, vector_type=None), fingerprint="0123abcd")
     assert json.loads(marked[1][1] or "") == {"terms": {"t1": 2}, "fingerprint": "0123abcd"}
     assert second[0] == {"index": {"_id": 'b"'}}
 

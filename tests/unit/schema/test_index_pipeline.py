@@ -9,14 +9,14 @@ import pytest
 
 import deepterms as dt
 from deepterms.schema.assets import load_asset
-from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import LAYOUTS, find_layout
 
 
 def test_the_parameters_are_those_of_the_encoder() -> None:
     encoder = dt.DeepPermutation(2_048, top_k=100, crelu=False, binary=True)
-    body = index_pipeline(IndexSpec(encoder, find_layout("codewords")))
+    body = build_index_pipeline(IndexSpec(encoder, find_layout("codewords")))
     assert set(body) == {"description", "processors"}  # OpenSearch refuses _meta
     check, write, call = body["processors"]
     assert len(check["script"]["params"]["fingerprint"]) == 8
@@ -46,7 +46,7 @@ class Other:
 
 
 def test_another_encoder_has_no_raw_vectors() -> None:
-    check, call = index_pipeline(IndexSpec(Other(), find_layout("words")))["processors"]
+    check, call = build_index_pipeline(IndexSpec(Other(), find_layout("words")))["processors"]
     assert check["script"]["tag"] == "check-fingerprint"
     assert call["pipeline"]["name"] == "deepterms-words-v1"
 
@@ -80,10 +80,10 @@ def test_only_equal_specs_have_one_fingerprint() -> None:
 )
 def test_a_dense_vector_is_filled_after_everything_else(encoder: Any, before: list[str]) -> None:
     spec = IndexSpec(encoder, find_layout("words"), dense_vector=True)
-    *others, last = index_pipeline(spec)["processors"]
+    *others, last = build_index_pipeline(spec)["processors"]
     assert [next(iter(processor.values()))["tag"] for processor in others] == before
     assert (last["script"]["tag"], last["script"]["params"]) == ("decode-vector", {"dimensions": 4})
-    plain = index_pipeline(replace(spec, dense_vector=False))
+    plain = build_index_pipeline(replace(spec, dense_vector=False))
     assert plain["processors"][1:] == others[1:]
 
 

@@ -8,7 +8,7 @@ from deepterms.cluster.cluster import Cluster, Engine
 from deepterms.cluster.responses import extract_reason
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.schema.assets import load_asset
-from deepterms.schema.layouts import LAYOUTS, Layout, default_layout, find_layout, select_layout
+from deepterms.schema.layouts import LAYOUTS, Layout, find_layout, select_default_layout, select_layout
 
 
 def test_names() -> None:
@@ -39,7 +39,7 @@ def test_an_unknown_layout_names_the_known() -> None:
     ],
 )
 def test_the_best_layout_that_the_engine_has(engine: Engine, default: str) -> None:
-    assert default_layout(engine).name == default
+    assert select_default_layout(engine).name == default
     assert select_layout(engine, dt.DeepPermutation(8, top_k=3)).name == default
     assert select_layout(engine, dt.DeepPermutation(8, top_k=1)).name == "codewords"
     assert select_layout(engine, dt.DeepPermutation(8, top_k=3, binary=True)).name == "codewords"
@@ -51,7 +51,7 @@ def test_what_an_engine_lacks_is_said() -> None:
     ):
         find_layout("frequencies").require_engine(Engine("elasticsearch", (9, 2, 0)))
     with pytest.raises(UnsupportedEngine, match="too old"):
-        _ = default_layout(Engine("elasticsearch", (7, 17, 0)))
+        _ = select_default_layout(Engine("elasticsearch", (7, 17, 0)))
     with pytest.raises(UnsupportedEngine, match="too old"):
         select_layout(Engine("elasticsearch", (7, 17, 0)), dt.DeepPermutation(8, top_k=3, binary=True))
 

@@ -11,11 +11,11 @@ from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import InvalidInput
 from deepterms.schema.vectors import (
     INT8_LEVELS,
+    count_vector_bytes,
     decode_vector,
     encode_vectors,
     parse_vector_type,
-    round_trip,
-    stored_bytes,
+    quantise_and_restore,
 )
 
 
@@ -26,7 +26,7 @@ def test_int8_reads_back_to_a_vector_of_norm_one_close_to_the_given(dimensions: 
     rows[2] *= 1e-30
     rows[3] = 0
     rows[3, -1] = -7
-    exact, kept = normalise_rows(rows), round_trip(rows, "int8")
+    exact, kept = normalise_rows(rows), quantise_and_restore(rows, "int8")
     np.testing.assert_allclose(np.linalg.norm(kept, axis=1), 1, atol=1e-6)
     # Half a level, and what scaling to norm 1 moves.
     largest = np.abs(exact).max(axis=1, keepdims=True)
@@ -34,7 +34,7 @@ def test_int8_reads_back_to_a_vector_of_norm_one_close_to_the_given(dimensions: 
     cosines = np.einsum("nd,nd->n", kept, exact)
     assert np.all(cosines > 1 - 1e-3)
     for row, text in zip(kept, encode_vectors(rows, "int8"), strict=True):
-        assert len(base64.b64decode(text)) == stored_bytes("int8", dimensions)
+        assert len(base64.b64decode(text)) == count_vector_bytes("int8", dimensions)
         assert decode_vector(text, "int8", dimensions=dimensions).tobytes() == row.tobytes()
         assert decode_vector(text.rstrip("="), "int8", dimensions=dimensions).tobytes() == row.tobytes()
 
@@ -54,7 +54,7 @@ def test_no_int8_vector_looks_like_nan_to_the_released_pipelines() -> None:
 
 def test_float32_keeps_every_bit() -> None:
     rows = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
-    for row, text in zip(round_trip(rows, "float32"), encode_vectors(rows), strict=True):
+    for row, text in zip(quantise_and_restore(rows, "float32"), encode_vectors(rows), strict=True):
         assert decode_vector(text).tobytes() == row.tobytes()
 
 
@@ -63,7 +63,7 @@ def test_the_loss_at_2048_dimensions_is_as_stated() -> None:
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((300, 2048)).astype(np.float32)
     near = normalise_rows(rows + 0.5 * rng.standard_normal(rows.shape).astype(np.float32))
-    off = np.abs(np.einsum("nd,nd->n", round_trip(rows, "int8") - normalise_rows(rows), near))
+    off = np.abs(np.einsum("nd,nd->n", quantise_and_restore(rows, "int8") - normalise_rows(rows), near))
     assert off.max() < 1e-3
 
 
