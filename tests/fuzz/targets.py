@@ -37,7 +37,7 @@ from deepterms.schema.documents import build_bulk_lines, check_batch
 from deepterms.schema.index_spec import IndexMeta, IndexSpec
 from deepterms.schema.layouts import LAYOUTS, select_default_layout
 from deepterms.schema.vectors import decode_vector
-from deepterms.storage.pivot_chunks import ChunkedPivots, chunks_of
+from deepterms.storage.pivot_chunks import ChunkedPivots, split_into_chunks
 from tests.unit.fake_server import Answer, Asked, serving
 from tests.unit.features.odd_files import photograph
 
@@ -382,7 +382,7 @@ TARGETS: dict[str, Target] = {
     "embedding-features": _of_bytes(_embedding_features, _npy(FEATURES), _npy(np.float32(1))),
     "embedding-items": _of_bytes(_embedding_items, ITEMS, _parquet(key=["a", "b", None, "d"], similarity=[0.5] * 4)),
     "encoder-specs": _of_json(_spec, ENCODER.spec()),
-    "pivot-chunks": _of_json(_pivots, [text for _, text in chunks_of(PIVOTS, rows=2)]),
+    "pivot-chunks": _of_json(_pivots, [text for _, text in split_into_chunks(PIVOTS, rows=2)]),
     "engine-versions": _of_json(_engine, VERSION),
     "error-bodies": _of_json(_reason, REJECTED["error"], "text"),
     "features": _of_json(_features, [1, 2, 3, 4], [[1, 0, 0, -1]]),

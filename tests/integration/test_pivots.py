@@ -30,7 +30,7 @@ from deepterms.errors import (
 )
 from deepterms.storage import encoder_loading, pivot_index
 from deepterms.storage.pivot_cache import PivotCache
-from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of
+from deepterms.storage.pivot_index import find_missing_chunks, find_owner, name_pivot_index
 
 DIMENSIONS = 12
 ROWS = 10  # a chunk, so that 64 pivots have seven
@@ -84,12 +84,12 @@ def hits(index: dt.SurrogateIndex) -> list[list[dt.Hit]]:
 def companions(client: Any, name: str) -> list[str]:
     """Names of the companions of a name's indices."""
     answer = Cluster(client).request("GET", "/deepterms-pivots-*/_mapping")
-    return sorted(index for index in answer if (owner_of(index) or "").rpartition("-")[0].endswith(f"-{name}"))
+    return sorted(index for index in answer if (find_owner(index) or "").rpartition("-")[0].endswith(f"-{name}"))
 
 
 def own(index: dt.SurrogateIndex) -> str:
     (concrete,) = index.concrete
-    return companion_name(concrete, index.encoder.spec()["pivots"]["checksum"])
+    return name_pivot_index(concrete, index.encoder.spec()["pivots"]["checksum"])
 
 
 OPEN = """
@@ -264,7 +264,7 @@ def test_a_writer_that_was_cut_blocks_nobody(
     assert outcomes[-1] != []
     index = dt.SurrogateIndex.open(client, unique_name)
     (concrete,) = index.concrete
-    assert missing_chunks(index.cluster, concrete, index.encoder.spec()["pivots"]) == []
+    assert find_missing_chunks(index.cluster, concrete, index.encoder.spec()["pivots"]) == []
     elsewhere()
     assert dt.SurrogateIndex.open(client, unique_name).encoder == encoder()
 
@@ -350,7 +350,7 @@ def test_without_the_template_nothing_is_made(bare: Any, unique_name: str) -> No
 def test_what_a_late_request_made_is_replaced(client: Any, unique_name: str) -> None:
     """The bulk request of a cut writer that arrives after its index was deleted makes an index without description."""
     using = encoder()
-    held = companion_name(f"deepterms-codewords-v1-{unique_name}-000001", using.pivots.checksum)
+    held = name_pivot_index(f"deepterms-codewords-v1-{unique_name}-000001", using.pivots.checksum)
     Cluster(client).request("PUT", f"/{held}/_doc/99", body={"first_row": 1, "features": "AAAA"})
     index = filled(client, unique_name, using=using)
     assert not Cluster(client).request("HEAD", f"/{held}/_doc/99")

@@ -25,7 +25,7 @@ from deepterms.migration import drop_old, migrate, repivot_encoder, roll_back
 from deepterms.migration.generations import Generations
 from deepterms.migration.repivoting import sample_vectors
 from deepterms.schema.layouts import find_layout
-from deepterms.storage.pivot_index import companion_name, read_companion_meta
+from deepterms.storage.pivot_index import name_pivot_index, read_pivot_index_meta
 from tests.integration.test_pivots import DIMENSIONS, client, companions, elsewhere, encoder, filled, hits, own
 
 __all__ = ["client", "elsewhere"]  # fixtures
@@ -57,7 +57,7 @@ def test_pivots_go_along_to_another_layout_and_back(
     gc.collect()  # so that they are in the file alone, which does not know their reach
     report = migrate(client, unique_name, to=find_layout("words"))
     described = encoder().pivots.spec()
-    assert read_companion_meta(Cluster(client), report.new, described).known_reach() == Reach(0.25, 0.5, 9)
+    assert read_pivot_index_meta(Cluster(client), report.new, described).known_reach() == Reach(0.25, 0.5, 9)
     elsewhere()
     index = dt.SurrogateIndex.open(client, unique_name)
     assert (index.layout.name, index.encoder, hits(index)) == ("words", encoder(), expected)
@@ -66,7 +66,7 @@ def test_pivots_go_along_to_another_layout_and_back(
     assert drop_old(client, unique_name) == (report.new,)
     elsewhere()
     assert hits(dt.SurrogateIndex.open(client, unique_name)) == expected
-    assert companions(client, unique_name) == [companion_name(report.old, encoder().pivots.checksum)]
+    assert companions(client, unique_name) == [name_pivot_index(report.old, encoder().pivots.checksum)]
 
 
 def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
@@ -102,7 +102,7 @@ def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str,
     moved = dt.SurrogateIndex.open(client, unique_name)
     assert moved.encoder == new != encoder()
     assert moved.count() == 80 + written[0]
-    assert companions(client, unique_name) == [companion_name(report.new, new.pivots.checksum)]
+    assert companions(client, unique_name) == [name_pivot_index(report.new, new.pivots.checksum)]
     # As if everything had been added with the new pivots; the index object of before finds out by itself.
     memory = dt.MemoryIndex(new)
     memory.add([f"d{n}" for n in range(80)], np.random.default_rng(0).standard_normal((80, DIMENSIONS)))
@@ -213,8 +213,8 @@ def test_the_doctor_looks_at_companions(client: Any, unique_name: str, monkeypat
     index = filled(client, unique_name)
     (concrete,) = index.concrete
     request = Cluster(client).request
-    orphan = companion_name(concrete.replace("000001", "000007"), "0" * 64)
-    others = companion_name(concrete, "0" * 64)  # of a creator who came too late
+    orphan = name_pivot_index(concrete.replace("000001", "000007"), "0" * 64)
+    others = name_pivot_index(concrete, "0" * 64)  # of a creator who came too late
     for one in (orphan, others):
         request("PUT", f"/{one}", body={"mappings": {"_meta": {}}})
     request("DELETE", f"/{own(index)}/_doc/3")

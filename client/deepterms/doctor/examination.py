@@ -32,7 +32,7 @@ from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, Re
 from deepterms.index import SurrogateIndex
 from deepterms.schema.index_spec import IndexMeta, read_meta
 from deepterms.schema.layouts import LAYOUTS, Layout
-from deepterms.storage.pivot_index import owner_of
+from deepterms.storage.pivot_index import find_owner
 
 __all__ = ["examine"]
 
@@ -126,7 +126,7 @@ class Examination:
         for concrete, body in sorted(answer.items()):
             meta = read_meta(body) or {}
             match = pattern.fullmatch(concrete)
-            if match and owner_of(concrete) is None and "encoder" in meta and self.name in (None, match[1]):
+            if match and find_owner(concrete) is None and "encoder" in meta and self.name in (None, match[1]):
                 try:
                     parsed = IndexMeta.parse(meta, name=concrete)
                 except ClusterError as error:

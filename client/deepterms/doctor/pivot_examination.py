@@ -24,7 +24,13 @@ from deepterms.errors import PivotsUnavailable
 from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, cluster_stats
 from deepterms.schema.index_spec import IndexMeta, read_meta
 from deepterms.schema.vectors import VectorType, decode_vector
-from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
+from deepterms.storage.pivot_index import (
+    find_missing_chunks,
+    find_owner,
+    name_pivot_index,
+    read_pivot_index_meta,
+    read_pivots,
+)
 
 __all__ = ["examine_pivots", "find_orphans"]
 
@@ -41,11 +47,11 @@ def find_orphans(indices: Mapping[str, Any], name: str | None) -> Iterator[Findi
     """
     orphans = []
     for companion in indices:
-        owner = owner_of(companion)
+        owner = find_owner(companion)
         if owner is not None and (name is None or owner.rpartition("-")[0].endswith(f"-{name}")):
             meta = read_meta(indices.get(owner)) or {}
             needed = meta.get("encoder", {}).get("pivots", {}).get("checksum")
-            if needed is None or companion_name(owner, needed) != companion:
+            if needed is None or name_pivot_index(owner, needed) != companion:
                 orphans.append(companion)
     if found := judge_orphans(orphans):
         yield found
@@ -71,7 +77,7 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, I
         return
     try:
         # From the cluster, not from the local cache: the next client that opens the index may have no cache.
-        pivots = read_companion(cluster, live, described)
+        pivots = read_pivots(cluster, live, described)
     except PivotsUnavailable as error:
         yield judge_pivots(name, described, why=str(error).partition(". ")[0])
         return
@@ -95,7 +101,7 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, I
 def _describe_gaps(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> str:
     """Describe what the pivots of an index that is not live lack; empty if nothing."""
     try:
-        missing = missing_chunks(cluster, concrete, described)
+        missing = find_missing_chunks(cluster, concrete, described)
     except PivotsUnavailable as error:
         return str(error).partition(". ")[0]
     return f"the pivots of {concrete} are incomplete: {len(missing)} chunks are missing" if missing else ""
@@ -109,7 +115,7 @@ def _examine_reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vecto
         pivots,
         vector_type,
     )
-    reach = read_companion_meta(cluster, live, pivots.spec()).known_reach()
+    reach = read_pivot_index_meta(cluster, live, pivots.spec()).known_reach()
     if reach is not None:
         bound = reach.low
     else:

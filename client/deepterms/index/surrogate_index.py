@@ -15,7 +15,7 @@ from deepterms.index.ingest import DocumentBatch
 from deepterms.index.reader import IndexReader
 from deepterms.index.writer import IndexWriter
 from deepterms.schema.index_spec import IndexSpec, SpecKeywords
-from deepterms.storage.concrete_index import add_alias, concretes_of, create_concrete, delete_concrete
+from deepterms.storage.concrete_index import add_alias, create_concrete, delete_concrete, list_concrete_indices
 from deepterms.storage.encoder_loading import remember_encoder
 from deepterms.storage.index_state import read_state
 
@@ -158,6 +158,10 @@ class SurrogateIndex(IndexReader, IndexWriter):
             ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
         """
         behind = set(self.cluster.request("GET", f"{self._path}/_mapping"))
-        left = {concrete for concrete, answer in concretes_of(self.cluster, self.name).items() if not answer["aliases"]}
+        left = {
+            concrete
+            for concrete, answer in list_concrete_indices(self.cluster, self.name).items()
+            if not answer["aliases"]
+        }
         for concrete in sorted(behind | left):
             delete_concrete(self.cluster, concrete)

@@ -12,8 +12,8 @@ from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
 from deepterms.schema.index_spec import IndexMeta, IndexSpec, read_meta
-from deepterms.storage.concrete_index import concretes_of, create_concrete, delete_concrete
-from deepterms.storage.pivot_index import read_companion_meta
+from deepterms.storage.concrete_index import create_concrete, delete_concrete, list_concrete_indices
+from deepterms.storage.pivot_index import read_pivot_index_meta
 
 __all__ = [
     "Generations",
@@ -56,7 +56,7 @@ class Generations:
             raise IndexNotFound(f"no index {name!r} in the cluster") from error
         if len(pointed) != 1:
             raise ClusterError(f"{name!r} points to {', '.join(sorted(pointed))}; expected one index")
-        found = concretes_of(cluster, name)
+        found = list_concrete_indices(cluster, name)
         if "encoder" not in (read_meta(found.get(pointed[0])) or {}):
             raise ClusterError(
                 f"{name!r} points to {pointed[0]}, which deepterms did not create under that name, or which this user "
@@ -132,7 +132,7 @@ class Generations:
         if not described or described != self.meta.encoder.get("pivots"):
             return None
         try:
-            return read_companion_meta(cluster, self.live, described).known_reach()
+            return read_pivot_index_meta(cluster, self.live, described).known_reach()
         except PivotsUnavailable:
             return None
 

@@ -18,9 +18,9 @@ from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
 from deepterms.storage.dense_vector import check_functions
-from deepterms.storage.pivot_index import delete_companions, owner_of, write_companion
+from deepterms.storage.pivot_index import delete_pivot_indices, find_owner, write_pivots
 
-__all__ = ["add_alias", "concretes_of", "create_concrete", "delete_concrete"]
+__all__ = ["add_alias", "create_concrete", "delete_concrete", "list_concrete_indices"]
 
 
 def create_concrete(
@@ -42,7 +42,7 @@ def create_concrete(
         settings: in addition to the template's: shards and replicas.
         properties: mappings of fields in addition to the template's.
         origin: for a copy: what its ``_meta.deepterms.migration`` says.
-        reach: as for `write_companion`.
+        reach: as for `write_pivots`.
 
     Raises:
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
@@ -59,14 +59,14 @@ def create_concrete(
     }
     # The pivots before the index: whoever finds the index can encode. Two creators do not disturb each other.
     pivots = find_pivots(spec.encoder)
-    stored = pivots is not None and write_companion(cluster, concrete, pivots, reach=reach)
+    stored = pivots is not None and write_pivots(cluster, concrete, pivots, reach=reach)
     # The index before its pipeline: whoever creates the index owns the name. The other way round, the second of two
     # creators would put its encoder's parameters under the first one's index.
     try:
         cluster.request("PUT", build_index_path(concrete), body=index)
     except RequestRejected:
         if stored and pivots is not None and not _needs(cluster, concrete, pivots):
-            delete_companions(cluster, concrete, checksum=pivots.checksum)
+            delete_pivot_indices(cluster, concrete, checksum=pivots.checksum)
         raise
     try:
         cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=body)
@@ -82,7 +82,7 @@ def add_alias(cluster: Cluster, concrete: str, name: str) -> None:
     cluster.request("POST", "/_aliases", body={"actions": [{"add": {"index": concrete, "alias": name}}]})
 
 
-def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
+def list_concrete_indices(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
     """The concrete indices that were made for a name, wherever it points: the engine's answer on each.
 
     A migration may have left an older one, or an unfinished copy.
@@ -97,7 +97,7 @@ def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
     return {
         concrete: answer[concrete]
         for concrete in sorted(answer)
-        if ours.fullmatch(concrete) and owner_of(concrete) is None
+        if ours.fullmatch(concrete) and find_owner(concrete) is None
     }
 
 
@@ -107,7 +107,7 @@ def delete_concrete(cluster: Cluster, concrete: str) -> None:
     A reader that has the pivots already goes on; nobody can open the index any more from here on.
     """
     # Before the index: once that is gone, somebody may make one of the same name, with the same pivots.
-    delete_companions(cluster, concrete)
+    delete_pivot_indices(cluster, concrete)
     cluster.request("DELETE", f"/{concrete}")
     try:  # afterwards: Elasticsearch refuses to delete a pipeline that an index names
         cluster.request("DELETE", f"/_ingest/pipeline/{concrete}")

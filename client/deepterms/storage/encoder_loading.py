@@ -13,7 +13,7 @@ from deepterms.encoders.pivots.pivots import find_pivots
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import MissingPivots
 from deepterms.storage.pivot_cache import PivotCache
-from deepterms.storage.pivot_index import read_companion
+from deepterms.storage.pivot_index import read_pivots
 
 __all__ = ["load_encoder", "remember_encoder"]
 
@@ -41,7 +41,7 @@ def load_encoder(cluster: Cluster, concrete: str, spec: Mapping[str, Any]) -> En
     used = _IN_USE.get(_key(spec))
     if used is not None:
         return used
-    pivots = PivotCache().get(described, lambda: read_companion(cluster, concrete, described))
+    pivots = PivotCache().get(described, lambda: read_pivots(cluster, concrete, described))
     encoder = encoder_from_spec(spec, pivots=pivots)
     remember_encoder(encoder)
     return encoder

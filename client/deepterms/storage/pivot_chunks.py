@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from deepterms.encoders.pivots.pivots import Pivots, Reach
 from deepterms.errors import InvalidInput
 
-__all__ = ["ChunkedPivots", "chunk_count", "chunks_of", "rows_per_chunk"]
+__all__ = ["ChunkedPivots", "count_chunks", "count_rows_per_chunk", "split_into_chunks"]
 
 # 1 MB once it is base64.
 CHUNK_BYTES = 750_000
 
 
-def rows_per_chunk(dimensions: int) -> int:
+def count_rows_per_chunk(dimensions: int) -> int:
     """How many pivots (D,) one chunk holds: 1 at least, whatever their length."""
     return max(1, CHUNK_BYTES // (2 * dimensions))
 
 
-def chunk_count(count: int, rows: int) -> int:
+def count_chunks(count: int, rows: int) -> int:
     """How many chunks of `rows` pivots it takes to hold `count` of them."""
     return -(-count // rows)
 
 
-def chunks_of(pivots: Pivots, *, rows: int) -> Iterator[tuple[int, str]]:
+def split_into_chunks(pivots: Pivots, *, rows: int) -> Iterator[tuple[int, str]]:
     """(number of the first row, base64 of little-endian float16) of each chunk, in order."""
     features = pivots.features.astype("<f2", copy=False)
     for start in range(0, len(features), rows):
@@ -64,7 +64,7 @@ class ChunkedPivots:
 
     def __len__(self) -> int:
         """How many chunks there are."""
-        return chunk_count(len(self._features), self.rows)
+        return count_chunks(len(self._features), self.rows)
 
     def fill(self, number: int, text: str) -> None:
         """Put one chunk in its place.

@@ -27,28 +27,28 @@ from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput, PivotsUnavailable, RequestRejected
 from deepterms.schema.assets import PIVOTS_TEMPLATE
 from deepterms.schema.index_spec import read_meta
-from deepterms.storage.pivot_chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
+from deepterms.storage.pivot_chunks import ChunkedPivots, count_chunks, count_rows_per_chunk, split_into_chunks
 
 __all__ = [
-    "COMPANIONS",
-    "CompanionMeta",
-    "companion_name",
-    "delete_companions",
-    "missing_chunks",
-    "owner_of",
-    "read_companion",
-    "read_companion_meta",
-    "write_companion",
+    "PIVOT_INDEX_PREFIX",
+    "PivotIndexMeta",
+    "delete_pivot_indices",
+    "find_missing_chunks",
+    "find_owner",
+    "name_pivot_index",
+    "read_pivot_index_meta",
+    "read_pivots",
+    "write_pivots",
 ]
 
-COMPANIONS = "deepterms-pivots-"  # with what every companion's name begins; no layout is called so
+PIVOT_INDEX_PREFIX = "deepterms-pivots-"  # with what every companion's name begins; no layout is called so
 VERSION = 1
 CHECKSUM_DIGITS = 8
 CHUNKS_PER_REQUEST = 8  # of 1 MB
 _PREFIX = "deepterms-"
 
 
-class CompanionMeta(BaseModel):
+class PivotIndexMeta(BaseModel):
     """What a companion says of itself in its mapping."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -70,7 +70,7 @@ class CompanionMeta(BaseModel):
             return None  # of a later release: nothing depends on it
 
 
-def companion_name(concrete: str, checksum: str) -> str:
+def name_pivot_index(concrete: str, checksum: str) -> str:
     """Of the companion that holds such pivots for one concrete index.
 
     Raises:
@@ -81,13 +81,13 @@ def companion_name(concrete: str, checksum: str) -> str:
     return f"{PIVOTS_TEMPLATE}-{checksum[:CHECKSUM_DIGITS]}-{concrete.removeprefix(_PREFIX)}"
 
 
-def owner_of(companion: str) -> str | None:
+def find_owner(companion: str) -> str | None:
     """The concrete index that a companion is for; None if it is no companion's name."""
-    match = re.fullmatch(rf"{COMPANIONS}v\d+-[0-9a-f]{{{CHECKSUM_DIGITS}}}-(.+)", companion)
+    match = re.fullmatch(rf"{PIVOT_INDEX_PREFIX}v\d+-[0-9a-f]{{{CHECKSUM_DIGITS}}}-(.+)", companion)
     return _PREFIX + match[1] if match else None
 
 
-def write_companion(cluster: Cluster, concrete: str, pivots: Pivots, *, reach: Reach | None = None) -> bool:
+def write_pivots(cluster: Cluster, concrete: str, pivots: Pivots, *, reach: Reach | None = None) -> bool:
     """Store the pivots of a concrete index that is to be made; returns when every chunk is acknowledged.
 
     Args:
@@ -103,14 +103,14 @@ def write_companion(cluster: Cluster, concrete: str, pivots: Pivots, *, reach: R
         ClusterError: its template is not deployed, or a chunk was refused.
         ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
-    companion = companion_name(concrete, pivots.checksum)
-    rows = rows_per_chunk(pivots.dimensions)
+    companion = name_pivot_index(concrete, pivots.checksum)
+    rows = count_rows_per_chunk(pivots.dimensions)
     reach = pivots.reach or reach
-    meta = CompanionMeta(
+    meta = PivotIndexMeta(
         companion="pivots",
         version=VERSION,
         pivots=pivots.spec(),
-        chunks=chunk_count(len(pivots), rows),
+        chunks=count_chunks(len(pivots), rows),
         rows_per_chunk=rows,
         reach=None if reach is None else asdict(reach),
     )
@@ -122,7 +122,7 @@ def write_companion(cluster: Cluster, concrete: str, pivots: Pivots, *, reach: R
     return made
 
 
-def read_companion(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> Pivots:
+def read_pivots(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> Pivots:
     """The pivots of a concrete index, read chunk by chunk and compared with their checksum.
 
     Args:
@@ -134,8 +134,8 @@ def read_companion(cluster: Cluster, concrete: str, described: Mapping[str, Any]
         PivotsUnavailable: they are not there, or damaged.
         ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
     """
-    companion = companion_name(concrete, str(described.get("checksum")))
-    meta = read_companion_meta(cluster, concrete, described)
+    companion = name_pivot_index(concrete, str(described.get("checksum")))
+    meta = read_pivot_index_meta(cluster, concrete, described)
     try:
         chunked = ChunkedPivots(described, rows=meta.rows_per_chunk)
         if len(chunked) != meta.chunks:
@@ -150,13 +150,13 @@ def read_companion(cluster: Cluster, concrete: str, described: Mapping[str, Any]
         raise _unavailable(concrete, f"{companion} is damaged: {error}") from error
 
 
-def read_companion_meta(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> CompanionMeta:
+def read_pivot_index_meta(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> PivotIndexMeta:
     """What the companion that a concrete index needs says of itself.
 
     Raises:
         PivotsUnavailable: there is none, or it does not say that it holds these pivots.
     """
-    companion = companion_name(concrete, str(described.get("checksum")))
+    companion = name_pivot_index(concrete, str(described.get("checksum")))
     try:
         answer = cluster.request("GET", f"/{companion}/_mapping")
     except RequestRejected as error:
@@ -165,7 +165,7 @@ def read_companion_meta(cluster: Cluster, concrete: str, described: Mapping[str,
         raise _unavailable(concrete, f"there is no index {companion}") from error
     said = read_meta(answer.get(companion)) or {}
     try:
-        meta = CompanionMeta.model_validate(said)
+        meta = PivotIndexMeta.model_validate(said)
     except ValidationError as error:
         raise _unavailable(
             concrete, f"{companion} does not say what it holds: {explain_errors(error, whole='_meta.deepterms')}"
@@ -175,14 +175,14 @@ def read_companion_meta(cluster: Cluster, concrete: str, described: Mapping[str,
     return meta
 
 
-def missing_chunks(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> list[int]:
+def find_missing_chunks(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> list[int]:
     """The numbers of the chunks that a companion lacks, without reading the others.
 
     Raises:
         PivotsUnavailable: there is no companion, or it does not say what it holds.
     """
-    meta = read_companion_meta(cluster, concrete, described)
-    companion = companion_name(concrete, str(described.get("checksum")))
+    meta = read_pivot_index_meta(cluster, concrete, described)
+    companion = name_pivot_index(concrete, str(described.get("checksum")))
     return [
         number
         for numbers in _requests(meta.chunks, size=1_000)
@@ -191,7 +191,7 @@ def missing_chunks(cluster: Cluster, concrete: str, described: Mapping[str, Any]
     ]
 
 
-def delete_companions(cluster: Cluster, concrete: str, *, checksum: str | None = None) -> None:
+def delete_pivot_indices(cluster: Cluster, concrete: str, *, checksum: str | None = None) -> None:
     """Delete what holds pivots for a concrete index, also what others left who did not get to make it.
 
     Args:
@@ -200,11 +200,11 @@ def delete_companions(cluster: Cluster, concrete: str, *, checksum: str | None =
         checksum: only the companion of these pivots; default: all.
     """
     if checksum is not None:
-        found = [companion_name(concrete, checksum)]
+        found = [name_pivot_index(concrete, checksum)]
     else:
         # By explicit names: a cluster may refuse to delete by a pattern, and a pattern could say more than is meant.
-        pattern = f"/{COMPANIONS}*-{concrete.removeprefix(_PREFIX)}/_mapping"
-        found = [name for name in cluster.request("GET", pattern) if owner_of(name) == concrete]
+        pattern = f"/{PIVOT_INDEX_PREFIX}*-{concrete.removeprefix(_PREFIX)}/_mapping"
+        found = [name for name in cluster.request("GET", pattern) if find_owner(name) == concrete]
     for companion in found:
         try:
             cluster.request("DELETE", f"/{companion}")
@@ -213,7 +213,7 @@ def delete_companions(cluster: Cluster, concrete: str, *, checksum: str | None =
                 raise
 
 
-def _make(cluster: Cluster, companion: str, meta: CompanionMeta) -> bool:
+def _make(cluster: Cluster, companion: str, meta: PivotIndexMeta) -> bool:
     """Create the index, unless it is there with the same pivots."""
     simulated = cluster.request("POST", f"/_index_template/_simulate_index/{companion}")
     if (read_meta(simulated.get("template")) or {}).get("companion") != meta.companion:
@@ -241,7 +241,7 @@ def _make(cluster: Cluster, companion: str, meta: CompanionMeta) -> bool:
 
 
 def _lines(pivots: Pivots, *, rows: int) -> Iterator[BulkLine]:
-    for number, (first_row, text) in enumerate(chunks_of(pivots, rows=rows)):
+    for number, (first_row, text) in enumerate(split_into_chunks(pivots, rows=rows)):
         document = json.dumps({"first_row": first_row, "features": text}, separators=(",", ":"))
         yield {"index": {"_id": str(number)}}, document
 
