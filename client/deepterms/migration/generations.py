@@ -17,9 +17,9 @@ from deepterms.storage.pivot_index import read_pivot_index_meta
 
 __all__ = [
     "Generations",
-    "document_count",
-    "index_settings",
-    "shard_count",
+    "count_documents",
+    "count_shards",
+    "read_settings",
     "unblock",
     "write_origin",
 ]
@@ -85,12 +85,12 @@ class Generations:
 
     def prepare(self, cluster: Cluster, spec: IndexSpec, *, shards: int | None) -> tuple[str, bool]:
         """The index of that spec to copy into, and whether there may be something in it."""
-        settings = index_settings(cluster, self.live)
+        settings = read_settings(cluster, self.live)
         if shards is not None:
             settings["number_of_shards"] = str(shards)
         free: set[str] = set()
         for concrete in self.unfinished:
-            same = shard_count(cluster, concrete) == int(settings["number_of_shards"])
+            same = count_shards(cluster, concrete) == int(settings["number_of_shards"])
             if not same or not self.metas[concrete].describes(spec):
                 raise MigrationFailed(
                     f"a migration of {self.name!r} to {concrete} is unfinished and was asked for something else; "
@@ -99,7 +99,7 @@ class Generations:
             unblock(cluster, self.live)  # it was cut at the last moment
             settings.pop("blocks", None)
             cluster.request("POST", f"/{concrete}/_refresh")
-            if document_count(cluster, concrete):
+            if count_documents(cluster, concrete):
                 return concrete, True
             delete_concrete(cluster, concrete)  # perhaps cut in the middle of its making
             free.add(concrete)
@@ -159,17 +159,17 @@ def unblock(cluster: Cluster, concrete: str) -> None:
     cluster.request("PUT", f"/{concrete}/_settings", body={"index.blocks.write": None})
 
 
-def index_settings(cluster: Cluster, concrete: str) -> dict[str, Any]:
+def read_settings(cluster: Cluster, concrete: str) -> dict[str, Any]:
     """An index's own settings."""
     return dict(cluster.request("GET", f"/{concrete}/_settings")[concrete]["settings"]["index"])
 
 
-def shard_count(cluster: Cluster, concrete: str) -> int:
+def count_shards(cluster: Cluster, concrete: str) -> int:
     """How many primary shards an index has."""
-    return int(index_settings(cluster, concrete)["number_of_shards"])
+    return int(read_settings(cluster, concrete)["number_of_shards"])
 
 
-def document_count(cluster: Cluster, concrete: str) -> int:
+def count_documents(cluster: Cluster, concrete: str) -> int:
     """How many documents of an index are visible to search."""
     return int(cluster.request("POST", f"/{concrete}/_count")["count"])
 

@@ -32,9 +32,9 @@ from deepterms.migration.copier import DOCUMENTS_PER_PAGE, Copier
 from deepterms.migration.copy_verification import verify_copy
 from deepterms.migration.generations import (
     Generations,
-    document_count,
-    index_settings,
-    shard_count,
+    count_documents,
+    count_shards,
+    read_settings,
     unblock,
     write_origin,
 )
@@ -121,9 +121,9 @@ def migrate(
     planned = plan_migration(cluster, name, to=to, encoder=encoder, dense_vector=dense_vector, sketch=sketch)
     with Lease(cluster, name, seconds=lease_seconds) as lease:
         state = Generations.of(cluster, name)  # it may have changed while the lease was waited for
-        if state.meta.describes(planned.spec) and shards in (None, shard_count(cluster, state.live)):
+        if state.meta.describes(planned.spec) and shards in (None, count_shards(cluster, state.live)):
             dropped = state.drop_others(cluster) if drop else ()
-            return MigrationReport(name, "", state.live, document_count(cluster, state.live), dropped=dropped)
+            return MigrationReport(name, "", state.live, count_documents(cluster, state.live), dropped=dropped)
         if state.live != planned.live:
             raise MigrationFailed(f"{name!r} was migrated to {state.live} by another process just now; run this again")
         target, resume = state.prepare(cluster, planned.spec, shards=shards)
@@ -145,7 +145,7 @@ def migrate(
             name,
             state.live,
             target,
-            document_count(cluster, target),
+            count_documents(cluster, target),
             copied=copier.copied,
             skipped=copier.skipped,
             deleted=copier.deleted,
@@ -164,7 +164,7 @@ def _switch(
         How many scores were compared, and for how many seconds writes were blocked.
     """
     target = copier.target
-    settings = {"refresh_interval": index_settings(cluster, state.live).get("refresh_interval")}
+    settings = {"refresh_interval": read_settings(cluster, state.live).get("refresh_interval")}
     cluster.request("PUT", f"/{target}/_settings", body={"index": settings})
     started = time.monotonic()
     with _blocked(cluster, state.live):
@@ -227,7 +227,7 @@ def roll_back(
                 unblock(cluster, old)
                 unpin(cluster, old)
                 state.point_to(cluster, old)
-        return MigrationReport(name, state.live, old, document_count(cluster, old))
+        return MigrationReport(name, state.live, old, count_documents(cluster, old))
 
 
 def drop_old(client: Any, name: str, *, lease_seconds: float = LEASE_SECONDS) -> tuple[str, ...]:
@@ -249,7 +249,7 @@ def drop_old(client: Any, name: str, *, lease_seconds: float = LEASE_SECONDS) ->
 def _copy(cluster: Cluster, copier: Copier, on_progress: Callable[[int, int], None] | None) -> None:
     """Copy everything, then what was written meanwhile, until little is left."""
     done = 0
-    total = document_count(cluster, copier.source)
+    total = count_documents(cluster, copier.source)
 
     def report(count: int) -> None:
         nonlocal done

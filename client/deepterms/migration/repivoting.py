@@ -15,7 +15,7 @@ from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.encoders.pivots.sampling import SamplingMethod, count_rows_needed, sample_pivots
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import InvalidInput
-from deepterms.migration.generations import Generations, document_count
+from deepterms.migration.generations import Generations, count_documents
 from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.storage.encoder_loading import load_encoder
 
@@ -92,7 +92,7 @@ def sample_vectors(
     Returns:
         float32 (n, D), rows L2-normalised.
     """
-    total = document_count(cluster, concrete)
+    total = count_documents(cluster, concrete)
     margin = 4 * count**0.5  # four standard deviations of how many are drawn
     query: dict[str, Any] = {"exists": {"field": "vector"}}
     if total > count:
