@@ -15,7 +15,7 @@ import deepterms as dt
 from deepterms.errors import ClusterError
 from deepterms.index import ingest
 from deepterms.index.checkpoint import Checkpoint, piece_hash
-from deepterms.index.ingest import find_owner
+from deepterms.index.ingest import owner_of
 from deepterms.schema.documents import check_batch
 from tests.clusters.trio import Trio, wait_until
 from tests.faults.killed_client import DOCUMENTS_PER_PIECE, add_until_killed
@@ -145,7 +145,7 @@ def test_the_client_is_killed_twenty_times(
 def _held(index: dt.SurrogateIndex, documents: Documents, path: str) -> list[str]:
     """Return the ids of the documents that a checkpoint lists as acknowledged."""
     held: list[str] = []
-    with Checkpoint(path, owner=find_owner(index.state)) as checkpoint:
+    with Checkpoint(path, owner=owner_of(index.state)) as checkpoint:
         for start in range(0, len(documents.ids), DOCUMENTS_PER_PIECE):
             piece = slice(start, start + DOCUMENTS_PER_PIECE)
             batch = check_batch(documents.ids[piece], documents.rows[piece], None, encoder=ENCODER)

@@ -33,7 +33,7 @@ __all__ = [
     "DocumentBatch",
     "add_batches",
     "delete",
-    "find_owner",
+    "owner_of",
     "report_of",
     "send",
     "stale_ids",
@@ -63,7 +63,7 @@ def add_batches(
     with (
         span("deepterms.add", index=handle.name) as spanned,
         ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
-        nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=find_owner(first)) as noted,
+        nullcontext() if checkpoint is None else Checkpoint(checkpoint, owner=owner_of(first)) as noted,
     ):
 
         def collect() -> WriteReport:
@@ -179,7 +179,7 @@ def _is_stale(why: str) -> bool:
     )
 
 
-def find_owner(state: IndexState) -> dict[str, Any]:
+def owner_of(state: IndexState) -> dict[str, Any]:
     """What a checkpoint belongs to; an index that is deleted and created again has another uuid."""
     return {
         "index": state.name,

@@ -72,9 +72,5 @@ def _encoding(spec: IndexSpec) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 def _signs(vector_type: VectorType, dimensions: int) -> dict[str, int]:
     """Where the sign bits of a stored vector are: in every fourth byte, or in each after the scale (see vectors.py)."""
     first, step = (3, 4) if vector_type == "float32" else (4, 1)
-    return {
-        "dimensions": dimensions,
-        "bytes": count_vector_bytes(vector_type, dimensions),
-        "first": first,
-        "step": step,
-    }
+    length = count_vector_bytes(vector_type, dimensions)
+    return {"dimensions": dimensions, "bytes": length, "first": first, "step": step}

@@ -268,7 +268,7 @@ class IndexSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
     @property
-    def name_codewords_alias(self) -> str | None:
+    def codewords_alias(self) -> str | None:
         """The field alias of an index with this spec; None where the layout's clauses cannot use one."""
         return None if self.layout.query == "rank_feature" else name_codewords_alias(self.fingerprint)
 

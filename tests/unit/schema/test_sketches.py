@@ -47,16 +47,14 @@ def test_the_reference_counts_what_the_scripts_count(dimensions: int, seed: int,
     last = body["processors"][-1]["script"]
     assert last["tag"] == "sketch-vector"
     (text,) = encode_vectors(row, vectors)
-    assert count_agreeing_signs(query[0], quantise_and_restore(row, vectors)[0]) == scored(
-        text, query[0], last["params"]
-    )
+    restored = quantise_and_restore(row, vectors)[0]
+    assert count_agreeing_signs(query[0], restored) == scored(text, query[0], last["params"])
 
 
 def test_without_a_vector_nothing_agrees() -> None:
-    assert count_agreeing_signs(np.ones(8, dtype=np.float32), None) == 0
-    assert (
-        count_agreeing_signs(np.ones(8, dtype=np.float32), -np.ones(8, dtype=np.float32)) == 24
-    )  # of 32 bits, 24 are padding
+    ones = np.ones(8, dtype=np.float32)
+    assert count_agreeing_signs(ones, None) == 0
+    assert count_agreeing_signs(ones, -ones) == 24  # of the 32 bits, 24 are padding
 
 
 def test_where_an_index_has_sketches() -> None:
