@@ -173,7 +173,7 @@ def test_errors_are_one_sentence_and_an_exit_status(url: str, unique_name: str, 
         assert deepterms(*usage, url=url, cwd=tmp_path).returncode == 2
     done = deepterms("deploy", url="http://127.0.0.1:9", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the cluster did not answer")
+    assert done.stderr.startswith("error: the cluster did not respond")
     done = deepterms("deploy", url="nonsense", cwd=tmp_path)
     assert done.returncode == 1
     assert "is not the address of a cluster" in done.stderr

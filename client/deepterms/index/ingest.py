@@ -135,7 +135,7 @@ def send(handle: IndexHandle, lines: list[BulkLine], state: IndexState) -> BulkR
     except ClusterError as error:
         ids = [str(next(iter(action.values()))["_id"]) for action, _ in lines]
         return BulkResult(tuple(BulkAnswer(identifier, str(error), 0, "") for identifier in ids))
-    pinned = [row for row, answer in enumerate(result.answers) if required and _is_pinned(answer.why, state)]
+    pinned = [row for row, answer in enumerate(result.answers) if required and _is_pinned(answer.reason, state)]
     if not pinned:
         return result
     handle.pinned = state
@@ -155,7 +155,7 @@ def report_of(result: BulkResult) -> WriteReport:
 def stale_ids(result: BulkResult, state: IndexState) -> set[str]:
     """The documents of a result that another index than that of the state rejected, or took."""
     moved = not result.indices <= state.uuids.keys()
-    return {answer.id for answer in result.answers if (_is_stale(answer.why) if answer.why else moved)}
+    return {answer.id for answer in result.answers if (_is_stale(answer.reason) if answer.reason else moved)}
 
 
 def _missed(result: BulkResult, state: IndexState) -> bool:

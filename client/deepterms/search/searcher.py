@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.cluster.cluster import POINT_IN_TIME_KEPT, Cluster
+from deepterms.cluster.cluster import POINT_IN_TIME_KEEP_ALIVE, Cluster
 from deepterms.cluster.index_names import build_index_path
 from deepterms.cluster.responses import find_error, is_incomplete
 from deepterms.encoders.encoder import Encoder
@@ -133,7 +133,7 @@ class Searcher:
         with self.cluster.point_in_time(self.index.name) as point:
             full = True
             while full:
-                body["pit"] = {"id": point, "keep_alive": POINT_IN_TIME_KEPT}
+                body["pit"] = {"id": point, "keep_alive": POINT_IN_TIME_KEEP_ALIVE}
                 answer = self.cluster.request("POST", "/_search", body=body)
                 found = answer["hits"]["hits"]
                 if is_incomplete(answer):
