@@ -99,7 +99,7 @@ def test_what_cannot_have_the_field(cluster: Any, unique_name: str) -> None:
         ({"encoder": dt.DeepPermutation(4_097, top_k=8)}, InvalidInput, "at most 4,096 dimensions.*have 4,097"),
     ]
     if Cluster(cluster).engine.name == "opensearch":
-        refusals = [({}, UnsupportedEngine, r"OpenSearch \d.* has no dense_vector; leave dense_vector out")]
+        refusals = [({}, UnsupportedEngine, r"OpenSearch \d.* has no dense_vector; omit dense_vector")]
     for options, kind, message in refusals:
         with pytest.raises(kind, match=message):
             dt.SurrogateIndex.create(cluster, unique_name, **{"encoder": ENCODER, "dense_vector": True, **options})

@@ -272,7 +272,7 @@ def test_a_second_index_behind_the_alias_is_one_clear_error(
     own, (concrete,) = Cluster(cluster), old.concrete
     change(own, old.name, concrete)
     try:
-        with pytest.raises(ClusterError, match=r"points to 2 indices|names no encoder"):
+        with pytest.raises(ClusterError, match=r"points to 2 indices|has no encoder"):
             ACTIONS[action](old)
         own.request("POST", f"/deepterms-*-{old.name}-*/_refresh")
         for index in own.request("GET", f"/deepterms-*-{old.name}-*"):

@@ -68,7 +68,7 @@ def test_an_index_that_is_not_there(cluster: Any, unique_name: str) -> None:
 def test_an_index_of_somebody_else_is_not_opened(cluster: Any, unique_name: str) -> None:
     concrete = f"deepterms-none-{unique_name}-1"
     Cluster(cluster).request("PUT", f"/{concrete}", body={"settings": {"number_of_replicas": 0}})
-    with pytest.raises(ClusterError, match="names no encoder"):
+    with pytest.raises(ClusterError, match="has no encoder"):
         dt.SurrogateIndex.open(cluster, concrete)
 
 

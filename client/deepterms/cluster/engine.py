@@ -37,9 +37,8 @@ class Engine:
         """Raise UnsupportedEngine unless this engine supports points in time."""
         first = (2, 4) if self.name == "opensearch" else (7, 10)
         if self.version[:2] < first:
-            raise UnsupportedEngine(
-                f"{self} does not support points in time, which search_all needs; expected {first[0]}.{first[1]} or later"
-            )
+            needed = f"expected {first[0]}.{first[1]} or later"
+            raise UnsupportedEngine(f"{self} does not support points in time, which search_all needs; {needed}")
 
 
 def parse_engine(answer: Any) -> Engine:

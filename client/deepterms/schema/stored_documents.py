@@ -1,4 +1,4 @@
-"""Stored documents: all that a search can bring back of them, and the lines of a bulk request that write it again."""
+"""Stored documents: converts search hits to documents, or to the lines of a bulk request that rewrites them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deepterms.schema.vectors import VectorType, count_vector_bytes, decode_vect
 
 __all__ = ["STORED", "build_address", "build_rewrite_lines", "read_revision", "read_stored_document", "read_vector"]
 
-# The parts of a search body that bring back all that is stored of a document: a vector is a doc value only.
+# The parts of a search body that return everything stored of a document; a vector is only a doc value.
 STORED: Mapping[str, Any] = {"_source": True, "docvalue_fields": ["vector"], "seq_no_primary_term": True}
 
 
@@ -30,15 +30,15 @@ def build_rewrite_lines(
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
     fingerprint: str | None = None,
 ) -> tuple[list[BulkLine], tuple[Failure, ...]]:
-    """The lines of a bulk request that write stored documents as a whole.
+    """Build the lines of a bulk request that rewrite stored documents completely.
 
     Args:
-        hits: of a search with `STORED`.
-        spec: of the index to write; both indices store vectors in its type, and their bytes are written as they are.
-        keep_terms: take stored terms as they are, since the encoder is the same; else encode the stored vectors.
-        action: a hit's action line.
-        metadata: id → what replaces the document's own.
-        fingerprint: of the index to write, if its pipeline is to check it.
+        hits: hits of a search with `STORED`.
+        spec: the spec of the index to write; both indices store vectors in its type, and the bytes are kept unchanged.
+        keep_terms: keep stored terms, since the encoder is the same; otherwise, encode the stored vectors.
+        action: builds the action line of a hit.
+        metadata: id → new metadata; None keeps the stored metadata.
+        fingerprint: the fingerprint of the index to write, if its pipeline checks it.
 
     Returns:
         The lines, and the documents that cannot be written.
@@ -46,7 +46,7 @@ def build_rewrite_lines(
     texts = [_vector(hit) for hit in hits]
     stored, encoder = spec.vector_type or "float32", spec.encoder
     encoded = [row for row, hit in enumerate(hits) if not (keep_terms and "terms" in hit["_source"])]
-    reasons = {row: "stores no vector, so its terms cannot be made anew" for row in encoded if texts[row] is None}
+    reasons = {row: "stores no vector to encode again" for row in encoded if texts[row] is None}
     features = {
         row: decode_vector(text, stored, dimensions=encoder.dimensions)
         for row in encoded
@@ -55,8 +55,8 @@ def build_rewrite_lines(
     for row, feature in features.items():
         if len(feature) != encoder.dimensions:
             reasons[row] = f"stores a vector of {len(feature)} dimensions; expected {encoder.dimensions}"
-        elif why := find_unusable_rows(feature[np.newaxis]).get(0):
-            reasons[row] = why
+        elif reason := find_unusable_rows(feature[np.newaxis]).get(0):
+            reasons[row] = reason
     usable = [row for row in encoded if row not in reasons]
     terms: dict[int, str] = {}
     if usable:
@@ -72,7 +72,7 @@ def build_rewrite_lines(
             if fingerprint is not None:
                 members[FINGERPRINT] = fingerprint
             if vector is not None:
-                members["vector"] = vector + "=" * (-len(vector) % 4)  # engines leave the padding out
+                members["vector"] = vector + "=" * (-len(vector) % 4)  # engines omit the padding
             source = json.dumps(members, separators=(",", ":"))
             if row in terms:
                 source = f'{{"terms":{terms[row]}{"," if members else ""}{source[1:]}'
@@ -81,11 +81,11 @@ def build_rewrite_lines(
 
 
 def read_stored_document(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> StoredDocument:
-    """What a hit says of its document.
+    """Convert a search hit to a document.
 
     Args:
-        hit: of a search that brings back terms, metadata, the vector and the revision.
-        vector_type: the type that the index stores; None if it stores none.
+        hit: a hit with terms, metadata, the vector and the revision.
+        vector_type: the type in which the index stores vectors; None if it stores none.
         dimensions: D.
     """
     source = hit["_source"]
@@ -101,9 +101,9 @@ def read_stored_document(hit: Mapping[str, Any], vector_type: VectorType | None,
 def read_vector(
     hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int
 ) -> NDArray[np.float32] | None:
-    """The vector (D,) that a hit brings back; None if there is none, or none to re-rank by.
+    """Read the vector (D,) of a hit; None if it is missing, or unusable for re-ranking.
 
-    An index that was written to around its pipeline may hold one of another length, or one that is not finite.
+    An index that was written to without its pipeline may contain vectors of another length, or with NaN or infinity.
     """
     text = _vector(hit)
     if (
@@ -117,12 +117,12 @@ def read_vector(
 
 
 def read_revision(hit: Mapping[str, Any]) -> Revision | None:
-    """Which writing of its document a hit is; None if the search did not ask."""
+    """Read the revision of a hit; None if the search did not request it."""
     return Revision(hit["_seq_no"], hit["_primary_term"]) if "_seq_no" in hit else None
 
 
 def build_address(hit: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an action that says which document is meant."""
+    """Build the part of an action that identifies the document: id and routing."""
     routing = {"routing": hit["_routing"]} if "_routing" in hit else {}
     return {"_id": hit["_id"], **routing}
 

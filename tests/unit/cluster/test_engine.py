@@ -119,7 +119,7 @@ def test_create_explains_incompatible_versions() -> None:
 
 
 def test_open_explains_what_its_first_request_shows() -> None:
-    """Open only reads the mapping, since a role with access to one index may lack the permission to read the version."""
+    """Open only reads the mapping, since a role with access to one index may not be able to read the version."""
     for library, server, sentence in (
         ("elasticsearch", elasticsearch("8.19.0"), 'pip install "elasticsearch<9"'),
         ("elasticsearch", opensearch("3.8.0"), "for OpenSearch pass an opensearchpy.OpenSearch client"),

@@ -120,7 +120,7 @@ def test_one_bad_document_stops_no_other() -> None:
         ("b", "the feature has a NaN or infinite compon"),
         ("c", "the feature is all zero, so it has no di"),
         ("d", "metadata cannot be written as JSON: Out "),
-        ("a", "the id was given before in this call"),
+        ("a", "the id occurred earlier in this call"),
     ]
     assert index.count() == 2
 

@@ -1,4 +1,4 @@
-"""The JSON at the top of the repository: what every file must be, without a cluster."""
+"""Tests of the JSON assets that need no cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deepterms.schema.layouts import LAYOUTS, Layout
 TOP = Path(__file__).parents[3]
 
 
-def test_every_file_belongs_to_a_layout_or_to_pivots_and_every_layout_has_its_files() -> None:
+def test_the_files_are_those_of_the_layouts_and_of_pivots() -> None:
     files = {
         str(path.relative_to(TOP))
         for kind in ("index_templates", "ingest_pipelines")
@@ -31,7 +31,7 @@ def test_each_file_is_ready_for_curl(asset: Asset) -> None:
     assert text == json.dumps(asset.body, indent=2) + "\n"
     assert asset.body["version"] == 1
     if asset.kind == "ingest_pipelines":
-        assert set(asset.body) == {"description", "version", "processors"}  # OpenSearch refuses more
+        assert set(asset.body) == {"description", "version", "processors"}  # OpenSearch rejects others
         tags = [body["tag"] for processor in asset.body["processors"] for body in processor.values()]
         assert len(set(tags)) == len(tags)
     else:
@@ -40,8 +40,8 @@ def test_each_file_is_ready_for_curl(asset: Asset) -> None:
         assert pipeline == (None if asset.name == PIVOTS_TEMPLATE else asset.name)
 
 
-def test_processors_have_a_line_for_their_parameters() -> None:
-    """scripts/ops/restore.sh finds it by sed."""
+def test_processors_have_one_line_for_their_parameters() -> None:
+    """scripts/ops/restore.sh replaces this line with sed."""
     names = sorted(path.stem for path in (TOP / "ingest_pipelines" / "processors").iterdir())
     assert names == ["check-fingerprint-v1", "check-int8-vector-v1", "decode-vector-v1", "sketch-vector-v1"]
     for name in names:
@@ -53,7 +53,7 @@ def test_processors_have_a_line_for_their_parameters() -> None:
 
 
 def test_templates_differ_only_in_the_layout() -> None:
-    """No component template holds what they share, so that one file says all of an index; but it is the same text."""
+    """They share no component template, so that each file is complete; but their common part is the same text."""
     shared = []
     for asset in list_assets(LAYOUTS):
         if asset.kind == "index_templates" and asset.name != PIVOTS_TEMPLATE:
@@ -68,7 +68,7 @@ def test_templates_differ_only_in_the_layout() -> None:
     assert shared == [shared[0]] * len(LAYOUTS)
 
 
-def test_pipelines_of_terms_share_their_checks() -> None:
+def test_term_pipelines_share_their_checks() -> None:
     processors = [
         {body["tag"]: body for processor in asset.body["processors"] for body in processor.values()}
         for asset in (load_asset("ingest_pipelines", layout.resource) for layout in LAYOUTS)
@@ -86,7 +86,7 @@ def test_layout_and_pipeline_agree_on_the_largest_frequency(layout: Layout) -> N
     assert said[2] == str(layout.max_term_frequency)
 
 
-def test_the_table_names_every_layout_with_its_engines() -> None:
+def test_the_table_lists_every_layout_with_its_engines() -> None:
     rows = [
         [cell.strip() for cell in line.replace("\\|", "/").split("|")[1:-1]]
         for line in (TOP / "index_templates" / "README.md").read_text().splitlines()
@@ -103,17 +103,17 @@ def test_the_table_names_every_layout_with_its_engines() -> None:
     assert engines == first
 
 
-def test_pipelines_come_first() -> None:
+def test_pipelines_are_deployed_first() -> None:
     kinds = [asset.kind for asset in list_assets(LAYOUTS)]
     assert kinds == sorted(kinds, reverse=True)
 
 
-def test_a_missing_file_is_a_damaged_installation() -> None:
+def test_a_missing_file_means_a_damaged_installation() -> None:
     with pytest.raises(DeepTermsError, match="reinstall"):
         load_asset("index_templates", "deepterms-none-v1")
 
 
-def test_the_engines_own_form_of_a_template_is_no_diff_asset() -> None:
+def test_the_engines_form_of_a_template_gives_no_diff() -> None:
     (asset,) = [asset for asset in list_assets(LAYOUTS) if asset.file == "index_templates/deepterms-words-v1.json"]
     held = json.loads(json.dumps(asset.body))
     held["composed_of"], held["created_date_millis"] = [], 1

@@ -1,4 +1,4 @@
-"""Sketches: signs as the script and the pipeline read them, where indices have them, and what they keep and lose."""
+"""Tests of sketches: their bits in scripts and pipelines, their defaults, and their effect on search results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deepterms.search.rerank import rescore
 
 
 def scored(text: str, query: NDArray[np.float32], parameters: dict[str, Any]) -> int:
-    """What the pipeline's script and the search's script make of a stored vector, byte by byte."""
+    """Imitate the pipeline's and the search's script for a stored vector, byte by byte."""
     stored = base64.b64decode(text)
     assert len(stored) == parameters["bytes"]
     sketch = bytearray((parameters["dimensions"] + 31) // 32 * 4)
@@ -51,13 +51,13 @@ def test_the_reference_counts_what_the_scripts_count(dimensions: int, seed: int,
     assert count_agreeing_signs(query[0], restored) == scored(text, query[0], last["params"])
 
 
-def test_without_a_vector_nothing_agrees() -> None:
+def test_a_missing_vector_agrees_in_no_sign() -> None:
     ones = np.ones(8, dtype=np.float32)
     assert count_agreeing_signs(ones, None) == 0
     assert count_agreeing_signs(ones, -ones) == 24  # of the 32 bits, 24 are padding
 
 
-def test_where_an_index_has_sketches() -> None:
+def test_when_an_index_has_sketches() -> None:
     assert wants_sketch(None, stores_vectors=True, dimensions=1_024, rerank=500)
     assert not wants_sketch(None, stores_vectors=False, dimensions=1_024, rerank=500)
     assert not wants_sketch(None, stores_vectors=True, dimensions=1_023, rerank=500)
@@ -75,13 +75,13 @@ def test_candidates_are_compared_in_two_steps() -> None:
     assert "doc['sketch']" in first["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert "doc['vector']" in then["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert count_survivors(100) == 400
-    assert len(rescore(query, window=100, kept=count_survivors(10))) == 1  # nothing to leave out
+    assert len(rescore(query, window=100, kept=count_survivors(10))) == 1  # too few to need sketches
 
 
-def test_a_filter_that_keeps_few_is_compared_by_vectors_and_one_that_keeps_more_by_sketches(
+def test_documents_of_a_wide_filter_are_compared_by_sketches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The one document that is nearest but for its signs is the last to survive."""
+    """The document that is nearest by cosine, but not by signs, is the last survivor."""
     monkeypatch.setattr("deepterms.search.widening.COMPARED_BY_VECTOR", 450)
     rng = np.random.default_rng(6)
     query = rng.standard_normal(64).astype(np.float32)
