@@ -140,7 +140,7 @@ def _pivots(value: Any) -> None:
     chunked = ChunkedPivots(PIVOTS.spec(), rows=2)
     for number, text in enumerate(value[: len(chunked)] if isinstance(value, list) else [value]):
         chunked.fill(number, text)
-    chunked.whole()
+    chunked.assemble()
 
 
 def _engine(value: Any) -> None:

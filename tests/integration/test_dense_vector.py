@@ -116,7 +116,7 @@ def test_a_server_whose_scripts_lack_the_function(
     dt.deploy(elasticsearch)
     source = scripts.COSINE_SOURCES["dense_vector"].replace("dotProduct", "noProduct")
     monkeypatch.setattr(scripts, "COSINE_SOURCES", {**scripts.COSINE_SOURCES, "dense_vector": source})
-    with pytest.raises(UnsupportedEngine, match=r"Elasticsearch .* does not let a script compare vectors.*noProduct"):
+    with pytest.raises(UnsupportedEngine, match=r"does not allow scripts to compare vectors.*noProduct"):
         dt.SurrogateIndex.create(elasticsearch, unique_name, encoder=ENCODER, dense_vector=True)
     with pytest.raises(IndexNotFound):
         dt.SurrogateIndex.open(elasticsearch, unique_name)

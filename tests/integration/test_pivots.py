@@ -81,8 +81,8 @@ def hits(index: dt.SurrogateIndex) -> list[list[dt.Hit]]:
     return [list(found) for found in index.search_many(features(5, seed=9), k=10, rerank=0)]
 
 
-def companions(client: Any, name: str) -> list[str]:
-    """Names of the companions of a name's indices."""
+def list_pivot_indices(client: Any, name: str) -> list[str]:
+    """List the pivot indices of a name."""
     answer = Cluster(client).request("GET", "/deepterms-pivots-*/_mapping")
     return sorted(index for index in answer if (find_owner(index) or "").rpartition("-")[0].endswith(f"-{name}"))
 
@@ -166,7 +166,7 @@ def test_pairs_of_pivots_too(client: Any, unique_name: str, elsewhere: Callable[
 
 def test_the_companion_is_as_it_says(client: Any, unique_name: str) -> None:
     index = filled(client, unique_name)
-    (held,) = companions(client, unique_name)
+    (held,) = list_pivot_indices(client, unique_name)
     assert held == own(index)
     request = Cluster(client).request
     meta = request("GET", f"/{held}/_mapping")[held]["mappings"]["_meta"][PRODUCT]
@@ -185,14 +185,14 @@ def test_dropped_with_its_index_and_only_then(client: Any, unique_name: str, els
     """Two names with the same pivots: each has its own."""
     other = f"{unique_name}-codewords-v1-x"  # by a careless pattern, a part of the first
     first, second = filled(client, unique_name), filled(client, other)
-    assert len(companions(client, unique_name)) == len(companions(client, other)) == 1
+    assert len(list_pivot_indices(client, unique_name)) == len(list_pivot_indices(client, other)) == 1
     expected = hits(second)
     first.drop()
-    assert companions(client, unique_name) == []
+    assert list_pivot_indices(client, unique_name) == []
     elsewhere()
     assert hits(dt.SurrogateIndex.open(client, other)) == expected
     second.drop()
-    assert companions(client, other) == []
+    assert list_pivot_indices(client, other) == []
     with pytest.raises(IndexNotFound):
         dt.SurrogateIndex.open(client, other)
 
@@ -255,7 +255,7 @@ def test_a_writer_that_was_cut_blocks_nobody(
             break
         except ClusterUnreachable:
             left = None
-            outcomes.append(companions(client, unique_name))
+            outcomes.append(list_pivot_indices(client, unique_name))
             with pytest.raises(IndexNotFound):  # nobody sees it before the pivots are there
                 dt.SurrogateIndex.open(client, unique_name)
     left = None
@@ -272,7 +272,7 @@ def test_a_writer_that_was_cut_blocks_nobody(
 def test_an_index_that_is_refused_leaves_no_pivots(client: Any, unique_name: str) -> None:
     with pytest.raises(RequestRejected):
         filled(client, unique_name, shards=-1)
-    assert companions(client, unique_name) == []
+    assert list_pivot_indices(client, unique_name) == []
 
 
 def test_two_creators_at_once(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
@@ -292,11 +292,11 @@ def test_two_creators_at_once(client: Any, unique_name: str, elsewhere: Callable
         elsewhere()
         opened = dt.SurrogateIndex.open(client, unique_name)
         assert opened.encoder == expected
-        assert companions(client, unique_name) == [own(opened)]
+        assert list_pivot_indices(client, unique_name) == [own(opened)]
         opened.drop()
 
 
-@pytest.mark.parametrize("damage", ["missing chunk", "no base64", "short", "another number", "no companion", "no meta"])
+@pytest.mark.parametrize("damage", ["missing chunk", "no base64", "short", "another number", "no index", "no meta"])
 def test_damage_is_one_clear_error(
     client: Any, unique_name: str, elsewhere: Callable[[], None], damage: str, tmp_path: Path
 ) -> None:
@@ -311,12 +311,12 @@ def test_damage_is_one_clear_error(
     if damage == "missing chunk":
         request("DELETE", f"/{held}/_doc/2")
         said = "chunk 2 of 7 is missing"
-    elif damage == "no companion":
+    elif damage == "no index":
         request("DELETE", f"/{held}")
         said = f"there is no index {held}"
     elif damage == "no meta":
         request("PUT", f"/{held}/_mapping", body={"_meta": {}})
-        said = f"{held} does not say what it holds"
+        said = f"{held} has invalid metadata"
     else:
         text = {"no base64": "AAA", "short": "AAAA", "another number": base64.b64encode(content).decode()}[damage]
         if damage == "no base64" and Cluster(client).engine.name == "elasticsearch":
@@ -335,7 +335,7 @@ def test_damage_is_one_clear_error(
     mine = dt.SurrogateIndex.open(client, unique_name, encoder=encoder())
     assert hits(mine) == expected
     mine.drop()
-    assert companions(client, unique_name) == []
+    assert list_pivot_indices(client, unique_name) == []
 
 
 def test_without_the_template_nothing_is_made(bare: Any, unique_name: str) -> None:
@@ -343,7 +343,7 @@ def test_without_the_template_nothing_is_made(bare: Any, unique_name: str) -> No
     Cluster(bare).request("DELETE", "/_index_template/deepterms-pivots-v1")
     with pytest.raises(ClusterError, match=r"deepterms-pivots-v1 is not in the cluster.*deploy"):
         filled(bare, unique_name)
-    assert companions(bare, unique_name) == []
+    assert list_pivot_indices(bare, unique_name) == []
     assert not Cluster(bare).request("HEAD", f"/deepterms-codewords-v1-{unique_name}-000001")
 
 

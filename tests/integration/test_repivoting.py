@@ -26,7 +26,7 @@ from deepterms.migration.generations import Generations
 from deepterms.migration.repivoting import sample_vectors
 from deepterms.schema.layouts import find_layout
 from deepterms.storage.pivot_index import name_pivot_index, read_pivot_index_meta
-from tests.integration.test_pivots import DIMENSIONS, client, companions, elsewhere, encoder, filled, hits, own
+from tests.integration.test_pivots import DIMENSIONS, client, elsewhere, encoder, filled, hits, list_pivot_indices, own
 
 __all__ = ["client", "elsewhere"]  # fixtures
 
@@ -57,16 +57,16 @@ def test_pivots_go_along_to_another_layout_and_back(
     gc.collect()  # so that they are in the file alone, which does not know their reach
     report = migrate(client, unique_name, to=find_layout("words"))
     described = encoder().pivots.spec()
-    assert read_pivot_index_meta(Cluster(client), report.new, described).known_reach() == Reach(0.25, 0.5, 9)
+    assert read_pivot_index_meta(Cluster(client), report.new, described).read_reach() == Reach(0.25, 0.5, 9)
     elsewhere()
     index = dt.SurrogateIndex.open(client, unique_name)
     assert (index.layout.name, index.encoder, hits(index)) == ("words", encoder(), expected)
-    assert len(companions(client, unique_name)) == 2  # each generation has its own
+    assert len(list_pivot_indices(client, unique_name)) == 2  # each generation has its own
     roll_back(client, unique_name)
     assert drop_old(client, unique_name) == (report.new,)
     elsewhere()
     assert hits(dt.SurrogateIndex.open(client, unique_name)) == expected
-    assert companions(client, unique_name) == [name_pivot_index(report.old, encoder().pivots.checksum)]
+    assert list_pivot_indices(client, unique_name) == [name_pivot_index(report.old, encoder().pivots.checksum)]
 
 
 def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
@@ -102,7 +102,7 @@ def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str,
     moved = dt.SurrogateIndex.open(client, unique_name)
     assert moved.encoder == new != encoder()
     assert moved.count() == 80 + written[0]
-    assert companions(client, unique_name) == [name_pivot_index(report.new, new.pivots.checksum)]
+    assert list_pivot_indices(client, unique_name) == [name_pivot_index(report.new, new.pivots.checksum)]
     # As if everything had been added with the new pivots; the index object of before finds out by itself.
     memory = dt.MemoryIndex(new)
     memory.add([f"d{n}" for n in range(80)], np.random.default_rng(0).standard_normal((80, DIMENSIONS)))
@@ -225,7 +225,7 @@ def test_the_doctor_looks_at_companions(client: Any, unique_name: str, monkeypat
     (lonely,) = [finding for finding in found if finding.subject == "pivots"]
     assert (lonely.level, lonely.text) == ("yellow", f"not used by any index: {', '.join(sorted([orphan, others]))}")
     index.drop()
-    assert companions(client, unique_name) == [orphan]
+    assert list_pivot_indices(client, unique_name) == [orphan]
     request("DELETE", f"/{orphan}")
 
 
@@ -236,6 +236,6 @@ def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path, mo
     assert done.exit_code == 0, done.output
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.encoder.vocabulary_size == 40
-    assert len(companions(client, unique_name)) == 1
+    assert len(list_pivot_indices(client, unique_name)) == 1
     refused = CliRunner().invoke(app, ["migrate", unique_name, "--repivot", "40", "--top-k", "3"])
     assert refused.exit_code == 2

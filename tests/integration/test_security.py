@@ -186,7 +186,7 @@ FEATURES = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
 ASKED_ON_REAL_NODES_ONLY = "cluster:monitor/main"
 
 SOME_SETTING = {"persistent": {"cluster.routing.rebalance.enable": "all"}}
-COMPANION = "deepterms-pivots-v1-0123abcd-words-v1-{}-000001"
+PIVOT_INDEX = "deepterms-pivots-v1-0123abcd-words-v1-{}-000001"
 Act = Callable[[Elasticsearch], Any]
 ACTS: dict[str, Act] = {
     "deploy": lambda client: dt.deploy(client, replace=True),
@@ -203,9 +203,9 @@ ACTS: dict[str, Act] = {
     "search others": lambda client: _send(client, "POST", "/others/_search"),
     "open others": lambda client: dt.SurrogateIndex.open(client, "others"),
     "add to others": lambda client: _send(client, "PUT", "/others/_doc/x", {"terms": {"t1": 1}}),
-    "read the pivots": lambda client: _send(client, "GET", f"/{COMPANION.format('holidays')}/_doc/0"),
-    "change the pivots": lambda client: _send(client, "PUT", f"/{COMPANION.format('holidays')}/_doc/0", {}),
-    "read others' pivots": lambda client: _send(client, "GET", f"/{COMPANION.format('others')}/_doc/0"),
+    "read the pivots": lambda client: _send(client, "GET", f"/{PIVOT_INDEX.format('holidays')}/_doc/0"),
+    "change the pivots": lambda client: _send(client, "PUT", f"/{PIVOT_INDEX.format('holidays')}/_doc/0", {}),
+    "read others' pivots": lambda client: _send(client, "GET", f"/{PIVOT_INDEX.format('others')}/_doc/0"),
     "create others": lambda client: _send(client, "PUT", "/deepterms-words-v1-others-000002"),
     "drop others": lambda client: _send(client, "DELETE", "/deepterms-words-v1-others-000001"),
     "change settings": lambda client: _send(client, "PUT", "/_cluster/settings", SOME_SETTING),
@@ -261,7 +261,7 @@ def test_a_role_is_enough_for_what_it_is_for(
     assert deployment.check(deployer) == ()
 
     creator = connected("deepterms-create")
-    encoder = dt.PivotPermutation(dt.Pivots(FEATURES), top_k=4, query_top_k=8)  # which needs a companion
+    encoder = dt.PivotPermutation(dt.Pivots(FEATURES), top_k=4, query_top_k=8)  # which needs a pivot index
     made = dt.SurrogateIndex.create(creator, "holidays", encoder=encoder, layout="codewords", replicas=0)
     try:
         writer = dt.SurrogateIndex.open(connected("deepterms-write"), "holidays")

@@ -46,13 +46,13 @@ def find_orphans(indices: Mapping[str, Any], name: str | None) -> Iterator[Findi
         name: examine only the pivots of indices behind this alias; None for all.
     """
     orphans = []
-    for companion in indices:
-        owner = find_owner(companion)
+    for pivot_index in indices:
+        owner = find_owner(pivot_index)
         if owner is not None and (name is None or owner.rpartition("-")[0].endswith(f"-{name}")):
             meta = read_meta(indices.get(owner)) or {}
             needed = meta.get("encoder", {}).get("pivots", {}).get("checksum")
-            if needed is None or name_pivot_index(owner, needed) != companion:
-                orphans.append(companion)
+            if needed is None or name_pivot_index(owner, needed) != pivot_index:
+                orphans.append(pivot_index)
     if found := judge_orphans(orphans):
         yield found
 
@@ -115,7 +115,7 @@ def _examine_reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vecto
         pivots,
         vector_type,
     )
-    reach = read_pivot_index_meta(cluster, live, pivots.spec()).known_reach()
+    reach = read_pivot_index_meta(cluster, live, pivots.spec()).read_reach()
     if reach is not None:
         bound = reach.low
     else:

@@ -132,7 +132,7 @@ class Generations:
         if not described or described != self.meta.encoder.get("pivots"):
             return None
         try:
-            return read_pivot_index_meta(cluster, self.live, described).known_reach()
+            return read_pivot_index_meta(cluster, self.live, described).read_reach()
         except PivotsUnavailable:
             return None
 

@@ -76,8 +76,8 @@ def test_text_limit_is_that_of_the_released_pipeline() -> None:
     with pytest.raises(InvalidInput) as error:
         words.check_encoder(dt.DeepPermutation(2_048, top_k=2_048))
     assert str(error.value) == (
-        "the layout 'words' stores documents of up to 400,000 words, but deep-permutation/d2048/crelu/k2048 can produce "
-        "2,098,176. Use an encoder with a smaller top_k or factor, or another layout: frequencies"
+        "the layout 'words' stores documents of up to 400,000 words, but deep-permutation/d2048/crelu/k2048 can "
+        "produce 2,098,176. Use an encoder with a smaller top_k or factor, or another layout: frequencies"
     )
     words.check_encoder(dt.DeepPermutation(2_048, top_k=2_048, binary=True))
     find_layout("frequencies").check_encoder(dt.DeepPermutation(2_048, top_k=2_048))
@@ -113,15 +113,15 @@ def test_documents_stay_within_their_encoders_limits(encoder: dt.Encoder) -> Non
             "rank_features",
             513,
             "the layout 'rank_features' stores term frequencies up to 512 exactly (rank_features keeps 9 significant "
-            "bits), but deep-permutation/d600/crelu/k513 produces term frequencies up to 513. Use an encoder with a top_k or "
-            "factor of at most 512, or another layout: frequencies, words",
+            "bits), but deep-permutation/d600/crelu/k513 produces term frequencies up to 513. Use an encoder with a "
+            "top_k or factor of at most 512, or another layout: frequencies, words",
         ),
         (
             "codewords",
             2,
-            "the layout 'codewords' stores each codeword once, without a term frequency, but deep-permutation/d600/crelu/k2 "
-            "produces term frequencies up to 2. Use an encoder with binary=True, or another layout: frequencies, words, "
-            "rank_features",
+            "the layout 'codewords' stores each codeword once, without a term frequency, but "
+            "deep-permutation/d600/crelu/k2 produces term frequencies up to 2. Use an encoder with binary=True, or "
+            "another layout: frequencies, words, rank_features",
         ),
     ],
 )

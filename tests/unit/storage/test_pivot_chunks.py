@@ -28,8 +28,8 @@ def test_chunks_are_assembled_in_any_order(count: int, rows: int, chunks: int, m
     assert len(again) == chunks
     for number, (_, text) in reversed(pieces):
         again.fill(number, text)
-    assert again.whole() == original
-    assert again.whole().metric == metric
+    assert again.assemble() == original
+    assert again.assemble().metric == metric
 
 
 def test_a_chunk_is_little_endian_float16_row_by_row() -> None:
@@ -68,7 +68,7 @@ def test_the_checksum_detects_a_changed_number() -> None:
         content[7] ^= number == 1
         again.fill(number, base64.b64encode(content).decode())
     with pytest.raises(InvalidInput, match=rf"expected {original.checksum}"):
-        again.whole()
+        again.assemble()
 
 
 def test_the_metric_is_part_of_the_checksum() -> None:
@@ -77,7 +77,7 @@ def test_the_metric_is_part_of_the_checksum() -> None:
     for number, (_, text) in enumerate(split_into_chunks(original, rows=99)):
         again.fill(number, text)
     with pytest.raises(InvalidInput, match="checksum"):
-        again.whole()
+        again.assemble()
 
 
 @pytest.mark.parametrize(
