@@ -169,9 +169,9 @@ def _switch(
     started = time.monotonic()
     with _blocked(cluster, state.live):
         copier.catch_up()
-        if copier.extra() > 0:
+        if copier.count_extra() > 0:
             copier.remove_deleted()
-        if extra := copier.extra():
+        if extra := copier.count_extra():
             raise MigrationFailed(
                 f"{target} has {abs(extra)} documents {'more' if extra > 0 else 'fewer'} than {state.live}; "
                 f"delete the new index (deepterms migrate {state.name} --drop-old) and run this again"
@@ -260,7 +260,7 @@ def _copy(cluster: Cluster, copier: Copier, on_progress: Callable[[int, int], No
     for _ in range(MAX_PASSES):
         if copier.catch_up(report) <= DOCUMENTS_PER_PAGE:
             break
-    if copier.extra() > 0:
+    if copier.count_extra() > 0:
         copier.remove_deleted()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import deepterms as dt
-from deepterms.migration.copier import copy_lines
+from deepterms.migration.copier import build_copy_lines
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import find_layout
 from deepterms.schema.vectors import decode_vector, encode_vector
@@ -23,7 +23,7 @@ def hit(identifier: str, source: dict[str, Any], vector: Any = None, **more: Any
 
 
 def test_terms_are_copied_unchanged() -> None:
-    lines, failed = copy_lines([hit("a", STORED, VECTOR, _routing="r")], spec=SPEC, keep_terms=True)
+    lines, failed = build_copy_lines([hit("a", STORED, VECTOR, _routing="r")], spec=SPEC, keep_terms=True)
     ((action, source),) = lines
     assert failed == ()
     assert action == {"index": {"_id": "a", "routing": "r", "version": 7, "version_type": "external_gte"}}
@@ -35,7 +35,7 @@ def test_terms_are_copied_unchanged() -> None:
 
 def test_terms_are_encoded_from_the_vector() -> None:
     hits = [hit("a", STORED, VECTOR), hit("b", {"vector_bytes": 16}, -VECTOR)]
-    lines, failed = copy_lines(hits, spec=SPEC, keep_terms=False)
+    lines, failed = build_copy_lines(hits, spec=SPEC, keep_terms=False)
     assert failed == ()
     first, second = (json.loads(source or "") for _, source in lines)
     assert first == {**STORED, "terms": {"t0": 2, "t5": 1}, "vector": encode_vector(VECTOR)}
@@ -43,7 +43,7 @@ def test_terms_are_encoded_from_the_vector() -> None:
 
 
 def test_missing_terms_are_encoded_from_the_vector() -> None:
-    (line,), _ = copy_lines([hit("a", {}, VECTOR)], spec=SPEC, keep_terms=True)
+    (line,), _ = build_copy_lines([hit("a", {}, VECTOR)], spec=SPEC, keep_terms=True)
     assert json.loads(line[1] or "")["terms"] == {"t0": 2, "t5": 1}
 
 
@@ -54,7 +54,7 @@ def test_unusable_documents_are_listed_and_others_copied() -> None:
         hit("ok", {}, VECTOR),
         hit("nan", {}, [1.0, np.nan, 0.0, 0.0]),
     ]
-    lines, failed = copy_lines(hits, spec=SPEC, keep_terms=False)
+    lines, failed = build_copy_lines(hits, spec=SPEC, keep_terms=False)
     assert [action["index"]["_id"] for action, _ in lines] == ["ok"]
     assert [(failure.id, failure.reason) for failure in failed] == [
         ("bare", "stores no vector to encode again"),
