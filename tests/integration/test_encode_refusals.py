@@ -1,4 +1,4 @@
-"""What pipelines refuse, and that they refuse nothing else: each bad document alone, with a sentence and the tag."""
+"""Tests of what the pipelines reject: each bad document alone, with a reason and the processor's tag."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepterms.errors import RequestRejected
 from deepterms.schema.layouts import find_layout
 from tests.integration.simulation import float32, simulate
 
-# One request holds many documents; hypothesis makes lists of them.
+# One request contains many documents, so hypothesis generates lists of them.
 BATCHES = settings(
     max_examples=12,
     deadline=None,
@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_what_cannot_be_encoded_is_refused_with_a_sentence(cluster: Any) -> None:
+def test_invalid_vectors_are_rejected_with_a_reason(cluster: Any) -> None:
     dt.deploy(cluster)
     documents = [document for document, _ in REFUSED.values()]
     found = simulate(cluster, documents, encoder=ENCODER, layout=WORDS, vectors=True)
@@ -117,7 +117,7 @@ DOCUMENTS = st.one_of(
 
 
 def verdict(document: Mapping[str, Any]) -> dict[str, int] | set[str]:
-    """The terms that a document must get, or beginnings of the sentences of which it must get one."""
+    """Return a document's expected terms, or the prefixes of which its reason must have one."""
     terms, vector = document.get("terms"), document.get("vector")
     if terms is not None:
         return terms_verdict(terms, vector)
@@ -128,7 +128,7 @@ def verdict(document: Mapping[str, Any]) -> dict[str, int] | set[str]:
         try:
             content = base64.b64decode(vector, validate=True)
         except ValueError:
-            return {at + "is [", at + "has "}  # Java takes some text without padding
+            return {at + "is [", at + "has "}  # Java accepts some text without padding
         if len(content) != 16:
             return {f"{at}has {len(content) // 4} dimensions", f"{at}has {len(content)} bytes"}
         vector = np.frombuffer(content, dtype="<f4")
@@ -236,7 +236,7 @@ POISON: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_five_hundred_poison_documents_of_twenty_kinds_cost_nothing_else(cluster: Any, unique_name: str) -> None:
+def test_five_hundred_bad_documents_affect_no_others(cluster: Any, unique_name: str) -> None:
     assert len(POISON) == 20
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0)
@@ -256,7 +256,7 @@ def test_five_hundred_poison_documents_of_twenty_kinds_cost_nothing_else(cluster
         assert poison[id][1] in why
 
 
-def test_a_source_that_is_not_json_stops_its_whole_request_loudly(cluster: Any, unique_name: str) -> None:
+def test_a_source_that_is_not_json_fails_its_whole_request(cluster: Any, unique_name: str) -> None:
     """NaN is not JSON, and both engines read all sources of a request before its pipelines."""
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0)
