@@ -24,7 +24,7 @@ def simulate(
     layout: Layout,
     vectors: bool = False,
 ) -> list[dict[str, Any]]:
-    """What the index's own pipeline makes of documents: its ``_source``, or ``{"refused": sentence}``."""
+    """What the index's own pipeline makes of documents: its ``_source``, or ``{"rejected": sentence}``."""
     body = {
         "pipeline": build_index_pipeline(IndexSpec(encoder, layout, "float32" if vectors else None)),
         "docs": [{"_source": document} for document in documents],
@@ -32,7 +32,7 @@ def simulate(
     params = {"filter_path": "docs.doc._source,docs.error"}
     answer = Cluster(cluster).request("POST", "/_ingest/pipeline/_simulate", body=body, params=params)
     return [
-        item["doc"]["_source"] if "doc" in item else {"refused": extract_reason(item["error"])}
+        item["doc"]["_source"] if "doc" in item else {"rejected": extract_reason(item["error"])}
         for item in answer["docs"]
     ]
 

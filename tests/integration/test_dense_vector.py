@@ -74,7 +74,7 @@ def test_another_client_finds_the_field(elasticsearch: Any, unique_name: str, mo
     assert stored is not None
     assert stored.vector is not None
     assert np.allclose(stored.vector, ROWS[3] / np.linalg.norm(ROWS[3]))
-    # Documents with the field are rejected.
+    # The pipeline overwrites a dense_vector that a document contains.
     body = {"vector": ROWS[0].tolist(), "dense_vector": [0.0] * DIMENSIONS}
     index.cluster.request("PUT", f"/{unique_name}/_doc/own", body=body, params={"refresh": True})
     assert opened.search(ROWS[0], k=2)[1].score == pytest.approx(1, abs=1e-6)

@@ -206,5 +206,5 @@ def test_the_largest_encoder_stays_within_the_loop_limit(cluster: Any) -> None:
             assert found["terms"] == encoder.encode(row).to_terms()[0]
         else:
             assert (
-                "expected a whole number from 1 to 512" in found["refused"]
+                "expected a whole number from 1 to 512" in found["rejected"]
             )  # encoded, and then rejected by the layout

@@ -34,7 +34,7 @@ ENCODER = dt.DeepPermutation(4, top_k=3)
 EXPECTED = "; expected 4 finite float32 numbers, as an array or as base64 (little-endian)"
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+REJECTED: dict[str, tuple[dict[str, Any], str]] = {
     "neither": ({}, "[encode-vector] fields [terms] and [vector] are missing; expected terms, such as"),
     "both null": ({"terms": None, "vector": None}, "[encode-vector] fields [terms] and [vector] are missing"),
     "too short": ({"vector": [1, 2, 3]}, "[encode-vector] field [vector] has 3 dimensions" + EXPECTED),
@@ -81,10 +81,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 def test_invalid_vectors_are_rejected_with_a_reason(cluster: Any) -> None:
     dt.deploy(cluster)
-    documents = [document for document, _ in REFUSED.values()]
+    documents = [document for document, _ in REJECTED.values()]
     found = simulate(cluster, documents, encoder=ENCODER, layout=WORDS, vectors=True)
-    for name, document in zip(REFUSED, found, strict=True):
-        assert REFUSED[name][1] in document.get("refused", ""), (name, document)
+    for name, document in zip(REJECTED, found, strict=True):
+        assert REJECTED[name][1] in document.get("rejected", ""), (name, document)
 
 
 NUMBERS = st.one_of(
@@ -171,11 +171,11 @@ def terms_verdict(terms: Any, vector: str | None) -> dict[str, int] | set[str]:
     return sentences or terms
 
 
-def agrees(document: Mapping[str, Any], terms: Any, refused: str) -> bool:
+def agrees(document: Mapping[str, Any], terms: Any, rejected: str) -> bool:
     expected = verdict(document)
     if isinstance(expected, dict):
-        return not refused and terms == expected
-    return any(f": {beginning}" in refused for beginning in expected) and "; expected " in refused
+        return not rejected and terms == expected
+    return any(f": {beginning}" in rejected for beginning in expected) and "; expected " in rejected
 
 
 @BATCHES
@@ -184,7 +184,7 @@ def test_simulate_agrees_with_python_on_any_document(cluster: Any, documents: li
     dt.deploy(cluster)
     found = simulate(cluster, documents, encoder=ENCODER, layout=WORDS, vectors=True)
     for document, outcome in zip(documents, found, strict=True):
-        assert agrees(document, outcome.get("terms"), outcome.get("refused", "")), (document, outcome)
+        assert agrees(document, outcome.get("terms"), outcome.get("rejected", "")), (document, outcome)
 
 
 @BATCHES
@@ -202,14 +202,14 @@ def test_bulk_agrees_with_python_on_any_document(
     body = {"size": 100, "_source": ["terms"]}
     hits = own.request("POST", f"/{unique_name}/_search", body=body)["hits"]["hits"]
     stored = {hit["_id"]: hit["_source"]["terms"] for hit in hits}
-    for document, (identifier, refused) in zip(documents, outcomes, strict=True):
-        assert agrees(document, stored.get(identifier) if not refused else None, refused), (document, refused)
+    for document, (identifier, rejected) in zip(documents, outcomes, strict=True):
+        assert agrees(document, stored.get(identifier) if not rejected else None, rejected), (document, rejected)
 
 
 GOOD = {"vector": [0.5, -1, 2, 0.25]}
 POISON: list[tuple[dict[str, Any], str]] = [
     *[
-        REFUSED[name]
+        REJECTED[name]
         for name in (
             "neither",
             "too short",
@@ -249,11 +249,11 @@ def test_five_hundred_bad_documents_affect_no_others(cluster: Any, unique_name: 
         outcomes.update(index.cluster.bulk(lines, index=index.name).outcomes)
     index.refresh()
     assert index.count() == 9_500
-    refused = {id: why for id, why in outcomes.items() if why}
-    assert refused.keys() == poison.keys()
-    assert len(refused) == 500
-    for id, why in refused.items():
-        assert poison[id][1] in why
+    rejected = {id: reason for id, reason in outcomes.items() if reason}
+    assert rejected.keys() == poison.keys()
+    assert len(rejected) == 500
+    for id, reason in rejected.items():
+        assert poison[id][1] in reason
 
 
 def test_a_source_that_is_not_json_fails_its_whole_request(cluster: Any, unique_name: str) -> None:
@@ -263,9 +263,9 @@ def test_a_source_that_is_not_json_fails_its_whole_request(cluster: Any, unique_
     lines = [({"index": {"_id": str(n)}}, json.dumps(GOOD)) for n in range(5)]
     lines.insert(2, ({"index": {"_id": "NaN"}}, '{"vector": [NaN, 1, 2, 3]}'))
     try:
-        refused = [why for _, why in index.cluster.bulk(lines, index=index.name).outcomes]
+        rejected = [reason for _, reason in index.cluster.bulk(lines, index=index.name).outcomes]
     except RequestRejected as error:  # Elasticsearch
-        refused = [str(error)]
-    assert all("NaN" in why for why in refused)
+        rejected = [str(error)]
+    assert all("NaN" in reason for reason in rejected)
     index.refresh()
     assert index.count() == 0

@@ -310,25 +310,25 @@ def test_damaged_pivots_give_a_clear_error(
     del kept
     if damage == "missing chunk":
         request("DELETE", f"/{held}/_doc/2")
-        said = "chunk 2 of 7 is missing"
+        message = "chunk 2 of 7 is missing"
     elif damage == "no index":
         request("DELETE", f"/{held}")
-        said = f"there is no index {held}"
+        message = f"there is no index {held}"
     elif damage == "no meta":
         request("PUT", f"/{held}/_mapping", body={"_meta": {}})
-        said = f"{held} has invalid metadata"
+        message = f"{held} has invalid metadata"
     else:
         text = {"no base64": "AAA", "short": "AAAA", "another number": base64.b64encode(content).decode()}[damage]
         if damage == "no base64" and Cluster(client).engine.name == "elasticsearch":
             text = "AAA="  # it rejects text without padding
         request("PUT", f"/{held}/_doc/2", body={**source, "features": text})
-        said = "their checksum is" if damage == "another number" else "chunk 2 "
+        message = "their checksum is" if damage == "another number" else "chunk 2 "
     # release the first encoder
     index.state = replace(index.state, spec=replace(index.spec, encoder=encoder(2)))
     opened = dt.SurrogateIndex.open(client, unique_name)
     assert hits(opened) == expected
     elsewhere()
-    with pytest.raises(PivotsUnavailable, match=said) as error:
+    with pytest.raises(PivotsUnavailable, match=message) as error:
         dt.SurrogateIndex.open(client, unique_name)
     assert "--repivot COUNT" in str(error.value)
     # With the encoder, the index can still be used and dropped.

@@ -30,7 +30,7 @@ def read_state(cluster: Cluster, name: str, *, encoder: Encoder | None = None) -
         EncoderMismatch: the index was created with another encoder.
         PivotsUnavailable: the pivots of its encoder are missing or damaged.
         ClusterError: deepterms did not create it, or the alias points to several indices.
-        ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
+        ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
     """
     answers = _read(cluster, name, "")
     if len(answers) != 1:
@@ -65,7 +65,7 @@ def read_uuids(cluster: Cluster, name: str) -> dict[str, str]:
 
     Raises:
         IndexNotFound: there is no such index.
-        ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
+        ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
     """
     return _uuids(_read(cluster, name, "/_settings/index.uuid"))
 

@@ -81,9 +81,9 @@ def test_term_pipelines_share_their_checks() -> None:
 def test_layout_and_pipeline_agree_on_the_largest_frequency(layout: Layout) -> None:
     params = load_asset("ingest_pipelines", layout.resource).body["processors"][0]["script"]["params"]
     assert params["largest_frequency"] == layout.max_term_frequency
-    said = re.match(r"(a whole number from 1 to )?(\d+)", params["frequencies"])
-    assert said is not None
-    assert said[2] == str(layout.max_term_frequency)
+    limit = re.match(r"(a whole number from 1 to )?(\d+)", params["frequencies"])
+    assert limit is not None
+    assert limit[2] == str(layout.max_term_frequency)
 
 
 def test_the_table_lists_every_layout_with_its_engines() -> None:
