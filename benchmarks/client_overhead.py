@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from common.corpus import Corpus, merge
 from deepterms.index.ingest import DOCUMENTS_PER_BULK
-from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.documents import build_bulk_lines, check_batch
 from deepterms.search.body import search_body
 
 WARM_UP = 50  # untimed searches of each kind
@@ -34,7 +34,7 @@ def build_bodies(index: dt.SurrogateIndex, ids: list[str], features: NDArray[np.
     for start in range(0, len(ids), DOCUMENTS_PER_BULK):
         piece = slice(start, start + DOCUMENTS_PER_BULK)
         batch = check_batch(ids[piece], features[piece], None, encoder=index.encoder)
-        lines = bulk_lines(batch, index.spec, fingerprint=index.state.fingerprint)
+        lines = build_bulk_lines(batch, index.spec, fingerprint=index.state.fingerprint)
         bodies.append("".join(f"{json.dumps(action)}\n{source}\n" for action, source in lines).encode())
     return bodies
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.cli.connection import connect
 from deepterms.cluster.cluster import Cluster
-from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.documents import build_bulk_lines, check_batch
 from deepterms.schema.index_spec import IndexSpec
-from deepterms.schema.layouts import default_layout, find_layout
+from deepterms.schema.layouts import find_layout, select_default_layout
 from deepterms.schema.vectors import encode_vector
 
 DOCUMENTS_PER_BULK = 500
@@ -47,7 +47,7 @@ def main(
     client = connect(url)
     cluster = Cluster(client)
     dt.deploy(client)
-    chosen = layout or default_layout(cluster.engine).name
+    chosen = layout or select_default_layout(cluster.engine).name
     encoder = dt.DeepPermutation(dimensions, top_k=top_k, binary=chosen == "codewords")
     features = np.random.default_rng(0).standard_normal((documents, dimensions), dtype=np.float32)
     ids = [f"image-{number}" for number in range(documents)]
@@ -56,7 +56,7 @@ def main(
 
     def render_terms(ids: list[str], features: NDArray[np.float32]) -> list[str]:
         batch = check_batch(ids, features, None, encoder=encoder)
-        lines = bulk_lines(batch, IndexSpec(encoder, find_layout(chosen), "float32" if vectors else None))
+        lines = build_bulk_lines(batch, IndexSpec(encoder, find_layout(chosen), "float32" if vectors else None))
         return [source or "" for _, source in lines]
 
     def render_base64(ids: list[str], features: NDArray[np.float32]) -> list[str]:

@@ -17,7 +17,7 @@ import deepterms as dt
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import IndexNotFound
 from deepterms.schema.vectors import VectorType
-from deepterms.storage.pivot_index import COMPANIONS
+from deepterms.storage.pivot_index import PIVOT_INDEX_PREFIX
 
 Features = NDArray[np.float32]
 Stored = NDArray[np.float16] | NDArray[np.float32]
@@ -237,7 +237,7 @@ class Surrogate:
 
     def stored_bytes(self) -> int:
         """Return the size of the index and of its pivot index."""
-        return _read_store_size(self.client, f"{self.name},{COMPANIONS}*-{self.name}-*")
+        return _read_store_size(self.client, f"{self.name},{PIVOT_INDEX_PREFIX}*-{self.name}-*")
 
     def search(self, query: Features, options: Options, *, k: int, below: int | None = None) -> list[tuple[int, float]]:
         """Run one search; the score is the cosine."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import DeploymentConflict, RequestRejected, UnsupportedEngine
-from deepterms.schema.assets import Asset, assets_of
+from deepterms.schema.assets import Asset, list_assets
 from deepterms.schema.layouts import LAYOUTS, Layout
 
 __all__ = ["Change", "DeploymentPlan", "DeploymentReport", "apply", "check", "deploy", "plan", "rehearse"]
@@ -131,7 +131,7 @@ def plan(client: Any, *, layouts: Iterable[Layout] | None = None) -> DeploymentP
         layout.require_engine(cluster.engine)
     if not chosen:
         raise UnsupportedEngine(f"{cluster.engine} supports none of the layouts")
-    assets = sorted(assets_of(chosen), key=_dependency_rank)
+    assets = sorted(list_assets(chosen), key=_dependency_rank)
     return DeploymentPlan(cluster, tuple(_compare(cluster, asset) for asset in assets))
 
 

@@ -25,19 +25,19 @@ from PIL import Image
 import deepterms as dt
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.engine import parse_engine, version_conflict
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import reason
+from deepterms.cluster.engine import explain_version_conflict, parse_engine
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import extract_reason
 from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
 from deepterms.features.embeddings import EmbeddingFolder
 from deepterms.index.checkpoint import Checkpoint
 from deepterms.memory.filters import compile_filter
-from deepterms.schema.documents import bulk_lines, check_batch
+from deepterms.schema.documents import build_bulk_lines, check_batch
 from deepterms.schema.index_spec import IndexMeta, IndexSpec
-from deepterms.schema.layouts import LAYOUTS, default_layout
+from deepterms.schema.layouts import LAYOUTS, select_default_layout
 from deepterms.schema.vectors import decode_vector
-from deepterms.storage.pivot_chunks import ChunkedPivots, chunks_of
+from deepterms.storage.pivot_chunks import ChunkedPivots, split_into_chunks
 from tests.unit.fake_server import Answer, Asked, serving
 from tests.unit.features.odd_files import photograph
 
@@ -130,7 +130,7 @@ def _documents(value: Any) -> None:
         [pair[0] for pair in pairs], np.ones((len(pairs), 4)), [pair[1] for pair in pairs], encoder=ENCODER
     )
     assert len(batch.ids) + len(batch.failed) == len(pairs)
-    for action, source in bulk_lines(batch, IndexSpec(ENCODER, LAYOUTS[0]), fingerprint="0123abcd"):
+    for action, source in build_bulk_lines(batch, IndexSpec(ENCODER, LAYOUTS[0]), fingerprint="0123abcd"):
         line = json.dumps(action, ensure_ascii=False).encode() + b"\n" + (source or "").encode()
         assert line.count(b"\n") == 1  # neither ids nor metadata can start a new line
         json.loads(source or "")
@@ -140,15 +140,15 @@ def _pivots(value: Any) -> None:
     chunked = ChunkedPivots(PIVOTS.spec(), rows=2)
     for number, text in enumerate(value[: len(chunked)] if isinstance(value, list) else [value]):
         chunked.fill(number, text)
-    chunked.whole()
+    chunked.assemble()
 
 
 def _engine(value: Any) -> None:
-    str(default_layout(parse_engine(value)))
+    str(select_default_layout(parse_engine(value)))
 
 
 def _reason(value: Any) -> None:
-    version_conflict(reason(value))
+    explain_version_conflict(extract_reason(value))
 
 
 def _meta(value: Any) -> None:
@@ -160,7 +160,7 @@ def _name(content: bytes) -> None:
     name = content.decode("utf-8", "surrogateescape")
     concrete = LAYOUTS[0].index_name(name)
     for made in (name, concrete):
-        assert set(index_path(made)[1:]).isdisjoint("/?#*, ")
+        assert set(build_index_path(made)[1:]).isdisjoint("/?#*, ")
 
 
 def _vector(content: bytes) -> None:
@@ -382,7 +382,7 @@ TARGETS: dict[str, Target] = {
     "embedding-features": _of_bytes(_embedding_features, _npy(FEATURES), _npy(np.float32(1))),
     "embedding-items": _of_bytes(_embedding_items, ITEMS, _parquet(key=["a", "b", None, "d"], similarity=[0.5] * 4)),
     "encoder-specs": _of_json(_spec, ENCODER.spec()),
-    "pivot-chunks": _of_json(_pivots, [text for _, text in chunks_of(PIVOTS, rows=2)]),
+    "pivot-chunks": _of_json(_pivots, [text for _, text in split_into_chunks(PIVOTS, rows=2)]),
     "engine-versions": _of_json(_engine, VERSION),
     "error-bodies": _of_json(_reason, REJECTED["error"], "text"),
     "features": _of_json(_features, [1, 2, 3, 4], [[1, 0, 0, -1]]),

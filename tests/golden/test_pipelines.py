@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import reason
+from deepterms.cluster.responses import extract_reason
 from deepterms.schema.layouts import LAYOUTS
 
 TOP = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def as_file(body: object, *, sort_keys: bool = False) -> str:
 def normalise(document: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     """Reduce a response to its source or error message, without times, stack traces and index names."""
     if "error" in answer:
-        return {"_id": document["_id"], "error": reason(answer["error"])}
+        return {"_id": document["_id"], "error": extract_reason(answer["error"])}
     source = answer["doc"]["_source"]
     if isinstance(source.get("codewords"), str):
         # Each engine orders the members of an object differently, and no score depends on the order of the words.

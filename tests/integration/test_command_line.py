@@ -17,7 +17,7 @@ import deepterms as dt
 from deepterms.cluster.cluster import Cluster
 from deepterms.features import FeatureStore
 from deepterms.schema.assets import load_asset
-from deepterms.schema.layouts import default_layout
+from deepterms.schema.layouts import select_default_layout
 from tests.unit.features.odd_files import photograph, write_odd_but_good, write_odd_files
 from tests.unit.features.test_embeddings import write_part
 
@@ -173,7 +173,7 @@ def test_errors_are_one_sentence_and_an_exit_status(url: str, unique_name: str, 
         assert deepterms(*usage, url=url, cwd=tmp_path).returncode == 2
     done = deepterms("deploy", url="http://127.0.0.1:9", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the cluster did not answer")
+    assert done.stderr.startswith("error: the cluster did not respond")
     done = deepterms("deploy", url="nonsense", cwd=tmp_path)
     assert done.returncode == 1
     assert "is not the address of a cluster" in done.stderr
@@ -186,7 +186,7 @@ def test_deploy_and_check(cluster: Any, url: str, tmp_path: Path) -> None:
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"unchanged"}
     assert deepterms("check", url=url, cwd=tmp_path).returncode == 0
 
-    changed = default_layout(Cluster(cluster).engine)
+    changed = select_default_layout(Cluster(cluster).engine)
     template = load_asset("index_templates", changed.resource)
     Cluster(cluster).request("PUT", template.endpoint, body={**template.body, "priority": 7, "version": 2})
     try:
@@ -221,7 +221,7 @@ def test_deploy_with_python_and_with_curl_alone(cluster: Any, url: str, tmp_path
     script = [str(TOP / "scripts" / "ops" / "deploy.sh")]
     again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
     assert {line.split()[0] for line in again.stdout.splitlines()} == {"exists"}
-    template = f"/_index_template/{default_layout(Cluster(cluster).engine).resource}"
+    template = f"/_index_template/{select_default_layout(Cluster(cluster).engine).resource}"
     Cluster(cluster).request("DELETE", template)
     again = subprocess.run([*script, url], capture_output=True, text=True, timeout=60, check=True)
     assert [line.split()[0] for line in again.stdout.splitlines()].count("created") == 1

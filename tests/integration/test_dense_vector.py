@@ -1,4 +1,4 @@
-"""Indices with Elasticsearch's own vector field: how they are made, opened and migrated, and what is refused."""
+"""Tests of indices with Elasticsearch's vector field: creating, opening and migrating them, and invalid options."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def created(client: Any, name: str, **options: Any) -> dt.SurrogateIndex:
 
 
 def with_field(index: dt.SurrogateIndex) -> int:
-    """How many documents have the field; the engine says 0 where there is none."""
+    """Count the documents that have the field; 0 if the index does not have it."""
     body = {"query": {"exists": {"field": "dense_vector"}}}
     return int(index.cluster.request("POST", f"/{index.name}/_count", body=body)["count"])
 
@@ -43,7 +43,7 @@ def scores(index: dt.SurrogateIndex) -> dict[str, float]:
 
 
 def sources(index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The scripts of one search."""
+    """List the scripts of one search."""
     sent: list[str] = []
     real = index.cluster.request
 
@@ -65,7 +65,7 @@ def test_another_client_finds_the_field(elasticsearch: Any, unique_name: str, mo
     (concrete,) = index.concrete
     answer = index.cluster.request("GET", f"/{concrete}")[concrete]["mappings"]
     assert answer["_meta"]["deepterms"]["dense_vector"] is True
-    # Its template's own fields and what it leaves out of _source are there as well.
+    # The template's own fields and exclusions from _source are kept.
     assert answer["_source"]["excludes"] == ["codewords", "id", "vector", "dense_vector"]
     assert {"vector", "codewords", "metadata", "dense_vector"} <= answer["properties"].keys()
     document = index.cluster.request("GET", f"/{unique_name}/_doc/d3")
@@ -74,13 +74,13 @@ def test_another_client_finds_the_field(elasticsearch: Any, unique_name: str, mo
     assert stored is not None
     assert stored.vector is not None
     assert np.allclose(stored.vector, ROWS[3] / np.linalg.norm(ROWS[3]))
-    # A document cannot bring its own.
+    # The pipeline overwrites a dense_vector that a document contains.
     body = {"vector": ROWS[0].tolist(), "dense_vector": [0.0] * DIMENSIONS}
     index.cluster.request("PUT", f"/{unique_name}/_doc/own", body=body, params={"refresh": True})
     assert opened.search(ROWS[0], k=2)[1].score == pytest.approx(1, abs=1e-6)
 
 
-def test_an_index_without_the_field_is_as_before(
+def test_an_index_without_the_field_is_unchanged(
     cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = created(cluster, unique_name)
@@ -91,47 +91,47 @@ def test_an_index_without_the_field_is_as_before(
     assert sources(index, monkeypatch) == ["charAt"]
 
 
-def test_what_cannot_have_the_field(cluster: Any, unique_name: str) -> None:
+def test_options_that_exclude_the_field_are_rejected(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
-    refusals: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"store_vectors": "int8"}, InvalidInput, "for float32 vectors, and the index stores int8 vectors"),
-        ({"store_vectors": False}, InvalidInput, "for float32 vectors, and the index stores no vectors"),
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"store_vectors": "int8"}, InvalidInput, "requires float32 vectors, but the index stores int8 vectors"),
+        ({"store_vectors": False}, InvalidInput, "requires float32 vectors, but the index stores no vectors"),
         ({"encoder": dt.DeepPermutation(4_097, top_k=8)}, InvalidInput, "at most 4,096 dimensions.*have 4,097"),
     ]
     if Cluster(cluster).engine.name == "opensearch":
-        refusals = [({}, UnsupportedEngine, r"OpenSearch \d.* has no dense_vector; leave dense_vector out")]
-    for options, kind, message in refusals:
+        cases = [({}, UnsupportedEngine, r"OpenSearch \d.* has no dense_vector; omit dense_vector")]
+    for options, kind, message in cases:
         with pytest.raises(kind, match=message):
             dt.SurrogateIndex.create(cluster, unique_name, **{"encoder": ENCODER, "dense_vector": True, **options})
         with pytest.raises(IndexNotFound):
             dt.SurrogateIndex.open(cluster, unique_name)
     created(cluster, unique_name, store_vectors=False)
-    with pytest.raises((InvalidInput, UnsupportedEngine), match="leave"):
+    with pytest.raises((InvalidInput, UnsupportedEngine), match="omit"):
         migrate(cluster, unique_name, dense_vector=True)
 
 
-def test_a_server_whose_scripts_lack_the_function(
+def test_a_server_that_forbids_the_function_is_reported(
     elasticsearch: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dt.deploy(elasticsearch)
     source = scripts.COSINE_SOURCES["dense_vector"].replace("dotProduct", "noProduct")
     monkeypatch.setattr(scripts, "COSINE_SOURCES", {**scripts.COSINE_SOURCES, "dense_vector": source})
-    with pytest.raises(UnsupportedEngine, match=r"Elasticsearch .* does not let a script compare vectors.*noProduct"):
+    with pytest.raises(UnsupportedEngine, match=r"does not allow scripts to compare vectors.*noProduct"):
         dt.SurrogateIndex.create(elasticsearch, unique_name, encoder=ENCODER, dense_vector=True)
     with pytest.raises(IndexNotFound):
         dt.SurrogateIndex.open(elasticsearch, unique_name)
     assert not [name for name in elasticsearch.ingest.get_pipeline() if unique_name in name]
 
 
-def test_migration_to_it_and_from_it(elasticsearch: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migration_to_and_from_the_field(elasticsearch: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     index = created(elasticsearch, unique_name)
     expected: Any = pytest.approx(scores(index), abs=1e-6)
     assert migrate(elasticsearch, unique_name, dense_vector=True).copied == len(ROWS)
     dense = dt.SurrogateIndex.open(elasticsearch, unique_name)
     assert (dense.dense_vector, with_field(dense), scores(dense)) == (True, len(ROWS), expected)
-    assert scores(index) == expected  # a client that had it open before; after an empty answer at the latest it asks
-    assert migrate(elasticsearch, unique_name, dense_vector=True).old == ""  # as wanted already
-    # Left unsaid, it stays; other terms and another layout are made beside it.
+    assert scores(index) == expected  # opened before; an empty response makes it read the state again
+    assert migrate(elasticsearch, unique_name, dense_vector=True).old == ""  # nothing to do
+    # Migrations to another encoder or layout keep the field unless told otherwise.
     encoder = dt.DeepPermutation(DIMENSIONS, top_k=12)
     migrate(elasticsearch, unique_name, encoder=encoder, to=find_layout("rank_features"))
     dense = dt.SurrogateIndex.open(elasticsearch, unique_name, encoder=encoder)
@@ -142,11 +142,11 @@ def test_migration_to_it_and_from_it(elasticsearch: Any, unique_name: str, monke
     assert (plain.dense_vector, with_field(plain), sources(plain, monkeypatch)) == (False, 0, ["charAt"])
     assert dense.reopen()
     assert not dense.dense_vector
-    with pytest.raises(dt.errors.MigrationFailed, match="is gone"):
+    with pytest.raises(dt.errors.MigrationFailed, match="was deleted"):
         roll_back(elasticsearch, unique_name)
 
 
-def test_command_line(elasticsearch: Any, unique_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(elasticsearch: Any, unique_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (address,) = (node.base_url for node in elasticsearch.transport.node_pool.all())
     monkeypatch.setenv("DEEPTERMS_URL", address)
     np.save(tmp_path / "rows.npy", ROWS)

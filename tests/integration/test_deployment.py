@@ -1,4 +1,4 @@
-"""Deployment on real clusters: once, in order, after any cut, and never over somebody's change."""
+"""Tests of deployment on real clusters: idempotent, in order, resumable, and never overwriting foreign changes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from deepterms import deployment
 from deepterms.cluster.cluster import Cluster
 from deepterms.deployment import Change, DeploymentPlan
 from deepterms.errors import DeploymentConflict, RequestRejected, UnsupportedEngine
-from deepterms.schema.assets import Asset, assets_of
+from deepterms.schema.assets import Asset, list_assets
 from deepterms.schema.layouts import LAYOUTS, find_layout
 from tests.integration.conftest import deployed_state
 
-# One has every kind of step, and is on both engines.
+# This layout has every kind of step, and runs on both engines.
 WORDS = [find_layout("words")]
 FOREIGN = {"index_patterns": ["somebody-*"], "priority": 7, "template": {}}
 
 
 def assets_for(cluster: Any) -> list[Asset]:
     engine = Cluster(cluster).engine
-    return assets_of([layout for layout in LAYOUTS if layout.runs_on(engine)])
+    return list_assets([layout for layout in LAYOUTS if layout.runs_on(engine)])
 
 
 def first_of(cluster: Any, kind: str) -> Asset:
@@ -47,7 +47,7 @@ def test_a_second_call_changes_nothing(bare: Any) -> None:
     assert deployment.check(bare) == ()
 
 
-def test_a_plan_says_what_is_missing_and_writes_nothing(bare: Any) -> None:
+def test_a_plan_lists_what_is_missing_and_writes_nothing(bare: Any) -> None:
     planned = deployment.plan(bare)
     assert {change.action for change in planned.changes} == {"create"}
     assert str(planned).splitlines()[0] == f"create    {assets_for(bare)[0].file}"
@@ -56,20 +56,20 @@ def test_a_plan_says_what_is_missing_and_writes_nothing(bare: Any) -> None:
     assert set(states(bare).values()) == {"missing"}
 
 
-def test_a_change_by_somebody_is_refused_with_the_difference_and_nothing_is_written(bare: Any) -> None:
+def test_a_changed_resource_is_reported_and_kept(bare: Any) -> None:
     dt.deploy(bare)
     cluster, changed, missing = Cluster(bare), assets_for(bare)[-1], assets_for(bare)[0]
     cluster.request("PUT", changed.endpoint, body={**changed.body, "priority": 7})
-    # A pipeline can go while a template names it; its template's turn to be put would come after the conflict is found.
+    # A pipeline can be missing although a template uses it; the template would be deployed after the conflict is found.
     cluster.request("DELETE", missing.endpoint)
 
-    with pytest.raises(DeploymentConflict) as refusal:
+    with pytest.raises(DeploymentConflict) as raised:
         dt.deploy(bare)
 
-    assert set(refusal.value.diffs) == {changed.file}
-    assert "--replace" in str(refusal.value)
-    assert '-  "priority": 7,' in str(refusal.value)
-    assert '+  "priority": 500,' in str(refusal.value)
+    assert set(raised.value.diffs) == {changed.file}
+    assert "--replace" in str(raised.value)
+    assert '-  "priority": 7,' in str(raised.value)
+    assert '+  "priority": 500,' in str(raised.value)
     assert states(bare)[missing.file] == "missing"
     assert [change.state for change in deployment.check(bare)] == ["missing", "differs"]
 
@@ -79,7 +79,7 @@ def test_a_change_by_somebody_is_refused_with_the_difference_and_nothing_is_writ
 
 
 @pytest.mark.parametrize("kind", ["index_templates", "ingest_pipelines"])
-def test_a_later_release_is_overwritten_only_when_that_is_allowed(bare: Any, kind: str) -> None:
+def test_a_later_release_is_overwritten_only_if_allowed(bare: Any, kind: str) -> None:
     dt.deploy(bare)
     asset = first_of(bare, kind)
     Cluster(bare).request("PUT", asset.endpoint, body={**asset.body, "version": 4})
@@ -96,7 +96,7 @@ def test_a_later_release_is_overwritten_only_when_that_is_allowed(bare: Any, kin
     ("kind", "body"),
     [("index_templates", {**FOREIGN, "version": 9}), ("ingest_pipelines", {"description": "mine", "processors": []})],
 )
-def test_a_foreign_resource_of_one_of_the_names_is_reported(bare: Any, kind: str, body: dict[str, Any]) -> None:
+def test_a_foreign_resource_with_our_name_is_reported(bare: Any, kind: str, body: dict[str, Any]) -> None:
     asset = first_of(bare, kind)
     Cluster(bare).request("PUT", asset.endpoint, body=body)
     with pytest.raises(DeploymentConflict, match=r"was not made by deepterms"):
@@ -106,7 +106,7 @@ def test_a_foreign_resource_of_one_of_the_names_is_reported(bare: Any, kind: str
     assert deployment.check(bare) == ()
 
 
-def test_what_is_not_of_this_product_stays(bare: Any, unique_name: str) -> None:
+def test_other_resources_are_kept(bare: Any, unique_name: str) -> None:
     cluster = Cluster(bare)
     others = {
         f"/_index_template/{unique_name}": FOREIGN,
@@ -134,7 +134,7 @@ def _broken(asset: Asset) -> Asset:
 
 @pytest.mark.parametrize("kind", ["index_templates", "ingest_pipelines"])
 @pytest.mark.parametrize("there", [False, True])
-def test_a_body_that_the_engine_refuses_is_found_before_anything_is_written(bare: Any, kind: str, there: bool) -> None:
+def test_a_rejected_body_is_found_before_any_write(bare: Any, kind: str, there: bool) -> None:
     if there:
         dt.deploy(bare)
     planned, bad = deployment.plan(bare), first_of(bare, kind)
@@ -144,26 +144,26 @@ def test_a_body_that_the_engine_refuses_is_found_before_anything_is_written(bare
         for change in planned.changes
         if change.asset.kind == kind or change.asset.name != bad.name
     ]
-    with pytest.raises(RequestRejected, match=rf"{bad.file} cannot be deployed, so nothing was changed") as refusal:
+    with pytest.raises(RequestRejected, match=rf"{bad.file} cannot be deployed, so nothing was changed") as raised:
         deployment.apply(DeploymentPlan(planned.cluster, tuple(changes)), replace=True)
-    assert refusal.value.status == 400
+    assert raised.value.status == 400
     assert deployed_state(bare) == before
 
 
-def test_what_changed_since_the_plan_is_not_overwritten_unseen(bare: Any) -> None:
+def test_a_change_after_the_plan_is_not_overwritten(bare: Any) -> None:
     planned = deployment.plan(bare)
     last = planned.changes[-1].asset
     Cluster(bare).request("PUT", last.endpoint, body={**last.body, "priority": 7})
     with pytest.raises(DeploymentConflict, match=r'-  "priority": 7,'):
         deployment.apply(planned)
     assert states(bare)[last.file] == "differs"
-    # What another deployment put meanwhile is as it should be.
+    # What another deployment wrote meanwhile is accepted.
     assert deployment.apply(planned, replace=True).replaced == (last.file,)
     again = deployment.apply(planned)
     assert (again.created, again.replaced) == ((), ())
 
 
-def test_a_layout_that_the_engine_lacks_is_refused(elasticsearch: Any) -> None:
+def test_an_unsupported_layout_is_rejected(elasticsearch: Any) -> None:
     with pytest.raises(UnsupportedEngine, match="does not have the layout 'frequencies'"):
         dt.deploy(elasticsearch, layouts=[find_layout("frequencies")])
 
@@ -173,7 +173,7 @@ def _client(library: str, url: str) -> Any:
 
 
 def _deploy_and_die(library: str, url: str, requests: int | None) -> None:
-    """Deploy in a process of its own, which kills itself after so many requests; None: it lives."""
+    """Deploy in a separate process, which kills itself after a number of requests; None for never."""
     sent = 0
     request = Cluster.request
 
@@ -190,14 +190,14 @@ def _deploy_and_die(library: str, url: str, requests: int | None) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Any]:
-    """Processes that start in milliseconds: forked from one that has imported everything and has no threads."""
+    """A process pool that starts in milliseconds, forked from one without threads that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     yield context
 
 
 def _run(processes: Any, cluster: Any, url: str, *, requests: int | None, count: int = 1) -> list[int]:
-    """Exit codes of so many deployments at once."""
+    """Run concurrent deployments, and return their exit codes."""
     library = Cluster(cluster).engine.name
     running = [processes.Process(target=_deploy_and_die, args=(library, url, requests)) for _ in range(count)]
     for process in running:
@@ -210,8 +210,8 @@ def _run(processes: Any, cluster: Any, url: str, *, requests: int | None, count:
     return codes
 
 
-def test_killed_at_any_step_and_applied_again(bare: Any, url: str, processes: Any) -> None:
-    """Killed (-9) between any two requests, then applied: the same state as without the kill."""
+def test_a_deployment_killed_at_any_step_is_resumed(bare: Any, url: str, processes: Any) -> None:
+    """Killed (-9) between any two requests and applied again, it gives the same state as without the kill."""
     dt.deploy(bare, layouts=WORDS)
     whole = deployed_state(bare)
     seen = set()
@@ -220,7 +220,7 @@ def test_killed_at_any_step_and_applied_again(bare: Any, url: str, processes: An
         (code,) = _run(processes, bare, url, requests=requests)
         cut = deployed_state(bare)
         seen.add(len(cut))
-        # Nothing names what is not there yet, and what is there is whole.
+        # No resource refers to a missing one, and those that exist are complete.
         assert cut.items() <= whole.items()
         for path, body in cut.items():
             named = body.get("template", {}).get("settings", {}).get("index", {}).get("default_pipeline")
@@ -235,11 +235,11 @@ def test_killed_at_any_step_and_applied_again(bare: Any, url: str, processes: An
         if code == 0:
             break
         assert code == -signal.SIGKILL
-    assert requests > 3 * len(whole)  # read, simulated and written, each
+    assert requests > 3 * len(whole)  # each is read, simulated and written
     assert seen == set(range(len(whole) + 1))
 
 
-def test_deployments_at_the_same_time(bare: Any, url: str, processes: Any) -> None:
+def test_concurrent_deployments(bare: Any, url: str, processes: Any) -> None:
     dt.deploy(bare, layouts=WORDS)
     whole = deployed_state(bare, delete=True)
     assert _run(processes, bare, url, requests=None, count=4) == [0, 0, 0, 0]

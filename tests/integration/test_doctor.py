@@ -1,4 +1,4 @@
-"""The examination of real clusters: green where all is well, and one line of advice for each thing that is not."""
+"""Tests of the doctor on real clusters: green if all is well, and one line of advice per problem."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def of(found: tuple[Finding, ...], subject: str) -> list[Finding]:
     return [finding for finding in found if finding.subject == subject]
 
 
-def test_a_cluster_in_order(cluster: Any, index: dt.SurrogateIndex) -> None:
+def test_a_healthy_cluster_is_green(cluster: Any, index: dt.SurrogateIndex) -> None:
     before = set(Cluster(cluster).request("GET", "/deepterms-*/_alias"))
     found = examine(cluster, index.name)
-    # Heap and disk are the machine's; the rest is ours.
+    # Heap and disk depend on the machine, so they are not asserted.
     assert {finding.level for finding in found if finding.subject not in ("heap", "disk")} == {"green"}
     engine = Cluster(cluster).engine
     assert found[0].text.startswith(str(engine))
@@ -51,7 +51,7 @@ def test_a_cluster_in_order(cluster: Any, index: dt.SurrogateIndex) -> None:
         examine(cluster, "never-there")
 
 
-def test_what_is_wrong_is_red_or_yellow_with_advice(cluster: Any, index: dt.SurrogateIndex) -> None:
+def test_problems_are_red_or_yellow_with_advice(cluster: Any, index: dt.SurrogateIndex) -> None:
     own = Cluster(cluster)
     template = f"/_index_template/{index.layout.resource}"
     new = migrate(cluster, index.name, shards=2).new
@@ -72,8 +72,8 @@ def test_what_is_wrong_is_red_or_yellow_with_advice(cluster: Any, index: dt.Surr
     assert all(bool(finding.advice) == (finding.level != "green") for finding in found)
 
 
-def test_a_layout_that_scores_wrongly_is_found_out(cluster: Any, index: dt.SurrogateIndex) -> None:
-    """A template whose similarity forgets the query's weights: no error anywhere, only wrong scores."""
+def test_wrong_scores_of_a_layout_are_detected(cluster: Any, index: dt.SurrogateIndex) -> None:
+    """The template's similarity ignores query weights, which causes wrong scores but no error."""
     own, name = Cluster(cluster), "deepterms-words-v1"
     (held,) = own.request("GET", f"/_index_template/{name}")["index_templates"]
     body = held["index_template"]
@@ -90,7 +90,7 @@ def test_a_layout_that_scores_wrongly_is_found_out(cluster: Any, index: dt.Surro
     assert "expected 30 and 1 for both" in probe.text
 
 
-def test_without_privileges_a_yellow_line(
+def test_missing_privileges_give_a_yellow_line(
     cluster: Any, index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Cluster.request
@@ -106,7 +106,7 @@ def test_without_privileges_a_yellow_line(
     assert [finding.text for finding in of(found, "nodes")] == ["not checked: this user lacks the privilege"]
 
 
-def test_the_command(index: dt.SurrogateIndex, url: str, tmp_path: Path) -> None:
+def test_the_doctor_command(index: dt.SurrogateIndex, url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deepterms", "doctor", index.name]
     environment = {**os.environ, "DEEPTERMS_URL": url, "COLUMNS": "150"}
     options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}

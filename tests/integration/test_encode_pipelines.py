@@ -1,4 +1,4 @@
-"""Encode pipelines on real clusters: the Python encoder's terms, bit for bit."""
+"""Tests that encode pipelines on real clusters produce exactly the Python encoder's terms."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import reason
+from deepterms.cluster.responses import extract_reason
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, RequestRejected
-from deepterms.schema.layouts import LAYOUTS, Layout, default_layout, find_layout
+from deepterms.schema.layouts import LAYOUTS, Layout, find_layout, select_default_layout
 from deepterms.schema.vectors import decode_vector, encode_vector
 from tests.integration.simulation import simulate
 
 KINDS = ("normal", "tied", "sparse", "negative zero", "denormal", "huge")
-FEATURES = find_layout("rank_features")  # on both engines, and nothing is rendered
+FEATURES = find_layout("rank_features")  # on both engines, and without text to render
 
 
 def vectors(kind: str, count: int, dimensions: int) -> NDArray[np.float64]:
-    """float64 (count, dimensions); no row is zero as float32."""
+    """Generate float64 (count, dimensions); no row is zero as float32."""
     rng = np.random.default_rng([KINDS.index(kind), dimensions])
     shape = (count, dimensions)
     rows = rng.standard_normal(shape)
@@ -43,7 +43,7 @@ def vectors(kind: str, count: int, dimensions: int) -> NDArray[np.float64]:
 
 
 def as_numbers(row: NDArray[np.float64]) -> list[float | int]:
-    """As a producer writes them: whole numbers without a point."""
+    """Convert numbers as clients write them: integers without a decimal point."""
     return [
         int(value) if abs(value) < 1e15 and value == int(value) and str(value) != "-0.0" else value
         for value in row.tolist()
@@ -52,8 +52,8 @@ def as_numbers(row: NDArray[np.float64]) -> list[float | int]:
 
 @pytest.mark.parametrize("crelu", [True, False], ids=["crelu", "plain"])
 @pytest.mark.parametrize("dimensions", [8, 64, 512, 2_048])
-def test_terms_are_those_of_the_python_encoder(cluster: Any, dimensions: int, crelu: bool) -> None:
-    """1,008 vectors in all, each at every K, as an array of float64 and as base64 of float32."""
+def test_terms_equal_those_of_the_python_encoder(cluster: Any, dimensions: int, crelu: bool) -> None:
+    """1,008 vectors in total, each with every K, as an array of float64 and as base64 of float32."""
     dt.deploy(cluster)
     rows = np.concatenate([vectors(kind, 42, dimensions) for kind in KINDS])
     documents: list[dict[str, Any]] = [{"vector": as_numbers(row)} for row in rows]
@@ -69,7 +69,7 @@ def test_terms_are_those_of_the_python_encoder(cluster: Any, dimensions: int, cr
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_raw_vectors_are_indexed_as_the_client_indexes_them(cluster: Any, unique_name: str, layout: Layout) -> None:
+def test_raw_vectors_are_indexed_as_by_the_client(cluster: Any, unique_name: str, layout: Layout) -> None:
     own = Cluster(cluster)
     if not layout.runs_on(own.engine):
         return
@@ -109,7 +109,7 @@ def test_raw_vectors_are_indexed_as_the_client_indexes_them(cluster: Any, unique
 
 
 def test_the_stored_vector_is_normalised_as_by_numpy(cluster: Any) -> None:
-    """Equal but for the last bit of a component in many thousands: numpy adds the squares in another order."""
+    """Only the last bit of one component in many thousands differs, as numpy adds the squares in another order."""
     dt.deploy(cluster)
     rows = np.concatenate([vectors(kind, 42, 512) for kind in KINDS]).astype(np.float32)
     documents = [{"vector": encode_vector(row)} for row in rows]
@@ -120,7 +120,7 @@ def test_the_stored_vector_is_normalised_as_by_numpy(cluster: Any) -> None:
     assert np.count_nonzero(difference) <= 2
 
 
-def test_an_index_takes_its_pipeline_with_it(cluster: Any, unique_name: str) -> None:
+def test_a_dropped_index_drops_its_pipeline(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     own = Cluster(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(8, top_k=4), replicas=0)
@@ -137,7 +137,7 @@ def test_an_index_takes_its_pipeline_with_it(cluster: Any, unique_name: str) -> 
 def test_without_encode_pipeline_nothing_is_created(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     own = Cluster(cluster)
-    pipeline = default_layout(own.engine).encode_pipeline
+    pipeline = select_default_layout(own.engine).encode_pipeline
     own.request("DELETE", f"/_ingest/pipeline/{pipeline}")
     try:
         with pytest.raises(ClusterError, match=f"pipeline {pipeline} is not in the cluster; call deepterms"):
@@ -147,18 +147,18 @@ def test_without_encode_pipeline_nothing_is_created(cluster: Any, unique_name: s
         dt.deploy(cluster)
 
 
-def test_an_index_whose_pipeline_is_refused_is_not_left_behind(
+def test_an_index_with_a_rejected_pipeline_is_deleted(
     cluster: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dt.deploy(cluster)
     real = Cluster.request
 
-    def refusing(self: Cluster, method: str, path: str, **rest: Any) -> Any:
+    def reject(self: Cluster, method: str, path: str, **rest: Any) -> Any:
         if method == "PUT" and path.startswith("/_ingest/pipeline/"):
-            raise RequestRejected("refused (HTTP 403): no rights", status=403)
+            raise RequestRejected("rejected (HTTP 403): no rights", status=403)
         return real(self, method, path, **rest)
 
-    monkeypatch.setattr(Cluster, "request", refusing)
+    monkeypatch.setattr(Cluster, "request", reject)
     with pytest.raises(RequestRejected, match="no rights"):
         dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(8, top_k=4))
     assert not Cluster(cluster).request("HEAD", f"/{unique_name}")
@@ -180,8 +180,8 @@ def test_an_index_whose_pipeline_is_refused_is_not_left_behind(
         {"vectors": 1},
     ],
 )
-def test_parameters_that_the_script_cannot_use(opensearch: Any, parameters: dict[str, Any] | None) -> None:
-    """OpenSearch alone: the check is the same text on both engines."""
+def test_invalid_script_parameters_are_rejected(opensearch: Any, parameters: dict[str, Any] | None) -> None:
+    """Only on OpenSearch: both engines run the same script."""
     dt.deploy(opensearch)
     usable = {"dimensions": 8, "top_k": 4, "crelu": True, "binary": False, "vectors": True}
     document: dict[str, Any] = {"vector": [1] * 8}
@@ -189,14 +189,14 @@ def test_parameters_that_the_script_cannot_use(opensearch: Any, parameters: dict
         document["encoder"] = {**usable, **parameters} if parameters else {}
     path = f"/_ingest/pipeline/{FEATURES.encode_pipeline}/_simulate"
     (answer,) = Cluster(opensearch).request("POST", path, body={"docs": [{"_source": document}]})["docs"]
-    assert "[encode-vector] field [encoder] is [" in reason(answer["error"])
-    assert "expected whole dimensions up to 65536" in reason(answer["error"])
+    assert "[encode-vector] field [encoder] is [" in extract_reason(answer["error"])
+    assert "expected whole dimensions up to 65536" in extract_reason(answer["error"])
 
 
 def test_the_largest_encoder_stays_within_the_loop_limit(cluster: Any) -> None:
     dt.deploy(cluster)
     for dimensions, top_k in ((65_536, 100), (8_192, 5_000)):
-        row = np.sort(vectors("normal", 1, dimensions))  # each component enters the heap
+        row = np.sort(vectors("normal", 1, dimensions))  # every component enters the heap
         encoder = dt.DeepPermutation(dimensions, top_k=top_k)
         wide = find_layout("words") if top_k == 100 else FEATURES
         (found,) = simulate(
@@ -206,5 +206,5 @@ def test_the_largest_encoder_stays_within_the_loop_limit(cluster: Any) -> None:
             assert found["terms"] == encoder.encode(row).to_terms()[0]
         else:
             assert (
-                "expected a whole number from 1 to 512" in found["refused"]
-            )  # encoded, and then refused by the layout
+                "expected a whole number from 1 to 512" in found["rejected"]
+            )  # encoded, and then rejected by the layout

@@ -1,4 +1,4 @@
-"""What pipelines refuse, and that they refuse nothing else: each bad document alone, with a sentence and the tag."""
+"""Tests of what the pipelines reject: each bad document alone, with a reason and the processor's tag."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepterms.errors import RequestRejected
 from deepterms.schema.layouts import find_layout
 from tests.integration.simulation import float32, simulate
 
-# One request holds many documents; hypothesis makes lists of them.
+# One request contains many documents, so hypothesis generates lists of them.
 BATCHES = settings(
     max_examples=12,
     deadline=None,
@@ -34,7 +34,7 @@ ENCODER = dt.DeepPermutation(4, top_k=3)
 EXPECTED = "; expected 4 finite float32 numbers, as an array or as base64 (little-endian)"
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+REJECTED: dict[str, tuple[dict[str, Any], str]] = {
     "neither": ({}, "[encode-vector] fields [terms] and [vector] are missing; expected terms, such as"),
     "both null": ({"terms": None, "vector": None}, "[encode-vector] fields [terms] and [vector] are missing"),
     "too short": ({"vector": [1, 2, 3]}, "[encode-vector] field [vector] has 3 dimensions" + EXPECTED),
@@ -79,12 +79,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_what_cannot_be_encoded_is_refused_with_a_sentence(cluster: Any) -> None:
+def test_invalid_vectors_are_rejected_with_a_reason(cluster: Any) -> None:
     dt.deploy(cluster)
-    documents = [document for document, _ in REFUSED.values()]
+    documents = [document for document, _ in REJECTED.values()]
     found = simulate(cluster, documents, encoder=ENCODER, layout=WORDS, vectors=True)
-    for name, document in zip(REFUSED, found, strict=True):
-        assert REFUSED[name][1] in document.get("refused", ""), (name, document)
+    for name, document in zip(REJECTED, found, strict=True):
+        assert REJECTED[name][1] in document.get("rejected", ""), (name, document)
 
 
 NUMBERS = st.one_of(
@@ -117,7 +117,7 @@ DOCUMENTS = st.one_of(
 
 
 def verdict(document: Mapping[str, Any]) -> dict[str, int] | set[str]:
-    """The terms that a document must get, or beginnings of the sentences of which it must get one."""
+    """Return a document's expected terms, or the prefixes of which its reason must have one."""
     terms, vector = document.get("terms"), document.get("vector")
     if terms is not None:
         return terms_verdict(terms, vector)
@@ -128,7 +128,7 @@ def verdict(document: Mapping[str, Any]) -> dict[str, int] | set[str]:
         try:
             content = base64.b64decode(vector, validate=True)
         except ValueError:
-            return {at + "is [", at + "has "}  # Java takes some text without padding
+            return {at + "is [", at + "has "}  # Java accepts some text without padding
         if len(content) != 16:
             return {f"{at}has {len(content) // 4} dimensions", f"{at}has {len(content)} bytes"}
         vector = np.frombuffer(content, dtype="<f4")
@@ -171,11 +171,11 @@ def terms_verdict(terms: Any, vector: str | None) -> dict[str, int] | set[str]:
     return sentences or terms
 
 
-def agrees(document: Mapping[str, Any], terms: Any, refused: str) -> bool:
+def agrees(document: Mapping[str, Any], terms: Any, rejected: str) -> bool:
     expected = verdict(document)
     if isinstance(expected, dict):
-        return not refused and terms == expected
-    return any(f": {beginning}" in refused for beginning in expected) and "; expected " in refused
+        return not rejected and terms == expected
+    return any(f": {beginning}" in rejected for beginning in expected) and "; expected " in rejected
 
 
 @BATCHES
@@ -184,7 +184,7 @@ def test_simulate_agrees_with_python_on_any_document(cluster: Any, documents: li
     dt.deploy(cluster)
     found = simulate(cluster, documents, encoder=ENCODER, layout=WORDS, vectors=True)
     for document, outcome in zip(documents, found, strict=True):
-        assert agrees(document, outcome.get("terms"), outcome.get("refused", "")), (document, outcome)
+        assert agrees(document, outcome.get("terms"), outcome.get("rejected", "")), (document, outcome)
 
 
 @BATCHES
@@ -202,14 +202,14 @@ def test_bulk_agrees_with_python_on_any_document(
     body = {"size": 100, "_source": ["terms"]}
     hits = own.request("POST", f"/{unique_name}/_search", body=body)["hits"]["hits"]
     stored = {hit["_id"]: hit["_source"]["terms"] for hit in hits}
-    for document, (identifier, refused) in zip(documents, outcomes, strict=True):
-        assert agrees(document, stored.get(identifier) if not refused else None, refused), (document, refused)
+    for document, (identifier, rejected) in zip(documents, outcomes, strict=True):
+        assert agrees(document, stored.get(identifier) if not rejected else None, rejected), (document, rejected)
 
 
 GOOD = {"vector": [0.5, -1, 2, 0.25]}
 POISON: list[tuple[dict[str, Any], str]] = [
     *[
-        REFUSED[name]
+        REJECTED[name]
         for name in (
             "neither",
             "too short",
@@ -236,7 +236,7 @@ POISON: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_five_hundred_poison_documents_of_twenty_kinds_cost_nothing_else(cluster: Any, unique_name: str) -> None:
+def test_five_hundred_bad_documents_affect_no_others(cluster: Any, unique_name: str) -> None:
     assert len(POISON) == 20
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0)
@@ -249,23 +249,23 @@ def test_five_hundred_poison_documents_of_twenty_kinds_cost_nothing_else(cluster
         outcomes.update(index.cluster.bulk(lines, index=index.name).outcomes)
     index.refresh()
     assert index.count() == 9_500
-    refused = {id: why for id, why in outcomes.items() if why}
-    assert refused.keys() == poison.keys()
-    assert len(refused) == 500
-    for id, why in refused.items():
-        assert poison[id][1] in why
+    rejected = {id: reason for id, reason in outcomes.items() if reason}
+    assert rejected.keys() == poison.keys()
+    assert len(rejected) == 500
+    for id, reason in rejected.items():
+        assert poison[id][1] in reason
 
 
-def test_a_source_that_is_not_json_stops_its_whole_request_loudly(cluster: Any, unique_name: str) -> None:
+def test_a_source_that_is_not_json_fails_its_whole_request(cluster: Any, unique_name: str) -> None:
     """NaN is not JSON, and both engines read all sources of a request before its pipelines."""
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0)
     lines = [({"index": {"_id": str(n)}}, json.dumps(GOOD)) for n in range(5)]
     lines.insert(2, ({"index": {"_id": "NaN"}}, '{"vector": [NaN, 1, 2, 3]}'))
     try:
-        refused = [why for _, why in index.cluster.bulk(lines, index=index.name).outcomes]
+        rejected = [reason for _, reason in index.cluster.bulk(lines, index=index.name).outcomes]
     except RequestRejected as error:  # Elasticsearch
-        refused = [str(error)]
-    assert all("NaN" in why for why in refused)
+        rejected = [str(error)]
+    assert all("NaN" in reason for reason in rejected)
     index.refresh()
     assert index.count() == 0

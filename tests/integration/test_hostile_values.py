@@ -1,4 +1,4 @@
-"""Names, ids, metadata and filters that would be more than values if they were spliced into a path, script or shell."""
+"""Tests of names, ids, metadata and filters that could be injected into a path, a script or a shell command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deepterms.errors import InvalidInput
 TOP = Path(__file__).parents[2]
 ENCODER = dt.DeepPermutation(16, top_k=6)
 
-# As an index's name each of them is refused before anything is sent: the URL would mean more than one index.
+# As index names, these are rejected before a request is sent: the URL would refer to more than one index.
 NOT_NAMES = [
     "../_all",
     "..",
@@ -38,7 +38,7 @@ NOT_NAMES = [
     "",
     "<a>",
 ]
-# These are only odd.
+# These are unusual, but valid.
 ODD_NAMES = ["größe", "a&b=c", "a+b", "$(touch${ifs}pwned)", "a;b'c", "a~b@c!(d)"]
 
 VALUES = [
@@ -64,7 +64,7 @@ FEATURES = np.random.default_rng(5).standard_normal((len(VALUES) + 1, 16)).astyp
 
 @pytest.fixture
 def bystander(cluster: Any, unique_name: str) -> Iterator[dt.SurrogateIndex]:
-    """An index with one document, which nothing here is about."""
+    """An index with one document, which no test may affect."""
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER, replicas=0)
     index.add(["bystander"], FEATURES[-1:])
@@ -75,7 +75,7 @@ def bystander(cluster: Any, unique_name: str) -> Iterator[dt.SurrogateIndex]:
     index.drop()
 
 
-def test_a_name_is_one_index_or_refused(cluster: Any, bystander: dt.SurrogateIndex) -> None:
+def test_a_name_is_one_index_or_rejected(cluster: Any, bystander: dt.SurrogateIndex) -> None:
     for name in NOT_NAMES:
         with pytest.raises(InvalidInput):
             dt.SurrogateIndex.create(cluster, name, encoder=ENCODER)
@@ -95,7 +95,7 @@ def test_a_name_is_one_index_or_refused(cluster: Any, bystander: dt.SurrogateInd
         assert not Cluster(cluster).request("HEAD", f"/{quote(name)}"), name
 
 
-def test_values_come_back_as_they_were_and_reach_nothing_else(cluster: Any, bystander: dt.SurrogateIndex) -> None:
+def test_values_are_returned_unchanged_and_affect_nothing(cluster: Any, bystander: dt.SurrogateIndex) -> None:
     memory = dt.MemoryIndex(ENCODER)
     index = dt.SurrogateIndex.create(cluster, f"{bystander.name}-values", encoder=ENCODER, replicas=0)
     metadata = [{"value": value, "list": [value], "object": {"deep": value}} for value in VALUES]
@@ -126,7 +126,7 @@ def test_values_come_back_as_they_were_and_reach_nothing_else(cluster: Any, byst
         assert index.count() == len(VALUES) - gone
 
 
-def test_odd_metadata_keys_stop_no_other_document(cluster: Any, bystander: dt.SurrogateIndex) -> None:
+def test_odd_metadata_keys_affect_no_other_document(cluster: Any, bystander: dt.SurrogateIndex) -> None:
     index = dt.SurrogateIndex.create(cluster, f"{bystander.name}-keys", encoder=ENCODER, replicas=0)
     keys = ["a?b=c", '"}', "$(x)", "..", "", " ", "a..b", "_id", "__proto__", "terms"]
     ids = [f"id-{number}" for number in range(len(keys))]
@@ -134,13 +134,13 @@ def test_odd_metadata_keys_stop_no_other_document(cluster: Any, bystander: dt.Su
     index.refresh()
     assert report.succeeded + len(report.failed) == len(keys)
     assert report.succeeded == index.count() >= len(keys) - 4
-    for failure in report.failed:  # keys that are paths without names are refused by the engine, document by document
+    for failure in report.failed:  # the engine rejects single documents whose keys are paths without names
         assert keys[ids.index(failure.id)] in ("..", "", " ", "a..b"), failure
     (found,) = index.search(FEATURES[1], k=1)
     assert found.metadata == {'"}': "x"}
 
 
-def test_command_line_and_scripts_run_nothing_of_it(
+def test_command_line_and_scripts_execute_no_value(
     cluster: Any, bystander: dt.SurrogateIndex, url: str, tmp_path: Path
 ) -> None:
     environment = {**os.environ, "DEEPTERMS_URL": url, "PYTHONWARNINGS": "", "COLUMNS": "200"}

@@ -16,7 +16,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.errors import ClusterError, DeepTermsError, IndexNotFound
 from deepterms.index.ingest import DOCUMENTS_PER_BULK
 from deepterms.migration import migrate
-from deepterms.schema.layouts import default_layout
+from deepterms.schema.layouts import select_default_layout
 from deepterms.search.request import Search
 
 COUNT, D = 60, 16
@@ -37,7 +37,7 @@ LAYOUTS = ["default", "rank_features"]
 
 
 def create(cluster: Any, name: str, layout: str = "default", **options: Any) -> dt.SurrogateIndex:
-    chosen = default_layout(Cluster(cluster).engine).name if layout == "default" else layout
+    chosen = select_default_layout(Cluster(cluster).engine).name if layout == "default" else layout
     return dt.SurrogateIndex.create(cluster, name, layout=chosen, replicas=0, **options)
 
 
@@ -272,7 +272,7 @@ def test_a_second_index_behind_the_alias_is_one_clear_error(
     own, (concrete,) = Cluster(cluster), old.concrete
     change(own, old.name, concrete)
     try:
-        with pytest.raises(ClusterError, match=r"points to 2 indices|names no encoder"):
+        with pytest.raises(ClusterError, match=r"points to 2 indices|has no encoder"):
             ACTIONS[action](old)
         own.request("POST", f"/deepterms-*-{old.name}-*/_refresh")
         for index in own.request("GET", f"/deepterms-*-{old.name}-*"):
@@ -303,7 +303,7 @@ def test_the_pipeline_rejects_documents_of_another_index(cluster: Any, old: dt.S
 def test_an_index_created_with_curl_alone_works(cluster: Any, unique_name: str) -> None:
     """It has neither a guard field nor its own pipeline, so each search checks that the index is still the same."""
     dt.deploy(cluster)
-    own, layout = Cluster(cluster), default_layout(Cluster(cluster).engine)
+    own, layout = Cluster(cluster), select_default_layout(Cluster(cluster).engine)
     concrete = layout.index_name(unique_name)
     meta = {"layout": layout.name, "version": 1, "encoder": OLD.spec(), "vectors": "float32", "extractor": {}}
 

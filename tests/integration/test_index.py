@@ -20,7 +20,7 @@ from deepterms.errors import (
     UnsupportedEngine,
 )
 from deepterms.index import ingest
-from deepterms.schema.layouts import default_layout
+from deepterms.schema.layouts import select_default_layout
 
 ENCODER = dt.DeepPermutation(64, top_k=16)
 
@@ -68,12 +68,12 @@ def test_open_reports_a_missing_index(cluster: Any, unique_name: str) -> None:
 def test_open_rejects_an_index_without_our_metadata(cluster: Any, unique_name: str) -> None:
     concrete = f"deepterms-none-{unique_name}-1"
     Cluster(cluster).request("PUT", f"/{concrete}", body={"settings": {"number_of_replicas": 0}})
-    with pytest.raises(ClusterError, match="names no encoder"):
+    with pytest.raises(ClusterError, match="has no encoder"):
         dt.SurrogateIndex.open(cluster, concrete)
 
 
 def test_create_needs_the_templates(cluster: Any, unique_name: str) -> None:
-    layout = default_layout(Cluster(cluster).engine)
+    layout = select_default_layout(Cluster(cluster).engine)
     Cluster(cluster).request("DELETE", f"/_index_template/{layout.resource}")
     try:
         with pytest.raises(ClusterError, match="call deepterms"):

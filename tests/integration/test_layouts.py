@@ -1,4 +1,4 @@
-"""What an engine's layout cannot hold exactly never becomes an index."""
+"""Tests that no index is created if its layout cannot store the encoder's terms exactly."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import deepterms as dt
 @pytest.mark.parametrize(
     ("layout", "encoder", "message"),
     [
-        ("codewords", dt.DeepPermutation(8, top_k=4), "holds each codeword once"),
-        ("rank_features", dt.DeepPermutation(600, top_k=513), "holds term frequencies up to 512 exactly"),
+        ("codewords", dt.DeepPermutation(8, top_k=4), "stores each codeword once"),
+        ("rank_features", dt.DeepPermutation(600, top_k=513), "stores term frequencies up to 512 exactly"),
     ],
 )
-def test_an_encoder_that_a_layout_cannot_hold_makes_no_index(
+def test_an_encoder_beyond_a_layouts_limits_is_rejected(
     cluster: Any, unique_name: str, layout: str, encoder: dt.DeepPermutation, message: str
 ) -> None:
     dt.deploy(cluster)

@@ -1,4 +1,4 @@
-"""Migrations on real clusters: what is copied, what stays findable under load, and what a killed one leaves behind."""
+"""Tests of migrations on real clusters: copied documents, concurrent writes and searches, and interruptions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def features(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def filled(client: Any, name: str, *, count: int = 60, **options: Any) -> dt.SurrogateIndex:
-    """An index in the layout that both engines have, with documents d0, d1, and so on."""
+    """Create an index in a layout of both engines, with documents d0, d1, and so on."""
     chosen: dict[str, Any] = {"encoder": ENCODER, "layout": "words", "shards": 2, **options}
     index = dt.SurrogateIndex.create(client, name, replicas=0, **chosen)
     metadata = [{"n": n, "path": f"/photos/{n}.jpg"} for n in range(count)]
@@ -59,7 +59,7 @@ def client(cluster: Any) -> Any:
     return cluster
 
 
-def test_through_every_layout_with_equal_scores_vectors_and_metadata(client: Any, unique_name: str) -> None:
+def test_every_layout_keeps_scores_vectors_and_metadata(client: Any, unique_name: str) -> None:
     engine = Cluster(client).engine
     first = filled(client, unique_name, encoder=replace(ENCODER, binary=True))
     query = features(1, seed=9)[0]
@@ -88,14 +88,14 @@ def test_through_every_layout_with_equal_scores_vectors_and_metadata(client: Any
     assert not Cluster(client).request("HEAD", f"/deepterms-migration-{unique_name}")
 
 
-def test_dropping_takes_what_a_migration_has_left(client: Any, unique_name: str) -> None:
+def test_drop_deletes_what_a_migration_left(client: Any, unique_name: str) -> None:
     index = dt.SurrogateIndex.create(client, unique_name, encoder=ENCODER, layout="words", replicas=0)
     for top_k in (7, 6):
         migrate(client, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=top_k))
     neighbour = dt.SurrogateIndex.create(client, f"{unique_name}-too", encoder=ENCODER, layout="words", replicas=0)
     pattern = f"/deepterms-*-{unique_name}-*"
     first, second, _, _ = sorted(index.cluster.request("GET", pattern))
-    index.cluster.request("PUT", f"/{second}/_alias/kept-{unique_name}")  # somebody uses it under another name
+    index.cluster.request("PUT", f"/{second}/_alias/kept-{unique_name}")  # another alias is in use
     index.drop()
     assert sorted(index.cluster.request("GET", pattern)) == sorted([second, *neighbour.concrete])
     assert first not in index.cluster.request("GET", "/_ingest/pipeline")
@@ -108,7 +108,7 @@ def test_dropping_takes_what_a_migration_has_left(client: Any, unique_name: str)
     index.cluster.request("DELETE", f"/{second}")
 
 
-def test_settings_fields_and_aliases_go_along(client: Any, unique_name: str) -> None:
+def test_settings_fields_and_aliases_are_kept(client: Any, unique_name: str) -> None:
     index = filled(client, unique_name, count=0)
     own, old = Cluster(client), concrete(client, unique_name)
     own.request("PUT", f"/{old}/_mapping", body={"properties": {"metadata": {"properties": {"n": {"type": "float"}}}}})
@@ -126,7 +126,7 @@ def test_settings_fields_and_aliases_go_along(client: Any, unique_name: str) -> 
     assert own.request("POST", f"/{unique_name}-some/_count")["count"] == 1
 
 
-def test_another_encoder_makes_terms_anew_from_the_vectors(client: Any, unique_name: str) -> None:
+def test_another_encoder_encodes_the_stored_vectors(client: Any, unique_name: str) -> None:
     filled(client, unique_name)
     encoder = dt.DeepPermutation(DIMENSIONS, top_k=20)
     report = migrate(client, unique_name, encoder=encoder, drop=True)
@@ -137,20 +137,20 @@ def test_another_encoder_makes_terms_anew_from_the_vectors(client: Any, unique_n
     query = features(1, seed=9)[0]
     expected = {hit.id: hit.score for hit in memory.search(query, k=60, rerank=0)}
     assert scores(index, query, rerank=0) == expected
-    assert migrate(client, unique_name, encoder=encoder).old == ""  # as wanted already
+    assert migrate(client, unique_name, encoder=encoder).old == ""  # nothing to do
 
 
-def test_what_cannot_be_done_is_said_before_anything_is_made(client: Any, unique_name: str) -> None:
+def test_invalid_options_are_rejected_before_any_change(client: Any, unique_name: str) -> None:
     with pytest.raises(IndexNotFound, match="no index"):
         migrate(client, unique_name, to=find_layout("rank_features"))
     filled(client, unique_name, store_vectors=False)
     with pytest.raises(InvalidInput, match="stores no vectors"):
         migrate(client, unique_name, encoder=dt.DeepPermutation(DIMENSIONS, top_k=9))
-    with pytest.raises(InvalidInput, match="'codewords' holds each codeword once"):
+    with pytest.raises(InvalidInput, match="'codewords' stores each codeword once"):
         migrate(client, unique_name, to=find_layout("codewords"))
     with pytest.raises(ClusterError, match="deepterms-words-v9 is not in the cluster"):
         migrate(client, unique_name, to=parse_layout("words-v9"))
-    with pytest.raises(ClusterError, match="give the alias"):
+    with pytest.raises(ClusterError, match="expected its alias"):
         migrate(client, concrete(client, unique_name), to=find_layout("rank_features"))
     with pytest.raises(MigrationFailed, match="was not migrated"):
         roll_back(client, unique_name)
@@ -162,7 +162,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_made(client: Any, unique
 
 @pytest.fixture
 def version_two(client: Any) -> Iterator[None]:
-    """The layout words in a second version, deployed by hand and taken away again."""
+    """Deploy a second version of the layout words, and delete it again."""
     own = Cluster(client)
     paths = {
         "pipeline": "/_ingest/pipeline/deepterms-words-v2",
@@ -179,20 +179,20 @@ def version_two(client: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("version_two")
-def test_a_new_version_of_a_layout(client: Any, unique_name: str) -> None:
+def test_migration_to_a_new_version_of_a_layout(client: Any, unique_name: str) -> None:
     filled(client, unique_name)
     report = migrate(client, unique_name, to=parse_layout("words-v2"))
     assert report.new == f"deepterms-words-v2-{unique_name}-000002"
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.layout == replace(find_layout("words"), version=2)
-    # What only the second version does was done to every document, and is done to those that come.
+    # The change of the second version applies to all documents, copied and new.
     index.add(["new"], features(1, seed=5))
     index.refresh()
     assert index.count(filter={"term": {"word_count": sum(range(1, 9))}}) == 61
 
 
 def test_writes_during_a_migration_are_not_lost(client: Any, unique_name: str) -> None:
-    """A client that knows only the name adds, replaces, deletes and searches all the while."""
+    """Meanwhile, a client that only knows the name adds, replaces, deletes and searches."""
     index = filled(client, unique_name, count=600)
     vectors = {f"d{n}": row for n, row in enumerate(features(600))}
     versions = dict.fromkeys(vectors, -1)
@@ -210,7 +210,7 @@ def test_writes_during_a_migration_are_not_lost(client: Any, unique_name: str) -
             problems.extend([*added.failed, *deleted.failed])
             try:
                 assert index.search(rows[0], rerank=0, k=3)
-            except Exception as error:  # of any kind: a thread's would be lost
+            except Exception as error:  # any exception, since a thread would lose it
                 problems.append(error)
             vectors.update(zip(put, rows, strict=True))
             versions.update(dict.fromkeys(put, batches))
@@ -238,7 +238,7 @@ def test_writes_during_a_migration_are_not_lost(client: Any, unique_name: str) -
     body = {"query": {"match_all": {}}, "size": 1000, "_source": ["metadata"], "docvalue_fields": ["vector"]}
     hits = Cluster(client).request("POST", f"/{unique_name}/_search", body=body)["hits"]["hits"]
     assert {hit["_id"]: hit["_source"]["metadata"].get("batch", -1) for hit in hits} == versions
-    # Found by its own content, with the score that a document has with itself under the new encoder.
+    # Each document is found by its own content, with its score against itself under the new encoder.
     last = [identifier for identifier, batch in versions.items() if batch > during - 4]
     for identifier in [*last, *list(versions)[:20]]:
         only = {"ids": {"values": [identifier]}}
@@ -248,10 +248,10 @@ def test_writes_during_a_migration_are_not_lost(client: Any, unique_name: str) -
         assert hit.score == pytest.approx(1, abs=1e-6)
 
 
-# Where a migrating process is killed: the module, the name there, and whether before or after it was called.
+# Where a migrating process is killed: a function, and whether before or after its call.
 KILLS = [
-    ("operations.Copier.catch_up", "before"),  # the new index is there, and empty
-    ("copier.Copier._copy", "after"),  # a page is written
+    ("operations.Copier.catch_up", "before"),  # the new index exists, and is empty
+    ("copier.Copier._copy", "after"),  # a page has been written
     ("operations.verify_copy", "before"),  # writes are blocked
     ("operations.write_origin", "after"),
     ("operations.Generations.point_to", "after"),
@@ -284,7 +284,7 @@ migrate(connect(url), name, to=find_layout(to), lease_seconds=1)
 """
 
 
-def test_killed_anywhere_and_run_again(client: Any, url: str, unique_name: str) -> None:
+def test_a_killed_migration_is_resumed(client: Any, url: str, unique_name: str) -> None:
     filled(client, unique_name, count=200)
     query = features(1, seed=9)[0]
     expected = scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0)
@@ -292,20 +292,20 @@ def test_killed_anywhere_and_run_again(client: Any, url: str, unique_name: str) 
         arguments = [sys.executable, "-c", MIGRATING, url, unique_name, "rank_features", path, when]
         done = subprocess.run(arguments, env={**os.environ}, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr
-        # Searched all the while, whatever happened.
+        # Searches work throughout.
         assert scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0) == expected
     report = migrate(client, unique_name, to=find_layout("rank_features"), lease_seconds=1)
     assert (report.old, report.new) == (
         "",
         f"deepterms-rank_features-v1-{unique_name}-000002",
-    )  # the last had done it all
+    )  # the last run had finished
     assert scores(dt.SurrogateIndex.open(client, unique_name), query, rerank=0) == expected
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.add(["after"], features(1)).succeeded == 1
     assert drop_old(client, unique_name) == (f"deepterms-words-v1-{unique_name}-000001",)
 
 
-def test_what_an_unfinished_run_copied_is_skipped_and_what_it_missed_is_not(
+def test_a_resumed_run_skips_only_what_is_copied(
     client: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = filled(client, unique_name)
@@ -317,16 +317,16 @@ def test_what_an_unfinished_run_copied_is_skipped_and_what_it_missed_is_not(
         patch.setattr("deepterms.migration.operations.verify_copy", cut)
         with pytest.raises(KeyboardInterrupt):
             migrate(client, unique_name, to=find_layout("rank_features"))
-    # Writes are open again: one document is replaced, one is new, one goes.
+    # Writes are allowed again: one document is replaced, one added, one deleted.
     assert index.add(["d0", "new"], features(2, seed=3)).succeeded == 2
     index.delete(["d1"])
-    with pytest.raises(MigrationFailed, match="is unfinished and was asked for something else"):
+    with pytest.raises(MigrationFailed, match="has other options"):
         migrate(client, unique_name, to=find_layout("rank_features"), shards=1)
     report = migrate(client, unique_name, to=find_layout("rank_features"))
     assert (report.skipped, report.copied, report.deleted, report.documents) == (58, 2, 1, 60)
 
 
-def test_a_second_migration_of_a_name_is_refused_while_the_first_lives(client: Any, unique_name: str) -> None:
+def test_a_second_concurrent_migration_is_rejected(client: Any, unique_name: str) -> None:
     filled(client, unique_name)
     started = time.monotonic()
     with Lease(Cluster(client), unique_name, seconds=4) as lease:
@@ -337,18 +337,18 @@ def test_a_second_migration_of_a_name_is_refused_while_the_first_lives(client: A
     assert migrate(client, unique_name, to=find_layout("rank_features"), lease_seconds=4).documents == 60
 
 
-def test_a_holder_that_was_replaced_stops(client: Any, unique_name: str) -> None:
+def test_a_replaced_lease_holder_stops(client: Any, unique_name: str) -> None:
     own = Cluster(client)
     with pytest.raises(MigrationFailed, match="was lost"), Lease(own, unique_name, seconds=1) as lease:
         own.request("PUT", f"/deepterms-migration-{unique_name}/_doc/lease", body={"owner": "another"})
         time.sleep(0.5)
         lease.check()
-    own.request("DELETE", f"/deepterms-migration-{unique_name}")  # the other one's
+    own.request("DELETE", f"/deepterms-migration-{unique_name}")  # the other holder's
 
 
-def test_a_document_that_cannot_be_copied_stops_it_and_the_old_index_goes_on(client: Any, unique_name: str) -> None:
+def test_an_invalid_document_stops_it_and_keeps_the_old_index(client: Any, unique_name: str) -> None:
     index = filled(client, unique_name)
-    # More than the layout rank_features holds; only a producer of terms that is no encoder of ours makes it.
+    # Above the limit of the layout rank_features; only a client with its own terms can write it.
     line = ({"index": {"_id": "loud"}}, json.dumps({"terms": {"t1": 600}}))
     assert Cluster(client).bulk([line], index=unique_name).outcomes == [("loud", "")]
     with pytest.raises(MigrationFailed, match=r"1 documents cannot be copied .* loud: .*600"):
@@ -358,15 +358,15 @@ def test_a_document_that_cannot_be_copied_stops_it_and_the_old_index_goes_on(cli
     assert migrate(client, unique_name, to=find_layout("rank_features")).skipped == 60
 
 
-def test_back_to_the_old_index_but_not_over_writes(client: Any, unique_name: str) -> None:
+def test_rollback_is_rejected_if_it_would_lose_writes(client: Any, unique_name: str) -> None:
     filled(client, unique_name)
     old = concrete(client, unique_name)
     new = migrate(client, unique_name, to=find_layout("rank_features")).new
     index = dt.SurrogateIndex.open(client, unique_name)
     index.add(["later"], features(1))
-    with pytest.raises(MigrationFailed, match=r"took 1 writes since"):
+    with pytest.raises(MigrationFailed, match=r"received 1 writes after"):
         roll_back(client, unique_name)
-    assert index.add(["later still"], features(1)).succeeded == 1  # not left blocked
+    assert index.add(["later still"], features(1)).succeeded == 1  # writes are not blocked
     report = roll_back(client, unique_name, discard_writes=True)
     assert (report.new, report.documents, concrete(client, unique_name)) == (old, 60, old)
     index = dt.SurrogateIndex.open(client, unique_name)
@@ -377,7 +377,7 @@ def test_back_to_the_old_index_but_not_over_writes(client: Any, unique_name: str
     assert set(drop_old(client, unique_name)) == {old, new}
 
 
-def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path) -> None:
+def test_the_migrate_command(client: Any, url: str, unique_name: str, tmp_path: Path) -> None:
     def deepterms(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "deepterms", "migrate", unique_name, *arguments]
         environment = {**os.environ, "DEEPTERMS_URL": url, "COLUMNS": "200"}

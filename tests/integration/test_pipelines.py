@@ -1,4 +1,4 @@
-"""The pipelines as producers meet them: real bulk requests without Python's checks before them."""
+"""Tests of the pipelines with real bulk requests that bypass the Python client's checks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_each_bad_document_fails_alone_with_a_sentence(cluster: Any, unique_name: str, layout: Any) -> None:
+def test_each_bad_document_fails_alone_with_a_reason(cluster: Any, unique_name: str, layout: Any) -> None:
     own = Cluster(cluster)
     if not layout.runs_on(own.engine):
         return
@@ -67,11 +67,11 @@ def test_each_bad_document_fails_alone_with_a_sentence(cluster: Any, unique_name
     assert index.count() == len(GOOD)
 
 
-def test_a_text_too_long_for_the_loop_limit_is_refused(cluster: Any, unique_name: str) -> None:
+def test_text_beyond_the_loop_limit_is_rejected(cluster: Any, unique_name: str) -> None:
     dt.deploy(cluster)
     dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(4, top_k=2), layout="words", replicas=0)
     largest = {f"t{n}": 57_142 for n in range(7)}  # 399,994 words
-    ((_, fine), (_, refused)) = (
+    ((_, fine), (_, rejected)) = (
         Cluster(cluster)
         .bulk(
             [
@@ -83,11 +83,11 @@ def test_a_text_too_long_for_the_loop_limit_is_refused(cluster: Any, unique_name
         .outcomes
     )
     assert fine == ""
-    assert "stands for a text of 400001 words; expected at most 400000" in refused
+    assert "stands for a text of 400001 words; expected at most 400000" in rejected
 
 
 def test_a_plain_reindex_cannot_lose_vectors_silently(cluster: Any, unique_name: str) -> None:
-    """The engine copies _source, which holds no vector; such a copy is refused document by document."""
+    """The engine copies _source, which does not contain the vector; each copied document is rejected."""
     dt.deploy(cluster)
     encoder = dt.DeepPermutation(8, top_k=4)
     rows = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)

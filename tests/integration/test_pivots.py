@@ -1,4 +1,4 @@
-"""Pivots beside an index on real clusters: found by whoever opens it, gone with it, and never half there."""
+"""Tests of pivot indices on real clusters: stored and deleted with their index, and never used incomplete."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from deepterms.errors import (
 )
 from deepterms.storage import encoder_loading, pivot_index
 from deepterms.storage.pivot_cache import PivotCache
-from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of
+from deepterms.storage.pivot_index import find_missing_chunks, find_owner, name_pivot_index
 
 DIMENSIONS = 12
-ROWS = 10  # a chunk, so that 64 pivots have seven
+ROWS = 10  # per chunk, so that 64 pivots have seven chunks
 
 
 def features(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ def client(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """As if on another machine from then on: nothing in memory, and no files."""
+    """Behave like another machine from then on: nothing in memory, and no files."""
     machines = 0
 
     def move() -> None:
@@ -81,15 +81,15 @@ def hits(index: dt.SurrogateIndex) -> list[list[dt.Hit]]:
     return [list(found) for found in index.search_many(features(5, seed=9), k=10, rerank=0)]
 
 
-def companions(client: Any, name: str) -> list[str]:
-    """Names of the companions of a name's indices."""
+def list_pivot_indices(client: Any, name: str) -> list[str]:
+    """List the pivot indices of a name."""
     answer = Cluster(client).request("GET", "/deepterms-pivots-*/_mapping")
-    return sorted(index for index in answer if (owner_of(index) or "").rpartition("-")[0].endswith(f"-{name}"))
+    return sorted(index for index in answer if (find_owner(index) or "").rpartition("-")[0].endswith(f"-{name}"))
 
 
 def own(index: dt.SurrogateIndex) -> str:
     (concrete,) = index.concrete
-    return companion_name(concrete, index.encoder.spec()["pivots"]["checksum"])
+    return name_pivot_index(concrete, index.encoder.spec()["pivots"]["checksum"])
 
 
 OPEN = """
@@ -106,13 +106,13 @@ client.close()
 """
 
 
-def test_another_machine_opens_it_and_finds_the_same(client: Any, url: str, unique_name: str, tmp_path: Path) -> None:
+def test_another_machine_finds_the_same(client: Any, url: str, unique_name: str, tmp_path: Path) -> None:
     index = filled(client, unique_name)
     np.save(tmp_path / "query.npy", features(1, seed=9))
     command = [sys.executable, "-c", OPEN, Cluster(client).engine.name, url, unique_name, str(tmp_path / "query.npy")]
     cache = tmp_path / "there"
     outputs = []
-    for _ in range(2):  # from the cluster, then from its own file
+    for _ in range(2):  # first from the cluster, then from its cache file
         done = subprocess.run(
             command,
             env={**os.environ, "DEEPTERMS_CACHE": str(cache)},
@@ -144,7 +144,7 @@ def test_the_pivots_are_read_once(
 
     monkeypatch.setattr(Cluster, "request", noted)
     index = dt.SurrogateIndex.open(client, unique_name)
-    assert sum("deepterms-pivots" in path for path in asked) == 2  # what it holds, and seven chunks at once
+    assert sum("deepterms-pivots" in path for path in asked) == 2  # the metadata, and seven chunks in one request
     asked.clear()
     assert hits(index) == expected
     again = dt.SurrogateIndex.open(client, unique_name)
@@ -154,7 +154,7 @@ def test_the_pivots_are_read_once(
     assert not any("deepterms-pivots" in path for path in asked)
 
 
-def test_pairs_of_pivots_too(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+def test_encoders_of_pivot_pairs_are_stored_too(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
     using = dt.PivotPairs(encoder().pivots, top_k=4, query_top_k=8)
     expected = hits(filled(client, unique_name, using=using))
     elsewhere()
@@ -164,9 +164,9 @@ def test_pairs_of_pivots_too(client: Any, unique_name: str, elsewhere: Callable[
     assert hits(index) == expected
 
 
-def test_the_companion_is_as_it_says(client: Any, unique_name: str) -> None:
+def test_the_pivot_index_matches_its_metadata(client: Any, unique_name: str) -> None:
     index = filled(client, unique_name)
-    (held,) = companions(client, unique_name)
+    (held,) = list_pivot_indices(client, unique_name)
     assert held == own(index)
     request = Cluster(client).request
     meta = request("GET", f"/{held}/_mapping")[held]["mappings"]["_meta"][PRODUCT]
@@ -181,23 +181,23 @@ def test_the_companion_is_as_it_says(client: Any, unique_name: str) -> None:
     assert base64.b64decode(last["features"]) == index.encoder.pivots.features[60:].tobytes()
 
 
-def test_dropped_with_its_index_and_only_then(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
-    """Two names with the same pivots: each has its own."""
-    other = f"{unique_name}-codewords-v1-x"  # by a careless pattern, a part of the first
+def test_pivots_are_dropped_only_with_their_index(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+    """Two names with the same pivots have separate pivot indices."""
+    other = f"{unique_name}-codewords-v1-x"  # a careless pattern for the first name would match it
     first, second = filled(client, unique_name), filled(client, other)
-    assert len(companions(client, unique_name)) == len(companions(client, other)) == 1
+    assert len(list_pivot_indices(client, unique_name)) == len(list_pivot_indices(client, other)) == 1
     expected = hits(second)
     first.drop()
-    assert companions(client, unique_name) == []
+    assert list_pivot_indices(client, unique_name) == []
     elsewhere()
     assert hits(dt.SurrogateIndex.open(client, other)) == expected
     second.drop()
-    assert companions(client, other) == []
+    assert list_pivot_indices(client, other) == []
     with pytest.raises(IndexNotFound):
         dt.SurrogateIndex.open(client, other)
 
 
-def test_a_dropping_that_was_cut_is_repeated(
+def test_an_interrupted_drop_can_be_repeated(
     client: Any, unique_name: str, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = filled(client, unique_name)
@@ -213,7 +213,7 @@ def test_a_dropping_that_was_cut_is_repeated(
         patch.setattr(Cluster, "request", cut)
         with pytest.raises(ClusterUnreachable):
             index.drop()
-    assert len(hits(index)[0]) == 10  # who has the pivots goes on
+    assert len(hits(index)[0]) == 10  # clients with the pivots in memory can still search
     with pytest.raises(IndexAlreadyExists):
         filled(client, unique_name)
     index.drop()
@@ -221,10 +221,10 @@ def test_a_dropping_that_was_cut_is_repeated(
     filled(client, unique_name).drop()
 
 
-def test_a_writer_that_was_cut_blocks_nobody(
+def test_an_interrupted_writer_blocks_nobody(
     client: Any, unique_name: str, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut at each request of its making; the next to create the index has a whole set."""
+    """Interrupt creation at each request; the next client that creates the index completes the pivots."""
     request, bulk = Cluster.request, Cluster.bulk
     monkeypatch.setattr(pivot_index, "CHUNKS_PER_REQUEST", 3)
     left: int | None = None
@@ -238,7 +238,7 @@ def test_a_writer_that_was_cut_blocks_nobody(
                 raise ClusterUnreachable("cut")
 
     def cut(self: Cluster, method: str, path: str, **options: Any) -> Any:
-        if not path.endswith("/_bulk"):  # that is sent again and again
+        if not path.endswith("/_bulk"):  # which is retried
             step()
         return request(self, method, path, **options)
 
@@ -248,15 +248,15 @@ def test_a_writer_that_was_cut_blocks_nobody(
 
     monkeypatch.setattr(Cluster, "request", cut)
     monkeypatch.setattr(Cluster, "bulk", cut_bulk)
-    for steps in (5, 6, 8, 10, 40):  # before its making, after it, between its chunks, and before the index
+    for steps in (5, 6, 8, 10, 40):  # before and after creating it, between chunks, and before creating the index
         left = steps
         try:
             dt.SurrogateIndex.create(client, unique_name, encoder=encoder(), layout="codewords", replicas=0)
             break
         except ClusterUnreachable:
             left = None
-            outcomes.append(companions(client, unique_name))
-            with pytest.raises(IndexNotFound):  # nobody sees it before the pivots are there
+            outcomes.append(list_pivot_indices(client, unique_name))
+            with pytest.raises(IndexNotFound):  # the index does not exist before its pivots are complete
                 dt.SurrogateIndex.open(client, unique_name)
     left = None
     assert len(outcomes) == 4
@@ -264,19 +264,19 @@ def test_a_writer_that_was_cut_blocks_nobody(
     assert outcomes[-1] != []
     index = dt.SurrogateIndex.open(client, unique_name)
     (concrete,) = index.concrete
-    assert missing_chunks(index.cluster, concrete, index.encoder.spec()["pivots"]) == []
+    assert find_missing_chunks(index.cluster, concrete, index.encoder.spec()["pivots"]) == []
     elsewhere()
     assert dt.SurrogateIndex.open(client, unique_name).encoder == encoder()
 
 
-def test_an_index_that_is_refused_leaves_no_pivots(client: Any, unique_name: str) -> None:
+def test_a_rejected_index_leaves_no_pivots(client: Any, unique_name: str) -> None:
     with pytest.raises(RequestRejected):
         filled(client, unique_name, shards=-1)
-    assert companions(client, unique_name) == []
+    assert list_pivot_indices(client, unique_name) == []
 
 
-def test_two_creators_at_once(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
-    """One wins, with its pivots; the other is told, whether its pivots are the same or others."""
+def test_two_concurrent_creators(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+    """One wins, with its pivots; the other gets an error, whether or not its pivots are the same."""
 
     def create(seed: int) -> dt.SurrogateIndex | ClusterError:
         try:
@@ -292,12 +292,12 @@ def test_two_creators_at_once(client: Any, unique_name: str, elsewhere: Callable
         elsewhere()
         opened = dt.SurrogateIndex.open(client, unique_name)
         assert opened.encoder == expected
-        assert companions(client, unique_name) == [own(opened)]
+        assert list_pivot_indices(client, unique_name) == [own(opened)]
         opened.drop()
 
 
-@pytest.mark.parametrize("damage", ["missing chunk", "no base64", "short", "another number", "no companion", "no meta"])
-def test_damage_is_one_clear_error(
+@pytest.mark.parametrize("damage", ["missing chunk", "no base64", "short", "another number", "no index", "no meta"])
+def test_damaged_pivots_give_a_clear_error(
     client: Any, unique_name: str, elsewhere: Callable[[], None], damage: str, tmp_path: Path
 ) -> None:
     index = filled(client, unique_name)
@@ -306,51 +306,51 @@ def test_damage_is_one_clear_error(
     content = bytearray(base64.b64decode(source["features"]))
     content[4] ^= 1
     elsewhere()
-    kept = dt.SurrogateIndex.open(client, unique_name)  # this machine has a good copy
+    kept = dt.SurrogateIndex.open(client, unique_name)  # caches an intact copy
     del kept
     if damage == "missing chunk":
         request("DELETE", f"/{held}/_doc/2")
-        said = "chunk 2 of 7 is missing"
-    elif damage == "no companion":
+        message = "chunk 2 of 7 is missing"
+    elif damage == "no index":
         request("DELETE", f"/{held}")
-        said = f"there is no index {held}"
+        message = f"there is no index {held}"
     elif damage == "no meta":
         request("PUT", f"/{held}/_mapping", body={"_meta": {}})
-        said = f"{held} does not say what it holds"
+        message = f"{held} has invalid metadata"
     else:
         text = {"no base64": "AAA", "short": "AAAA", "another number": base64.b64encode(content).decode()}[damage]
         if damage == "no base64" and Cluster(client).engine.name == "elasticsearch":
-            text = "AAA="  # it refuses the other
+            text = "AAA="  # it rejects text without padding
         request("PUT", f"/{held}/_doc/2", body={**source, "features": text})
-        said = "their checksum is" if damage == "another number" else "chunk 2 "
-    # let go of the first encoder
+        message = "their checksum is" if damage == "another number" else "chunk 2 "
+    # release the first encoder
     index.state = replace(index.state, spec=replace(index.spec, encoder=encoder(2)))
     opened = dt.SurrogateIndex.open(client, unique_name)
     assert hits(opened) == expected
     elsewhere()
-    with pytest.raises(PivotsUnavailable, match=said) as error:
+    with pytest.raises(PivotsUnavailable, match=message) as error:
         dt.SurrogateIndex.open(client, unique_name)
     assert "--repivot COUNT" in str(error.value)
-    # Whoever has the encoder can still use the index, and drop it.
+    # With the encoder, the index can still be used and dropped.
     mine = dt.SurrogateIndex.open(client, unique_name, encoder=encoder())
     assert hits(mine) == expected
     mine.drop()
-    assert companions(client, unique_name) == []
+    assert list_pivot_indices(client, unique_name) == []
 
 
-def test_without_the_template_nothing_is_made(bare: Any, unique_name: str) -> None:
+def test_without_the_template_nothing_is_created(bare: Any, unique_name: str) -> None:
     dt.deploy(bare)
     Cluster(bare).request("DELETE", "/_index_template/deepterms-pivots-v1")
     with pytest.raises(ClusterError, match=r"deepterms-pivots-v1 is not in the cluster.*deploy"):
         filled(bare, unique_name)
-    assert companions(bare, unique_name) == []
+    assert list_pivot_indices(bare, unique_name) == []
     assert not Cluster(bare).request("HEAD", f"/deepterms-codewords-v1-{unique_name}-000001")
 
 
-def test_what_a_late_request_made_is_replaced(client: Any, unique_name: str) -> None:
-    """The bulk request of a cut writer that arrives after its index was deleted makes an index without description."""
+def test_an_index_created_by_a_late_request_is_replaced(client: Any, unique_name: str) -> None:
+    """A late bulk request of an interrupted writer creates the deleted pivot index again, without metadata."""
     using = encoder()
-    held = companion_name(f"deepterms-codewords-v1-{unique_name}-000001", using.pivots.checksum)
+    held = name_pivot_index(f"deepterms-codewords-v1-{unique_name}-000001", using.pivots.checksum)
     Cluster(client).request("PUT", f"/{held}/_doc/99", body={"first_row": 1, "features": "AAAA"})
     index = filled(client, unique_name, using=using)
     assert not Cluster(client).request("HEAD", f"/{held}/_doc/99")

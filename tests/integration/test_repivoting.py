@@ -1,4 +1,4 @@
-"""Migrations of indices with pivots on real clusters, and the pivots' health, as `deepterms doctor` sees it."""
+"""Tests of migrating indices with pivots on real clusters, and of `deepterms doctor` on pivots."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from deepterms.migration import drop_old, migrate, repivot_encoder, roll_back
 from deepterms.migration.generations import Generations
 from deepterms.migration.repivoting import sample_vectors
 from deepterms.schema.layouts import find_layout
-from deepterms.storage.pivot_index import companion_name, read_companion_meta
-from tests.integration.test_pivots import DIMENSIONS, client, companions, elsewhere, encoder, filled, hits, own
+from deepterms.storage.pivot_index import name_pivot_index, read_pivot_index_meta
+from tests.integration.test_pivots import DIMENSIONS, client, elsewhere, encoder, filled, hits, list_pivot_indices, own
 
 __all__ = ["client", "elsewhere"]  # fixtures
 
@@ -34,7 +34,7 @@ CENTRES = np.random.default_rng(4).standard_normal((40, DIMENSIONS))
 
 
 def kinds(count: int, first: int, last: int, seed: int = 0) -> NDArray[np.float32]:
-    """Descriptors of some kinds of images, each around one of 40 centres."""
+    """Generate descriptors of several kinds of images, each around one of 40 centres."""
     rng = np.random.default_rng(seed)
     centres = CENTRES[rng.integers(first, last, count)]
     return (centres + 0.25 * rng.standard_normal((count, DIMENSIONS))).astype(np.float32)
@@ -45,31 +45,29 @@ def health(index: dt.SurrogateIndex) -> list[Finding]:
     return list(examine_pivots(index.cluster, index.name, state.live, state.metas))
 
 
-def test_pivots_go_along_to_another_layout_and_back(
-    client: Any, unique_name: str, elsewhere: Callable[[], None]
-) -> None:
+def test_pivots_are_kept_by_a_change_of_layout(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
     pivots = dt.Pivots(encoder().pivots.features, reach=Reach(low=0.25, middle=0.5, rows=9))
     first = filled(client, unique_name, using=replace(encoder(), pivots=pivots))
     expected = hits(first)
     del first, pivots
     gc.collect()
     dt.SurrogateIndex.open(client, unique_name)
-    gc.collect()  # so that they are in the file alone, which does not know their reach
+    gc.collect()  # so that only the cache file has them, which does not contain their reach
     report = migrate(client, unique_name, to=find_layout("words"))
     described = encoder().pivots.spec()
-    assert read_companion_meta(Cluster(client), report.new, described).known_reach() == Reach(0.25, 0.5, 9)
+    assert read_pivot_index_meta(Cluster(client), report.new, described).read_reach() == Reach(0.25, 0.5, 9)
     elsewhere()
     index = dt.SurrogateIndex.open(client, unique_name)
     assert (index.layout.name, index.encoder, hits(index)) == ("words", encoder(), expected)
-    assert len(companions(client, unique_name)) == 2  # each generation has its own
+    assert len(list_pivot_indices(client, unique_name)) == 2  # each generation has its own
     roll_back(client, unique_name)
     assert drop_old(client, unique_name) == (report.new,)
     elsewhere()
     assert hits(dt.SurrogateIndex.open(client, unique_name)) == expected
-    assert companions(client, unique_name) == [companion_name(report.old, encoder().pivots.checksum)]
+    assert list_pivot_indices(client, unique_name) == [name_pivot_index(report.old, encoder().pivots.checksum)]
 
 
-def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
+def test_repivoting_during_writes_and_searches(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
     index = filled(client, unique_name)
     rest = kinds(120, 0, 40, seed=2)
     failed: list[Any] = []
@@ -102,8 +100,8 @@ def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str,
     moved = dt.SurrogateIndex.open(client, unique_name)
     assert moved.encoder == new != encoder()
     assert moved.count() == 80 + written[0]
-    assert companions(client, unique_name) == [companion_name(report.new, new.pivots.checksum)]
-    # As if everything had been added with the new pivots; the index object of before finds out by itself.
+    assert list_pivot_indices(client, unique_name) == [name_pivot_index(report.new, new.pivots.checksum)]
+    # Equal to an index created with the new pivots; index objects opened before notice the change.
     memory = dt.MemoryIndex(new)
     memory.add([f"d{n}" for n in range(80)], np.random.default_rng(0).standard_normal((80, DIMENSIONS)))
     memory.add([f"w{n}" for n in range(written[0])], rest[: written[0]])
@@ -113,7 +111,7 @@ def test_new_pivots_while_others_write_and_search(client: Any, unique_name: str,
         assert {hit.id: hit.score for hit in one.search(query, k=300, rerank=0)} == scores
 
 
-def test_a_repivoting_that_was_cut_goes_on_with_the_same_pivots(
+def test_an_interrupted_repivoting_resumes_with_its_pivots(
     client: Any, unique_name: str, elsewhere: Callable[[], None]
 ) -> None:
     index = filled(client, unique_name)
@@ -124,14 +122,14 @@ def test_a_repivoting_that_was_cut_goes_on_with_the_same_pivots(
 
     with pytest.raises(ClusterUnreachable):
         migrate(client, unique_name, encoder=new, on_progress=cut)
-    index.add(["more"], kinds(1, 0, 40))  # a sample would not be the same any more
+    index.add(["more"], kinds(1, 0, 40))  # a new sample would differ
     index.refresh()
     elsewhere()
     again = repivot_encoder(client, unique_name, 30)
     assert again == new
     report = migrate(client, unique_name, encoder=again)
     assert (report.documents, report.new[-6:]) == (81, "000002")
-    assert repivot_encoder(client, unique_name, 30) != new  # that one is finished
+    assert repivot_encoder(client, unique_name, 30) != new  # that migration is finished
 
 
 def test_lost_pivots_are_replaced(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
@@ -145,9 +143,9 @@ def test_lost_pivots_are_replaced(client: Any, unique_name: str, elsewhere: Call
     with pytest.raises(PivotsUnavailable):
         dt.SurrogateIndex.open(client, unique_name)
     migrate(client, unique_name, encoder=repivot_encoder(client, unique_name, 64), drop=True)
-    mended = dt.SurrogateIndex.open(client, unique_name)
-    assert len(hits(mended)[0]) == 10
-    assert {finding.level for finding in health(mended)} == {"green"}
+    repaired = dt.SurrogateIndex.open(client, unique_name)
+    assert len(hits(repaired)[0]) == 10
+    assert {finding.level for finding in health(repaired)} == {"green"}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,7 @@ def test_lost_pivots_are_replaced(client: Any, unique_name: str, elsewhere: Call
         (dt.PivotPermutation(dt.Pivots(np.eye(DIMENSIONS), metric="l2"), top_k=2, query_top_k=2), {}, "normalised"),
     ],
 )
-def test_what_cannot_be_repivoted(
+def test_indices_that_cannot_be_repivoted(
     client: Any, unique_name: str, using: dt.Encoder, options: dict[str, Any], why: str
 ) -> None:
     filled(client, unique_name, using=using, **options)
@@ -166,8 +164,8 @@ def test_what_cannot_be_repivoted(
         repivot_encoder(client, unique_name, 10)
 
 
-def test_a_sample_of_the_stored_vectors(client: Any, unique_name: str) -> None:
-    """Each document with the same chance, wherever it lies in the index."""
+def test_sampling_stored_vectors(client: Any, unique_name: str) -> None:
+    """Each document has the same probability, whatever its position in the index."""
     index = dt.SurrogateIndex.create(client, unique_name, encoder=encoder(), layout="codewords", shards=2, replicas=0)
     rows = kinds(2_000, 0, 40)
     assert index.add([str(n) for n in range(len(rows))], rows).failed == ()
@@ -181,15 +179,15 @@ def test_a_sample_of_the_stored_vectors(client: Any, unique_name: str) -> None:
         similar = drawn @ units.T
         assert similar.max(axis=1) == pytest.approx(np.ones(200), abs=1e-5)
         places += [int(place) for place in similar.argmax(axis=1)]
-    assert len(set(places)) > 600  # of 800, other ones each time
+    assert len(set(places)) > 600  # of 800, since samples differ
     assert 0.4 < np.mean(np.array(places) < 1_000) < 0.6
     everything = sample_vectors(index.cluster, concrete, 5_000, dimensions=DIMENSIONS, vector_type="float32")
     assert everything.shape == (2_000, DIMENSIONS)
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_collection_that_grows_into_new_kinds_is_told(client: Any, unique_name: str, known: bool) -> None:
-    """Whether the pivots know how near to them the collection lay, or only its first documents do."""
+def test_the_doctor_notices_new_kinds_of_images(client: Any, unique_name: str, known: bool) -> None:
+    """With the stored reach of the pivots, or with that of the first documents."""
     first = kinds(1_500, 0, 20)
     pivots = dt.sample_pivots(first, 200)
     using = dt.PivotPermutation(pivots if known else dt.Pivots(pivots.features), top_k=4, query_top_k=16)
@@ -209,12 +207,12 @@ def test_a_collection_that_grows_into_new_kinds_is_told(client: Any, unique_name
     assert reach.level == "green"
 
 
-def test_the_doctor_looks_at_companions(client: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_examines_pivot_indices(client: Any, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     index = filled(client, unique_name)
     (concrete,) = index.concrete
     request = Cluster(client).request
-    orphan = companion_name(concrete.replace("000001", "000007"), "0" * 64)
-    others = companion_name(concrete, "0" * 64)  # of a creator who came too late
+    orphan = name_pivot_index(concrete.replace("000001", "000007"), "0" * 64)
+    others = name_pivot_index(concrete, "0" * 64)  # left by a creator that lost a race
     for one in (orphan, others):
         request("PUT", f"/{one}", body={"mappings": {"_meta": {}}})
     request("DELETE", f"/{own(index)}/_doc/3")
@@ -225,7 +223,7 @@ def test_the_doctor_looks_at_companions(client: Any, unique_name: str, monkeypat
     (lonely,) = [finding for finding in found if finding.subject == "pivots"]
     assert (lonely.level, lonely.text) == ("yellow", f"not used by any index: {', '.join(sorted([orphan, others]))}")
     index.drop()
-    assert companions(client, unique_name) == [orphan]
+    assert list_pivot_indices(client, unique_name) == [orphan]
     request("DELETE", f"/{orphan}")
 
 
@@ -236,6 +234,6 @@ def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path, mo
     assert done.exit_code == 0, done.output
     index = dt.SurrogateIndex.open(client, unique_name)
     assert index.encoder.vocabulary_size == 40
-    assert len(companions(client, unique_name)) == 1
-    refused = CliRunner().invoke(app, ["migrate", unique_name, "--repivot", "40", "--top-k", "3"])
-    assert refused.exit_code == 2
+    assert len(list_pivot_indices(client, unique_name)) == 1
+    rejected = CliRunner().invoke(app, ["migrate", unique_name, "--repivot", "40", "--top-k", "3"])
+    assert rejected.exit_code == 2

@@ -1,4 +1,4 @@
-"""Least privileges, passwords, API keys, TLS: Elasticsearch with its own security, and OpenSearch behind nginx."""
+"""Tests of least privileges, passwords, API keys and TLS: Elasticsearch with security, and OpenSearch behind nginx."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.own_cluster]
 
 TOP = Path(__file__).parents[2]
 PASSWORD = "correct-horse-battery"
-# What bin/elasticsearch-users writes for it.
+# As bin/elasticsearch-users writes it.
 PASSWORD_HASH = "$2a$10$YtV4zqfIQSX3EMI/mja6eeYEJJOmJUaQAWIJ6abuNrc2lGrhyRQxa"
 SETTINGS = {
     "discovery.type": "single-node",
@@ -50,7 +50,7 @@ SETTINGS = {
 }
 START_SECONDS = 180
 
-# The very roles that operators are told to make.
+# The roles from the documentation for operators.
 ROLES: dict[str, dict[str, Any]] = {
     name: json.loads(body)
     for name, body in re.findall(r"```json (\S+)\n(.*?)```", (TOP / "docs" / "operate.md").read_text(), re.DOTALL)
@@ -59,7 +59,7 @@ ROLES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Secured:
-    """A cluster behind TLS that asks for a password."""
+    """A cluster with TLS that requires a password."""
 
     url: str
     ca: Path
@@ -84,7 +84,7 @@ DEPLOY = str(TOP / "scripts" / "ops" / "deploy.sh")
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority of our own, ca.pem, and what it signed for localhost: server.pem, server.key."""
+    """A folder with a certificate authority, ca.pem, and its certificate for localhost: server.pem, server.key."""
     folder = tmp_path_factory.mktemp("tls")
     (folder / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
     key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout"
@@ -153,7 +153,7 @@ def api_key(secured: Secured, role: str) -> str:
 
 @pytest.fixture(params=[_by_password, _by_api_key], ids=["password", "api-key"])
 def connected(request: pytest.FixtureRequest, secured: Secured) -> Iterator[Callable[[str], Elasticsearch]]:
-    """Role → a client that may do what the role may, and no more."""
+    """Create a client with the privileges of a role, and no others."""
     clients: list[Elasticsearch] = []
 
     def connect(role: str) -> Elasticsearch:
@@ -167,7 +167,7 @@ def connected(request: pytest.FixtureRequest, secured: Secured) -> Iterator[Call
 
 @pytest.fixture
 def index(secured: Secured) -> Iterator[dt.SurrogateIndex]:
-    """`holidays` with ten documents, as the operator sees it; and `others`, which none of the roles is for."""
+    """`holidays`, with ten documents, opened as the operator; and `others`, which no role covers."""
     with secured.client(basic_auth=("operator", PASSWORD)) as client:
         dt.deploy(client)
         made = []
@@ -182,11 +182,11 @@ def index(secured: Secured) -> Iterator[dt.SurrogateIndex]:
 
 FEATURES = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
 
-# `GET /` is not in the Elasticsearch that is built from packages; what stands in for it there asks for no privilege.
+# The Elasticsearch that is built from packages lacks `GET /`; its replacement there requires no privilege.
 ASKED_ON_REAL_NODES_ONLY = "cluster:monitor/main"
 
 SOME_SETTING = {"persistent": {"cluster.routing.rebalance.enable": "all"}}
-COMPANION = "deepterms-pivots-v1-0123abcd-words-v1-{}-000001"
+PIVOT_INDEX = "deepterms-pivots-v1-0123abcd-words-v1-{}-000001"
 Act = Callable[[Elasticsearch], Any]
 ACTS: dict[str, Act] = {
     "deploy": lambda client: dt.deploy(client, replace=True),
@@ -203,9 +203,9 @@ ACTS: dict[str, Act] = {
     "search others": lambda client: _send(client, "POST", "/others/_search"),
     "open others": lambda client: dt.SurrogateIndex.open(client, "others"),
     "add to others": lambda client: _send(client, "PUT", "/others/_doc/x", {"terms": {"t1": 1}}),
-    "read the pivots": lambda client: _send(client, "GET", f"/{COMPANION.format('holidays')}/_doc/0"),
-    "change the pivots": lambda client: _send(client, "PUT", f"/{COMPANION.format('holidays')}/_doc/0", {}),
-    "read others' pivots": lambda client: _send(client, "GET", f"/{COMPANION.format('others')}/_doc/0"),
+    "read the pivots": lambda client: _send(client, "GET", f"/{PIVOT_INDEX.format('holidays')}/_doc/0"),
+    "change the pivots": lambda client: _send(client, "PUT", f"/{PIVOT_INDEX.format('holidays')}/_doc/0", {}),
+    "read others' pivots": lambda client: _send(client, "GET", f"/{PIVOT_INDEX.format('others')}/_doc/0"),
     "create others": lambda client: _send(client, "PUT", "/deepterms-words-v1-others-000002"),
     "drop others": lambda client: _send(client, "DELETE", "/deepterms-words-v1-others-000001"),
     "change settings": lambda client: _send(client, "PUT", "/_cluster/settings", SOME_SETTING),
@@ -231,23 +231,23 @@ def _send(client: Elasticsearch, method: str, path: str, body: Any = None) -> An
 
 
 @pytest.mark.parametrize("role", ALLOWED)
-def test_whatever_a_role_is_not_for_is_refused(
+def test_a_role_permits_nothing_else(
     secured: Secured, connected: Callable[[str], Elasticsearch], index: dt.SurrogateIndex, role: str
 ) -> None:
     client = connected(role)
     for name in [name for name in ACTS if name not in ALLOWED[role]]:
-        with pytest.raises(RequestRejected) as refusal:
+        with pytest.raises(RequestRejected) as raised:
             ACTS[name](client)
             pytest.fail(f"{role} may {name}")
-        assert refusal.value.status == 403, name
-        assert "is unauthorized for" in str(refusal.value), name
-    # And nothing of it was done.
+        assert raised.value.status == 403, name
+        assert "is unauthorized for" in str(raised.value), name
+    # No request had an effect.
     index.refresh()
     assert index.count() == 10
     assert deployment.check(index.cluster.client) == ()
 
 
-def test_a_role_is_enough_for_what_it_is_for(
+def test_a_role_suffices_for_its_purpose(
     secured: Secured, connected: Callable[[str], Elasticsearch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployer = connected("deepterms-deploy")
@@ -261,7 +261,7 @@ def test_a_role_is_enough_for_what_it_is_for(
     assert deployment.check(deployer) == ()
 
     creator = connected("deepterms-create")
-    encoder = dt.PivotPermutation(dt.Pivots(FEATURES), top_k=4, query_top_k=8)  # which needs a companion
+    encoder = dt.PivotPermutation(dt.Pivots(FEATURES), top_k=4, query_top_k=8)  # which needs a pivot index
     made = dt.SurrogateIndex.create(creator, "holidays", encoder=encoder, layout="codewords", replicas=0)
     try:
         writer = dt.SurrogateIndex.open(connected("deepterms-write"), "holidays")
@@ -282,16 +282,16 @@ def test_a_role_is_enough_for_what_it_is_for(
         assert reader.count() == 19
         assert [hit.id for hit in reader.search(FEATURES[4], k=2, rerank=0)][:1] == ["4"]
         assert [hit.id for hit in reader.search_by_id("5", k=3)] == [hit.id for hit in writer.search_by_id("5", k=3)]
-        refused = reader.add(["x"], FEATURES[:1])
-        assert len(refused.failed) == 1
-        assert "unauthorized" in refused.failed[0].reason
+        rejected = reader.add(["x"], FEATURES[:1])
+        assert len(rejected.failed) == 1
+        assert "unauthorized" in rejected.failed[0].reason
     finally:
         made.drop()
     with secured.client(basic_auth=("operator", PASSWORD)) as client:
         assert _send(client, "GET", "/deepterms-*-holidays-*/_mapping") == {}
 
 
-def test_migrating_within_its_role(
+def test_migration_with_its_role(
     secured: Secured, connected: Callable[[str], Elasticsearch], index: dt.SurrogateIndex
 ) -> None:
     migrator = connected("deepterms-migrate")
@@ -304,8 +304,8 @@ def test_migrating_within_its_role(
     assert index.add(["10"], FEATURES[10:11]).failed == ()
 
 
-def test_migrating_without_one_of_its_privileges(secured: Secured, index: dt.SurrogateIndex) -> None:
-    """The reason is one line, and the name points where it did, to an index that takes writes."""
+def test_migration_without_one_of_its_privileges(secured: Secured, index: dt.SurrogateIndex) -> None:
+    """The reason is one line, and the name still points to the old index, which accepts writes."""
     role, operator = ROLES["deepterms-migrate"], index.cluster.client
     (indices,) = role["indices"]
     asked = [one for one in role["cluster"] if one != ASKED_ON_REAL_NODES_ONLY]
@@ -318,16 +318,16 @@ def test_migrating_without_one_of_its_privileges(secured: Secured, index: dt.Sur
     for number, (missing, descriptor) in enumerate(less.items()):
         body = {"name": "less", "expiration": "1h", "role_descriptors": {"less": descriptor}}
         key = _send(operator, "POST", "/_security/api_key", body)["encoded"]
-        with secured.client(api_key=key) as client, pytest.raises(ClusterError) as refusal:
+        with secured.client(api_key=key) as client, pytest.raises(ClusterError) as raised:
             migration.migrate(client, "holidays", to=parse_layout("rank_features"), drop=True)
             pytest.fail(f"not needed: {missing}")
-        if missing in indices["names"]:  # Elasticsearch shows nothing of an index that one may not see
-            assert re.search(r" is unauthorized for API key |may not see$|^no index ", str(refusal.value)), missing
+        if missing in indices["names"]:  # Elasticsearch hides indices that the user cannot read
+            assert re.search(r" is unauthorized for API key |permitted to read$|^no index ", str(raised.value)), missing
         else:
-            assert isinstance(refusal.value, RequestRejected), missing
-            assert refusal.value.status == 403, missing
-            assert re.fullmatch(r".* action \[\S+\] is unauthorized for API key .*", str(refusal.value)), missing
-        if missing != "cluster:admin/ingest/pipeline/delete":  # which is asked for last, when the name has moved
+            assert isinstance(raised.value, RequestRejected), missing
+            assert raised.value.status == 403, missing
+            assert re.fullmatch(r".* action \[\S+\] is unauthorized for API key .*", str(raised.value)), missing
+        if missing != "cluster:admin/ingest/pipeline/delete":  # which is needed last, after the name has moved
             assert dt.SurrogateIndex.open(operator, "holidays").layout == index.layout, missing
         assert dt.SurrogateIndex.open(operator, "holidays").add(["x"], FEATURES[number : number + 1]).failed == ()
         migration.migrate(operator, "holidays", to=index.layout, drop=True)
@@ -340,7 +340,7 @@ def test_migrating_without_one_of_its_privileges(secured: Secured, index: dt.Sur
 
 
 def test_command_line_and_scripts_with_tls_and_credentials(secured: Secured) -> None:
-    """With the authority and either kind of credentials they work; without one of them they end with one sentence."""
+    """They work with the authority and either kind of credentials; otherwise, they print one line and fail."""
     with secured.client(basic_auth=("operator", PASSWORD)) as client:
         dt.deploy(client)
     user = {"DEEPTERMS_USER": "deepterms-deploy", "DEEPTERMS_PASSWORD": PASSWORD}
@@ -365,7 +365,7 @@ def test_command_line_and_scripts_with_tls_and_credentials(secured: Secured) -> 
 
 @pytest.fixture(params=["password", "api-key", "address"])
 def credentials(request: pytest.FixtureRequest, secured: Secured) -> Callable[[str], Mapping[str, str]]:
-    """Role → the variables by which the command line gets it, with what it needs beside: to ask what the cluster is."""
+    """Return the environment variables for a role, extended by the privilege to read the cluster's version."""
 
     def of(role: str) -> Mapping[str, str]:
         with secured.client(basic_auth=("operator", PASSWORD)) as client:
@@ -383,7 +383,7 @@ def credentials(request: pytest.FixtureRequest, secured: Secured) -> Callable[[s
     return of
 
 
-def test_command_line_within_a_role(
+def test_command_line_with_a_role(
     secured: Secured, index: dt.SurrogateIndex, credentials: Callable[[str], Mapping[str, str]], tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", FEATURES)
@@ -397,9 +397,9 @@ def test_command_line_within_a_role(
         outputs.append(done.stdout + done.stderr)
         return done
 
-    refused = run(add, "deepterms-read")
-    assert refused.returncode == 1
-    assert "unauthorized" in refused.stderr
+    rejected = run(add, "deepterms-read")
+    assert rejected.returncode == 1
+    assert "unauthorized" in rejected.stderr
     index.refresh()
     assert index.count() == 10
 
@@ -425,7 +425,7 @@ def test_command_line_within_a_role(
 
 @pytest.fixture
 def proxied(opensearch: OpenSearch, certificates: Path, tmp_path: Path) -> Iterator[Secured]:
-    """OpenSearch behind a real nginx with TLS and a password; its own security plugin is in no package."""
+    """OpenSearch behind a real nginx with TLS and a password, since no package contains its security plugin."""
     nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if nginx is None:
         pytest.skip("nginx is not installed")
@@ -478,9 +478,9 @@ def test_opensearch_behind_tls_and_a_password(proxied: Secured, unique_name: str
         index.refresh()
         assert index.search(FEATURES[7], k=1).hits[0].id == "7"
     with OpenSearch(proxied.url, http_auth=("operator", "wrong"), **options) as client:
-        with pytest.raises(RequestRejected) as refusal:
+        with pytest.raises(RequestRejected) as raised:
             dt.deploy(client)
-        assert refusal.value.status == 401
+        assert raised.value.status == 401
     options.pop("ca_certs")
     with (
         OpenSearch(proxied.url, http_auth=("operator", PASSWORD), **options) as client,

@@ -23,7 +23,7 @@ from deepterms.schema.assets import load_asset
 from deepterms.schema.layouts import LAYOUTS, Layout
 from deepterms.storage import encoder_loading
 from deepterms.storage.pivot_cache import PivotCache
-from deepterms.storage.pivot_index import companion_name
+from deepterms.storage.pivot_index import name_pivot_index
 from tests.clusters.containers import delete_indices
 from tests.integration.conftest import deployed_state
 
@@ -274,7 +274,7 @@ def test_pivots_are_in_the_backup(
     assert again.add(["new"], features[:1]).failed == ()
     own, restored = (f"/_ingest/pipeline/{index.layout.index_name(name)}" for name in (unique_name, copy))
     assert deployed_state(cluster)[restored]["processors"] == before[own]["processors"]
-    Cluster(cluster).request("DELETE", f"/{companion_name(next(iter(again.concrete)), encoder.pivots.checksum)}")
+    Cluster(cluster).request("DELETE", f"/{name_pivot_index(next(iter(again.concrete)), encoder.pivots.checksum)}")
     second = run("backup.sh", copy, repository, "second", url)
     assert "are neither in the cluster nor in this snapshot" in second.stderr
     Cluster(cluster).request("DELETE", f"/_snapshot/{repository}/second")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.errors import EncoderMismatch, InvalidInput
-from deepterms.index import export, ingest, updates
+from deepterms.index import export, sending, updates
 
 ENCODER = dt.DeepPermutation(32, top_k=8)
 
@@ -39,7 +39,7 @@ def filled(index: dt.SurrogateIndex) -> dt.SurrogateIndex:
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Functions to call, each once, between reading documents and writing them."""
     meanwhile: list[Any] = []
-    real = ingest.send
+    real = sending.send
 
     def send(*given: Any) -> Any:
         if meanwhile:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deepterms.schema.assets import assets_of
+from deepterms.schema.assets import list_assets
 from deepterms.schema.layouts import LAYOUTS
 
 TOP = Path(__file__).parents[2]
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.slow
 USE = """
 import sys, pathlib
 import deepterms
-from deepterms.schema.assets import assets_of, load_processor
+from deepterms.schema.assets import list_assets, load_processor
 from deepterms.schema.layouts import LAYOUTS
 from deepterms.node.lock import load_lock
 from deepterms.node.distribution import VERSION
 assert pathlib.Path(deepterms.__file__).is_relative_to(sys.argv[1]), deepterms.__file__
-assert len(assets_of(LAYOUTS)) == 3 * len(LAYOUTS) + 1
+assert len(list_assets(LAYOUTS)) == 3 * len(LAYOUTS) + 1
 assert load_processor("decode-vector-v1", {})["script"]["source"]
 assert load_lock(VERSION).jars
 assert deepterms.RMACExtractor().dimensions == 1280  # with the whitening that ships
@@ -83,7 +83,7 @@ def test_the_wheel(distributions: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path)
-    assert {f"deepterms/{asset.file}" for asset in assets_of(LAYOUTS)} <= names
+    assert {f"deepterms/{asset.file}" for asset in list_assets(LAYOUTS)} <= names
     assert {"deepterms/py.typed", "deepterms/cli/gallery.html.j2"} <= names
     page = {f"deepterms/web/static/{name}" for name in ("index.html", "page.css", "page.js", "icon.svg")}
     assert page <= names

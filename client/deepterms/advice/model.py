@@ -11,8 +11,8 @@ from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallC
 from deepterms.encoders.pivots.nearest import MAX_EXACT
 from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS
 from deepterms.errors import InvalidInput
-from deepterms.schema.sketches import MIN_SURVIVORS, sketch_bytes, wants_sketch
-from deepterms.schema.vectors import VectorType, stored_bytes
+from deepterms.schema.sketches import MIN_SURVIVORS, count_sketch_bytes, wants_sketch
+from deepterms.schema.vectors import VectorType, count_vector_bytes
 
 __all__ = ["CapacityPlan", "Prediction", "Workload", "advise", "enumerate_plans", "predict"]
 
@@ -170,7 +170,7 @@ def predict(plan: CapacityPlan, workload: Workload, figures: Figures) -> Predict
     core_ms = figures.fixed_ms + plan.shards * shard_ms
     rate = figures.int8_docs_per_second if plan.vector_type == "int8" else figures.float32_docs_per_second
     posting_bytes = N * plan.top_k * figures.posting_bytes
-    vector_bytes = float(N * (stored_bytes(plan.vector_type, D) + (sketch_bytes(D) if sketch else 0)))
+    vector_bytes = float(N * (count_vector_bytes(plan.vector_type, D) + (count_sketch_bytes(D) if sketch else 0)))
     dictionary_bytes = float(TERM_BYTES * plan.pivots * plan.shards)
     queries = workload.queries_per_second
     return Prediction(
@@ -201,7 +201,7 @@ def enumerate_plans(workload: Workload) -> Iterator[CapacityPlan]:
     usable = [count for count in pivots if count <= max(MIN_PIVOTS, workload.documents / 4)]
     kinds: tuple[VectorType, ...] = ("int8", "float32")
     for vector_type in kinds:
-        document_bytes = stored_bytes(vector_type, workload.dimensions) + sketch_bytes(workload.dimensions)
+        document_bytes = count_vector_bytes(vector_type, workload.dimensions) + count_sketch_bytes(workload.dimensions)
         needed = max(
             workload.documents * document_bytes / MAX_SHARD_BYTES,
             workload.documents / MAX_SHARD,

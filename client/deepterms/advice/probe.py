@@ -20,8 +20,8 @@ from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.sampling import sample_pivots
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index import SurrogateIndex
-from deepterms.schema.sketches import sketch_bytes, survivors
-from deepterms.schema.vectors import StoreVectors, stored_bytes
+from deepterms.schema.sketches import count_sketch_bytes, count_survivors
+from deepterms.schema.vectors import StoreVectors, count_vector_bytes
 from deepterms.search.widening import build_query_terms
 
 __all__ = ["PREFIX", "TimeBudget", "generate_descriptors", "probe"]
@@ -248,7 +248,7 @@ def _observe_searches(
     observations = []
     for place, (one, words, depth) in enumerate(kinds):
         candidates = min(depth, one.documents)
-        compared = min(candidates, survivors(HITS)) if one.index.sketch else candidates
+        compared = min(candidates, count_survivors(HITS)) if one.index.sketch else candidates
         observations.append(
             Observation(
                 clauses=words,
@@ -271,7 +271,7 @@ def _measure_bytes(int8: _FilledIndex, without: _FilledIndex, dimensions: int) -
     if not (int8.bytes and without.bytes):
         return REFERENCE.posting_bytes, REFERENCE.document_bytes
     few, many = (float(one.lengths.sum()) / one.documents for one in (int8, without))
-    bare = int8.bytes / int8.documents - stored_bytes("int8", dimensions) - sketch_bytes(dimensions)
+    bare = int8.bytes / int8.documents - count_vector_bytes("int8", dimensions) - count_sketch_bytes(dimensions)
     posting = (without.bytes / without.documents - bare) / (many - few) if many > few else 0.0
     posting = posting if posting > 0 else REFERENCE.posting_bytes
     return posting, max(bare - posting * few, 0.0)

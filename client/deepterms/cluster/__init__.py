@@ -1,1 +1,1 @@
-"""The caller's client as one object: requests, answers, errors and bulk writes alike on both engines."""
+"""The caller's client as one object, with the same requests, responses, errors and bulk writes for both engines."""

@@ -1,4 +1,4 @@
-"""Back-pressure: how much to send at once and how long to wait, from what the cluster answered before."""
+"""Back-pressure: the size of bulk requests and the delay before retries, adapted to how the cluster responds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("deepterms")
 DOCUMENTS_PER_BULK = 1_000
 CHARACTERS_PER_BULK = 16 * 2**20  # 1,000 documents of 2,048 dimensions, with their vectors, have 12 million
 
-# A refused request is sent again after about 0.5, 1, 2, … s: 90 s in all, longer than a node takes to restart.
+# Retries after about 0.5, 1, 2, … s: 90 s in all, longer than a node takes to restart.
 RETRIES = 8
 FIRST_WAIT_SECONDS = 0.5
 MAX_WAIT_SECONDS = 30.0
@@ -25,19 +25,19 @@ GROWTH = DOCUMENTS_PER_BULK // 50
 
 
 class Backpressure:
-    """The size of bulk requests and the pauses between them; all threads that write to one cluster share it.
+    """Adaptive batch size and exponential backoff with jitter, shared by all threads that write to one cluster.
 
-    A request is halved when the cluster has too much to do, and grown by a fiftieth of its full size when it is
-    accepted. Pauses double, and half of each is random, so that clients refused together do not come back together.
+    An overloaded cluster halves the batch size; each accepted request grows it by a fiftieth of the full size. The
+    backoff doubles with every retry, and half of it is random, so that clients rejected together do not retry together.
 
     Args:
-        random: numbers from 0 to 1 for the jitter.
-        sleep: waits for so many seconds.
+        random: returns random numbers from 0 to 1, for the jitter.
+        sleep: waits for the given number of seconds.
 
     Attributes:
-        documents: how many a request holds at most now.
-        characters: how many its lines have together at most now; a request holds one document at least.
-        exhausted: the retries of some document were used up, and none was accepted since: nothing is waited for.
+        documents: the current limit of documents per request.
+        characters: the current limit of characters per request; a request contains at least one document.
+        exhausted: all retries failed, and no request has been accepted since. Further rejections are not retried.
     """
 
     def __init__(
@@ -46,21 +46,21 @@ class Backpressure:
         self.documents = DOCUMENTS_PER_BULK
         self.characters = CHARACTERS_PER_BULK
         self.exhausted = False
-        # Not seeded: two clients with the same pauses would meet again and again.
+        # Not seeded: with equal delays, two clients would collide on every retry.
         self._random = random or Random().random
         self._sleep = sleep or time.sleep
         self._lock = Lock()
 
     @property
     def retries(self) -> int:
-        """How often a document is sent again while nothing gets through."""
+        """How often to retry while the cluster accepts nothing."""
         return 0 if self.exhausted else RETRIES
 
-    def fitting(self, sizes: Sequence[int]) -> int:
-        """How many of these documents, from the first on, the next request may hold; 1 at least.
+    def count_fitting(self, sizes: Sequence[int]) -> int:
+        """Count how many documents, from the first on, fit into the next request; at least 1.
 
         Args:
-            sizes: characters of each.
+            sizes: the number of characters of each document.
         """
         total = 0
         for count, size in enumerate(sizes[: self.documents]):
@@ -69,42 +69,51 @@ class Backpressure:
                 return max(count, 1)
         return max(min(len(sizes), self.documents), 1)
 
-    def accepted(self) -> None:
-        """The cluster took documents without complaint."""
+    def grow(self) -> None:
+        """Increase the batch size after a request that the cluster accepted in full."""
         with self._lock:
             self.exhausted = False
             self.documents = min(self.documents + GROWTH, DOCUMENTS_PER_BULK)
 
-    def shrink(self, sent: int, why: str) -> None:
-        """The cluster has too much to do for a request of so many documents."""
+    def shrink(self, sent: int, reason: str) -> None:
+        """Halve the batch size after the cluster was overloaded.
+
+        Args:
+            sent: how many documents the rejected request contained.
+            reason: why it was rejected.
+        """
         with self._lock:
-            # From what was sent, so that two threads refused at once halve it once.
+            # Half of what was sent: two threads that are rejected at the same time halve the size only once.
             smaller = max(sent // 2, 1)
             if smaller < self.documents:
                 self.documents = smaller
-                logger.warning("bulk requests shrink to %d documents: %s", smaller, why)
+                logger.warning("bulk requests shrink to %d documents: %s", smaller, reason)
 
-    def too_large(self, characters: int) -> None:
-        """A request of so many characters is over a limit of the cluster or of a proxy, which will not pass."""
+    def shrink_characters(self, characters: int) -> None:
+        """Halve the size in characters after a request exceeded a limit of the cluster or a proxy. It never grows back.
+
+        Args:
+            characters: how many characters the rejected request contained.
+        """
         with self._lock:
             smaller = max(characters // 2, 1)
             if smaller < self.characters:
                 self.characters = smaller
-                logger.warning("bulk requests shrink to %d characters: the cluster takes no larger ones", smaller)
+                logger.warning("bulk requests shrink to %d characters: the cluster rejects larger ones", smaller)
 
-    def pause(self, refusals: int, *, documents: int, why: str) -> None:
-        """Wait before documents are sent again.
+    def back_off(self, rejections: int, *, documents: int, reason: str) -> None:
+        """Wait before a retry: an exponentially growing delay, half of it random.
 
         Args:
-            refusals: how many requests were refused in a row, 1 at least.
-            documents: how many wait.
-            why: the last refusal.
+            rejections: how many requests in a row were rejected, at least 1.
+            documents: how many documents are to be sent again.
+            reason: why the last request was rejected.
         """
-        longest = min(FIRST_WAIT_SECONDS * 2.0 ** (refusals - 1), MAX_WAIT_SECONDS)
+        longest = min(FIRST_WAIT_SECONDS * 2.0 ** (rejections - 1), MAX_WAIT_SECONDS)
         seconds = longest * (1 + self._random()) / 2
-        logger.warning("%d documents are sent again in %.1f s: %s", documents, seconds, why)
+        logger.warning("retrying %d documents in %.1f s: %s", documents, seconds, reason)
         self._sleep(seconds)
 
     def wait(self, seconds: float) -> None:
-        """Wait for something that is known to pass."""
+        """Wait for a condition that is known to be temporary."""
         self._sleep(seconds)

@@ -1,50 +1,59 @@
-"""Bulk requests: documents sent until each has its final answer, as fast as the cluster can take them."""
+"""Bulk requests: sends documents until each has a final result, as fast as the cluster accepts them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any
 
 from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK, Backpressure
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected
 
-__all__ = ["BulkAnswer", "BulkLine", "BulkResult", "send_all"]
+__all__ = [
+    "BLOCK_PATIENCE_SECONDS",
+    "BLOCK_WAIT_SECONDS",
+    "WRITE_BLOCK",
+    "BulkAnswer",
+    "BulkLine",
+    "BulkResult",
+    "send_all",
+]
 
 BulkLine = tuple[dict[str, Any], str | None]
-"""An action, and the source as JSON text; None for an action that has none, such as a delete."""
+"""An action and its source as JSON text; None for an action without a source, such as a delete."""
 
-# Too much to do, and what a proxy says of a node that is restarting.
+# Overload, and the responses of a proxy while a node restarts.
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 TOO_LARGE = 413
 
-# A migration blocks writes for a moment before it moves the alias; a document refused by that is sent again until then.
+# A migration briefly blocks writes before it moves the alias; blocked documents are sent again until it has done so.
 BLOCK_WAIT_SECONDS = 0.5
 BLOCK_PATIENCE_SECONDS = 120
-WRITE_BLOCK = "FORBIDDEN/8/"  # the write block's own number in both engines; a full disk has another
+WRITE_BLOCK = "FORBIDDEN/8/"  # the ID of the write block in both engines; a full disk has a different one
 
 
-class BulkAnswer(NamedTuple):
-    """What became of one action.
+@dataclass(frozen=True, slots=True)
+class BulkAnswer:
+    """The result of one action.
 
     Attributes:
-        id: of the document.
-        why: it failed; empty if it succeeded.
-        status: of HTTP.
-        where: the concrete index that took it.
+        id: ID of the document.
+        reason: why the action failed; empty if it succeeded.
+        status: HTTP status.
+        index: the concrete index that processed it.
     """
 
     id: str
-    why: str
+    reason: str
     status: int
-    where: str
+    index: str
 
 
 @dataclass(frozen=True)
 class BulkResult:
-    """What became of all actions of a call, in their order.
+    """The results of all actions of a call, in order.
 
     Attributes:
         answers: one per action.
@@ -54,13 +63,13 @@ class BulkResult:
 
     @property
     def outcomes(self) -> list[tuple[str, str]]:
-        """Id and reason of each action, in order; the reason is empty for one that succeeded."""
-        return [(answer.id, answer.why) for answer in self.answers]
+        """ID and reason of each action, in order; the reason is empty if the action succeeded."""
+        return [(answer.id, answer.reason) for answer in self.answers]
 
     @property
     def failed(self) -> list[tuple[str, str]]:
-        """Id and reason of each action that failed."""
-        return [(answer.id, answer.why) for answer in self.answers if answer.why]
+        """ID and reason of each failed action."""
+        return [(answer.id, answer.reason) for answer in self.answers if answer.reason]
 
     @property
     def succeeded(self) -> int:
@@ -69,8 +78,8 @@ class BulkResult:
 
     @property
     def indices(self) -> set[str]:
-        """The concrete indices in which any action succeeded."""
-        return {answer.where for answer in self.answers if not answer.why}
+        """The concrete indices in which at least one action succeeded."""
+        return {answer.index for answer in self.answers if not answer.reason}
 
 
 class _Verdict(Enum):
@@ -81,14 +90,19 @@ class _Verdict(Enum):
 
 
 def send_all(
-    actions: Iterable[BulkLine], *, send: Callable[[str], Sequence[BulkAnswer]], backpressure: Backpressure
+    actions: Iterable[BulkLine],
+    *,
+    send: Callable[[str], Sequence[BulkAnswer]],
+    backpressure: Backpressure,
+    block_patience: float = BLOCK_PATIENCE_SECONDS,
 ) -> BulkResult:
-    """Send actions in as many requests as it takes; as `deepterms.cluster.cluster.Cluster.bulk`.
+    """Send actions in as many requests as necessary, as documented at `deepterms.cluster.cluster.Cluster.bulk`.
 
     Args:
         actions: (action line, source line as JSON text or None) pairs.
-        send: one request of these lines, as text; returns an answer a pair.
-        backpressure: how much at once, and how long to wait.
+        send: sends the lines, as text, in one request; returns one answer per pair.
+        backpressure: batch size and backoff.
+        block_patience: how long to retry a write block, in seconds.
     """
     pairs = list(actions)
     lines = [json.dumps(action) + "\n" + ("" if source is None else source + "\n") for action, source in pairs]
@@ -96,9 +110,9 @@ def send_all(
     answers: dict[int, BulkAnswer] = {}
     failure: ClusterUnreachable | RequestRejected | None
     got: Sequence[BulkAnswer]
-    waiting, settled, refusals, stalled, patience = list(range(len(pairs))), 0, 0, 0, float(BLOCK_PATIENCE_SECONDS)
+    waiting, settled, rejections, stalled, patience = list(range(len(pairs))), 0, 0, 0, block_patience
     while waiting:
-        count = backpressure.fitting([len(lines[position]) for position in waiting[:DOCUMENTS_PER_BULK]])
+        count = backpressure.count_fitting([len(lines[position]) for position in waiting[:DOCUMENTS_PER_BULK]])
         chunk, rest = waiting[:count], waiting[count:]
         text = "".join(lines[position] for position in chunk)
         try:
@@ -107,46 +121,48 @@ def send_all(
             failure, status = error, error.status if isinstance(error, RequestRejected) else 503
             got = [BulkAnswer(ids[position], str(error), status, "") for position in chunk]
         if len(got) != count:
-            raise ClusterError(f"{count} documents were sent, and the cluster's answer is about {len(got)}")
+            raise ClusterError(
+                f"the response does not match the request: it lists {len(got)} documents, but {count} were sent"
+            )
         if any(answer.id != ids[at] for at, answer in zip(chunk, got, strict=True)):
-            raise ClusterError("the cluster's answer is about others than those that were sent")
+            raise ClusterError("the response does not match the request: it lists other document ids than were sent")
         answers.update(zip(chunk, got, strict=True))
-        verdicts = [_verdict(answer, alone=count == 1, patient=patience > 0) for answer in got]
+        verdicts = [_judge(answer, alone=count == 1, patient=patience > 0) for answer in got]
         final = verdicts.count(_Verdict.FINAL)
         if failure and final and not settled:
             raise failure
         settled += final
-        # What is sent again goes last, so that one document that is refused for ever holds up no other.
+        # Retries go last, so that a document that is always rejected does not hold up the others.
         waiting = rest + [at for at, verdict in zip(chunk, verdicts, strict=True) if verdict is not _Verdict.FINAL]
         if _Verdict.OVERLOADED in verdicts:
-            refused = got[verdicts.index(_Verdict.OVERLOADED)]
-            refusals, stalled = refusals + 1, 0 if final else stalled + 1
-            backpressure.shrink(count, refused.why)
+            rejected = got[verdicts.index(_Verdict.OVERLOADED)]
+            rejections, stalled = rejections + 1, 0 if final else stalled + 1
+            backpressure.shrink(count, rejected.reason)
             if stalled > backpressure.retries:
                 backpressure.exhausted = True
                 if failure and not settled:
                     raise failure
-                answers.update({at: refused._replace(id=ids[at]) for at in waiting if at not in answers})
+                answers.update({at: replace(rejected, id=ids[at]) for at in waiting if at not in answers})
                 break
-            backpressure.pause(refusals, documents=len(waiting), why=refused.why)
+            backpressure.back_off(rejections, documents=len(waiting), reason=rejected.reason)
         elif _Verdict.TOO_LARGE in verdicts:
-            backpressure.too_large(len(text))
+            backpressure.shrink_characters(len(text))
         elif _Verdict.BLOCKED in verdicts:
             patience -= BLOCK_WAIT_SECONDS
             backpressure.wait(BLOCK_WAIT_SECONDS)
         else:
-            refusals = stalled = 0
-            backpressure.accepted()
+            rejections = stalled = 0
+            backpressure.grow()
     return BulkResult(tuple(answers[position] for position in range(len(pairs))))
 
 
-def _verdict(answer: BulkAnswer, *, alone: bool, patient: bool) -> _Verdict:
-    if not answer.why:
+def _judge(answer: BulkAnswer, *, alone: bool, patient: bool) -> _Verdict:
+    if not answer.reason:
         return _Verdict.FINAL
     if answer.status in RETRYABLE_STATUSES:
         return _Verdict.OVERLOADED
     if answer.status == TOO_LARGE and not alone:
         return _Verdict.TOO_LARGE
-    if answer.status == 403 and WRITE_BLOCK in answer.why and patient:
+    if answer.status == 403 and WRITE_BLOCK in answer.reason and patient:
         return _Verdict.BLOCKED
     return _Verdict.FINAL

@@ -1,6 +1,6 @@
-"""Engines: what is behind the caller's client, what it can do, and its requests and errors in one form.
+"""Cluster: wraps the caller's client so that requests and errors have the same form with both client libraries.
 
-The only module that knows the two client libraries. Neither is imported unless the caller's client comes from it.
+No other module knows the client libraries. A library is only used if the caller's client comes from it.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from typing import Any
 from urllib.parse import quote
 
 from deepterms.cluster.backpressure import Backpressure
-from deepterms.cluster.bulk import BulkAnswer, BulkLine, BulkResult, send_all
+from deepterms.cluster.bulk import BLOCK_PATIENCE_SECONDS, BulkAnswer, BulkLine, BulkResult, send_all
 from deepterms.cluster.engine import Engine, parse_engine
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import CLAUSE_LIMIT, not_json, reason, refused
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import CLAUSE_LIMIT, build_error, build_json_error, extract_reason
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRejected, UnsupportedEngine
 
 __all__ = ["Cluster", "Engine"]
 
-POINT_IN_TIME_KEPT = "5m"  # between two pages
+POINT_IN_TIME_KEEP_ALIVE = "5m"  # between two pages
 
-DEFAULT_CLAUSES = 1_024  # of OpenSearch, where the setting cannot be read
+DEFAULT_CLAUSES = 1_024  # OpenSearch's default, for clusters that do not list the setting
 
-# What a path may hold: names arrive escaped (%), and lists of them have commas and stars.
+# Not escaped in a path: names are already escaped (%), and lists of names contain commas and stars.
 _PATH_SAFE = "/%,*!$&'()+;=:@~"
 
-# What this module stumbles with over an answer of another shape.
-_NOT_AS_EXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+# Raised while a response of an unexpected shape is read.
+_UNEXPECTED_SHAPE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 class Cluster:
-    """The caller's client, with one form of request, answer and error for both libraries.
+    """The caller's client, with the same requests, responses and errors for both libraries.
 
-    The client stays the caller's: it is neither configured, nor logged, nor closed here.
+    The client belongs to the caller: this class neither configures nor logs nor closes it.
 
     Args:
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
-        backpressure: of bulk requests; the default waits with random pauses.
+        backpressure: batch size and backoff of bulk requests; a new `Backpressure` by default.
 
     Raises:
-        InvalidInput: something else.
+        InvalidInput: the client is of neither library.
     """
 
     def __init__(self, client: Any, *, backpressure: Backpressure | None = None) -> None:
@@ -65,11 +65,11 @@ class Cluster:
 
     @cached_property
     def engine(self) -> Engine:
-        """What answers at the other end.
+        """The engine that the cluster runs.
 
         Raises:
-            ClusterUnreachable: nothing does.
-            UnsupportedEngine: it is none that deepterms can use; the message says what to change.
+            ClusterUnreachable: the cluster did not respond.
+            UnsupportedEngine: deepterms does not support it; the message says what to change.
         """
         try:
             answer = self.request("GET", "/")
@@ -84,52 +84,55 @@ class Cluster:
 
         Args:
             method: HTTP method.
-            path: from the root: ``/holidays/_search``. Whatever a URL would read as more than a name is escaped.
-            body: what becomes JSON; text is sent as it is, and is lines of JSON.
-            params: of the query string.
+            path: absolute path, such as ``/holidays/_search``. Characters with a meaning in URLs are escaped.
+            body: serialised to JSON; text is sent unchanged, and must consist of lines of JSON.
+            params: query string parameters.
 
         Returns:
-            The answer, parsed from JSON; True or False for HEAD.
+            The response, parsed from JSON; True or False for HEAD.
 
         Raises:
-            ClusterUnreachable: no answer.
-            RequestRejected: an answer that says no.
-            ClusterError: an answer that is not JSON.
+            ClusterUnreachable: the cluster did not respond.
+            RequestRejected: the cluster rejected the request.
+            ClusterError: the response is not JSON.
         """
         path = quote(path, safe=_PATH_SAFE)
         query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in (params or {}).items()}
-        ask = self._request_opensearch if self._library == "opensearchpy" else self._request_elasticsearch
-        answer = ask(method, path, body=body, params=query)
+        send = self._request_opensearch if self._library == "opensearchpy" else self._request_elasticsearch
+        answer = send(method, path, body=body, params=query)
         if isinstance(answer, str | bytes):
-            raise not_json(answer)
+            raise build_json_error(answer)
         return answer
 
     def search_many(self, bodies: Sequence[Mapping[str, Any]], *, index: str) -> list[dict[str, Any]]:
-        """Send several searches of one index as one request; the answers in their order.
+        """Send several searches of one index in one request; return the responses in the same order.
 
-        The answer to a search that failed has an ``error`` and a ``status`` in place of hits; `refusal` makes it an
+        The response to a failed search has an ``error`` and a ``status`` instead of hits; `find_error` turns it into an
         exception.
 
         Raises:
-            ClusterUnreachable: no answer.
-            RequestRejected: the request as a whole was refused.
+            ClusterUnreachable: the cluster did not respond.
+            RequestRejected: the request as a whole was rejected.
         """
         lines = "".join(f"{{}}\n{json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n" for body in bodies)
-        answer = self.request("POST", index_path(index, "/_msearch"), body=lines)
+        answer = self.request("POST", build_index_path(index, "/_msearch"), body=lines)
         return list(answer["responses"])
 
     @contextmanager
     def point_in_time(self, index: str) -> Iterator[str]:
-        """The id of a view of an index as it is now: what is written later does not show in searches that name it.
+        """Open a point in time: searches with its ID see the index as it is now, without later writes.
+
+        Yields:
+            the ID of the point in time.
 
         Raises:
             UnsupportedEngine: OpenSearch before 2.4, or Elasticsearch before 7.10.
-            ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+            ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
         """
         self.engine.require_point_in_time()
         opensearch = self.engine.name == "opensearch"
-        path = index_path(index, "/_search/point_in_time") if opensearch else index_path(index, "/_pit")
-        answer = self.request("POST", path, params={"keep_alive": POINT_IN_TIME_KEPT})
+        path = build_index_path(index, "/_search/point_in_time") if opensearch else build_index_path(index, "/_pit")
+        answer = self.request("POST", path, params={"keep_alive": POINT_IN_TIME_KEEP_ALIVE})
         identifier = str(answer["pit_id" if opensearch else "id"])
         try:
             yield identifier
@@ -140,15 +143,15 @@ class Cluster:
                 self.request("DELETE", "/_pit", body={"id": identifier})
 
     def check_clauses(self, count: int) -> None:
-        """Refuse a query that the engine would refuse for its number of clauses.
+        """Reject a query with more clauses than the engine allows.
 
-        The limit is read once; again before a query is refused, since it can be raised while the cluster runs.
-        Elasticsearch from 8.1 on computes its own from its heap, at least 1,024, and tells nobody: what it refuses is
-        explained in the `RequestRejected`.
+        The limit is read once, and again before a query is rejected, since it can be raised while the cluster runs.
+        Elasticsearch 8.1 and later compute the limit from the heap size, at least 1,024, and do not publish it; the
+        `RequestRejected` of the engine explains it.
 
         Raises:
-            InvalidInput: too many; names the setting.
-            ClusterUnreachable: no answer.
+            InvalidInput: there are too many clauses; the message names the setting.
+            ClusterUnreachable: the cluster did not respond.
         """
         if self._clause_limit is None:
             self._clause_limit = self._read_clause_limit()
@@ -157,8 +160,8 @@ class Cluster:
         if count > self._clause_limit:
             raise InvalidInput(
                 f"the query has {count} clauses, and the cluster allows {self._clause_limit}; raise the cluster "
-                f"setting {CLAUSE_LIMIT}, or ask with less effort (about {self._clause_limit / count:.2f}), a smaller "
-                "top_k or a smaller filter"
+                f"setting {CLAUSE_LIMIT}, or search with less effort (about {self._clause_limit / count:.2f}), a "
+                "smaller top_k or a smaller filter"
             )
 
     def _read_clause_limit(self) -> int:
@@ -169,49 +172,64 @@ class Cluster:
         except RequestRejected as error:
             if error.status == 429 or error.status >= 500:
                 raise
-            return sys.maxsize  # who may only search may not read settings; the engine refuses what is too much
+            return sys.maxsize  # a user with search permissions only cannot read settings; the engine checks the limit
         for level in ("transient", "persistent", "defaults"):
             if CLAUSE_LIMIT in answer.get(level, {}):
                 return int(answer[level][CLAUSE_LIMIT])
         return DEFAULT_CLAUSES
 
-    def bulk(self, actions: Iterable[BulkLine], *, index: str, require_alias: bool = False) -> BulkResult:
-        """Send documents in as many bulk requests as `Backpressure` says; what is rejected for a time is sent again.
+    def bulk(
+        self,
+        actions: Iterable[BulkLine],
+        *,
+        index: str,
+        require_alias: bool = False,
+        pipeline: str | None = None,
+        waits_for_block: bool = True,
+    ) -> BulkResult:
+        """Send documents in bulk requests of adaptive size, and retry temporary failures.
 
-        That is a 429, 502, 503 or 504, of a whole request or of one document, or no answer at all: with growing pauses,
-        as long as something gets through and for about 90 s after that. A request that is too large is divided. A write
-        block is waited for as well, up to two minutes: a migration sets one before it moves the alias.
+        A status of 429, 502, 503 or 504, of a whole request or of one document, and a missing response are retried
+        with exponential backoff and jitter (`Backpressure`): as long as the cluster accepts some documents, and for
+        about 90 s after it stops. A request that is too large (413) is split. A write block is retried for up to two
+        minutes: a migration sets one before it moves the alias.
 
         Args:
             actions: (action line, source line as JSON text or None) pairs.
-            index: the index of all.
+            index: the index or alias to write to.
             require_alias: reject documents unless the index is an alias. Otherwise, if it was deleted, the engine would
                 create a plain index of that name.
+            pipeline: process documents by this pipeline instead of the index's default; the engine rejects them if
+                there is none.
+            waits_for_block: retry a write block; otherwise it is a result like any other.
 
         Returns:
-            The answer to each action, in order.
+            The result of each action, in order.
 
         Raises:
-            ClusterUnreachable, RequestRejected: no answer, or a whole request rejected, before any action had an answer
-                of its own; later that is the reason of each action that the request held.
-            ClusterError: a response that does not match the request.
+            ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected a whole request, before any
+                action had a result. After that, the error becomes the reason of every action in the failed request.
+            ClusterError: the response does not match the request.
         """
-        # What is left out of the answer is most of it.
+        # Without the filter, most of the response would be fields that nobody reads.
         params = {"filter_path": "items.*._id,items.*._index,items.*.status,items.*.error"}
         if require_alias:
             params["require_alias"] = "true"
-        path = index_path(index, "/_bulk")
+        if pipeline is not None:
+            params["pipeline"] = pipeline
+        path = build_index_path(index, "/_bulk")
 
         def send(lines: str) -> list[BulkAnswer]:
             answer = self.request("POST", path, body=lines, params=params)
             try:
                 return [_bulk_answer(*next(iter(item.items()))) for item in answer["items"]]
-            except (*_NOT_AS_EXPECTED, StopIteration) as error:
+            except (*_UNEXPECTED_SHAPE, StopIteration) as error:
                 raise ClusterError(
                     f"the response to a bulk request is not in the engines' format: {error!r}"
                 ) from error
 
-        return send_all(actions, send=send, backpressure=self.backpressure)
+        patience = BLOCK_PATIENCE_SECONDS if waits_for_block else 0
+        return send_all(actions, send=send, backpressure=self.backpressure, block_patience=patience)
 
     def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
         try:
@@ -235,36 +253,36 @@ class Cluster:
         return bool(response) if method == "HEAD" else response.body
 
     def _translate(self, error: Exception) -> Exception:
-        """The library's error as one of ours; anything else as it is."""
+        """Convert a client library's error to one of ours; return any other error unchanged."""
         if self._library == "opensearchpy":
             library = sys.modules["opensearchpy"]
             if isinstance(error, library.ConnectionError):
-                return ClusterUnreachable(f"the cluster did not answer: {error.error}")
+                return ClusterUnreachable(f"the cluster did not respond: {error.error}")
             if isinstance(error, library.TransportError):
-                return refused(int(error.status_code), error.info or error.error)
+                return build_error(int(error.status_code), error.info or error.error)
             if isinstance(error, library.SerializationError):
-                return not_json(str(error))
+                return build_json_error(str(error))
             return error
         library = sys.modules[self._library]
-        # With tracing on, the library prints its own error into the span, and that fails on an answer whose `error`
-        # is not as engines give it; the error itself is then only the context of the failure.
+        # With tracing on, the library formats its error for the span, which fails if `error` in the response does not
+        # have the engines' format. The library's error is then the context of that failure.
         inner = error.__context__
         if isinstance(error, (TypeError, AttributeError)) and isinstance(inner, library.ApiError):
             error = inner
         if isinstance(error, library.UnsupportedProductError):
             return UnsupportedEngine(f"{error}; for OpenSearch pass an opensearchpy.OpenSearch client")
         if isinstance(error, library.SerializationError):
-            return not_json(str(error))
+            return build_json_error(str(error))
         if isinstance(error, library.ApiError):
-            return refused(int(error.meta.status), error.body)
+            return build_error(int(error.meta.status), error.body)
         if isinstance(error, library.TransportError):
-            return ClusterUnreachable(f"the cluster did not answer: {error}")
+            return ClusterUnreachable(f"the cluster did not respond: {error}")
         return error
 
 
 def _bulk_answer(action: str, outcome: Mapping[str, Any]) -> BulkAnswer:
     status = int(outcome["status"])
-    # A document to delete that is not there is what was asked for.
-    fine = 200 <= status < 300 or (action == "delete" and status == 404 and "error" not in outcome)
-    why = "" if fine else reason(outcome.get("error") or f"HTTP {status}")
-    return BulkAnswer(str(outcome["_id"]), why, status, str(outcome["_index"]))
+    # Deleting a document that does not exist succeeds.
+    succeeded = 200 <= status < 300 or (action == "delete" and status == 404 and "error" not in outcome)
+    reason = "" if succeeded else extract_reason(outcome.get("error") or f"HTTP {status}")
+    return BulkAnswer(str(outcome["_id"]), reason, status, str(outcome["_index"]))

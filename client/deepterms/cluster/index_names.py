@@ -1,4 +1,4 @@
-"""Names of indices and aliases: which ones are accepted, and the path of a request to one of them."""
+"""Index names: checks names of indices and aliases, and turns them into request paths."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from urllib.parse import quote
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["MAX_NAME_BYTES", "check_new_name", "index_path"]
+__all__ = ["MAX_NAME_BYTES", "build_index_path", "check_new_name"]
 
 # The engines reject index names of more than 255 bytes, and a concrete index adds a prefix and a generation.
 MAX_NAME_BYTES = 200
 
-# Forbidden in index names by both engines; and %, which would hide any of them in a URL.
+# Both engines forbid these in index names; % is added, since it could escape any of them in a URL.
 _FORBIDDEN = frozenset('\\/*?"<>| ,#:%')
 
 
-def index_path(name: str, endpoint: str = "") -> str:
-    """The path of a request to one index or alias: ``/holidays/_search``.
+def build_index_path(name: str, endpoint: str = "") -> str:
+    """Build the path of a request to one index or alias, such as ``/holidays/_search``.
 
     Args:
-        name: of one index or alias.
+        name: the index or alias.
         endpoint: appended to it, such as ``/_search``.
 
     Raises:
-        InvalidInput: an engine would read the name as a pattern, as a list, or as something other than an index.
+        InvalidInput: an engine would read the name as a pattern, a list, or something other than an index.
     """
     if not name or name[0] in "_-." or _FORBIDDEN & set(name) or not name.isprintable():
         raise InvalidInput(

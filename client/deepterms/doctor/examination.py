@@ -30,9 +30,9 @@ from deepterms.doctor.pivot_examination import examine_pivots, find_orphans
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRejected, UnsupportedEngine
 from deepterms.index import SurrogateIndex
-from deepterms.schema.index_spec import IndexMeta, meta_of
+from deepterms.schema.index_spec import IndexMeta, read_meta
 from deepterms.schema.layouts import LAYOUTS, Layout
-from deepterms.storage.pivot_index import owner_of
+from deepterms.storage.pivot_index import find_owner
 
 __all__ = ["examine"]
 
@@ -124,9 +124,9 @@ class Examination:
         yield from find_orphans(answer, self.name)
         pattern = re.compile(r"deepterms-[a-z_]+-v\d+-(.+)-\d{6}")
         for concrete, body in sorted(answer.items()):
-            meta = meta_of(body) or {}
+            meta = read_meta(body) or {}
             match = pattern.fullmatch(concrete)
-            if match and owner_of(concrete) is None and "encoder" in meta and self.name in (None, match[1]):
+            if match and find_owner(concrete) is None and "encoder" in meta and self.name in (None, match[1]):
                 try:
                     parsed = IndexMeta.parse(meta, name=concrete)
                 except ClusterError as error:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.scroll import hits_of
+from deepterms.cluster.scroll import check_hits
 from deepterms.doctor.findings import Finding
 from deepterms.doctor.pivot_findings import (
     MIN_PAIRS,
@@ -22,9 +22,15 @@ from deepterms.encoders.pivots.pivots import FAR_QUANTILE, Pivots, measure_neare
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import PivotsUnavailable
 from deepterms.inspection.statistics import MAX_SAMPLE, RANDOM, measure_stats
-from deepterms.schema.index_spec import IndexMeta, meta_of
+from deepterms.schema.index_spec import IndexMeta, read_meta
 from deepterms.schema.vectors import VectorType, decode_vector
-from deepterms.storage.pivot_index import companion_name, missing_chunks, owner_of, read_companion, read_companion_meta
+from deepterms.storage.pivot_index import (
+    find_missing_chunks,
+    find_owner,
+    name_pivot_index,
+    read_pivot_index_meta,
+    read_pivots,
+)
 
 __all__ = ["examine_pivots", "find_orphans"]
 
@@ -40,13 +46,13 @@ def find_orphans(indices: Mapping[str, Any], name: str | None) -> Iterator[Findi
         name: examine only the pivots of indices behind this alias; None for all.
     """
     orphans = []
-    for companion in indices:
-        owner = owner_of(companion)
+    for pivot_index in indices:
+        owner = find_owner(pivot_index)
         if owner is not None and (name is None or owner.rpartition("-")[0].endswith(f"-{name}")):
-            meta = meta_of(indices.get(owner)) or {}
+            meta = read_meta(indices.get(owner)) or {}
             needed = meta.get("encoder", {}).get("pivots", {}).get("checksum")
-            if needed is None or companion_name(owner, needed) != companion:
-                orphans.append(companion)
+            if needed is None or name_pivot_index(owner, needed) != pivot_index:
+                orphans.append(pivot_index)
     if found := judge_orphans(orphans):
         yield found
 
@@ -71,7 +77,7 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, I
         return
     try:
         # From the cluster, not from the local cache: the next client that opens the index may have no cache.
-        pivots = read_companion(cluster, live, described)
+        pivots = read_pivots(cluster, live, described)
     except PivotsUnavailable as error:
         yield judge_pivots(name, described, why=str(error).partition(". ")[0])
         return
@@ -95,7 +101,7 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, I
 def _describe_gaps(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> str:
     """Describe what the pivots of an index that is not live lack; empty if nothing."""
     try:
-        missing = missing_chunks(cluster, concrete, described)
+        missing = find_missing_chunks(cluster, concrete, described)
     except PivotsUnavailable as error:
         return str(error).partition(". ")[0]
     return f"the pivots of {concrete} are incomplete: {len(missing)} chunks are missing" if missing else ""
@@ -109,7 +115,7 @@ def _examine_reach(cluster: Cluster, name: str, live: str, pivots: Pivots, vecto
         pivots,
         vector_type,
     )
-    reach = read_companion_meta(cluster, live, pivots.spec()).known_reach()
+    reach = read_pivot_index_meta(cluster, live, pivots.spec()).read_reach()
     if reach is not None:
         bound = reach.low
     else:
@@ -131,7 +137,7 @@ def _sample_cosines(
 ) -> NDArray[np.float32]:
     """Measure the cosine of each found document's vector with its nearest pivot: float32 (n,)."""
     body = {**search, "size": SAMPLED_VECTORS, "_source": False, "docvalue_fields": ["vector"]}
-    hits = hits_of(cluster.request("POST", f"/{live}/_search", body=body))
+    hits = check_hits(cluster.request("POST", f"/{live}/_search", body=body))
     texts = [str(hit["fields"]["vector"][0]) for hit in hits]
     decoded = [decode_vector(text, vector_type, dimensions=pivots.dimensions) for text in texts]
     usable = [vector for vector in decoded if vector.shape == (pivots.dimensions,) and np.isfinite(vector).all()]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.cluster.scroll import hit_pages
+from deepterms.cluster.scroll import scroll_pages
 from deepterms.errors import InvalidInput
 from deepterms.index import SurrogateIndex
-from deepterms.schema.stored_documents import vector_of
+from deepterms.schema.stored_documents import read_vector
 
 if TYPE_CHECKING:
     from deepterms.features import FeatureStore
@@ -51,8 +51,8 @@ def export_features(
 
     def batches() -> Iterator[tuple[list[str], NDArray[np.float32], list[str]]]:
         body = {"_source": ["metadata.path"], "docvalue_fields": ["vector"]}
-        for page in hit_pages(index.cluster, index.name, body, size=DOCUMENTS_PER_READ):
-            found = [(hit, vector_of(hit, stored, dimensions=index.encoder.dimensions)) for hit in page]
+        for page in scroll_pages(index.cluster, index.name, body, size=DOCUMENTS_PER_READ):
+            found = [(hit, read_vector(hit, stored, dimensions=index.encoder.dimensions)) for hit in page]
             whole = [(hit, vector) for hit, vector in found if vector is not None]
             paths = [str(hit.get("_source", {}).get("metadata", {}).get("path", hit["_id"])) for hit, _ in whole]
             if whole:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
+from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import ClusterUnreachable, IndexNotFound, RequestRejected
 from deepterms.schema.index_spec import IndexSpec, IndexState
@@ -41,9 +41,9 @@ class IndexHandle:
     def __init__(self, cluster: Cluster, state: IndexState) -> None:
         self.cluster = cluster
         self.state = state
-        self._path = index_path(state.name)
+        self._path = build_index_path(state.name)
         self.counts = FilterCounts(cluster, state.name)
-        # The state whose pipeline pins documents to the concrete index; see `ingest.send`.
+        # The state whose pipeline pins documents to the concrete index; see `sending.send`.
         self.pinned: IndexState | None = None
 
     def __repr__(self) -> str:

@@ -15,15 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK
-from deepterms.cluster.bulk import BulkAnswer, BulkLine, BulkResult
-from deepterms.errors import ClusterError, IndexNotFound, InvalidInput
+from deepterms.cluster.bulk import (
+    BulkLine,
+    BulkResult,
+)
+from deepterms.encoders.encoder import Encoder
+from deepterms.errors import InvalidInput
 from deepterms.index.checkpoint import Checkpoint, hash_piece
 from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
+from deepterms.index.sending import build_report, find_stale, send
 from deepterms.results import Failure, Revision, WriteReport
-from deepterms.schema.documents import Batch, bulk_lines, check_batch
-from deepterms.schema.index_pipeline import STALE_DOCUMENT
-from deepterms.schema.index_spec import FINGERPRINT, IndexState
-from deepterms.storage.index_state import read_uuids
+from deepterms.schema.documents import Batch, build_bulk_lines, check_batch
+from deepterms.schema.index_spec import IndexState
+from deepterms.storage.index_state import is_ancestor
 from deepterms.telemetry import span
 from deepterms.terms import TermFrequencies
 
@@ -32,11 +36,8 @@ __all__ = [
     "DOCUMENTS_PER_BULK",
     "DocumentBatch",
     "add_batches",
-    "build_report",
     "delete",
     "describe_owner",
-    "find_stale",
-    "send",
 ]
 
 DEFAULT_THREADS = 2
@@ -59,6 +60,7 @@ def add_batches(
     report = WriteReport(0)
     waiting: deque[tuple[str, Future[tuple[WriteReport, IndexState]]]] = deque()
     written: Counter[tuple[str, str]] = Counter()  # (concrete index, uuid) → documents acknowledged
+    encoder = handle.state.spec.encoder  # that of terms which the caller has made
     first = confirm_state(handle)
     with (
         span("deepterms.add", index=handle.name) as spanned,
@@ -77,7 +79,7 @@ def add_batches(
                 on_progress(finished.succeeded + len(finished.failed))
             return finished
 
-        for batch, state in _split(handle, batches, revisions):
+        for batch, state in _split(handle, batches, revisions, encoder=encoder):
             if batch.failed:
                 report += WriteReport(0, batch.failed)
             if not batch.ids:
@@ -88,7 +90,7 @@ def add_batches(
                 if on_progress is not None:
                     on_progress(len(batch.ids))
                 continue
-            lines = bulk_lines(batch, state.spec, fingerprint=state.fingerprint)
+            lines = build_bulk_lines(batch, state.spec, fingerprint=state.fingerprint)
             waiting.append((piece, pool.submit(_index, handle, batch, state, lines)))
             # To bound memory, encoding runs at most one piece per thread ahead of the requests.
             while len(waiting) > 2 * threads:
@@ -117,65 +119,6 @@ def delete(handle: IndexHandle, ids: Sequence[str]) -> WriteReport:
     return report
 
 
-def send(handle: IndexHandle, lines: list[BulkLine], state: IndexState) -> BulkResult:
-    """Send lines rendered for a state of the index; if the whole request fails, each of its actions fails.
-
-    Requests carry ``require_alias``: otherwise the engine would create a plain index of that name if ours no longer
-    exists. During a migration this cannot work, because the old index's pipeline sets each document's ``_index`` to
-    the concrete index, which is not an alias. Documents rejected for that reason, and all later ones, are sent without
-    ``require_alias`` after checking that the index exists.
-
-    Raises:
-        IndexNotFound: the index no longer exists.
-    """
-    required = state.is_alias and handle.pinned is not state
-    if not required:
-        read_uuids(handle.cluster, state.name)
-    try:
-        result = handle.cluster.bulk(lines, index=state.name, require_alias=required)
-    except ClusterError as error:
-        ids = [str(next(iter(action.values()))["_id"]) for action, _ in lines]
-        return BulkResult(tuple(BulkAnswer(identifier, str(error), 0, "") for identifier in ids))
-    pinned = [row for row, answer in enumerate(result.answers) if required and _is_pinned(answer.why, state)]
-    if not pinned:
-        return result
-    handle.pinned = state
-    again = send(handle, [lines[row] for row in pinned], state)
-    answers = list(result.answers)
-    for row, answer in zip(pinned, again.answers, strict=True):
-        answers[row] = answer
-    return BulkResult(tuple(answers))
-
-
-def build_report(result: BulkResult) -> WriteReport:
-    """Turn the answers to bulk actions into a report."""
-    failed = tuple(Failure(identifier, _explain(why)) for identifier, why in result.failed)
-    return WriteReport(result.succeeded, failed)
-
-
-def find_stale(result: BulkResult, state: IndexState) -> set[str]:
-    """Return the ids of documents that another index than the state's accepted, or that were rejected as stale."""
-    moved = not result.indices <= state.uuids.keys()
-    return {answer.id for answer in result.answers if (_is_stale(answer.why) if answer.why else moved)}
-
-
-def _is_pinned(why: str, state: IndexState) -> bool:
-    """Whether a document was rejected only because its pipeline names the concrete index, which is not an alias."""
-    return "[require_alias]" in why and any(f"[{concrete}]" in why for concrete in state.uuids)
-
-
-def _is_stale(why: str) -> bool:
-    """Whether a document was rejected because the index was replaced or no longer exists."""
-    return (
-        STALE_DOCUMENT in why
-        or "index_not_found_exception" in why
-        or "no write index is defined for alias" in why
-        # An index without our pipeline, such as one created by a rollover, does not know this field.
-        or ("strict_dynamic_mapping_exception" in why and f"[{FINGERPRINT}]" in why)
-        or ("pipeline with id" in why and "does not exist" in why)
-    )
-
-
 def describe_owner(state: IndexState) -> dict[str, Any]:
     """Identify the index that a checkpoint belongs to; an index deleted and created again has another uuid."""
     return {
@@ -187,9 +130,16 @@ def describe_owner(state: IndexState) -> dict[str, Any]:
 
 
 def _split(
-    handle: IndexHandle, batches: Iterable[DocumentBatch], revisions: Sequence[Revision | None] | None
+    handle: IndexHandle,
+    batches: Iterable[DocumentBatch],
+    revisions: Sequence[Revision | None] | None,
+    *,
+    encoder: Encoder,
 ) -> Iterator[tuple[Batch, IndexState]]:
-    """Yield validated pieces of the batches, each with the state that it was validated for."""
+    """Yield validated pieces of the batches, each with the state that it was validated for.
+
+    Terms must be of `encoder`; an index that no longer has it rejects them.
+    """
     for ids, content, metadata in batches:
         seen: set[str] = set()
         rows = content if isinstance(content, TermFrequencies) else np.atleast_2d(np.asanyarray(content))
@@ -204,6 +154,8 @@ def _split(
                 seen=seen,
                 revisions=revisions[piece] if revisions is not None else None,
             )
+            if isinstance(content, TermFrequencies) and state.spec.encoder.spec() != encoder.spec():
+                batch = Batch([], batch.content[:0], [], (*batch.failed, *_reject_terms(batch, state)))
             yield batch, state
 
 
@@ -223,55 +175,53 @@ def _index(
     for _ in range(MAX_REOPENINGS):
         result = send(handle, lines, state)
         stale = find_stale(result, state)
-        if not stale:
-            return report + build_report(result), state
-        now = read_again(handle)
+        now = read_again(handle) if stale else confirm_state(handle)
         if now.is_same_index(state):
             return report + build_report(result), state
-        fine = tuple(answer for answer in result.answers if answer.id not in stale)
-        report, batch = report + build_report(BulkResult(fine)), batch.select(stale)
+        if now.descends_from(state):  # what the old index accepted, the migration has copied
+            fine = tuple(answer for answer in result.answers if answer.id not in stale)
+            report, batch = report + build_report(BulkResult(fine)), batch.select(stale)
+        # Otherwise somebody deleted the index, with whatever it accepted of this batch.
+        if not batch.ids:
+            return report, now
         if isinstance(batch.content, TermFrequencies) and now.spec.encoder.spec() != state.spec.encoder.spec():
-            return report + _withdraw(handle, batch, now), now
-        state, lines = now, bulk_lines(batch, now.spec, fingerprint=now.fingerprint)
+            return report + _withdraw(handle, batch, now, accepted=result), now
+        state, lines = now, build_bulk_lines(batch, now.spec, fingerprint=now.fingerprint)
     why = f"{handle.name!r} was replaced {MAX_REOPENINGS} times while this document was being written; add it again"
     return report + WriteReport(0, tuple(Failure(identifier, why) for identifier in batch.ids)), state
 
 
-def _withdraw(handle: IndexHandle, batch: Batch, state: IndexState) -> WriteReport:
-    """Delete documents given as terms of an encoder that the index no longer has."""
-    if state.fingerprint is None:  # with a fingerprint, the index has rejected them already
-        send(handle, [({"delete": {"_id": identifier}}, None) for identifier in batch.ids], state)
+def _withdraw(handle: IndexHandle, batch: Batch, state: IndexState, *, accepted: BulkResult) -> WriteReport:
+    """Delete documents given as terms of an encoder that the index no longer has, where it has accepted them."""
+    taken = {answer.id for answer in accepted.answers if not answer.reason and answer.index in state.uuids}
+    if taken:
+        send(handle, [({"delete": {"_id": identifier}}, None) for identifier in sorted(taken)], state)
+    return WriteReport(0, tuple(_reject_terms(batch, state)))
+
+
+def _reject_terms(batch: Batch, state: IndexState) -> Iterator[Failure]:
     why = (
         f"the index changed to {state.spec.encoder} meanwhile, whose queries cannot match terms of another encoder; "
         "encode the document again with index.encoder"
     )
-    return WriteReport(0, tuple(Failure(identifier, why) for identifier in batch.ids))
+    return (Failure(identifier, why) for identifier in batch.ids)
 
 
 def _count_lost(handle: IndexHandle, written: Counter[tuple[str, str]]) -> int:
-    """Count acknowledged documents that may be lost because the index holding them was deleted.
+    """Count acknowledged documents that the name no longer leads to, because somebody deleted their index.
 
     A migration copies the documents of the old index, so it loses none.
     """
     now = confirm_state(handle)
-    lost = 0
-    for (concrete, uuid), documents in written.items():
-        if documents and uuid not in now.uuids.values() and now.migrated_from != concrete:
-            try:
-                kept = read_uuids(handle.cluster, concrete).get(concrete) == uuid
-            except IndexNotFound:
-                kept = False
-            lost += 0 if kept else documents
+    lost = sum(
+        documents
+        for (concrete, uuid), documents in written.items()
+        if documents and not is_ancestor(handle.cluster, now, concrete, uuid)
+    )
     if lost:
         logger.warning(
-            "%s was deleted and created again while documents were added; %d acknowledged documents may be lost",
+            "the index of %s was deleted or rolled back while documents were added; %d acknowledged documents are lost",
             handle.name,
             lost,
         )
     return lost
-
-
-def _explain(why: str) -> str:
-    if why.startswith("version_conflict"):
-        return f"the document was changed meanwhile; read it again and retry ({why})"
-    return why

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
+from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.presets import PresetName, select_encoder
-from deepterms.errors import IndexAlreadyExists, InvalidInput
+from deepterms.errors import ClusterError, IndexAlreadyExists, InvalidInput, RequestRejected
 from deepterms.index.ingest import DocumentBatch
-from deepterms.index.reader import IndexReader
+from deepterms.index.queries import IndexQueries
 from deepterms.index.writer import IndexWriter
 from deepterms.schema.index_spec import IndexSpec, SpecKeywords
-from deepterms.storage.concrete_index import add_alias, concretes_of, create_concrete, delete_concrete
+from deepterms.storage.concrete_index import add_alias, create_concrete, delete_concrete, list_concrete_indices
 from deepterms.storage.encoder_loading import remember_encoder
 from deepterms.storage.index_state import read_state
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["DocumentBatch", "SurrogateIndex"]
 
 
-class SurrogateIndex(IndexReader, IndexWriter):
+CREATION_SECONDS = 15  # for which one of two creators of a name waits for the other
+
+
+class SurrogateIndex(IndexQueries, IndexWriter):
     """An index of image descriptors in Elasticsearch or OpenSearch.
 
     Use `create` or `open` to get one; threads may share it. The name is an alias of a concrete index
@@ -147,15 +151,28 @@ class SurrogateIndex(IndexReader, IndexWriter):
         else:
             spec.check(cluster.engine)
         concrete = spec.layout.index_name(name)
-        if cluster.request("HEAD", index_path(name)) or cluster.request("HEAD", index_path(concrete)):
-            raise IndexAlreadyExists(
-                f"an index or alias {name!r} already exists; open it with SurrogateIndex.open, or choose another name"
-            )
+        taken = IndexAlreadyExists(
+            f"an index or alias {name!r} already exists; open it with SurrogateIndex.open, or choose another name"
+        )
+        if cluster.request("HEAD", build_index_path(name)):
+            raise taken
         settings: dict[str, Any] = {"number_of_shards": shards}
         if replicas is not None:
             settings["number_of_replicas"] = replicas
-        create_concrete(cluster, concrete, spec=spec, settings=settings)
-        add_alias(cluster, concrete, name)
+        try:
+            create_concrete(cluster, concrete, spec=spec, settings=settings)
+        except RequestRejected as error:
+            if "resource_already_exists" not in str(error):
+                raise
+            _await_alias(cluster, name)
+            raise taken from error
+        try:
+            add_alias(cluster, concrete, name)
+        except RequestRejected as error:
+            delete_concrete(cluster, concrete)
+            if not cluster.request("HEAD", build_index_path(name)):
+                raise
+            raise taken from error
         remember_encoder(spec.encoder)
         return cls(cluster, read_state(cluster, name, encoder=spec.encoder))
 
@@ -170,6 +187,26 @@ class SurrogateIndex(IndexReader, IndexWriter):
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         behind = set(self.cluster.request("GET", f"{self._path}/_mapping"))
-        left = {concrete for concrete, answer in concretes_of(self.cluster, self.name).items() if not answer["aliases"]}
+        left = {
+            concrete
+            for concrete, answer in list_concrete_indices(self.cluster, self.name).items()
+            if not answer["aliases"]
+        }
         for concrete in sorted(behind | left):
             delete_concrete(self.cluster, concrete)
+
+
+def _await_alias(cluster: Cluster, name: str) -> None:
+    """Wait until another client that is creating an index has added its alias, so that the index can be opened.
+
+    Raises:
+        ClusterError: the alias is still missing after some seconds: the other client was interrupted.
+    """
+    deadline = time.monotonic() + CREATION_SECONDS
+    while not cluster.request("HEAD", build_index_path(name)):
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"another client began to create {name!r} and has not finished after {CREATION_SECONDS} s; if it was "
+                f"interrupted, delete what it left: deepterms-*-{name}-*"
+            )
+        time.sleep(0.1)

@@ -7,14 +7,14 @@ from itertools import islice
 from typing import Any
 
 from deepterms.cluster.bulk import BulkLine, BulkResult
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.scroll import hit_pages, hits_of
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.scroll import check_hits, scroll_pages
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.index.handle import IndexHandle, confirm_state, read_again
-from deepterms.index.ingest import build_report, find_stale, send
+from deepterms.index.sending import build_report, find_stale, send
 from deepterms.results import Failure, WriteReport
-from deepterms.schema.documents import condition, usable_documents
-from deepterms.schema.stored_documents import STORED, address, revision_of, whole_lines
+from deepterms.schema.documents import build_condition, select_usable_documents
+from deepterms.schema.stored_documents import STORED, build_address, build_rewrite_lines, read_revision
 
 __all__ = ["delete_by_filter", "update_metadata"]
 
@@ -28,7 +28,7 @@ def update_metadata(handle: IndexHandle, ids: Sequence[str], metadata: Sequence[
         raise InvalidInput(f"ids is a single string, {ids!r}; expected a sequence of ids")
     if len(metadata) != len(ids):
         raise InvalidInput(f"ids and metadata are aligned by position; got {len(ids)} ids, {len(metadata)} metadata")
-    kept, usable, failed = usable_documents(ids, metadata)
+    kept, usable, failed = select_usable_documents(ids, metadata)
     report = WriteReport(0, failed)
     remaining: Iterator[tuple[str, dict[str, Any]]] = zip([ids[row] for row in kept], usable, strict=True)
     while page := dict(islice(remaining, DOCUMENTS_PER_READ)):
@@ -40,8 +40,10 @@ def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteRep
     """Implement `SurrogateIndex.delete_by_filter`."""
     report, state = WriteReport(0), confirm_state(handle)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
-    for page in hit_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
-        lines: list[BulkLine] = [({"delete": {**address(hit), **condition(revision_of(hit))}}, None) for hit in page]
+    for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
+        lines: list[BulkLine] = [
+            ({"delete": {**build_address(hit), **build_condition(read_revision(hit))}}, None) for hit in page
+        ]
         report += build_report(send(handle, lines, state))
     return report
 
@@ -51,12 +53,12 @@ def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteR
     state = confirm_state(handle)
     body = {**STORED, "query": {"ids": {"values": list(wanted)}}, "size": len(wanted)}
     try:
-        hits = hits_of(handle.cluster.request("POST", index_path(handle.name, "/_search"), body=body))
+        hits = check_hits(handle.cluster.request("POST", build_index_path(handle.name, "/_search"), body=body))
     except ClusterError as error:
         return WriteReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
     found = {hit["_id"] for hit in hits}
     why = f"no such document in {handle.name!r}; if it was just added, call refresh() first"
-    lines, failed = whole_lines(
+    lines, failed = build_rewrite_lines(
         hits,
         spec=state.spec,
         keep_terms=True,
@@ -78,4 +80,4 @@ def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteR
 
 
 def _write_if_unchanged(hit: Mapping[str, Any]) -> dict[str, Any]:
-    return {"index": {**address(hit), **condition(revision_of(hit))}}
+    return {"index": {**build_address(hit), **build_condition(read_revision(hit))}}

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import incomplete
-from deepterms.cluster.scroll import hit_pages
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import is_incomplete
+from deepterms.cluster.scroll import scroll_pages
 from deepterms.errors import ClusterError, InvalidInput
 
 __all__ = ["MAX_NAMED", "Reconciliation", "reconcile", "reconcile_with"]
@@ -65,7 +65,7 @@ def reconcile(cluster: Cluster, name: str, ids: Iterable[str]) -> Reconciliation
         InvalidInput: ids is a single string.
         ClusterError: a shard did not answer, so the result would be uncertain.
     """
-    path = index_path(name)
+    path = build_index_path(name)
 
     def find_present(piece: list[str]) -> set[str]:
         answer = cluster.request("POST", f"{path}/_mget", body={"ids": piece}, params={"_source": "false"})
@@ -78,13 +78,13 @@ def reconcile(cluster: Cluster, name: str, ids: Iterable[str]) -> Reconciliation
         cluster.request("POST", f"{path}/_refresh")
         # With segment replication, an OpenSearch feature, a replica may lag behind.
         params = {"preference": "_primary"} if cluster.engine.name == "opensearch" else {}
-        for page in hit_pages(cluster, name, {"_source": False}, size=IDS_PER_REQUEST, params=params):
+        for page in scroll_pages(cluster, name, {"_source": False}, size=IDS_PER_REQUEST, params=params):
             yield [hit["_id"] for hit in page]
 
     def count() -> int:
         cluster.request("POST", f"{path}/_refresh")
         answer = cluster.request("POST", f"{path}/_count")
-        if incomplete(answer):
+        if is_incomplete(answer):
             raise ClusterError(f"a shard of {name!r} did not answer while documents were counted; try again")
         return int(answer["count"])
 

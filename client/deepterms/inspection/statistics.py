@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.scroll import hits_of
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.scroll import check_hits
 from deepterms.encoders.encoder import AsymmetricEncoder, Encoder
 from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.results import IndexStats, PostingList
@@ -39,7 +39,7 @@ def measure_stats(
         vector_type: type of the stored vectors, which are read if queries have other codewords than documents; None
             if there are none, or to save reading them.
     """
-    path = index_path(name)
+    path = build_index_path(name)
     answer = cluster.request("GET", f"{path}/_stats/store,segments,search")["_all"]
     body = {
         "query": {"function_score": {"random_score": RANDOM}},
@@ -47,12 +47,12 @@ def measure_stats(
         "_source": ["terms"],
         "track_total_hits": False,
     }
-    hits = hits_of(cluster.request("POST", f"{path}/_search", body=body))
+    hits = check_hits(cluster.request("POST", f"{path}/_search", body=body))
     stored = None
     if vector_type is not None and isinstance(encoder, AsymmetricEncoder):
         # The same random order, so these are the first documents of the sample.
         first = {**body, "size": min(sample, MAX_QUERIES), "_source": False, "docvalue_fields": ["vector"]}
-        found = hits_of(cluster.request("POST", f"{path}/_search", body=first))
+        found = check_hits(cluster.request("POST", f"{path}/_search", body=first))
         texts = [str(hit["fields"]["vector"][0]) for hit in found if "vector" in hit.get("fields", {})]
         decoded = [decode_vector(text, vector_type, dimensions=encoder.dimensions) for text in texts]
         usable = [vector for vector in decoded if vector.shape == (encoder.dimensions,) and _is_usable(vector)]

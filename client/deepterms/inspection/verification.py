@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import incomplete, refusal
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import find_error, is_incomplete
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.scripts import COSINE_OFFSET
-from deepterms.schema.stored_documents import vector_of
+from deepterms.schema.stored_documents import read_vector
 from deepterms.search.body import search_body
 from deepterms.search.rerank import rescore
 from deepterms.search.searcher import SEARCHES_PER_REQUEST, Searcher
@@ -121,7 +121,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
         ]
     compared = 0
     dimensions = spec.encoder.dimensions
-    held = [vector_of(hit, spec.vector_type, dimensions=dimensions) for hit in drawn]
+    held = [read_vector(hit, spec.vector_type, dimensions=dimensions) for hit in drawn]
     places = [row for row, vector in enumerate(held) if vector is not None]
     if spec.compared_by is not None and places:
         stored = np.stack([vector for vector in held if vector is not None])  # (m, D)
@@ -167,7 +167,7 @@ def _draw(searcher: Searcher, sample: int, seed: int) -> list[dict[str, Any]]:
     body: dict[str, Any] = {"query": drawn, "size": sample, "_source": ["terms"]}
     if searcher.index.spec.stores_vectors:
         body["docvalue_fields"] = ["vector"]
-    answer = searcher.cluster.request("POST", index_path(searcher.index.name, "/_search"), body=body)
+    answer = searcher.cluster.request("POST", build_index_path(searcher.index.name, "/_search"), body=body)
     return list(_require_whole(answer)["hits"]["hits"])
 
 
@@ -178,7 +178,7 @@ def _search_scores(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dic
         for answer in searcher.cluster.search_many(
             bodies[start : start + SEARCHES_PER_REQUEST], index=searcher.index.name
         ):
-            rejection = refusal(answer)
+            rejection = find_error(answer)
             if rejection is not None:
                 raise rejection
             answers.append({hit["_id"]: float(hit["_score"]) for hit in _require_whole(answer)["hits"]["hits"]})
@@ -186,7 +186,7 @@ def _search_scores(searcher: Searcher, bodies: list[dict[str, Any]]) -> list[dic
 
 
 def _require_whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    if incomplete(answer):
+    if is_incomplete(answer):
         raise ClusterError("a shard failed or timed out, so the index cannot be verified; try again")
     return answer
 

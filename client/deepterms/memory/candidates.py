@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from deepterms.memory.filters import Predicate
 from deepterms.memory.segments import Segment
 from deepterms.schema.scripts import NO_VECTOR
-from deepterms.schema.sketches import agreement
+from deepterms.schema.sketches import count_agreeing_signs
 from deepterms.search.rerank import FeatureSource, compute_cosines
 
 __all__ = [
@@ -55,7 +55,7 @@ def rank_by_agreement(candidates: list[Candidate], query: NDArray[np.float32], c
     if len(candidates) <= count:
         return candidates
     sketched = [
-        (-float(agreement(query, segment.get_vector(row))), identifier, segment, row)
+        (-float(count_agreeing_signs(query, segment.get_vector(row))), identifier, segment, row)
         for _, identifier, segment, row in candidates
     ]
     return sort_candidates(sketched)[:count]

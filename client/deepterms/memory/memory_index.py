@@ -27,10 +27,10 @@ from deepterms.memory.candidates import (
 from deepterms.memory.filters import compile_filter
 from deepterms.memory.segments import SEGMENT_DOCUMENTS, OpenSegment, Segment
 from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, WriteReport
-from deepterms.schema.documents import Batch, check_batch, usable_documents
-from deepterms.schema.index_spec import check_rerank, default_rerank
-from deepterms.schema.sketches import survivors, wants_sketch
-from deepterms.schema.vectors import StoreVectors, parse_vector_type, round_trip
+from deepterms.schema.documents import Batch, check_batch, select_usable_documents
+from deepterms.schema.index_spec import check_rerank, choose_default_rerank
+from deepterms.schema.sketches import count_survivors, wants_sketch
+from deepterms.schema.vectors import StoreVectors, parse_vector_type, quantise_and_restore
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, select_fields
 from deepterms.search.request import drop_below
 from deepterms.search.widening import DEFAULT_BREADTH, build_query_terms, choose_breadth, needs_widening
@@ -74,7 +74,7 @@ class MemoryIndex:
         chosen = select_encoder(encoder, features=features, documents=documents, preset=preset)
         rerank = chosen.rerank if rerank is None else rerank
         self.encoder: Encoder = chosen.encoder
-        self.rerank = default_rerank(self.encoder) if rerank is None else check_rerank(rerank)
+        self.rerank = choose_default_rerank(self.encoder) if rerank is None else check_rerank(rerank)
         self.vector_type = parse_vector_type(store_vectors)
         self.sketch = wants_sketch(
             sketch,
@@ -180,7 +180,7 @@ class MemoryIndex:
         """Replace the metadata of documents. See `SurrogateIndex.update_metadata`."""
         if isinstance(ids, str) or len(metadata) != len(ids):
             raise InvalidInput("ids and metadata are sequences of the same length, aligned by position")
-        kept, usable, failed = usable_documents(ids, metadata)
+        kept, usable, failed = select_usable_documents(ids, metadata)
         report = WriteReport(0, failed)
         for row, changed in zip(kept, usable, strict=True):
             place = self._places.get(ids[row])
@@ -259,7 +259,10 @@ class MemoryIndex:
             self._open.append(ids, vectors, metadata, content)
         else:
             self._open.append(
-                ids, round_trip(content, self.vector_type or "float32"), metadata, self.encoder.encode(content)
+                ids,
+                quantise_and_restore(content, self.vector_type or "float32"),
+                metadata,
+                self.encoder.encode(content),
             )
         self._places.update(zip(ids, range(first, first + len(ids)), strict=True))
 
@@ -335,7 +338,7 @@ class MemoryIndex:
         if window and query is not None:
             unit = normalise_rows(query)[0]
             if self.sketch and options.rerank_from is None and (breadth.sketched or not breadth.exact):
-                candidates = rank_by_agreement(candidates, unit, survivors(options.k, far=breadth.exact))
+                candidates = rank_by_agreement(candidates, unit, count_survivors(options.k, far=breadth.exact))
             candidates = rank_by_cosine(candidates, unit, options.rerank_from)
         hits = (
             Hit(identifier, -score, select_fields(segment.metadata[row], options.fields))

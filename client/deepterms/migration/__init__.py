@@ -1,4 +1,4 @@
-"""Moves the name of an index to a new index while searches and writes continue."""
+"""Migration: moves the name of an index to a new index while searches and writes continue."""
 
 from deepterms.migration.operations import MigrationReport, drop_old, migrate, roll_back
 from deepterms.migration.plan import parse_layout

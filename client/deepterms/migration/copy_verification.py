@@ -1,4 +1,4 @@
-"""Verification: a sample of one index's documents, looked for in its copy, and scored as they must be."""
+"""Copy verification: compares a sample of documents, and the scores of searches, between an index and its copy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from deepterms.cluster.cluster import Cluster
 from deepterms.errors import MigrationFailed
 from deepterms.inspection.verification import equal_scores, multiply_terms
-from deepterms.migration.copier import STORED, copy_lines
+from deepterms.migration.copier import STORED, build_copy_lines
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import Layout
 from deepterms.search.body import search_body
@@ -17,8 +17,8 @@ from deepterms.terms import TermFrequencies
 
 __all__ = ["verify_copy"]
 
-SAMPLE = 20  # documents compared with each other: 400 scores
-SEED = 2018  # which documents are drawn
+SAMPLE = 20  # sampled documents, each scored against all others: 400 scores
+SEED = 2018  # of the sample
 COMPARED_SEARCHES = 5
 COMPARED_HITS = 10
 
@@ -32,38 +32,39 @@ def verify_copy(
     layout: Layout,
     keep_terms: bool,
 ) -> int:
-    """Compare a copy with its original, neither being written to.
+    """Compare a copy with its original while nobody writes to either.
 
-    Sampled documents must be stored alike. Each, as a query, must score every other one in the copy with the dot
-    product of their term frequencies, computed here from the original. Where terms are kept, the best hits among all
-    documents must have equal scores in both.
+    Sampled documents must be equal in both. Each of them, as a query, must score every other one in the copy by the dot
+    product of their term frequencies, which the client computes from the original. If terms are kept, the best hits
+    among all documents must have equal scores in both indices.
 
     Args:
-        cluster: where both are.
+        cluster: the cluster of both indices.
         source: the concrete index that was copied.
         target: the copy.
-        spec: of the copy.
-        layout: of the original.
-        keep_terms: whether the two have one encoder.
+        spec: the spec of the copy.
+        layout: the layout of the original.
+        keep_terms: whether both have the same encoder.
 
     Returns:
         How many scores were compared.
 
     Raises:
-        MigrationFailed: something is not equal.
+        MigrationFailed: a document or a score differs.
     """
     drawn = {"function_score": {"query": {"match_all": {}}, "random_score": {"seed": SEED, "field": "_seq_no"}}}
-    originals = _hits(cluster, source, {**STORED, "query": drawn, "size": SAMPLE})
+    originals = _search(cluster, source, {**STORED, "query": drawn, "size": SAMPLE})
     if not originals:
         return 0
     ids = [hit["_id"] for hit in originals]
     among = {"ids": {"values": ids}}
-    lines, _ = copy_lines(originals, spec=spec, keep_terms=keep_terms)
+    lines, _ = build_copy_lines(originals, spec=spec, keep_terms=keep_terms)
     expected = {action["index"]["_id"]: json.loads(source or "") for action, source in lines}
-    copies = {hit["_id"]: _stored(hit) for hit in _hits(cluster, target, {**STORED, "query": among, "size": len(ids)})}
+    found = _search(cluster, target, {**STORED, "query": among, "size": len(ids)})
+    copies = {hit["_id"]: _select_compared(_read_document(hit)) for hit in found}
     for identifier in ids:
-        if copies.get(identifier) != _comparable(expected[identifier]):
-            raise MigrationFailed(f"the document {identifier!r} is not the same in {source} and {target}")
+        if copies.get(identifier) != _select_compared(expected[identifier]):
+            raise MigrationFailed(f"the document {identifier!r} differs between {source} and {target}")
     terms = TermFrequencies.from_terms(
         [expected[identifier]["terms"] for identifier in ids], vocabulary_size=spec.encoder.vocabulary_size
     )
@@ -71,11 +72,11 @@ def verify_copy(
     compared = 0
     for row, identifier in enumerate(ids):
         body = search_body(terms[row : row + 1], layout=spec.layout, k=len(ids), filter=among, source=False)
-        scores = {hit["_id"]: hit["_score"] for hit in _hits(cluster, target, body)}
-        found = [scores.get(other, 0.0) for other in ids]
-        if not _equal(found, products[row]):
+        by_id = {hit["_id"]: hit["_score"] for hit in _search(cluster, target, body)}
+        scores = [by_id.get(other, 0.0) for other in ids]
+        if not _are_equal(scores, products[row]):
             raise MigrationFailed(
-                f"in {target} the document {identifier!r} scores its sample with {found}; expected "
+                f"in {target}, a search for the document {identifier!r} gives the sample the scores {scores}; expected "
                 f"{products[row].astype(int).tolist()}. Check that the templates and pipelines are those of this "
                 "release (deepterms check)"
             )
@@ -85,26 +86,26 @@ def verify_copy(
             best = []
             for index, stored_in in ((source, layout), (target, spec.layout)):
                 body = search_body(terms[row : row + 1], layout=stored_in, k=COMPARED_HITS, source=False)
-                best.append([hit["_score"] for hit in _hits(cluster, index, body)])
-            if not _equal(*best):
+                best.append([hit["_score"] for hit in _search(cluster, index, body)])
+            if not _are_equal(*best):
                 raise MigrationFailed(
-                    f"the best hits of the document {ids[row]!r} have the scores {best[0]} in {source}, but {best[1]} "
+                    f"the best hits for the document {ids[row]!r} have the scores {best[0]} in {source}, but {best[1]} "
                     f"in {target}"
                 )
             compared += len(best[0])
     return compared
 
 
-def _hits(cluster: Cluster, index: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _search(cluster: Cluster, index: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(cluster.request("POST", f"/{index}/_search", body=body)["hits"]["hits"])
 
 
-def _stored(hit: Mapping[str, Any]) -> dict[str, Any]:
+def _read_document(hit: Mapping[str, Any]) -> dict[str, Any]:
     vector = hit.get("fields", {}).get("vector", [None])[0]
-    return _comparable({**hit["_source"], "vector": vector})
+    return {**hit["_source"], "vector": vector}
 
 
-def _comparable(document: Mapping[str, Any]) -> dict[str, Any]:
+def _select_compared(document: Mapping[str, Any]) -> dict[str, Any]:
     vector = document.get("vector")
     return {
         "terms": document.get("terms"),
@@ -113,5 +114,5 @@ def _comparable(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _equal(found: Sequence[float], expected: Sequence[float]) -> bool:
+def _are_equal(found: Sequence[float], expected: Sequence[float]) -> bool:
     return len(found) == len(expected) and bool(equal_scores(found, expected).all())

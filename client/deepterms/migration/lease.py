@@ -1,4 +1,4 @@
-"""A lease: at most one holder a name, kept in the cluster, and free again some seconds after its holder died."""
+"""Lease: grants the right to migrate a name to one process at a time, and expires if that process dies."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = ["LEASE_SECONDS", "Lease"]
 
 LEASE_SECONDS = 15.0
 
-# A holder counts itself out well before others do, so that a pause of its process can never make two holders.
+# A holder considers its lease expired well before others do, so that a paused process never leads to two holders.
 HOLDERS_PART = 0.6
-RENEWALS = 6  # in a lease's length
+RENEWALS = 6  # per length of a lease
 ATTEMPTS = 5
 
 
 class Lease:
-    """The right to migrate one name: a document in an index of its own, written again every few seconds.
+    """The right to migrate one name: a document in a separate index, renewed every few seconds. A context manager.
 
-    No clock is compared with another: who finds the document there watches it. If it is written again, its holder lives
-    and the watcher is refused; if not for the length of a lease, the watcher takes over. Each write is conditional on
-    the sequence number of the last, so of two that take over at once only one succeeds. Use as a context manager.
+    No clocks are compared. A process that finds the document watches it: if it is renewed, its holder is alive and the
+    lease is denied; if it is not renewed for the length of a lease, the process takes over. Each write is conditional
+    on the sequence number of the last one, so only one of several processes can take over.
 
     Args:
-        cluster: where.
-        name: what is to be migrated.
-        seconds: the length of a lease; all who ask for one name must agree on it.
+        cluster: the cluster.
+        name: the alias to migrate.
+        seconds: the length of a lease; must be the same for all processes that migrate the name.
 
     Raises:
-        MigrationFailed: on entering: another holder lives.
+        MigrationFailed: on entering, if another holder is alive.
     """
 
     def __init__(self, cluster: Cluster, name: str, *, seconds: float = LEASE_SECONDS) -> None:
@@ -50,17 +50,17 @@ class Lease:
         self._thread = Thread(target=self._renew, name="deepterms-lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        """Take the lease; waits for its length if a holder seems dead."""
+        """Acquire the lease; wait for its length if the current holder seems to be dead."""
         for _ in range(ATTEMPTS):
             if self._create() or self._take_over():
                 self._thread.start()
                 return self
-        raise MigrationFailed(f"others are migrating {self.name!r} one after the other; run this again later")
+        raise MigrationFailed(f"other processes keep migrating {self.name!r}; run this again later")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         self._stop.set()
         self._thread.join()
         if self._last:
@@ -70,12 +70,12 @@ class Lease:
         """Raise MigrationFailed unless the lease is still ours."""
         if not self._last or time.monotonic() - self._renewed > self.seconds * HOLDERS_PART:
             raise MigrationFailed(
-                f"the lease on {self.name!r} was lost: the cluster did not answer for long, or this process stood "
-                "still. Nothing is lost; run the migration again, it goes on where it was"
+                f"the lease on {self.name!r} was lost: the cluster did not respond in time, or this process was "
+                "suspended. No documents are lost; rerun the migration to resume it"
             )
 
     def _create(self) -> bool:
-        """Take a lease that nobody has."""
+        """Acquire a lease that has no holder."""
         try:
             settings = {"number_of_shards": 1, "auto_expand_replicas": "0-1", "hidden": True}
             self.cluster.request("PUT", self._index, body={"settings": {"index": settings}})
@@ -85,20 +85,20 @@ class Lease:
         return self._write({"op_type": "create"})
 
     def _take_over(self) -> bool:
-        """Take the lease of a dead holder; False if it was released or taken meanwhile."""
-        held, watched = self._held(), time.monotonic()
+        """Take over the lease of a dead holder; False if it was released or acquired meanwhile."""
+        held, watched = self._read(), time.monotonic()
         while held is not None and time.monotonic() - watched < self.seconds:
             time.sleep(self.seconds / RENEWALS / 2)
-            now = self._held()
-            if now is not None and _written(now) != _written(held):
+            now = self._read()
+            if now is not None and _build_condition(now) != _build_condition(held):
                 raise MigrationFailed(
                     f"{self.name!r} is being migrated by {now['_source']['owner']}; wait until that is done, "
                     "or stop it and run this again"
                 )
             held = now
-        return held is not None and self._write(_written(held))
+        return held is not None and self._write(_build_condition(held))
 
-    def _held(self) -> dict[str, Any] | None:
+    def _read(self) -> dict[str, Any] | None:
         try:
             return dict(self.cluster.request("GET", f"{self._index}/_doc/lease"))
         except RequestRejected as error:
@@ -107,8 +107,8 @@ class Lease:
             raise
 
     def _write(self, condition: dict[str, Any]) -> bool:
-        """Write the document; False if the condition does not hold."""
-        asked = time.monotonic()
+        """Write the document; False if the condition is not met."""
+        started = time.monotonic()
         try:
             answer = self.cluster.request(
                 "PUT", f"{self._index}/_doc/lease", body={"owner": self.owner}, params=condition
@@ -117,18 +117,18 @@ class Lease:
             if error.status in (404, 409):
                 return False
             raise
-        self._last, self._renewed = _written(answer), asked
+        self._last, self._renewed = _build_condition(answer), started
         return True
 
     def _renew(self) -> None:
         while not self._stop.wait(self.seconds / RENEWALS):
             try:
                 if not self._write(self._last):
-                    self._last = {}  # somebody took over
+                    self._last = {}  # another process took over
                     return
             except ClusterError:
-                continue  # perhaps the next time; `check` counts the seconds
+                continue  # try again; `check` detects when it has taken too long
 
 
-def _written(answer: dict[str, Any]) -> dict[str, int]:
+def _build_condition(answer: dict[str, Any]) -> dict[str, int]:
     return {"if_seq_no": answer["_seq_no"], "if_primary_term": answer["_primary_term"]}

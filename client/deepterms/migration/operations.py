@@ -1,20 +1,20 @@
-"""Migration: an index into a new one of another layout, version or encoder, behind the same name.
+"""Migration operations: move a name from an index to one with another layout, version or encoder, and back.
 
-How no write is lost, with writers that know only the name (the alias) and no change on their side:
+No write is lost, although writers only know the name (the alias) and need no changes:
 
-1. The new index is made beside the old one and filled, while the old one takes all writes (`copying`).
-   What was written meanwhile is copied by further passes, each shorter than the last. From now on documents that passed
-   the old index's pipeline can be written to the old index only (`pinning`).
-2. Writes to the old index are blocked, and the engine has finished those under way. One last pass copies the rest.
-3. Counts, and a sample of documents and scores, are compared (`verification`).
-4. The alias moves in one request. The old index stays, and stays blocked, so a writer that had looked up the alias just
-   before the move is refused instead of writing where nobody reads any more.
+1. The new index is created and filled while the old one continues to accept all writes (`copier`). Further passes, each
+   shorter than the last, copy what was written meanwhile. During this time, documents that passed the old index's
+   pipeline can only be written to the old index (`pinning`).
+2. Writes to the old index are blocked; the engine finishes those in progress. One last pass copies the rest.
+3. Document counts, and a sample of documents and scores, are compared (`copy_verification`).
+4. The alias moves in one request. The old index is kept, and stays blocked, so a writer that resolved the alias just
+   before the move is rejected, and does not write to an index that nobody reads any more.
 
-Between 2 and 4, a second or so, a write is answered with the status 403 (cluster_block_exception). `SurrogateIndex.add`
-and `delete` wait and send it again; other clients must do that themselves. Searches are answered all the time.
+Between steps 2 and 4, for about a second, writes fail with status 403 (cluster_block_exception). `SurrogateIndex.add`
+and `delete` retry them; other clients must retry themselves. Searches work throughout.
 
-Nothing is remembered outside the cluster. The new index says in its mapping what it is copied from, and each copy has
-the sequence number of its original as its version; a migration that was killed is run again and goes on.
+All state is in the cluster: the new index records in its mapping what it is copied from, and each copy has the sequence
+number of its original as its version. Rerun a migration to resume it after an interruption.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from deepterms.migration.copier import DOCUMENTS_PER_PAGE, Copier
 from deepterms.migration.copy_verification import verify_copy
 from deepterms.migration.generations import (
     Generations,
-    document_count,
-    index_settings,
-    shard_count,
+    count_documents,
+    count_shards,
+    read_settings,
     unblock,
     write_origin,
 )
@@ -45,7 +45,7 @@ from deepterms.schema.layouts import Layout
 
 __all__ = ["MigrationReport", "drop_old", "migrate", "roll_back"]
 
-# Passes before writes are blocked. Writers that are faster than copying would otherwise be followed for ever.
+# Passes before writes are blocked. Without a limit, a migration would never catch up with writers faster than copying.
 MAX_PASSES = 10
 
 
@@ -55,14 +55,14 @@ class MigrationReport:
 
     Attributes:
         name: the alias.
-        old: the concrete index it pointed to; empty if it was as wanted already.
-        new: the concrete index it points to.
-        documents: how many the new index holds.
-        copied: documents written, those written again because they had changed included.
-        skipped: documents that an earlier, unfinished run had copied.
-        deleted: documents removed again, since they were deleted meanwhile.
+        old: the concrete index it pointed to; empty if nothing had to be migrated.
+        new: the concrete index it points to now.
+        documents: how many documents the new index contains.
+        copied: how many documents were written, including those written again because they changed.
+        skipped: how many documents an earlier, interrupted run had already copied.
+        deleted: how many copied documents were removed, because they were deleted meanwhile.
         scores: how many scores were compared.
-        blocked_seconds: for how long writes were refused.
+        blocked_seconds: for how long writes were blocked.
         dropped: concrete indices that were deleted.
     """
 
@@ -91,41 +91,41 @@ def migrate(
     on_progress: Callable[[int, int], None] | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> MigrationReport:
-    """Move a name to a new index; the old one stays until `drop_old`. If it is as wanted already, nothing is done.
+    """Move a name to a new index; the old one is kept until `drop_old`. Does nothing if the options change nothing.
 
-    Settings other than the numbers of shards and replicas and the refresh interval are the template's again.
+    Settings other than the numbers of shards and replicas and the refresh interval are reset to the template's.
 
     Args:
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
         name: the alias.
-        to: the layout, and its version; default: as now. Its template and pipelines must be deployed.
-        encoder: for a new one, terms are made anew from the stored vectors (normalised float32, or int8 with its
-            loss); default: as now, and terms are copied.
-        shards: of the new index; default: as now.
-        dense_vector: with or without Elasticsearch's own field for vectors, as `SurrogateIndex.create` says; default:
-            as now.
-        sketch: with or without the signs of the vectors, likewise.
+        to: the layout and its version; None keeps the current one. Its template and pipelines must be deployed.
+        encoder: a new encoder, which encodes the stored vectors again (normalised float32, or int8 with its loss of
+            precision); None keeps the current one and copies the terms.
+        shards: number of shards of the new index; None keeps the current number.
+        dense_vector: whether the new index has Elasticsearch's vector field, as for `SurrogateIndex.create`; None keeps
+            the current choice.
+        sketch: whether the new index has sketches of the vectors; None keeps the current choice.
         drop: delete the old index at the end.
-        on_progress: called with the documents done, and the documents in all.
-        lease_seconds: how long a migration that does not show signs of life counts as living.
+        on_progress: called with the number of documents done and in total.
+        lease_seconds: how long after its last sign of life a migration is considered to be running.
 
     Raises:
-        InvalidInput: the layout cannot hold what the encoder makes, there are no vectors to encode anew or to sketch,
-            or none that a dense_vector holds.
-        IndexNotFound: no such name.
-        MigrationFailed: another migration of the name runs, documents cannot be copied, or the copy is not equal. The
-            name then still points to the old index.
+        InvalidInput: the layout cannot store the encoder's terms; there are no vectors to encode again or to sketch; or
+            the dense_vector cannot store the vectors.
+        IndexNotFound: there is no such name.
+        MigrationFailed: another migration of the name is running, documents cannot be copied, or the copy differs from
+            the original. The name still points to the old index.
         ClusterError, UnsupportedEngine, ClusterUnreachable, RequestRejected: as `SurrogateIndex.create`.
     """
     cluster = Cluster(client)
     planned = plan_migration(cluster, name, to=to, encoder=encoder, dense_vector=dense_vector, sketch=sketch)
     with Lease(cluster, name, seconds=lease_seconds) as lease:
-        state = Generations.of(cluster, name)  # it may have changed while the lease was waited for
-        if state.meta.describes(planned.spec) and shards in (None, shard_count(cluster, state.live)):
+        state = Generations.of(cluster, name)  # read again: it may have changed while waiting for the lease
+        if state.meta.describes(planned.spec) and shards in (None, count_shards(cluster, state.live)):
             dropped = state.drop_others(cluster) if drop else ()
-            return MigrationReport(name, "", state.live, document_count(cluster, state.live), dropped=dropped)
+            return MigrationReport(name, "", state.live, count_documents(cluster, state.live), dropped=dropped)
         if state.live != planned.live:
-            raise MigrationFailed(f"{name!r} was migrated to {state.live} by another process just now; run this again")
+            raise MigrationFailed(f"another process has just migrated {name!r} to {state.live}; run this again")
         target, resume = state.prepare(cluster, planned.spec, shards=shards)
         copier = Copier(
             cluster,
@@ -136,16 +136,16 @@ def migrate(
             resume=resume,
             guard=lease.check,
         )
-        with pinned(cluster, state.live) as made_before:
+        with pinned(cluster, state.live) as unpinned:
             _copy(cluster, copier, on_progress)
-            await_requests(cluster, made_before)
+            await_requests(cluster, unpinned)
             scores, blocked = _switch(cluster, state, copier, planned, lease)
         after = Generations.of(cluster, name)
         return MigrationReport(
             name,
             state.live,
             target,
-            document_count(cluster, target),
+            count_documents(cluster, target),
             copied=copier.copied,
             skipped=copier.skipped,
             deleted=copier.deleted,
@@ -164,14 +164,14 @@ def _switch(
         How many scores were compared, and for how many seconds writes were blocked.
     """
     target = copier.target
-    settings = {"refresh_interval": index_settings(cluster, state.live).get("refresh_interval")}
+    settings = {"refresh_interval": read_settings(cluster, state.live).get("refresh_interval")}
     cluster.request("PUT", f"/{target}/_settings", body={"index": settings})
     started = time.monotonic()
     with _blocked(cluster, state.live):
         copier.catch_up()
-        if copier.extra() > 0:
+        if copier.count_extra() > 0:
             copier.remove_deleted()
-        if extra := copier.extra():
+        if extra := copier.count_extra():
             raise MigrationFailed(
                 f"{target} has {abs(extra)} documents {'more' if extra > 0 else 'fewer'} than {state.live}; "
                 f"delete the new index (deepterms migrate {state.name} --drop-old) and run this again"
@@ -180,7 +180,7 @@ def _switch(
             cluster, state.live, target, spec=planned.spec, layout=planned.layout, keep_terms=planned.keep_terms
         )
         lease.check()
-        write_origin(cluster, target, {"from": state.live, "operations": _operations(cluster, target)})
+        write_origin(cluster, target, {**state.origin, "operations": _count_writes(cluster, target)})
         state.point_to(cluster, target)
     return scores, time.monotonic() - started
 
@@ -188,9 +188,9 @@ def _switch(
 def roll_back(
     client: Any, name: str, *, discard_writes: bool = False, lease_seconds: float = LEASE_SECONDS
 ) -> MigrationReport:
-    """Point a name to the index it was migrated from, as that was then.
+    """Point a name to the index it was migrated from, in the state it had at that time.
 
-    To go back with what was written since, migrate to the former layout or encoder instead.
+    To keep what was written since, migrate to the former layout or encoder instead.
 
     Args:
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
@@ -199,9 +199,9 @@ def roll_back(
         lease_seconds: as in `migrate`.
 
     Raises:
-        IndexNotFound: no such name.
-        MigrationFailed: it was not migrated, the old index is gone, or writes would be lost.
-        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+        IndexNotFound: there is no such name.
+        MigrationFailed: it was not migrated, the old index was deleted, or writes would be lost.
+        ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
     """
     cluster = Cluster(client)
     with Lease(cluster, name, seconds=lease_seconds):
@@ -211,35 +211,36 @@ def roll_back(
         if old not in state.metas:
             raise MigrationFailed(
                 f"{name!r} points to {state.live}, "
-                + (f"which was migrated from {old}, but that is gone" if old else "which was not migrated")
+                + (f"which was migrated from {old}, but {old} was deleted" if old else "which was not migrated")
             )
-        with pinned(cluster, state.live) as made_before:
-            await_requests(cluster, made_before)
+        with pinned(cluster, state.live) as unpinned:
+            await_requests(cluster, unpinned)
             with _blocked(cluster, state.live):
-                since = _operations(cluster, state.live) - origin["operations"]
+                since = _count_writes(cluster, state.live) - origin["operations"]
                 if since and not discard_writes:
                     raise MigrationFailed(
-                        f"{state.live} took {since} writes since the migration, which {old} does not have; migrate to "
-                        f"the layout of {old} to keep them, or discard them: discard_writes=True (--discard-writes)"
+                        f"{state.live} received {since} writes after the migration, which {old} does not have; to keep "
+                        f"them, migrate to the layout of {old}; to lose them, pass discard_writes=True "
+                        "(--discard-writes)"
                     )
-                # So that a later migration does not take it for its own unfinished work.
+                # So that a later migration does not mistake it for an unfinished copy.
                 write_origin(cluster, state.live, {**origin, "left": True})
                 unblock(cluster, old)
                 unpin(cluster, old)
                 state.point_to(cluster, old)
-        return MigrationReport(name, state.live, old, document_count(cluster, old))
+        return MigrationReport(name, state.live, old, count_documents(cluster, old))
 
 
 def drop_old(client: Any, name: str, *, lease_seconds: float = LEASE_SECONDS) -> tuple[str, ...]:
-    """Delete every index of a name that the name does not point to, an unfinished copy too.
+    """Delete every index of a name that the name does not point to, including an unfinished copy.
 
     Returns:
         The concrete indices that were deleted.
 
     Raises:
-        IndexNotFound: no such name.
-        MigrationFailed: a migration of the name runs.
-        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+        IndexNotFound: there is no such name.
+        MigrationFailed: a migration of the name is running.
+        ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
     """
     cluster = Cluster(client)
     with Lease(cluster, name, seconds=lease_seconds):
@@ -247,9 +248,9 @@ def drop_old(client: Any, name: str, *, lease_seconds: float = LEASE_SECONDS) ->
 
 
 def _copy(cluster: Cluster, copier: Copier, on_progress: Callable[[int, int], None] | None) -> None:
-    """Copy everything, then what was written meanwhile, until little is left."""
+    """Copy everything, then what was written meanwhile, until at most one page of documents is left."""
     done = 0
-    total = document_count(cluster, copier.source)
+    total = count_documents(cluster, copier.source)
 
     def report(count: int) -> None:
         nonlocal done
@@ -260,25 +261,25 @@ def _copy(cluster: Cluster, copier: Copier, on_progress: Callable[[int, int], No
     for _ in range(MAX_PASSES):
         if copier.catch_up(report) <= DOCUMENTS_PER_PAGE:
             break
-    if copier.extra() > 0:
+    if copier.count_extra() > 0:
         copier.remove_deleted()
 
 
 @contextmanager
 def _blocked(cluster: Cluster, concrete: str) -> Iterator[None]:
-    """Refuse writes to an index; they are allowed again only if something goes wrong before the alias moved."""
-    # This request, unlike the bare setting, returns after the writes under way have finished.
+    """Block writes to an index; unblock them only if an exception is raised before the alias has moved."""
+    # Unlike a change of the setting, this request returns after writes in progress have finished.
     cluster.request("PUT", f"/{concrete}/_block/write")
     try:
         yield
     except BaseException:
-        # The alias may have moved although the answer was lost: then nothing may be written here any more.
+        # The alias may have moved although the response was lost; the index must then stay blocked.
         if cluster.request("GET", f"/{concrete}/_alias")[concrete]["aliases"]:
             unblock(cluster, concrete)
         raise
 
 
-def _operations(cluster: Cluster, concrete: str) -> int:
-    """How many writes an index has taken, deletes too."""
+def _count_writes(cluster: Cluster, concrete: str) -> int:
+    """Count the writes that an index has received, including deletes."""
     shards = cluster.request("GET", f"/{concrete}/_stats/docs", params={"level": "shards"})["indices"][concrete]
     return sum(1 + max(copy["seq_no"]["max_seq_no"] for copy in copies) for copies in shards["shards"].values())

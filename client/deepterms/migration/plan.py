@@ -1,4 +1,4 @@
-"""What a migration is to make: the spec of the new index, from that of the old one and what is asked for."""
+"""Migration plan: derives the spec of the new index from that of the old one and the user's options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["MigrationPlan", "parse_layout", "plan_migration"]
 
 
 def parse_layout(text: str) -> Layout:
-    """The layout that a user names: ``words``, or ``words-v2`` for a version.
+    """Parse a layout as users write it: ``words``, or ``words-v2`` for a version.
 
     Raises:
         InvalidInput: there is no such layout.
@@ -29,13 +29,13 @@ def parse_layout(text: str) -> Layout:
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """What a migration is to make of which index.
+    """The index to migrate, and the spec of its successor.
 
     Attributes:
         live: the concrete index that the name points to.
-        layout: of that index.
-        spec: of the new index.
-        keep_terms: the encoder stays, so stored terms are copied as they are.
+        layout: the layout of that index.
+        spec: the spec of the new index.
+        keep_terms: whether the encoder stays the same, so that stored terms are copied unchanged.
     """
 
     live: str
@@ -53,31 +53,33 @@ def plan_migration(
     dense_vector: bool | None,
     sketch: bool | None,
 ) -> MigrationPlan:
-    """Decide what the new index is made with, and check that it can be made from the old one.
+    """Choose the spec of the new index, and check that it can be created from the old one.
 
     Args:
-        cluster: where.
+        cluster: the cluster.
         name: the alias.
-        to: the layout, and its version; None keeps the old one.
-        encoder: None keeps the old one.
-        dense_vector: None keeps what is.
-        sketch: None keeps what is.
+        to: the layout and its version; None keeps the old one.
+        encoder: the new encoder; None keeps the old one.
+        dense_vector: whether the new index has a dense_vector; None keeps the old choice.
+        sketch: whether the new index has sketches; None keeps the old choice.
 
     Raises:
-        InvalidInput: it cannot be made from what the old index stores.
-        UnsupportedEngine: the engine cannot hold it.
+        InvalidInput: the new index cannot be created from what the old one stores.
+        UnsupportedEngine: the engine cannot store it.
         IndexNotFound, ClusterError: as `Generations.of`.
     """
     before = Generations.of(cluster, name)
     meta = before.meta
-    # The old encoder is not rebuilt where a new one takes its place: its pivots may be what was lost.
+    # With a new encoder, the old one is not rebuilt: its pivots may have been lost.
     wanted = encoder if encoder is not None else load_encoder(cluster, before.live, meta.encoder)
     keep_terms = wanted.spec() == meta.encoder
     vector_type = meta.find_vector_type()
     if not keep_terms and vector_type is None:
-        raise InvalidInput(f"{name!r} stores no vectors, so terms of {wanted} cannot be made from it; index it again")
+        raise InvalidInput(f"{name!r} stores no vectors to encode with {wanted}; index the documents again")
     if wanted.dimensions != meta.dimensions:
-        raise InvalidInput(f"{name!r} stores vectors of {meta.dimensions} dimensions; {wanted} takes another number")
+        raise InvalidInput(
+            f"{name!r} stores vectors of {meta.dimensions} dimensions; {wanted} expects {wanted.dimensions}"
+        )
     spec = IndexSpec(
         encoder=wanted,
         layout=meta.find_layout() if to is None else to,
@@ -87,9 +89,9 @@ def plan_migration(
             meta.sketch if sketch is None else sketch,
             dimensions=wanted.dimensions,
             stores_vectors=vector_type is not None,
-            rerank=0,  # counts only where nothing is given
+            rerank=0,  # not used, since `sketch` is not None
         ),
-        rerank=meta.rerank if keep_terms else None,  # another encoder needs another depth
+        rerank=meta.rerank if keep_terms else None,  # the best number depends on the encoder
         extractor=meta.extractor,
     )
     spec.check(cluster.engine)

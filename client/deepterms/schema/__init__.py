@@ -1,1 +1,1 @@
-"""What lies in an index: layouts, templates, pipelines, stored vectors and scripts; no input or output."""
+"""The contents of an index as pure data: layouts, templates, pipelines, stored vectors and scripts; no I/O."""

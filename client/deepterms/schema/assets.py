@@ -1,4 +1,4 @@
-"""The index templates and ingest pipelines as data: the JSON files at the top of the repository, or in the wheel."""
+"""Assets: reads index templates and ingest pipelines from the JSON files in the repository or the wheel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from deepterms.errors import DeepTermsError
 from deepterms.schema.layouts import Layout
 
-__all__ = ["PIVOTS_TEMPLATE", "Asset", "assets_of", "load_asset", "load_processor"]
+__all__ = ["PIVOTS_TEMPLATE", "Asset", "list_assets", "load_asset", "load_processor"]
 
 Kind = Literal["ingest_pipelines", "index_templates"]
 
@@ -22,11 +22,11 @@ _ENDPOINTS: dict[Kind, str] = {"ingest_pipelines": "/_ingest/pipeline/", "index_
 
 @dataclass(frozen=True, eq=False)
 class Asset:
-    """One resource of a cluster.
+    """An index template or ingest pipeline.
 
     Attributes:
-        kind: the folder it lies in.
-        name: of the resource, and of its file.
+        kind: the folder of its file.
+        name: its name, and that of its file.
         body: the exact request body.
     """
 
@@ -36,12 +36,12 @@ class Asset:
 
     @property
     def endpoint(self) -> str:
-        """The path at which the cluster holds it."""
+        """Its path in the cluster's API."""
         return _ENDPOINTS[self.kind] + self.name
 
     @property
     def file(self) -> str:
-        """Its path from the top of the repository."""
+        """Its path, relative to the repository root."""
         return f"{self.kind}/{self.name}.json"
 
 
@@ -49,32 +49,32 @@ def load_asset(kind: Kind, name: str) -> Asset:
     """Read one asset.
 
     Raises:
-        DeepTermsError: the file is in neither place: the installation is damaged.
+        DeepTermsError: the file is missing, since the installation is damaged.
     """
     return Asset(kind, name, _read(_folder(kind) / f"{name}.json"))
 
 
 def load_processor(name: str, parameters: Mapping[str, object]) -> dict[str, Any]:
-    """Read a script for the pipelines of single indices, which scripts/ops/restore.sh reads too.
+    """Read a script processor for the pipelines of single indices; scripts/ops/restore.sh reads the same files.
 
     Args:
-        name: of the file in ``ingest_pipelines/processors``.
-        parameters: what the script is told about the index; the file has none.
+        name: the file name in ``ingest_pipelines/processors``, without extension.
+        parameters: the script's parameters, which depend on the index; the file contains none.
 
     Returns:
         The processor.
 
     Raises:
-        DeepTermsError: as for an asset.
+        DeepTermsError: the file is missing, since the installation is damaged.
     """
     processor = _read(_folder("ingest_pipelines") / "processors" / f"{name}.json")
     return {"script": {**processor["script"], "params": dict(parameters)}}
 
 
-def assets_of(layouts: Iterable[Layout]) -> list[Asset]:
-    """What these layouts need, in the order of deployment: what others name comes before them.
+def list_assets(layouts: Iterable[Layout]) -> list[Asset]:
+    """List the assets that these layouts need, in deployment order: an asset comes after those it refers to.
 
-    The template of pivots is among them: each layout can hold documents of an encoder that has some.
+    The template of pivot indices is included, since any layout can store documents of an encoder with pivots.
     """
     chosen = list(layouts)
     return [
@@ -95,5 +95,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _folder(kind: Kind) -> Path:
     package = Path(__file__).parents[1]
-    # In a wheel the folders lie inside the package; in a checkout, an sdist and an editable install at the top.
+    # In a wheel the folders are in the package; in a checkout, an sdist or an editable install in the top folder.
     return next((folder for folder in (package / kind, package.parents[1] / kind) if folder.is_dir()), package / kind)

@@ -1,4 +1,4 @@
-"""Documents: ids, features and metadata from outside, checked one by one, and rendered as lines of a bulk request."""
+"""Documents: checks ids, features and metadata from callers, and renders them as lines of a bulk request."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
 from deepterms.schema.vectors import encode_vectors
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Batch", "bulk_lines", "check_batch", "condition", "usable_documents"]
+__all__ = ["Batch", "build_bulk_lines", "build_condition", "check_batch", "select_usable_documents"]
 
-MAX_ID_BYTES = 512  # of both engines
+MAX_ID_BYTES = 512  # the limit of both engines
 
 
-def _usable_id(identifier: str) -> str:
+def _check_id(identifier: str) -> str:
     size = len(identifier.encode("utf-8", "surrogatepass"))
     if not 1 <= size <= MAX_ID_BYTES:
         raise ValueError(f"an id has 1 to {MAX_ID_BYTES} bytes; got {size}")
-    identifier.encode()  # a lone surrogate cannot be sent
+    identifier.encode()  # raises for a lone surrogate, which cannot be sent
     return identifier
 
 
 class Document(BaseModel):
-    """What a caller says of one document beside its feature."""
+    """ID and metadata of a document, as the caller passed them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    id: Annotated[str, AfterValidator(_usable_id)]
+    id: Annotated[str, AfterValidator(_check_id)]
     metadata: dict[str, JsonValue]
 
 
@@ -47,11 +47,11 @@ class Batch:
     """Documents that can be indexed, and those that cannot.
 
     Attributes:
-        ids: of the usable documents, N, all different.
-        content: float32 (N, D) as given, or the terms of documents that were given as terms.
+        ids: N distinct ids of the usable documents.
+        content: float32 (N, D) as passed, or terms (N, V) if the caller passed terms.
         metadata: N mappings.
-        failed: the others, with the reason.
-        revisions: of the documents to replace; None, or None for one of them: whatever is there.
+        failed: the unusable documents, with the reasons.
+        revisions: the expected revision of each document to replace; None (for all or one) replaces any revision.
     """
 
     ids: list[str]
@@ -61,7 +61,7 @@ class Batch:
     revisions: list[Revision | None] | None = None
 
     def select(self, ids: Collection[str]) -> Batch:
-        """The documents of some ids only, without the failed ones."""
+        """Return a batch of the usable documents that have one of these ids."""
         rows = [row for row, identifier in enumerate(self.ids) if identifier in ids]
         content = self.content
         return Batch(
@@ -73,7 +73,7 @@ class Batch:
         )
 
     def terms(self, encoder: Encoder) -> TermFrequencies:
-        """The documents' terms (N, V), made by the encoder unless they were given."""
+        """Return the documents' terms (N, V), encoded unless the caller passed terms."""
         return self.content if isinstance(self.content, TermFrequencies) else encoder.encode(self.content)
 
 
@@ -86,25 +86,25 @@ def check_batch(
     seen: set[str] | None = None,
     revisions: Sequence[Revision | None] | None = None,
 ) -> Batch:
-    """Separate usable documents from the rest.
+    """Separate usable documents from the others.
 
     Args:
         ids: N ids.
         content: features, float32 (N, D), or terms (N, V).
-        metadata: N mappings of what JSON can hold, or None.
-        encoder: of the index; gives D and V.
-        seen: ids given before in the same call; those of this batch are put in.
-        revisions: N revisions of the documents to replace, or None.
+        metadata: N mappings that can be represented as JSON, or None.
+        encoder: the encoder of the index; determines D and V.
+        seen: ids that occurred earlier in the same call; the usable ids of this batch are added.
+        revisions: N expected revisions of the documents to replace, or None.
 
     Raises:
-        InvalidInput: they do not belong together: other lengths, or another D.
-        EncoderMismatch: terms of another V.
+        InvalidInput: the lengths differ, or the features have another D.
+        EncoderMismatch: the terms have another V.
     """
     if isinstance(ids, str):
         raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
     usable: NDArray[np.float32] | TermFrequencies
     if isinstance(content, TermFrequencies):
-        what, usable, reasons = "terms", content, _unusable_terms(content, encoder)
+        what, usable, reasons = "terms", content, _find_unusable_terms(content, encoder)
     else:
         what = "features"
         usable = (
@@ -118,30 +118,30 @@ def check_batch(
     if set(lengths.values()) != {len(ids)}:
         got = ", ".join(f"{count} {name}" for name, count in lengths.items())
         raise InvalidInput(f"ids, {what} and metadata are aligned by position; got {len(ids)} ids, {got}")
-    kept, usable_metadata, failed = usable_documents(ids, metadata, reasons=reasons, seen=seen)
+    kept, usable_metadata, failed = select_usable_documents(ids, metadata, reasons=reasons, seen=seen)
     if len(kept) < len(ids):
         usable = TermFrequencies(usable.matrix[kept]) if isinstance(usable, TermFrequencies) else usable[kept]
     expected = None if revisions is None else [revisions[row] for row in kept]
     return Batch([ids[row] for row in kept], usable, usable_metadata, failed, expected)
 
 
-def usable_documents(
+def select_usable_documents(
     ids: Sequence[str],
     metadata: Sequence[Mapping[str, Any]] | None,
     *,
     reasons: Mapping[int, str] | None = None,
     seen: set[str] | None = None,
 ) -> tuple[list[int], list[dict[str, Any]], tuple[Failure, ...]]:
-    """Which documents have a usable id, given once, and metadata that JSON can hold.
+    """Select documents with a valid id, used only once, and metadata that can be represented as JSON.
 
     Args:
         ids: N ids.
         metadata: N mappings, or None.
-        reasons: row → why a document is not usable for another reason.
+        reasons: row → reason, for documents that are unusable otherwise.
         seen: as in `check_batch`.
 
     Returns:
-        The rows of the usable ones, their metadata, and the others.
+        The rows of the usable documents, their metadata, and the unusable documents.
     """
     kept: list[int] = []
     seen = set() if seen is None else seen
@@ -149,18 +149,18 @@ def usable_documents(
     failed: list[Failure] = []
     for row, identifier in enumerate(ids):
         given = {} if metadata is None else metadata[row]
-        why = reasons.get(row, "") if reasons else ""
-        if not why:
+        reason = reasons.get(row, "") if reasons else ""
+        if not reason:
             try:
                 document = Document(id=identifier, metadata=dict(given))
                 json.dumps(document.metadata, allow_nan=False)
             except (ValidationError, ValueError, TypeError, RecursionError) as error:
-                why = _first_sentence(error)
-        if not why and identifier in seen:
-            # Two threads send at once, so which of two would win is open: the first is taken, the others reported.
-            why = "the id was given before in this call; the first document of that id was kept"
-        if why:
-            failed.append(Failure(str(identifier), why))
+                reason = _extract_message(error)
+        if not reason and identifier in seen:
+            # Two threads send concurrently, so the order of writes is undefined; only the first document is sent.
+            reason = "the id occurred earlier in this call; the first document with that id was kept"
+        if reason:
+            failed.append(Failure(str(identifier), reason))
             continue
         seen.add(identifier)
         kept.append(row)
@@ -168,23 +168,23 @@ def usable_documents(
     return kept, usable_metadata, tuple(failed)
 
 
-def _unusable_terms(terms: TermFrequencies, encoder: Encoder) -> dict[int, str]:
+def _find_unusable_terms(terms: TermFrequencies, encoder: Encoder) -> dict[int, str]:
     if terms.vocabulary_size != encoder.vocabulary_size:
         raise EncoderMismatch(
-            f"the terms are over a vocabulary of {terms.vocabulary_size:,} codewords; {encoder} has "
-            f"{encoder.vocabulary_size:,}. Make them with index.encoder, or with an equal one"
+            f"the terms have a vocabulary of {terms.vocabulary_size:,} codewords; {encoder} has "
+            f"{encoder.vocabulary_size:,}. Encode them with index.encoder, or with an equal encoder"
         )
     (empty,) = np.nonzero(np.diff(terms.matrix.indptr) == 0)
     return dict.fromkeys(empty.tolist(), "the document has no codeword")
 
 
-def bulk_lines(batch: Batch, spec: IndexSpec, *, fingerprint: str | None = None) -> list[BulkLine]:
-    """The (action, source) lines that index a batch; the action names the id, the source is JSON text.
+def build_bulk_lines(batch: Batch, spec: IndexSpec, *, fingerprint: str | None = None) -> list[BulkLine]:
+    """Build the (action, source) lines that index a batch; the action contains the id, the source is JSON text.
 
     Args:
-        batch: of documents that were checked for the encoder of `spec`.
-        spec: of the index.
-        fingerprint: of the index, if its pipeline checks that documents were encoded for it.
+        batch: documents that were checked for the encoder of `spec`.
+        spec: the spec of the index.
+        fingerprint: the fingerprint of the index, if its pipeline checks that documents were encoded for it.
     """
     rendered, vectors = batch.terms(spec.encoder).to_json(), [""] * len(batch.ids)
     if spec.vector_type is not None and not isinstance(batch.content, TermFrequencies):
@@ -192,15 +192,15 @@ def bulk_lines(batch: Batch, spec: IndexSpec, *, fingerprint: str | None = None)
     mark = "" if fingerprint is None else f',"{FINGERPRINT}":"{fingerprint}"'
     return [
         (
-            {"index": {"_id": identifier, **condition(batch.revisions[row] if batch.revisions else None)}},
+            {"index": {"_id": identifier, **build_condition(batch.revisions[row] if batch.revisions else None)}},
             f'{{"terms":{rendered[row]}{vectors[row]}{mark}{_metadata_member(batch.metadata[row])}}}',
         )
         for row, identifier in enumerate(batch.ids)
     ]
 
 
-def condition(revision: Revision | None) -> dict[str, int]:
-    """The part of an action that makes the engine refuse it if the document has another revision by now."""
+def build_condition(revision: Revision | None) -> dict[str, int]:
+    """Build the part of an action that makes the engine reject it if the document has another revision."""
     return {} if revision is None else {"if_seq_no": revision.seq_no, "if_primary_term": revision.primary_term}
 
 
@@ -208,7 +208,7 @@ def _metadata_member(metadata: dict[str, Any]) -> str:
     return f',"metadata":{json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))}' if metadata else ""
 
 
-def _first_sentence(error: Exception) -> str:
+def _extract_message(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"

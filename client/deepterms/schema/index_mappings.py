@@ -1,36 +1,36 @@
-"""The mappings of one index: what its template cannot know, since it differs from index to index."""
+"""Index mappings: builds the part of an index's mappings that depends on the index, so is not in its template."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from deepterms.schema.dense_vector import dense_vector_field
+from deepterms.schema.dense_vector import build_dense_vector_field
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import CODEWORDS
 from deepterms.schema.scripts import DENSE_VECTOR
 from deepterms.schema.sketches import SKETCH
 
-__all__ = ["index_mappings"]
+__all__ = ["build_index_mappings"]
 
 
-def index_mappings(
+def build_index_mappings(
     spec: IndexSpec, template: Mapping[str, Any], *, meta: Mapping[str, Any], properties: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The mappings of an index, in addition to its template's.
+    """Build the mappings of an index, in addition to those of its template.
 
-    Fields that its pipeline fills stay out of ``_source``, as do those that its template keeps out: the engine takes
-    the one list or the other.
+    Fields that its pipeline fills are excluded from ``_source``, together with those that the template excludes: the
+    engine does not merge the two lists.
 
     Args:
-        spec: of the index.
-        template: the mappings that it gets from its template.
-        meta: what is to stand under ``_meta.deepterms``.
-        properties: fields of the user's.
+        spec: the spec of the index.
+        template: the mappings from its template.
+        meta: the content of ``_meta.deepterms``.
+        properties: the user's fields.
     """
     filled: dict[str, Any] = {}
     if spec.dense_vector:
-        filled[DENSE_VECTOR] = dense_vector_field(spec.encoder.dimensions)
+        filled[DENSE_VECTOR] = build_dense_vector_field(spec.encoder.dimensions)
     if spec.sketch:
         filled[SKETCH] = {"type": "binary", "doc_values": True}
     alias = spec.codewords_alias

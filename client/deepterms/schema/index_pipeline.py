@@ -1,4 +1,4 @@
-"""An index's own ingest pipeline: checks that documents were encoded for this index, and encodes raw vectors."""
+"""Index pipeline: builds an index's own pipeline, which checks document fingerprints and encodes raw vectors."""
 
 from __future__ import annotations
 
@@ -7,51 +7,56 @@ from typing import Any
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.schema.assets import load_processor
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
-from deepterms.schema.vectors import VectorType, stored_bytes
+from deepterms.schema.vectors import VectorType, count_vector_bytes
 
-__all__ = ["STALE_DOCUMENT", "index_pipeline"]
+__all__ = ["STALE_DOCUMENT", "build_index_pipeline"]
 
-# Begins the reason by which the pipeline rejects a document that was encoded for another index.
+# Prefix of the reason with which the pipeline rejects a document that was encoded for another index.
 STALE_DOCUMENT = "[check-fingerprint]"
 
 
-def index_pipeline(spec: IndexSpec) -> dict[str, Any]:
-    """The body of the pipeline that is named like the concrete index and is its ``index.default_pipeline``.
+def build_index_pipeline(spec: IndexSpec) -> dict[str, Any]:
+    """Build the pipeline that has the name of the concrete index and is its ``index.default_pipeline``.
 
     A pipeline can read neither the settings nor the mappings of an index, so each index has a small one of its own. It
-    rejects documents that carry the fingerprint of another spec, writes the encoder's parameters into documents with a
-    raw vector, and calls one of the layout's pipelines, which removes them again.
+    rejects documents with the fingerprint of another spec, adds the encoder's parameters to documents with a raw
+    vector, and calls one of the layout's pipelines, which removes the parameters again.
 
     Args:
-        spec: of the index. Where it stores float32 vectors, a raw vector is replaced by its normalised form; where it
-            stores none, the vector is removed. An int8 index takes terms only, with the vector as the client stores it.
+        spec: the spec of the index. If it stores float32 vectors, the pipeline normalises raw vectors; if it stores
+            none, it removes them. An int8 index only accepts documents with terms, and vectors as the client stores
+            them.
 
     Returns:
-        The body. Where the engine cannot encode as the encoder does, documents must come with terms.
+        The request body. If the engine cannot encode as the encoder does, documents must contain terms.
     """
     check = load_processor("check-fingerprint-v1", {FINGERPRINT: spec.fingerprint})
-    first, call = _encoding(spec)
-    # Last, since by then every vector is base64 of finite float32 numbers, or of int8 of the right length.
+    first, call = _build_encoding(spec)
+    # Last, when every vector is base64 of finite float32 numbers, or int8 of the expected length.
     last = []
     dimensions = spec.encoder.dimensions
     if spec.dense_vector:
         last.append(load_processor("decode-vector-v1", {"dimensions": dimensions}))
     if spec.sketch and spec.vector_type is not None:
-        last.append(load_processor("sketch-vector-v1", _signs(spec.vector_type, dimensions)))
+        last.append(load_processor("sketch-vector-v1", _locate_signs(spec.vector_type, dimensions)))
     return {
         "description": f"{spec.encoder}: {call['pipeline']['name']} for the documents of one index.",
         "processors": [check, *first, call, *last],
     }
 
 
-def _encoding(spec: IndexSpec) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What comes before the call of one of the layout's pipelines, and the call."""
+def _build_encoding(spec: IndexSpec) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Build the call of one of the layout's pipelines, and the processors before it.
+
+    Returns:
+        The processors, and the call.
+    """
     encoder, layout = spec.encoder, spec.layout
     checked = {"pipeline": {"tag": "check-and-render", "name": layout.resource}}
     if spec.vector_type == "int8":
-        # The layout's pipeline checks what every vector must be; the length is all that it cannot know. A vector of
-        # another length would be read as other numbers by the re-ranking script.
-        length = stored_bytes("int8", encoder.dimensions)
+        # The layout's pipeline checks every vector except for its length, which depends on the index. The re-ranking
+        # script would misread a vector of another length.
+        length = count_vector_bytes("int8", encoder.dimensions)
         parameters = {"characters": (4 * length + 2) // 3, "bytes": length, "dimensions": encoder.dimensions}
         return [load_processor("check-int8-vector-v1", parameters)], checked
     if not isinstance(encoder, DeepPermutation):
@@ -69,7 +74,8 @@ def _encoding(spec: IndexSpec) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     )
 
 
-def _signs(vector_type: VectorType, dimensions: int) -> dict[str, int]:
-    """Where the sign bits of a stored vector are: in every fourth byte, or in each after the scale (see vectors.py)."""
+def _locate_signs(vector_type: VectorType, dimensions: int) -> dict[str, int]:
+    """Locate the sign bits of a stored vector: in every fourth byte, or in each after the scale (see vectors.py)."""
     first, step = (3, 4) if vector_type == "float32" else (4, 1)
-    return {"dimensions": dimensions, "bytes": stored_bytes(vector_type, dimensions), "first": first, "step": step}
+    length = count_vector_bytes(vector_type, dimensions)
+    return {"dimensions": dimensions, "bytes": length, "first": first, "step": step}

@@ -1,4 +1,4 @@
-"""IndexSpec: everything an index is made with, in one value, and its JSON form in the mapping's ``_meta``."""
+"""IndexSpec: the immutable description of an index, and its JSON form in the mapping's ``_meta``."""
 
 from __future__ import annotations
 
@@ -33,49 +33,49 @@ __all__ = [
     "IndexState",
     "SpecKeywords",
     "check_rerank",
-    "codewords_alias",
-    "default_rerank",
-    "meta_of",
+    "choose_default_rerank",
+    "name_codewords_alias",
+    "read_meta",
 ]
 
-# Candidates to re-rank where neither the index nor its encoder names a number; docs/benchmarks.md has quality and time.
+# Candidates to re-rank if neither index nor encoder set a number; docs/benchmarks.md has quality and latency.
 DEFAULT_RERANK = 200
 
-# The member of a document that names the index it was encoded for; the index's own pipeline checks and removes it.
+# The document field with the fingerprint of the index it was encoded for; the index's pipeline checks and removes it.
 FINGERPRINT = "fingerprint"
 _FINGERPRINT_DIGITS = 8
 
 
-def default_rerank(encoder: object) -> int:
-    """How many candidates of an encoder are re-ranked unless the index or the search names another number."""
+def choose_default_rerank(encoder: object) -> int:
+    """Choose how many candidates to re-rank with an encoder if neither the index nor the search sets a number."""
     return int(getattr(encoder, "default_rerank", DEFAULT_RERANK))
 
 
 def check_rerank(rerank: int) -> int:
-    """The number of candidates to re-rank, if it is one.
+    """Return the number of candidates to re-rank, after checking it.
 
     Raises:
         InvalidInput: it is negative.
     """
     if rerank < 0:
-        raise InvalidInput(f"rerank is {rerank}; expected 0 (none) or how many candidates to re-rank")
+        raise InvalidInput(f"rerank is {rerank}; expected 0 (none) or the number of candidates to re-rank")
     return rerank
 
 
-def codewords_alias(fingerprint: str) -> str:
-    """The field alias by which queries name the codewords of an index with that fingerprint.
+def name_codewords_alias(fingerprint: str) -> str:
+    """Name the field alias through which queries search the codewords of an index with this fingerprint.
 
-    An index of another spec does not map it, so a query that was encoded for this one matches nothing there. It is
-    short, as each clause of a query carries it.
+    An index with another spec does not have the alias, so a query that was encoded for this one matches nothing there.
+    The name is short, since every clause of a query repeats it.
     """
     return f"c_{fingerprint}"
 
 
-def meta_of(answer: Any) -> Any:
-    """What stands under ``_meta.deepterms`` of one index's mapping; None if nothing does.
+def read_meta(answer: Any) -> Any:
+    """Read ``_meta.deepterms`` of an index's mapping; None if it is missing.
 
     Args:
-        answer: an engine's answer about one index, with ``mappings``.
+        answer: an engine's response about one index, with ``mappings``.
     """
     for key in ("mappings", "_meta", "deepterms"):
         answer = answer.get(key) if isinstance(answer, Mapping) else None
@@ -83,7 +83,7 @@ def meta_of(answer: Any) -> Any:
 
 
 class SpecKeywords(TypedDict, total=False):
-    """What `SurrogateIndex.create` is given besides the encoder, by name; it documents them and their defaults."""
+    """Keyword arguments of `SurrogateIndex.create` that belong to the spec; documented there."""
 
     layout: str | None
     store_vectors: StoreVectors
@@ -94,7 +94,7 @@ class SpecKeywords(TypedDict, total=False):
 
 
 class IndexMeta(BaseModel):
-    """An `IndexSpec` as JSON, its encoder given by its spec: what an index holds under ``_meta.deepterms``.
+    """An index's metadata, ``_meta.deepterms``: an `IndexSpec` as JSON, with the spec of its encoder.
 
     Later releases may add keys, which this one ignores.
     """
@@ -120,9 +120,7 @@ class IndexMeta(BaseModel):
             ClusterError: deepterms did not write it, or a newer release did.
         """
         if not isinstance(meta, Mapping) or "encoder" not in meta:
-            raise ClusterError(
-                f"the index {name!r} names no encoder in its _meta.deepterms: it was not created by deepterms"
-            )
+            raise ClusterError(f"the index {name!r} has no encoder in _meta.deepterms, so deepterms did not create it")
         try:
             return cls.model_validate(dict(meta))
         except ValidationError as error:
@@ -134,36 +132,36 @@ class IndexMeta(BaseModel):
 
     @property
     def dimensions(self) -> int | None:
-        """D of its encoder; None if its spec does not say."""
+        """D of its encoder; None if the encoder's spec does not contain it."""
         dimensions = self.encoder.get("pivots", self.encoder).get("dimensions")
         return dimensions if isinstance(dimensions, int) else None
 
     def describes(self, spec: IndexSpec) -> bool:
-        """Whether an index of this metadata is made as that spec says; what it was copied from does not count."""
+        """Whether this is the metadata of an index with that spec, whatever it was copied from."""
         ignored = {"migration", FINGERPRINT}
         return self.model_dump(exclude=ignored) == IndexMeta.model_validate(spec.to_meta()).model_dump(exclude=ignored)
 
     def find_layout(self) -> Layout:
-        """The layout, in the version with which the index was made."""
+        """Return the layout, in the version with which the index was created."""
         return replace(find_layout(self.layout), version=self.version)
 
     def find_vector_type(self) -> VectorType | None:
-        """The type in which the index stores vectors; None if it stores none."""
+        """Return the type in which the index stores vectors; None if it stores none."""
         return parse_vector_type(self.vector_type)
 
 
 @dataclass(frozen=True, eq=False)
 class IndexSpec:
-    """What an index is made with. It travels whole: whoever needs one of these facts is given all of them.
+    """The description of an index. It is always passed as a whole, rather than one option at a time.
 
     Attributes:
         encoder: turns documents and queries into terms.
         layout: how codewords are stored.
         vector_type: the type in which descriptors are stored; None if they are not.
-        dense_vector: whether they are stored in Elasticsearch's own field as well, and compared there.
-        sketch: whether their sign bits are stored (binary quantization), by which most candidates are compared.
-        rerank: how many candidates of each shard searches re-rank by default; None takes the encoder's number.
-        extractor: the spec of what made the descriptors; ``{}`` if unknown.
+        dense_vector: whether they are also stored in Elasticsearch's vector field, and compared there.
+        sketch: whether their sign bits are stored (binary quantization), to compare most candidates by these.
+        rerank: how many candidates per shard searches re-rank by default; None for the encoder's number.
+        extractor: the spec of the feature extractor; ``{}`` if unknown.
     """
 
     encoder: Encoder
@@ -176,11 +174,11 @@ class IndexSpec:
 
     @classmethod
     def choose(cls, engine: Engine, encoder: Encoder, **options: Unpack[SpecKeywords]) -> IndexSpec:
-        """The spec of a new index on an engine, from the arguments of `SurrogateIndex.create`.
+        """Choose the spec of a new index on an engine, from the arguments of `SurrogateIndex.create`.
 
         Raises:
-            InvalidInput: an unknown layout or type of vectors, or parts that do not go together.
-            UnsupportedEngine: the engine lacks the layout or the dense_vector.
+            InvalidInput: a layout or type of vectors is unknown, or options cannot be combined.
+            UnsupportedEngine: the engine does not support the layout or dense_vector.
         """
         vector_type = parse_vector_type(options.get("store_vectors", True))
         layout, rerank = options.get("layout"), options.get("rerank")
@@ -193,7 +191,7 @@ class IndexSpec:
                 options.get("sketch"),
                 dimensions=encoder.dimensions,
                 stores_vectors=vector_type is not None,
-                rerank=default_rerank(encoder) if rerank is None else rerank,
+                rerank=choose_default_rerank(encoder) if rerank is None else rerank,
             ),
             rerank=rerank,
             extractor=dict(options.get("extractor") or {}),
@@ -203,14 +201,14 @@ class IndexSpec:
 
     @classmethod
     def from_meta(cls, meta: IndexMeta, *, encoder: Encoder) -> IndexSpec:
-        """The spec of an index that exists.
+        """Build the spec of an existing index.
 
         Args:
-            meta: of the index.
+            meta: the metadata of the index.
             encoder: rebuilt from ``meta.encoder``.
 
         Raises:
-            InvalidInput: a layout or a type of vectors that this release does not know.
+            InvalidInput: this release does not know the layout or the type of vectors.
         """
         return cls(
             encoder=encoder,
@@ -223,15 +221,15 @@ class IndexSpec:
         )
 
     def to_meta(self) -> dict[str, Any]:
-        """What the index holds under ``_meta.deepterms``."""
+        """Convert to the content of ``_meta.deepterms``."""
         return {**self._described, FINGERPRINT: self.fingerprint}
 
     def check(self, engine: Engine) -> None:
-        """Check that an engine can hold such an index.
+        """Check that an engine can store such an index.
 
         Raises:
-            InvalidInput: the layout cannot hold what the encoder makes, or the dense_vector not the vectors.
-            UnsupportedEngine: the engine lacks the layout or the dense_vector.
+            InvalidInput: the layout cannot store the encoder's terms, or the dense_vector cannot store the vectors.
+            UnsupportedEngine: the engine does not support the layout or dense_vector.
         """
         if self.rerank is not None:
             check_rerank(self.rerank)
@@ -253,24 +251,24 @@ class IndexSpec:
 
     @property
     def compared_by(self) -> ComparedBy | None:
-        """What candidates are compared by in the cluster; None if no vectors are stored."""
+        """The stored form by which the cluster compares candidates; None if no vectors are stored."""
         return DENSE_VECTOR if self.dense_vector else self.vector_type
 
     @property
     def candidates(self) -> int:
-        """How many candidates of each shard a search re-ranks by default."""
-        return default_rerank(self.encoder) if self.rerank is None else self.rerank
+        """How many candidates per shard a search re-ranks by default."""
+        return choose_default_rerank(self.encoder) if self.rerank is None else self.rerank
 
     @cached_property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits that differ between specs: queries and documents carry them to their index."""
+        """A hash of the spec, eight hexadecimal digits, by which an index recognises its queries and documents."""
         text = json.dumps(self._described, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
     @property
     def codewords_alias(self) -> str | None:
-        """The field alias of an index with this spec; None where the layout's clauses cannot use one."""
-        return None if self.layout.query == "rank_feature" else codewords_alias(self.fingerprint)
+        """The field alias of an index with this spec; None if the layout's query clauses cannot use an alias."""
+        return None if self.layout.query == "rank_feature" else name_codewords_alias(self.fingerprint)
 
     @cached_property
     def _described(self) -> dict[str, Any]:
@@ -292,18 +290,19 @@ class IndexSpec:
 
 @dataclass(frozen=True)
 class IndexState:
-    """An index as it was when it was read: its spec, and the identity of the concrete indices that had it.
+    """A snapshot of an index: its spec, and the identity of the concrete index behind its name.
 
-    Searches and writes are judged by the state that they were made for, never by a name that is looked up later.
+    A search or write is validated against the state that it was encoded for, never against a name resolved later.
 
     Attributes:
         name: the alias, or the concrete index.
-        spec: of the index.
-        uuids: concrete index → the engine's uuid of it. One that is deleted and created again has another.
-        shards: primary shards of all of them.
-        fingerprint: that documents carry, since the index's own pipeline checks it; None if it does not.
-        field: by which queries name the codewords: an alias that only this spec has, or ``codewords`` itself.
-        migrated_from: the concrete index that this one is a copy of; None if it is no copy.
+        spec: the spec of the index.
+        uuids: concrete index → its UUID in the engine, which changes if the index is deleted and created again.
+        shards: the number of primary shards.
+        fingerprint: sent with documents, for the index's pipeline to check; None if it does not check it.
+        field: the field that queries search: an alias that only indices with this spec have, or ``codewords`` itself.
+        migrated_from: name and UUID of the concrete index from which this one was copied; None if it is not a copy,
+            and an empty UUID if an earlier release copied it.
     """
 
     name: str
@@ -312,7 +311,7 @@ class IndexState:
     shards: int = 1
     fingerprint: str | None = None
     field: str = CODEWORDS
-    migrated_from: str | None = None
+    migrated_from: tuple[str, str] | None = None
 
     @property
     def is_alias(self) -> bool:
@@ -324,6 +323,13 @@ class IndexState:
         """Whether a query that was encoded for this index matches nothing in another."""
         return self.field != CODEWORDS
 
+    def descends_from(self, other: IndexState) -> bool:
+        """Whether this index is a copy of the other, made by a migration."""
+        if self.migrated_from is None:
+            return False
+        concrete, uuid = self.migrated_from
+        return other.uuids.get(concrete) in ({uuid} if uuid else {*other.uuids.values()})
+
     def is_same_index(self, other: IndexState) -> bool:
-        """Whether both were read from the very same concrete indices."""
+        """Whether both states describe the same concrete index."""
         return self.uuids == other.uuids and self.spec == other.spec

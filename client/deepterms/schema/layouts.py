@@ -1,4 +1,4 @@
-"""Layouts: the ways codewords are stored in an index, each with its resources' names, its limits and its query."""
+"""Layouts: the ways to store codewords in an index, each with its template and pipelines, limits and query clause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput, UnsupportedEngine
 from deepterms.terms import MAX_TERM_FREQUENCY
 
-__all__ = ["CODEWORDS", "LAYOUTS", "Layout", "default_layout", "find_layout", "select_layout"]
+__all__ = ["CODEWORDS", "LAYOUTS", "Layout", "find_layout", "select_default_layout", "select_layout"]
 
 CODEWORDS = "codewords"  # the field
 
@@ -23,13 +23,13 @@ class Layout:
     """One way to store codewords: an index template and an ingest pipeline of the same name.
 
     Attributes:
-        name: as users write it.
-        version: of the released resources; a change of either is a new version.
-        engines: engine → the first version that has what the layout needs; an engine that is missing never has it.
+        name: the name that users pass.
+        version: version of the released template and pipelines; a change of any of them is a new version.
+        engines: engine → the first version that supports the layout; engines that are not listed do not support it.
         query: the kind of clause that scores one codeword.
-        max_term_frequency: the largest term frequency of a document that it holds exactly; its pipeline refuses more.
-        holds: that limit in words.
-        max_words: how many words of surrogate text a document may have; None where none are written.
+        max_term_frequency: the largest term frequency it stores exactly; its pipeline rejects larger ones.
+        holds: that limit in words, for messages.
+        max_words: how many words of surrogate text a document may have; None if the layout writes no text.
     """
 
     name: str
@@ -42,21 +42,21 @@ class Layout:
 
     @property
     def resource(self) -> str:
-        """The name of the index template and of the pipeline that takes terms: ``deepterms-words-v1``."""
+        """The name of the index template and of the pipeline for terms, such as ``deepterms-words-v1``."""
         return f"deepterms-{self.name}-v{self.version}"
 
     @property
     def encode_pipeline(self) -> str:
-        """The name of the pipeline that takes raw vectors, and calls `resource`: ``deepterms-encode-words-v1``."""
+        """The name of the pipeline for raw vectors, which calls `resource`, such as ``deepterms-encode-words-v1``."""
         return f"deepterms-encode-{self.name}-v{self.version}"
 
     def runs_on(self, engine: Engine) -> bool:
-        """Whether that engine can hold an index of this layout."""
+        """Whether an engine supports this layout."""
         first = self.engines.get(engine.name)
         return first is not None and engine.version[:2] >= first
 
     def require_engine(self, engine: Engine) -> None:
-        """Raise UnsupportedEngine unless that engine can hold an index of this layout."""
+        """Raise UnsupportedEngine unless an engine supports this layout."""
         if self.runs_on(engine):
             return
         others = ", ".join(layout.name for layout in LAYOUTS if layout.runs_on(engine))
@@ -65,32 +65,32 @@ class Layout:
         raise UnsupportedEngine(f"{engine} does not have the layout {self.name!r}; it has: {others}")
 
     def clause(self, codeword: str, weight: int, *, field: str = CODEWORDS) -> dict[str, Any]:
-        """The query clause that adds weight × term frequency of one codeword to a document's score.
+        """Build the query clause that adds weight × term frequency of one codeword to a document's score.
 
         Args:
-            codeword: ``t17``.
+            codeword: the codeword, such as ``t17``.
             weight: its term frequency in the query, sent as boost.
-            field: that holds the codewords, or an alias of it; ``rank_feature`` clauses cannot use an alias.
+            field: the field of the codewords, or an alias; ``rank_feature`` clauses cannot use an alias.
         """
         if self.query == "rank_feature":
-            # Both engines have it. A term query on this field is quicker to write, but OpenSearch refuses it.
+            # Supported by both engines. A term query on this field would be shorter, but OpenSearch rejects it.
             return {"rank_feature": {"field": f"{CODEWORDS}.{codeword}", "linear": {}, "boost": weight}}
         return {"term": {field: {"value": codeword, "boost": weight}}}
 
     def check_encoder(self, encoder: Encoder) -> None:
-        """Raise InvalidInput if documents of the encoder can be more than the layout holds."""
+        """Raise InvalidInput if documents of an encoder can exceed the layout's limits."""
         if encoder.max_term_frequency > self.max_term_frequency:
             largest = self.max_term_frequency
-            holds, gives = self.holds, f"gives term frequencies up to {encoder.max_term_frequency}"
+            holds, gives = self.holds, f"produces term frequencies up to {encoder.max_term_frequency}"
             smaller = "binary=True" if largest == 1 else f"a top_k or factor of at most {largest}"
         elif self.max_words is not None and encoder.max_words > self.max_words:
-            holds, gives = f"documents of up to {self.max_words:,} words", f"can give {encoder.max_words:,}"
+            holds, gives = f"documents of up to {self.max_words:,} words", f"can produce {encoder.max_words:,}"
             smaller = "a smaller top_k or factor"
         else:
             return
         others = [layout.name for layout in LAYOUTS if layout._can_hold(encoder)]
         raise InvalidInput(
-            f"the layout {self.name!r} holds {holds}; {encoder} {gives}. Take an encoder with {smaller}"
+            f"the layout {self.name!r} stores {holds}, but {encoder} {gives}. Use an encoder with {smaller}"
             + (f", or another layout: {', '.join(others)}" if others else "")
         )
 
@@ -99,10 +99,10 @@ class Layout:
         return words and encoder.max_term_frequency <= self.max_term_frequency
 
     def index_name(self, name: str, *, generation: int = 1) -> str:
-        """The concrete index behind the alias `name`: ``deepterms-words-v1-holidays-000001``.
+        """Name the concrete index behind the alias `name`, such as ``deepterms-words-v1-holidays-000001``.
 
         Raises:
-            InvalidInput: the engines would not take the name.
+            InvalidInput: the engines would reject the name.
         """
         check_new_name(name)
         return f"{self.resource}-{name}-{generation:06d}"
@@ -111,7 +111,7 @@ class Layout:
 _BOTH = MappingProxyType({"opensearch": (2, 0), "elasticsearch": (8, 0)})
 
 LAYOUTS: tuple[Layout, ...] = (
-    # An index is created with the first that its engine has, so those that hold every encoder's documents come first.
+    # The first layout that the engine supports is the default, so layouts that can store any document come first.
     Layout("frequencies", engines=MappingProxyType({"opensearch": (2, 10)})),
     Layout("words", engines=_BOTH, max_words=400_000),
     Layout(
@@ -126,10 +126,10 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def find_layout(name: str) -> Layout:
-    """The layout of that name.
+    """Find a layout by name.
 
     Raises:
-        InvalidInput: there is none.
+        InvalidInput: there is no such layout.
     """
     for layout in LAYOUTS:
         if layout.name == name:
@@ -137,11 +137,11 @@ def find_layout(name: str) -> Layout:
     raise InvalidInput(f"no layout {name!r}; expected one of {', '.join(layout.name for layout in LAYOUTS)}")
 
 
-def default_layout(engine: Engine) -> Layout:
-    """The best layout that an engine has for any encoder.
+def select_default_layout(engine: Engine) -> Layout:
+    """Select the best layout of an engine that suits any encoder.
 
     Raises:
-        UnsupportedEngine: it has none.
+        UnsupportedEngine: the engine supports none.
     """
     for layout in LAYOUTS:
         if layout.runs_on(engine):
@@ -150,12 +150,12 @@ def default_layout(engine: Engine) -> Layout:
 
 
 def select_layout(engine: Engine, encoder: Encoder) -> Layout:
-    """The layout of an index whose creator names none: `codewords` for binary documents, else the default.
+    """Select the layout of an index if the user names none: `codewords` for binary documents, else the default.
 
     Raises:
-        UnsupportedEngine: this engine has none.
+        UnsupportedEngine: the engine supports none.
     """
     made_for_binary = find_layout("codewords")
     if encoder.max_term_frequency == 1 and made_for_binary.runs_on(engine):
         return made_for_binary
-    return default_layout(engine)
+    return select_default_layout(engine)

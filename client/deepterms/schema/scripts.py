@@ -1,4 +1,4 @@
-"""Painless sources by which candidates are compared in the cluster: exact cosines, and sketches."""
+"""Scripts: builds queries with Painless scripts that score candidates by exact cosine, or by sketch."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.schema.sketches import sketch_bytes
-from deepterms.schema.vectors import VectorType, stored_bytes
+from deepterms.schema.sketches import count_sketch_bytes
+from deepterms.schema.vectors import VectorType, count_vector_bytes
 
 __all__ = ["COSINE_OFFSET", "DENSE_VECTOR", "NO_VECTOR", "ComparedBy", "score_by_cosine", "score_by_sketch"]
 
-# The engines refuse negative scores; what the script returns is the cosine plus this.
+# The engines reject negative scores, so the script adds this to the cosine.
 COSINE_OFFSET = 2.0
-NO_VECTOR = -1.0  # the cosine that stands for a document that stores none
+NO_VECTOR = -1.0  # the cosine assigned to documents without a vector
 
-# Elasticsearch's own field for vectors, where an index has it beside `vector`; and the way to compare by it.
+# The name of Elasticsearch's vector field in an index that has one, and of the comparison that uses it.
 DENSE_VECTOR: Literal["dense_vector"] = "dense_vector"
 ComparedBy = VectorType | Literal["dense_vector"]
 
-# A component of the query travels as two characters of 15 bits, so that all stay far below the surrogates (55,296).
+# Each component of the query is sent as two characters of 15 bits, which stay far below the surrogates (55,296).
 CHARACTER_BITS = 15
 QUERY_LEVELS = 2 ** (2 * CHARACTER_BITS - 1) - 1
 LIST_DECIMALS = 9
 
-# One script a type, the same for both engines. A document without a vector comes last, with the cosine −1. So does one
-# whose vector has another length, or gives no cosine (NaN, or beyond ±1), as may stand in an index that was written to
-# around its pipeline: a negative score or NaN would fail the whole shard, and other bytes give a score of nothing.
-# The query travels as text: charAt is a primitive read, where each number of a JSON list is an object, and that made
-# the whole search half as fast. 30 bits leave only the rounding of the engine's float32 scores. Elasticsearch's own
-# field for this, an unindexed dense_vector, is faster: benchmarks/dense_vector.py measured 0.57 of the script's whole
-# search with float and 0.45 with byte at 500 candidates of 2,048-d, 0.69 and 0.68 at 1,280-d (medians, on a busy
-# machine, with another build of Painless than the vendor's). An index has it if asked: storage/dense_vector.py.
+# One script per type, the same for both engines. Documents without a vector come last, with a cosine of −1. So do
+# documents with a vector of another length, or one that gives no cosine (NaN, or beyond ±1), which an index can contain
+# if it was written to without its pipeline: a negative score or NaN would fail the whole shard, and other bytes give
+# meaningless scores. The query is sent as text: charAt is a primitive read, whereas each number of a JSON list is an
+# object, which made the whole search half as fast. With 30 bits, only the rounding of the engine's float32 scores
+# remains. Elasticsearch's vector field, an unindexed dense_vector, is faster: benchmarks/dense_vector.py measured 0.57
+# of the script's whole search with float and 0.45 with byte at 500 candidates of 2,048-d, 0.69 and 0.68 at 1,280-d
+# (medians, on a busy machine, with another build of Painless than the vendor's). It is optional: see
+# storage/dense_vector.py.
 _SOURCE = """
 if (doc['vector'].size() == 0) {{ return 1.0; }}
 def stored = doc['vector'].value; byte[] bytes = stored.bytes; int at = stored.offset;
@@ -57,13 +58,13 @@ COSINE_SOURCES: Mapping[ComparedBy, str] = {
         add=f"sum += component * (double) {_FLOAT}; at += 4;",
         cosine="sum * params.scale",
     ),
-    # A float32 scale, then sign and magnitude a byte: the sum is a whole number, and exact.
+    # A float32 scale, then one byte per component, sign and magnitude: the sum is an integer, so exact.
     "int8": _SOURCE.format(
         before=f"long sum = 0; double unit = {_FLOAT}; at += 4;",
         add="int level = bytes[at]; at++; sum += (long) component * (level < 0 ? -128 - level : level);",
         cosine="sum * params.scale * unit",
     ),
-    # The engine's own sum, in float32. A document whose vector has another length has none in this field.
+    # The engine's own sum, in float32. The pipeline leaves this field out if the vector has another length.
     DENSE_VECTOR: """
 if (doc['dense_vector'].size() == 0) { return 1.0; }
 double score = dotProduct(params.query, 'dense_vector') + 2.0;
@@ -71,8 +72,8 @@ return score > 0.99 && score < 3.01 ? score : 1.0;
 """.strip(),
 }
 
-# Both sides are padded to whole ints. charAt is a primitive read (as above). A document without a sketch, or with
-# one of another length, comes last.
+# Both sketches are padded to whole ints. charAt is a primitive read (as above). Documents without a sketch, or with one
+# of another length, come last.
 SKETCH_SOURCE = """
 if (doc['sketch'].size() == 0) { return 0; }
 def stored = doc['sketch'].value; byte[] bytes = stored.bytes; int at = stored.offset;
@@ -92,12 +93,12 @@ return 8 * length - different;
 def score_by_cosine(
     query: NDArray[np.float32], matching: Mapping[str, Any], *, vector_type: ComparedBy
 ) -> dict[str, Any]:
-    """A query under which each document that matches another scores its cosine plus `COSINE_OFFSET`.
+    """Build a query that scores each matching document by its cosine plus `COSINE_OFFSET`.
 
     Args:
-        query: float32 (D,), L2-normalised.
-        matching: any query of the engine.
-        vector_type: the type that the index stores, or its dense_vector.
+        query: the descriptor, float32 (D,), L2-normalised.
+        matching: any query of the engine; selects the documents.
+        vector_type: the type of the stored vectors, or the dense_vector.
     """
     script = {"lang": "painless", "source": COSINE_SOURCES[vector_type], "params": _parameters(query, vector_type)}
     return {"script_score": {"query": matching, "script": script}}
@@ -105,14 +106,14 @@ def score_by_cosine(
 
 def _parameters(query: NDArray[np.float32], vector_type: ComparedBy) -> dict[str, Any]:
     if vector_type == DENSE_VECTOR:
-        # The function takes nothing but a list. Nine decimals are as exact as float32 components of a unit vector.
+        # The function only accepts a list. Nine decimals are as exact as the float32 components of a unit vector.
         return {"query": np.round(query.astype(np.float64), LIST_DECIMALS).tolist()}
-    text, scale = _as_text(query)
-    return {"query": text, "scale": scale, "bytes": stored_bytes(vector_type, len(query))}
+    text, scale = _convert_to_text(query)
+    return {"query": text, "scale": scale, "bytes": count_vector_bytes(vector_type, len(query))}
 
 
-def _as_text(query: NDArray[np.float32]) -> tuple[str, float]:
-    """Two characters a component, and what one unit of their number stands for."""
+def _convert_to_text(query: NDArray[np.float32]) -> tuple[str, float]:
+    """Convert a query to two characters per component, and the value of one unit of the numbers they encode."""
     scale = float(np.abs(query).max()) / QUERY_LEVELS
     numbers = np.rint(query.astype(np.float64) / scale).astype(np.int64) + QUERY_LEVELS + 1
     characters = np.empty(2 * len(query), dtype="<u2")
@@ -122,13 +123,13 @@ def _as_text(query: NDArray[np.float32]) -> tuple[str, float]:
 
 
 def score_by_sketch(query: NDArray[np.float32], matching: Mapping[str, Any]) -> dict[str, Any]:
-    """A query under which each document that matches another scores in how many signs it agrees with a descriptor.
+    """Build a query that scores each matching document by how many signs it shares with a descriptor.
 
     Args:
-        query: float32 (D,), finite.
-        matching: any query of the engine.
+        query: the descriptor, float32 (D,), finite.
+        matching: any query of the engine; selects the documents.
     """
-    sketch = np.zeros(sketch_bytes(len(query)), dtype=np.uint8)
+    sketch = np.zeros(count_sketch_bytes(len(query)), dtype=np.uint8)
     bits = np.packbits(np.signbit(query), bitorder="little")
     sketch[: len(bits)] = bits
     script = {"lang": "painless", "source": SKETCH_SOURCE, "params": {"query": sketch.tobytes().decode("latin-1")}}

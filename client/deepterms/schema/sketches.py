@@ -1,11 +1,11 @@
-"""Sketches: the signs of descriptors' components, a bit each, by which the best of many candidates are told quickly.
+"""Sketches: sign bits of descriptors, that is, binary quantization, to find the best of many candidates quickly.
 
 The share of signs in which two descriptors differ follows the angle between them (Charikar, "Similarity estimation
-techniques from rounding algorithms", 2002; here with the descriptors' own axes for random ones). So thousands of
-candidates can be compared by D bits, and the best hundred of them exactly.
+techniques from rounding algorithms", 2002; here with the descriptors' own axes instead of random ones). Thousands of
+candidates can therefore be compared by D bits each, and only the best hundred of them exactly.
 
-An index has them in a binary doc value ``sketch`` of its own. Its pipeline makes them out of the stored vectors,
-whoever sends the document, so no producer knows of them, and a migration can add them.
+An index stores sketches in a separate binary doc value, ``sketch``. Its pipeline computes them from the stored
+vectors, so clients that send documents need not know about them, and a migration can add them.
 """
 
 from __future__ import annotations
@@ -15,57 +15,63 @@ from numpy.typing import NDArray
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["SKETCH", "agreement", "sketch_bytes", "survivors", "wants_sketch"]
+__all__ = ["SKETCH", "count_agreeing_signs", "count_sketch_bytes", "count_survivors", "wants_sketch"]
 
 SKETCH = "sketch"  # the field
 
-# How many are compared exactly after their sketches. Of the 4,000 nearest of 100,000 mixtures (1,280 dimensions) the
-# best 100 by their sketches held .999 of the ten nearest and the best 50 .998, for a tenth of a millisecond less.
+# How many candidates are compared exactly after their sketches. Of the 4,000 nearest of 100,000 mixtures (1,280
+# dimensions), the best 100 by sketch contained .999 of the ten nearest; the best 50 contained .998, and saved a tenth
+# of a millisecond.
 MIN_SURVIVORS = 100
 MIN_FAR_SURVIVORS = 400
 SURVIVORS_PER_HIT = 4
-# Where indices have sketches unless told otherwise: with fewer candidates, or short vectors, they save nothing, and
-# fewer bits tell less.
+# Indices have sketches by default from these numbers on. With fewer candidates or shorter vectors, sketches save no
+# time, and fewer bits are less accurate.
 MIN_CANDIDATES = 500
 MIN_DIMENSIONS = 1_024
 
 
 def wants_sketch(sketch: bool | None, *, dimensions: int, stores_vectors: bool, rerank: int) -> bool:
-    """Whether an index has sketches.
+    """Whether an index should have sketches.
 
     Args:
-        sketch: as asked; None where it is not said.
+        sketch: the user's choice; None to decide by the other arguments.
         dimensions: D.
-        stores_vectors: whether the index keeps descriptors.
-        rerank: how many candidates its searches re-rank usually.
+        stores_vectors: whether the index stores descriptors.
+        rerank: how many candidates its searches re-rank by default.
 
     Raises:
-        InvalidInput: they are asked for, and there are no vectors to take signs of.
+        InvalidInput: the user wants sketches, but there are no vectors to compute them from.
     """
     if sketch and not stores_vectors:
-        raise InvalidInput("a sketch is made of the stored vector, and the index stores none; leave sketch out")
+        raise InvalidInput("sketches are computed from stored vectors, but the index stores none; omit sketch")
     if sketch is None:
         return stores_vectors and dimensions >= MIN_DIMENSIONS and rerank >= MIN_CANDIDATES
     return sketch
 
 
-def survivors(k: int, *, far: bool = False) -> int:
-    """How many candidates are compared exactly after their sketches, for k hits.
+def count_survivors(k: int, *, far: bool = False) -> int:
+    """Count the candidates to compare exactly after their sketches.
 
     Args:
-        k: hits.
-        far: the candidates are all that a filter keeps, so the nearest of them may not be near.
+        k: the number of hits.
+        far: whether the candidates are all documents that match a filter, so that even the nearest may be far away.
     """
     return max(MIN_FAR_SURVIVORS if far else MIN_SURVIVORS, SURVIVORS_PER_HIT * k)
 
 
-def sketch_bytes(dimensions: int) -> int:
-    """The length of a sketch: D / 8 bytes, up to a multiple of four."""
+def count_sketch_bytes(dimensions: int) -> int:
+    """Count the bytes of a sketch: D / 8, rounded up to a multiple of four."""
     return -(-dimensions // 32) * 4
 
 
-def agreement(query: NDArray[np.float32], vector: NDArray[np.float32] | None) -> int:
-    """What `score_by_sketch` scores a document that stores a vector, float32 (D,), or none."""
+def count_agreeing_signs(query: NDArray[np.float32], vector: NDArray[np.float32] | None) -> int:
+    """Compute the score that `score_by_sketch` gives a document.
+
+    Args:
+        query: float32 (D,).
+        vector: the document's stored vector, float32 (D,); None if it has none.
+    """
     if vector is None:
         return 0
-    return 8 * sketch_bytes(len(query)) - int(np.count_nonzero(np.signbit(query) != np.signbit(vector)))
+    return 8 * count_sketch_bytes(len(query)) - int(np.count_nonzero(np.signbit(query) != np.signbit(vector)))

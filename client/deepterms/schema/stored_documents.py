@@ -1,4 +1,4 @@
-"""Stored documents: all that a search can bring back of them, and the lines of a bulk request that write it again."""
+"""Stored documents: converts search hits to documents, or to the lines of a bulk request that rewrites them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from deepterms.cluster.bulk import BulkLine
 from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.results import Failure, Revision, StoredDocument
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
-from deepterms.schema.vectors import VectorType, decode_vector, stored_bytes
+from deepterms.schema.vectors import VectorType, count_vector_bytes, decode_vector
 
-__all__ = ["STORED", "address", "revision_of", "stored_document", "vector_of", "whole_lines"]
+__all__ = ["STORED", "build_address", "build_rewrite_lines", "read_revision", "read_stored_document", "read_vector"]
 
-# The parts of a search body that bring back all that is stored of a document: a vector is a doc value only.
+# The parts of a search body that return everything stored of a document; a vector is only a doc value.
 STORED: Mapping[str, Any] = {"_source": True, "docvalue_fields": ["vector"], "seq_no_primary_term": True}
 
 
-def whole_lines(
+def build_rewrite_lines(
     hits: Sequence[Mapping[str, Any]],
     *,
     spec: IndexSpec,
@@ -30,15 +30,15 @@ def whole_lines(
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
     fingerprint: str | None = None,
 ) -> tuple[list[BulkLine], tuple[Failure, ...]]:
-    """The lines of a bulk request that write stored documents as a whole.
+    """Build the lines of a bulk request that rewrite stored documents completely.
 
     Args:
-        hits: of a search with `STORED`.
-        spec: of the index to write; both indices store vectors in its type, and their bytes are written as they are.
-        keep_terms: take stored terms as they are, since the encoder is the same; else encode the stored vectors.
-        action: a hit's action line.
-        metadata: id → what replaces the document's own.
-        fingerprint: of the index to write, if its pipeline is to check it.
+        hits: hits of a search with `STORED`.
+        spec: the spec of the index to write; both indices store vectors in its type, and the bytes are kept unchanged.
+        keep_terms: keep stored terms, since the encoder is the same; otherwise, encode the stored vectors.
+        action: builds the action line of a hit.
+        metadata: id → new metadata; None keeps the stored metadata.
+        fingerprint: the fingerprint of the index to write, if its pipeline checks it.
 
     Returns:
         The lines, and the documents that cannot be written.
@@ -46,7 +46,7 @@ def whole_lines(
     texts = [_vector(hit) for hit in hits]
     stored, encoder = spec.vector_type or "float32", spec.encoder
     encoded = [row for row, hit in enumerate(hits) if not (keep_terms and "terms" in hit["_source"])]
-    reasons = {row: "stores no vector, so its terms cannot be made anew" for row in encoded if texts[row] is None}
+    reasons = {row: "stores no vector to encode again" for row in encoded if texts[row] is None}
     features = {
         row: decode_vector(text, stored, dimensions=encoder.dimensions)
         for row in encoded
@@ -55,8 +55,8 @@ def whole_lines(
     for row, feature in features.items():
         if len(feature) != encoder.dimensions:
             reasons[row] = f"stores a vector of {len(feature)} dimensions; expected {encoder.dimensions}"
-        elif why := find_unusable_rows(feature[np.newaxis]).get(0):
-            reasons[row] = why
+        elif reason := find_unusable_rows(feature[np.newaxis]).get(0):
+            reasons[row] = reason
     usable = [row for row in encoded if row not in reasons]
     terms: dict[int, str] = {}
     if usable:
@@ -72,7 +72,7 @@ def whole_lines(
             if fingerprint is not None:
                 members[FINGERPRINT] = fingerprint
             if vector is not None:
-                members["vector"] = vector + "=" * (-len(vector) % 4)  # engines leave the padding out
+                members["vector"] = vector + "=" * (-len(vector) % 4)  # engines omit the padding
             source = json.dumps(members, separators=(",", ":"))
             if row in terms:
                 source = f'{{"terms":{terms[row]}{"," if members else ""}{source[1:]}'
@@ -80,43 +80,49 @@ def whole_lines(
     return lines, tuple(Failure(str(hits[row]["_id"]), reasons[row]) for row in sorted(reasons))
 
 
-def stored_document(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> StoredDocument:
-    """What a hit says of its document.
+def read_stored_document(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> StoredDocument:
+    """Convert a search hit to a document.
 
     Args:
-        hit: of a search that brings back terms, metadata, the vector and the revision.
-        vector_type: the type that the index stores; None if it stores none.
+        hit: a hit with terms, metadata, the vector and the revision.
+        vector_type: the type in which the index stores vectors; None if it stores none.
         dimensions: D.
     """
     source = hit["_source"]
     return StoredDocument(
         id=str(hit["_id"]),
         terms=source.get("terms", {}),
-        vector=vector_of(hit, vector_type, dimensions=dimensions),
+        vector=read_vector(hit, vector_type, dimensions=dimensions),
         metadata=source.get("metadata", {}),
-        revision=revision_of(hit),
+        revision=read_revision(hit),
     )
 
 
-def vector_of(hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int) -> NDArray[np.float32] | None:
-    """The vector (D,) that a hit brings back; None if there is none, or none to re-rank by.
+def read_vector(
+    hit: Mapping[str, Any], vector_type: VectorType | None, *, dimensions: int
+) -> NDArray[np.float32] | None:
+    """Read the vector (D,) of a hit; None if it is missing, or unusable for re-ranking.
 
-    An index that was written to around its pipeline may hold one of another length, or one that is not finite.
+    An index that was written to without its pipeline may contain vectors of another length, or with NaN or infinity.
     """
     text = _vector(hit)
-    if text is None or vector_type is None or len(text.rstrip("=")) * 3 // 4 != stored_bytes(vector_type, dimensions):
+    if (
+        text is None
+        or vector_type is None
+        or len(text.rstrip("=")) * 3 // 4 != count_vector_bytes(vector_type, dimensions)
+    ):
         return None
     vector = decode_vector(text, vector_type, dimensions=dimensions)
     return vector if np.isfinite(vector).all() else None
 
 
-def revision_of(hit: Mapping[str, Any]) -> Revision | None:
-    """Which writing of its document a hit is; None if the search did not ask."""
+def read_revision(hit: Mapping[str, Any]) -> Revision | None:
+    """Read the revision of a hit; None if the search did not request it."""
     return Revision(hit["_seq_no"], hit["_primary_term"]) if "_seq_no" in hit else None
 
 
-def address(hit: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an action that says which document is meant."""
+def build_address(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the part of an action that identifies the document: id and routing."""
     routing = {"routing": hit["_routing"]} if "_routing" in hit else {}
     return {"_id": hit["_id"], **routing}
 

@@ -1,4 +1,4 @@
-"""Stored vectors: descriptors as the bytes that an index keeps for exact re-ranking, in float32 or int8."""
+"""Stored vectors: converts descriptors to and from the bytes that an index stores for re-ranking, float32 or int8."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ __all__ = [
     "INT8_LEVELS",
     "StoreVectors",
     "VectorType",
+    "count_vector_bytes",
     "decode_vector",
     "encode_vector",
     "encode_vectors",
     "parse_vector_type",
-    "round_trip",
-    "stored_bytes",
+    "quantise_and_restore",
 ]
 
 VectorType = Literal["float32", "int8"]
-StoreVectors = bool | VectorType  # as given to `create`: True is float32
+StoreVectors = bool | VectorType  # as passed to `create`: True means float32
 
-# int8: a float32 scale, then a byte a component, sign and magnitude, zeros up to a multiple of four. A magnitude is at
-# most 126, because the released pipelines refuse four bytes that would be NaN or infinite as a float32.
+# int8: a float32 scale, then one byte per component (sign and magnitude), zero-padded to a multiple of four. Magnitudes
+# are at most 126, because the released pipelines reject four bytes that would be NaN or infinite as a float32.
 INT8_LEVELS = 126
 _SCALE_BYTES = 4
 
 
 def parse_vector_type(store_vectors: object) -> VectorType | None:
-    """What `store_vectors` asks for, or what ``_meta.vectors`` says; None for no vectors.
+    """Parse the argument `store_vectors`, or ``_meta.vectors``; None means that no vectors are stored.
 
     Raises:
-        InvalidInput: neither a boolean nor the name of a type.
+        InvalidInput: it is neither a boolean nor the name of a type.
     """
     if store_vectors is None or store_vectors is False:
         return None
@@ -47,48 +47,48 @@ def parse_vector_type(store_vectors: object) -> VectorType | None:
     raise InvalidInput(f"store_vectors is {store_vectors!r}; expected True, False, 'float32' or 'int8'")
 
 
-def stored_bytes(vector_type: VectorType, dimensions: int) -> int:
-    """The length of what `encode_vectors` encodes: 4·D bytes, or about D + 4."""
+def count_vector_bytes(vector_type: VectorType, dimensions: int) -> int:
+    """Count the bytes of a stored vector: 4·D for float32, about D + 4 for int8."""
     return 4 * dimensions if vector_type == "float32" else _SCALE_BYTES + dimensions + -dimensions % 4
 
 
 def encode_vectors(features: NDArray[np.float32], vector_type: VectorType = "float32") -> list[str]:
-    """Base64 of each row, L2-normalised: what the field ``vector`` holds.
+    """L2-normalise each row and encode it to base64, as stored in the field ``vector``.
 
-    int8 keeps each component to within 1/252 of the largest. The scale is such that the stored vector has norm 1, so
-    no cosine is above 1.
+    int8 keeps each component to within 1/252 of the largest. The scale gives the stored vector norm 1, so that no
+    cosine exceeds 1.
 
     Args:
-        features: float32 (N, D), finite, no row all zero.
+        features: float32 (N, D), finite, without all-zero rows.
         vector_type: the type to store.
     """
     if vector_type == "float32":
         return [encode_vector(row) for row in normalise_rows(features)]
     rows, dimensions = features.shape
     levels, scales = _quantise(features)
-    stored = np.zeros((rows, stored_bytes(vector_type, dimensions)), dtype=np.uint8)
+    stored = np.zeros((rows, count_vector_bytes(vector_type, dimensions)), dtype=np.uint8)
     stored[:, :_SCALE_BYTES] = scales.astype("<f4")[:, np.newaxis].view(np.uint8)
     stored[:, _SCALE_BYTES : _SCALE_BYTES + dimensions] = np.abs(levels) | ((levels < 0) << 7)
     return [base64.b64encode(row.tobytes()).decode("ascii") for row in stored]
 
 
 def encode_vector(vector: NDArray[np.float32]) -> str:
-    """Base64 of little-endian float32, as given."""
+    """Encode a vector (D,) to base64 of little-endian float32, without normalising it."""
     return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode("ascii")
 
 
 def decode_vector(
     text: str, vector_type: VectorType = "float32", *, dimensions: int | None = None
 ) -> NDArray[np.float32]:
-    """What a stored vector stands for: float32 (D,). Engines leave the padding out where they return doc values.
+    """Decode a stored vector to float32 (D,).
 
     Args:
-        text: base64.
-        vector_type: the type it is stored in.
-        dimensions: D, which int8 needs.
+        text: base64, with or without padding: engines omit it when they return doc values.
+        vector_type: the type in which it is stored.
+        dimensions: D, required for int8.
 
     Raises:
-        ClusterError: the text is no vector; something else than deepterms wrote the document.
+        ClusterError: the text is not a vector, so the document was not written by deepterms.
     """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4))
@@ -101,8 +101,8 @@ def decode_vector(
     return _dequantise(np.where(numbers < 128, numbers, 128 - numbers), scale)
 
 
-def round_trip(features: NDArray[np.float32], vector_type: VectorType) -> NDArray[np.float32]:
-    """What is left of rows (N, D) once they are stored: float32 (N, D), L2-normalised."""
+def quantise_and_restore(features: NDArray[np.float32], vector_type: VectorType) -> NDArray[np.float32]:
+    """Quantise rows (N, D) and restore them, as storing and reading them would: float32 (N, D), L2-normalised."""
     if vector_type == "float32":
         return normalise_rows(features)
     levels, scales = _quantise(features)
@@ -110,7 +110,7 @@ def round_trip(features: NDArray[np.float32], vector_type: VectorType) -> NDArra
 
 
 def _quantise(features: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Levels from −126 to 126 (N, D), and the scale (N,) that gives each row of them norm 1."""
+    """Quantise rows to levels from −126 to 126 (N, D), and the scales (N,) that give each row norm 1."""
     largest = np.abs(features).max(axis=1, keepdims=True).astype(np.float64)
     levels = np.rint(features / largest * INT8_LEVELS).astype(np.int16)
     norms = np.sqrt(np.einsum("nd,nd->n", levels, levels, dtype=np.float64))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import incomplete, refusal
+from deepterms.cluster.responses import find_error, is_incomplete
 
 __all__ = ["FilterCounts", "Kept"]
 
@@ -75,10 +75,10 @@ class FilterCounts:
         bodies = [{"size": 0, "query": query, "track_total_hits": True} for query in (filter, _ALL)]
         counts = []
         for answer in self._cluster.search_many(bodies, index=self._name):
-            rejection = refusal(answer)
+            rejection = find_error(answer)
             if rejection is not None:
                 raise rejection
-            if incomplete(answer):
+            if is_incomplete(answer):
                 return None
             counts.append(int(answer["hits"]["total"]["value"]))
         return Kept(*counts)

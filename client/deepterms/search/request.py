@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.cluster.responses import incomplete
+from deepterms.cluster.responses import is_incomplete
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Hit, Hits
 from deepterms.schema.index_spec import IndexState
 from deepterms.schema.scripts import COSINE_OFFSET, score_by_cosine, score_by_sketch
-from deepterms.schema.sketches import survivors
+from deepterms.schema.sketches import count_survivors
 from deepterms.search.body import count_clauses, exact_body, search_body
 from deepterms.search.options import SearchOptions, source_fields
 from deepterms.search.rerank import compute_cosines, rescore
@@ -65,7 +65,7 @@ class Search:
         rescored = bool(window) and not local
         steps = None
         if rescored and query is not None and spec.compared_by is not None:
-            kept = survivors(options.k) if spec.sketch else None
+            kept = count_survivors(options.k) if spec.sketch else None
             steps = rescore(query, window=window, vector_type=spec.compared_by, kept=kept)
         body = search_body(
             terms,
@@ -103,7 +103,7 @@ class Search:
         body = exact_body(
             score_by_sketch(query, matching) if sketched else score_by_cosine(query, matching, vector_type=compared_by),
             k=options.k,
-            rescore=rescore(query, window=survivors(options.k, far=True), vector_type=compared_by)
+            rescore=rescore(query, window=count_survivors(options.k, far=True), vector_type=compared_by)
             if sketched
             else None,
             source=source_fields(options.fields),
@@ -136,7 +136,7 @@ class Search:
             )
             for hit in found
         )
-        read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=incomplete(answer), terms=self.terms)
+        read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=is_incomplete(answer), terms=self.terms)
         return read if self.candidates else drop_below(read, self.options.min_score)
 
     def rerank(self, candidates: Hits) -> Hits:

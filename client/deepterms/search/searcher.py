@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.cluster.cluster import POINT_IN_TIME_KEPT, Cluster
-from deepterms.cluster.index_names import index_path
-from deepterms.cluster.responses import incomplete, refusal
+from deepterms.cluster.cluster import POINT_IN_TIME_KEEP_ALIVE, Cluster
+from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import find_error, is_incomplete
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import find_unusable_rows, normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
@@ -88,7 +88,7 @@ class Searcher:
         search = self._build_search(feature, options, terms, breadth)
         self.cluster.check_clauses(search.clauses)
         with span("deepterms.search", index=self.index.name, k=options.k, rerank=options.rerank) as spanned:
-            answer = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=search.body)
+            answer = self.cluster.request("POST", build_index_path(self.index.name, "/_search"), body=search.body)
             spanned.note(hits=len(answer["hits"]["hits"]))
         hits = search.read_hits(answer)
         if search.candidates:
@@ -117,19 +117,21 @@ class Searcher:
             logger.warning("%d of %d searches of %s failed: %s", len(failed), len(features), self.index.name, failed[0])
         return found
 
-    def read_pages(self, feature: NDArray[np.float32], options: SearchOptions, *, size: int) -> Iterator[list[Hit]]:
+    def read_pages(
+        self, feature: NDArray[np.float32], options: SearchOptions, *, size: int, point: str
+    ) -> Iterator[list[Hit]]:
         """Yield every document that shares a codeword with a query in pages, by score and then by id.
 
-        All pages see the index as of the first one.
+        All pages see the index as of one point in time.
 
         Args:
             feature: the descriptor, float32 (1, D).
             options: options of the search; k and rerank are ignored.
             size: hits per page.
+            point: id of the point in time, from `Cluster.point_in_time`.
 
         Raises:
             ClusterError: a page is incomplete, or a document without an explicit id makes the order ambiguous.
-            UnsupportedEngine: the engine has no point in time.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         search = self._build_search(
@@ -137,29 +139,26 @@ class Searcher:
         )
         self.cluster.check_clauses(search.clauses)
         body: dict[str, Any] = {**search.body, "sort": [{"_score": "desc"}, {"id": "asc"}]}
-        with self.cluster.point_in_time(self.index.name) as point:
-            full = True
-            while full:
-                body["pit"] = {"id": point, "keep_alive": POINT_IN_TIME_KEPT}
-                answer = self.cluster.request("POST", "/_search", body=body)
-                found = answer["hits"]["hits"]
-                if incomplete(answer):
-                    raise ClusterError("a shard failed or timed out, so a page would be incomplete; search again")
-                if any(hit["sort"][1] is None for hit in found):
-                    raise ClusterError(
-                        "a document was indexed without an explicit id, so equal scores have no order to page by; "
-                        "index such documents with explicit ids, or call search with k up to 10,000"
-                    )
-                hits = [
-                    Hit(hit["_id"], float(hit["sort"][0]), hit.get("_source", {}).get("metadata", {})) for hit in found
-                ]
-                least = options.min_score
-                kept = hits if least is None else [hit for hit in hits if hit.score >= least]
-                yield kept
-                full = len(kept) == size
-                point = answer.get("pit_id", point)
-                if found:
-                    body["search_after"] = found[-1]["sort"]
+        full = True
+        while full:
+            body["pit"] = {"id": point, "keep_alive": POINT_IN_TIME_KEEP_ALIVE}
+            answer = self.cluster.request("POST", "/_search", body=body)
+            found = answer["hits"]["hits"]
+            if is_incomplete(answer):
+                raise ClusterError("a shard failed or timed out, so a page would be incomplete; search again")
+            if any(hit["sort"][1] is None for hit in found):
+                raise ClusterError(
+                    "a document was indexed without an explicit id, so equal scores have no order to page by; "
+                    "index such documents with explicit ids, or call search with k up to 10,000"
+                )
+            hits = [Hit(hit["_id"], float(hit["sort"][0]), hit.get("_source", {}).get("metadata", {})) for hit in found]
+            least = options.min_score
+            kept = hits if least is None else [hit for hit in hits if hit.score >= least]
+            yield kept
+            full = len(kept) == size
+            point = answer.get("pit_id", point)
+            if found:
+                body["search_after"] = found[-1]["sort"]
 
     def _choose_breadth(self, options: SearchOptions) -> Breadth:
         """Choose the breadth of a search; with a filter, this may count the documents that it keeps."""
@@ -225,7 +224,7 @@ class Searcher:
         indices: set[str] = set()
         doubtful = False
         for place, answer in zip(sent, answers, strict=True):
-            rejection = refusal(answer)
+            rejection = find_error(answer)
             if rejection is not None:
                 found[place], doubtful = (
                     _fail_search(str(rejection)),
@@ -254,8 +253,8 @@ class Searcher:
         for start in range(0, len(ids), IDS_PER_REQUEST):
             chunk = ids[start : start + IDS_PER_REQUEST]
             body = {"query": {"ids": {"values": chunk}}, "size": len(chunk), "_source": source}
-            answer = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=body)
-            lost = lost or incomplete(answer)
+            answer = self.cluster.request("POST", build_index_path(self.index.name, "/_search"), body=body)
+            lost = lost or is_incomplete(answer)
             for hit in answer["hits"]["hits"]:
                 metadata[hit["_id"]] = hit.get("_source", {}).get("metadata", {})
         return [
@@ -277,7 +276,7 @@ class Searcher:
             filter={"ids": {"values": [id]}},
             source=False,
         )
-        found = self.cluster.request("POST", index_path(self.index.name, "/_search"), body=body)["hits"]["hits"]
+        found = self.cluster.request("POST", build_index_path(self.index.name, "/_search"), body=body)["hits"]["hits"]
         return float(found[0]["_score"]) if found else 0.0
 
 

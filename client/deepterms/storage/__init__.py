@@ -1,1 +1,1 @@
-"""What lies behind a name: concrete indices, their pipelines and their pivots."""
+"""Stored indices: concrete indices with their pipelines and pivots, and the encoders rebuilt from them."""

@@ -1,7 +1,4 @@
-"""Concrete indices: what is behind a name, made and deleted together with what belongs to it alone.
-
-That is a pipeline with the encoder's parameters, and a companion with its pivots.
-"""
+"""Concrete indices: creates and deletes the index behind a name, together with its own pipeline and pivot index."""
 
 from __future__ import annotations
 
@@ -10,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import index_path
+from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.pivots.pivots import Pivots, Reach, find_pivots
 from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
-from deepterms.schema.index_mappings import index_mappings
-from deepterms.schema.index_pipeline import index_pipeline
-from deepterms.schema.index_spec import IndexSpec, meta_of
+from deepterms.schema.index_mappings import build_index_mappings
+from deepterms.schema.index_pipeline import build_index_pipeline
+from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
 from deepterms.storage.dense_vector import check_functions
-from deepterms.storage.pivot_index import delete_companions, owner_of, write_companion
+from deepterms.storage.pivot_index import delete_pivot_indices, find_owner, write_pivots
 
-__all__ = ["add_alias", "concretes_of", "create_concrete", "delete_concrete"]
+__all__ = ["add_alias", "create_concrete", "delete_concrete", "list_concrete_indices"]
 
 
 def create_concrete(
@@ -33,40 +30,40 @@ def create_concrete(
     origin: Mapping[str, Any] | None = None,
     reach: Reach | None = None,
 ) -> None:
-    """Create the index behind a name, with its pipeline and its pivots, if any; `add_alias` makes the name find it.
+    """Create the index behind a name, with its pipeline and its pivots, if any; `add_alias` then adds the name.
 
     Args:
-        cluster: where.
-        concrete: from `Layout.index_name`.
-        spec: of the index.
-        settings: in addition to the template's: shards and replicas.
+        cluster: the cluster.
+        concrete: the name of the index, from `Layout.index_name`.
+        spec: the spec of the index.
+        settings: settings in addition to the template's: shards and replicas.
         properties: mappings of fields in addition to the template's.
-        origin: for a copy: what its ``_meta.deepterms.migration`` says.
-        reach: as for `write_companion`.
+        origin: the content of ``_meta.deepterms.migration``, for a copy.
+        reach: as for `write_pivots`.
 
     Raises:
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
-        UnsupportedEngine: a dense_vector is asked for, and the server's scripts cannot compare by it.
-        RequestRejected: such an index exists already, or the engine rejects the body.
+        UnsupportedEngine: the spec has a dense_vector, which the server's scripts cannot compare.
+        RequestRejected: the index already exists, or the engine rejected the request body.
     """
     template = _require_template(cluster, spec.layout, concrete)
-    body = index_pipeline(spec)
+    body = build_index_pipeline(spec)
     _require_pipeline(cluster, body["processors"])
     meta = spec.to_meta() | ({"migration": dict(origin)} if origin else {})
     index = {
         "settings": {**settings, "default_pipeline": concrete},
-        "mappings": index_mappings(spec, template["mappings"], meta=meta, properties=properties or {}),
+        "mappings": build_index_mappings(spec, template["mappings"], meta=meta, properties=properties or {}),
     }
-    # The pivots before the index: whoever finds the index can encode. Two creators do not disturb each other.
+    # Pivots before the index, so that any client that finds the index can encode. Concurrent creators do not conflict.
     pivots = find_pivots(spec.encoder)
-    stored = pivots is not None and write_companion(cluster, concrete, pivots, reach=reach)
-    # The index before its pipeline: whoever creates the index owns the name. The other way round, the second of two
-    # creators would put its encoder's parameters under the first one's index.
+    stored = pivots is not None and write_pivots(cluster, concrete, pivots, reach=reach)
+    # The index before its pipeline, since creating the index claims the name. Otherwise, the second of two creators
+    # would replace the pipeline of the first one's index, with the parameters of another encoder.
     try:
-        cluster.request("PUT", index_path(concrete), body=index)
+        cluster.request("PUT", build_index_path(concrete), body=index)
     except RequestRejected:
-        if stored and pivots is not None and not _needs(cluster, concrete, pivots):
-            delete_companions(cluster, concrete, checksum=pivots.checksum)
+        if stored and pivots is not None and not _has_pivots(cluster, concrete, pivots):
+            delete_pivot_indices(cluster, concrete, checksum=pivots.checksum)
         raise
     try:
         cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=body)
@@ -78,61 +75,73 @@ def create_concrete(
 
 
 def add_alias(cluster: Cluster, concrete: str, name: str) -> None:
-    """Let a name point to a concrete index that is complete."""
-    cluster.request("POST", "/_aliases", body={"actions": [{"add": {"index": concrete, "alias": name}}]})
+    """Add the alias of a concrete index, once the index is complete.
+
+    It is the write index of the alias. The engine allows only one, so of two creators of a name one fails.
+
+    Raises:
+        RequestRejected: the name is in use.
+    """
+    action = {"add": {"index": concrete, "alias": name, "is_write_index": True}}
+    cluster.request("POST", "/_aliases", body={"actions": [action]})
 
 
-def concretes_of(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
-    """The concrete indices that were made for a name, wherever it points: the engine's answer on each.
+def list_concrete_indices(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:
+    """List the concrete indices that were created for a name, whether or not it points to them.
 
     A migration may have left an older one, or an unfinished copy.
 
     Args:
-        cluster: where.
+        cluster: the cluster.
         name: the alias.
+
+    Returns:
+        Concrete index → the engine's response about it.
     """
-    path = index_path(name)
+    path = build_index_path(name)
     ours = re.compile(rf"deepterms-[a-z_]+-v\d+-{re.escape(name)}-\d{{6}}")
     answer = cluster.request("GET", f"/deepterms-*-{path.removeprefix('/')}-*")
     return {
         concrete: answer[concrete]
         for concrete in sorted(answer)
-        if ours.fullmatch(concrete) and owner_of(concrete) is None
+        if ours.fullmatch(concrete) and find_owner(concrete) is None
     }
 
 
 def delete_concrete(cluster: Cluster, concrete: str) -> None:
-    """Delete one concrete index, and what belongs to it alone. One that was cut is repeated.
+    """Delete a concrete index, its pipeline and its pivot indices. Repeat the call after an interruption.
 
-    A reader that has the pivots already goes on; nobody can open the index any more from here on.
+    Clients that have already loaded the pivots can continue to search; no client can open the index any more.
     """
-    # Before the index: once that is gone, somebody may make one of the same name, with the same pivots.
-    delete_companions(cluster, concrete)
+    # Before the index: once it is deleted, another client may create an index of that name, with the same pivots.
+    delete_pivot_indices(cluster, concrete)
     cluster.request("DELETE", f"/{concrete}")
-    try:  # afterwards: Elasticsearch refuses to delete a pipeline that an index names
+    if cluster.request("HEAD", f"/{concrete}"):
+        return  # another client has created it again, and with it the pipeline
+    try:  # after the index: Elasticsearch rejects the deletion of a pipeline that an index uses
         cluster.request("DELETE", f"/_ingest/pipeline/{concrete}")
     except RequestRejected as error:
-        if error.status != 404:  # it had none
+        if error.status not in (400, 404):  # 404: the index had no pipeline of its own
             raise
 
 
-def _needs(cluster: Cluster, concrete: str, pivots: Pivots) -> bool:
-    """Whether there is such an index, by somebody else, and with the same pivots."""
+def _has_pivots(cluster: Cluster, concrete: str, pivots: Pivots) -> bool:
+    """Whether another client created the index, and with the same pivots."""
     try:
         answer = cluster.request("GET", f"/{concrete}/_mapping")
     except RequestRejected as error:
         if error.status == 404:
             return False
         raise
-    meta = meta_of(answer[concrete]) or {}
+    meta = read_meta(answer[concrete]) or {}
     return bool(meta.get("encoder", {}).get("pivots", {}).get("checksum") == pivots.checksum)
 
 
 def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> dict[str, Any]:
-    """What an index gets from its template.
+    """Return what an index would get from its template.
 
     Raises:
-        ClusterError: it would not get the layout's settings, and index words that nobody can find.
+        ClusterError: it would not get the layout's settings, so its documents could not be found.
     """
     answer = cluster.request("POST", f"/_index_template/_simulate_index/{concrete}")
     pipeline = answer.get("template", {}).get("settings", {}).get("index", {}).get("default_pipeline")
@@ -141,13 +150,13 @@ def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> dict[s
     if pipeline != layout.resource:
         raise ClusterError(
             f"another index template overrides {layout.resource} for {concrete} (its pipeline is {pipeline!r}); "
-            "lower that template's priority or narrow its patterns"
+            "lower its priority or narrow its patterns"
         )
     return dict(answer["template"])
 
 
 def _require_pipeline(cluster: Cluster, processors: Sequence[Mapping[str, Any]]) -> None:
-    """Reject an index whose documents would all be rejected, since a pipeline that its own one calls is missing."""
+    """Raise ClusterError if a pipeline is missing that the index's own one calls, and would reject all documents."""
     for name in (processor["pipeline"]["name"] for processor in processors if "pipeline" in processor):
         try:
             cluster.request("GET", f"/_ingest/pipeline/{name}")

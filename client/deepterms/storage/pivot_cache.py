@@ -1,6 +1,6 @@
-"""Pivots that this machine had before: in this process, and in files named by their checksum.
+"""Pivot cache: keeps pivots in memory while they are used, and on disk in files named by their checksum.
 
-A file holds rows of little-endian float16 and nothing else; shape and metric are in the spec of the encoder.
+A file contains rows of little-endian float16 and nothing else; shape and metric are in the spec of the encoder.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ logger = logging.getLogger("deepterms")
 
 
 class PivotCache:
-    """Pivots by checksum. Several processes may use one folder at once; whatever is wrong with a file, it is a miss.
+    """Pivots by checksum. Several processes can share a folder; an unreadable or damaged file is a cache miss.
 
     Args:
-        folder: of the files, made when the first is written; `pivots` in `cache_folder()` where not given.
+        folder: the folder of the files, created on the first write; by default, `pivots` in `cache_folder()`.
     """
 
-    # Held by whoever encodes with them; nobody else keeps hundreds of megabytes alive.
+    # Weak references: only the encoders that use them keep hundreds of megabytes alive.
     _held: ClassVar[WeakValueDictionary[str, Pivots]] = WeakValueDictionary()
-    # By checksum, so that two threads that open one index do not both load it.
+    # Checksum → lock, so that two threads that open one index load its pivots once.
     _loading: ClassVar[dict[str, Lock]] = {}
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = cache_folder() / "pivots" if folder is None else folder
 
-    def path(self, checksum: str) -> Path:
-        """The file of some pivots, whether it is there or not."""
+    def build_path(self, checksum: str) -> Path:
+        """Build the path of the file for these pivots, which may not exist."""
         return self.folder / f"{checksum}.f16"
 
     def get(self, described: Mapping[str, Any], load: Callable[[], Pivots]) -> Pivots:
-        """The pivots that a spec describes: from this process, else from the file, else loaded, and then kept.
+        """Return the pivots of a spec from memory, from their file, or from `load`, in this order, and cache them.
 
         Args:
-            described: what their `spec()` said, checked as `encoder_from_spec` does.
-            load: reads them from where they belong.
+            described: the result of their `spec()`, checked as by `encoder_from_spec`.
+            load: reads them from the cluster.
         """
         checksum = str(described.get("checksum"))
         with self._loading.setdefault(checksum, Lock()):
@@ -63,11 +63,11 @@ class PivotCache:
 
     @classmethod
     def hold(cls, pivots: Pivots) -> None:
-        """Remember pivots that are in memory anyway, as long as somebody uses them."""
+        """Cache pivots in memory for as long as they are used."""
         cls._held[pivots.checksum] = pivots
 
     def _read(self, checksum: str, described: Mapping[str, Any]) -> Pivots | None:
-        path = self.path(checksum)
+        path = self.build_path(checksum)
         try:
             shape = (int(described["count"]), int(described["dimensions"]))
             if path.stat().st_size != 2 * shape[0] * shape[1]:
@@ -78,21 +78,21 @@ class PivotCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            logger.warning("%s is not used, and replaced if possible: %s", path, error)
+            logger.warning("ignoring %s, which is replaced if possible: %s", path, error)
             return None
         return pivots
 
     def _write(self, pivots: Pivots) -> None:
-        path = self.path(pivots.checksum)
+        path = self.build_path(pivots.checksum)
         scratch: Path | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Renamed into place: whoever reads at the same time sees the whole file or none.
+            # Renamed into place, so that concurrent readers see either a complete file or none.
             with tempfile.NamedTemporaryFile(dir=self.folder, prefix="writing-", delete=False) as file:
                 scratch = Path(file.name)
                 pivots.features.astype("<f2", copy=False).tofile(file)
             scratch.replace(path)
-        except OSError as error:  # no place, or no right to write: the next to open reads from the cluster again
-            logger.warning("pivots are not kept in %s: %s", path, error)
+        except OSError as error:  # disk full or read-only: the next process reads from the cluster again
+            logger.warning("could not cache pivots in %s: %s", path, error)
             if scratch is not None:
                 scratch.unlink(missing_ok=True)

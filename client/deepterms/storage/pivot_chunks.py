@@ -1,4 +1,4 @@
-"""Pivots in pieces that a document can hold, and whole again."""
+"""Pivot chunks: splits pivots into chunks that fit into documents, and assembles them again."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from numpy.typing import NDArray
 from deepterms.encoders.pivots.pivots import Pivots, Reach
 from deepterms.errors import InvalidInput
 
-__all__ = ["ChunkedPivots", "chunk_count", "chunks_of", "rows_per_chunk"]
+__all__ = ["ChunkedPivots", "count_chunks", "count_rows_per_chunk", "split_into_chunks"]
 
 # 1 MB once it is base64.
 CHUNK_BYTES = 750_000
 
 
-def rows_per_chunk(dimensions: int) -> int:
-    """How many pivots (D,) one chunk holds: 1 at least, whatever their length."""
+def count_rows_per_chunk(dimensions: int) -> int:
+    """Count the pivots (D,) per chunk; at least 1, whatever their length."""
     return max(1, CHUNK_BYTES // (2 * dimensions))
 
 
-def chunk_count(count: int, rows: int) -> int:
-    """How many chunks of `rows` pivots it takes to hold `count` of them."""
+def count_chunks(count: int, rows: int) -> int:
+    """Count the chunks of `rows` pivots that `count` pivots need."""
     return -(-count // rows)
 
 
-def chunks_of(pivots: Pivots, *, rows: int) -> Iterator[tuple[int, str]]:
-    """(number of the first row, base64 of little-endian float16) of each chunk, in order."""
+def split_into_chunks(pivots: Pivots, *, rows: int) -> Iterator[tuple[int, str]]:
+    """Yield (number of the first row, base64 of little-endian float16) for each chunk, in order."""
     features = pivots.features.astype("<f2", copy=False)
     for start in range(0, len(features), rows):
         yield start, base64.b64encode(features[start : start + rows].data).decode("ascii")
 
 
 class ChunkedPivots:
-    """Pivots on their way back: room for all of them, filled chunk by chunk, so that nothing is held twice.
+    """Pivots that are assembled chunk by chunk into one preallocated array, so that memory holds them only once.
 
     Args:
-        described: what their `spec()` said.
-        rows: pivots a chunk.
+        described: the result of their `spec()`.
+        rows: pivots per chunk.
 
     Raises:
-        InvalidInput: what is described are no pivots.
+        InvalidInput: the description is invalid, or the pivots do not fit into memory.
     """
 
     def __init__(self, described: Mapping[str, Any], *, rows: int) -> None:
@@ -52,9 +52,9 @@ class ChunkedPivots:
             self.checksum, metric = str(described["checksum"]), described["metric"]
             count, dimensions = int(described["count"]), int(described["dimensions"])
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInput(f"{dict(described)!r} describes no pivots: {error!r}") from error
+            raise InvalidInput(f"{dict(described)!r} does not describe pivots: {error!r}") from error
         if min(count, dimensions, rows) < 1 or metric not in ("cosine", "l2"):
-            raise InvalidInput(f"{dict(described)!r} in chunks of {rows} rows describes no pivots")
+            raise InvalidInput(f"{dict(described)!r} in chunks of {rows} rows does not describe pivots")
         self.rows = rows
         self._metric = metric
         try:
@@ -63,14 +63,18 @@ class ChunkedPivots:
             raise InvalidInput(f"{count} pivots of {dimensions} dimensions do not fit into memory: {error}") from error
 
     def __len__(self) -> int:
-        """How many chunks there are."""
-        return chunk_count(len(self._features), self.rows)
+        """Count the chunks."""
+        return count_chunks(len(self._features), self.rows)
 
     def fill(self, number: int, text: str) -> None:
-        """Put one chunk in its place.
+        """Insert one chunk.
+
+        Args:
+            number: the number of the chunk, from 0.
+            text: its content.
 
         Raises:
-            InvalidInput: it is not base64 of so many rows.
+            InvalidInput: the text is not base64, or contains another number of rows.
         """
         place = self._features[number * self.rows : (number + 1) * self.rows]
         try:
@@ -81,14 +85,14 @@ class ChunkedPivots:
             raise InvalidInput(f"chunk {number} has {len(content)} bytes; expected {place.nbytes}")
         place[:] = np.frombuffer(content, dtype="<f2").reshape(place.shape)
 
-    def whole(self, *, reach: Reach | None = None) -> Pivots:
-        """The pivots, once every chunk is in its place.
+    def assemble(self, *, reach: Reach | None = None) -> Pivots:
+        """Return the pivots, once every chunk has been inserted.
 
         Args:
-            reach: that they have, if it is known.
+            reach: their reach, if it is known.
 
         Raises:
-            InvalidInput: they are not the ones that were described.
+            InvalidInput: their checksum is not the one in the description.
         """
         pivots = Pivots(self._features, metric=self._metric, reach=reach)
         if pivots.checksum != self.checksum:

@@ -1,12 +1,13 @@
-"""The companion of an index: its pivots, in an index of their own beside it.
+"""Pivot indices: stores the pivots of an index in a separate index, and reads and deletes them.
 
-Each concrete index that needs pivots has its own copy of them, named after both:
-``deepterms-pivots-v1-3fa94c01-codewords-v1-holidays-000001``. So it belongs to one index, whoever deletes that may
-delete it, and whoever may read or restore the one by its name's pattern may so the other. Two who write one at once
-write the same: its name has the beginning of the pivots' checksum, and a chunk's id is its number.
+Every concrete index that needs pivots has its own pivot index, named after both:
+``deepterms-pivots-v1-3fa94c01-codewords-v1-holidays-000001``. So it belongs to exactly one index, and permissions and
+snapshots that select an index by a name pattern select its pivot index too. Concurrent writers write the same
+documents: the name contains the first digits of the pivots' checksum, and the id of a chunk is its number.
 
-It is complete before the index is made, and deleted before the index is. A writer that is cut leaves a set that is
-completed by the next who creates that index with the same pivots; nothing else ever reads it.
+The pivot index is complete before the index is created, and deleted before it. An interrupted writer leaves an
+incomplete pivot index, which the next client that creates that index with the same pivots completes; nobody else reads
+it.
 """
 
 from __future__ import annotations
@@ -26,30 +27,30 @@ from deepterms.encoders.pivots.pivots import Pivots, Reach
 from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput, PivotsUnavailable, RequestRejected
 from deepterms.schema.assets import PIVOTS_TEMPLATE
-from deepterms.schema.index_spec import meta_of
-from deepterms.storage.pivot_chunks import ChunkedPivots, chunk_count, chunks_of, rows_per_chunk
+from deepterms.schema.index_spec import read_meta
+from deepterms.storage.pivot_chunks import ChunkedPivots, count_chunks, count_rows_per_chunk, split_into_chunks
 
 __all__ = [
-    "COMPANIONS",
-    "CompanionMeta",
-    "companion_name",
-    "delete_companions",
-    "missing_chunks",
-    "owner_of",
-    "read_companion",
-    "read_companion_meta",
-    "write_companion",
+    "PIVOT_INDEX_PREFIX",
+    "PivotIndexMeta",
+    "delete_pivot_indices",
+    "find_missing_chunks",
+    "find_owner",
+    "name_pivot_index",
+    "read_pivot_index_meta",
+    "read_pivots",
+    "write_pivots",
 ]
 
-COMPANIONS = "deepterms-pivots-"  # with what every companion's name begins; no layout is called so
+PIVOT_INDEX_PREFIX = "deepterms-pivots-"  # the prefix of all pivot indices; no layout has this name
 VERSION = 1
 CHECKSUM_DIGITS = 8
 CHUNKS_PER_REQUEST = 8  # of 1 MB
 _PREFIX = "deepterms-"
 
 
-class CompanionMeta(BaseModel):
-    """What a companion says of itself in its mapping."""
+class PivotIndexMeta(BaseModel):
+    """A pivot index's metadata, in its mapping."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -60,214 +61,213 @@ class CompanionMeta(BaseModel):
     rows_per_chunk: int = Field(ge=1)
     reach: dict[str, float] | None = None
 
-    def known_reach(self) -> Reach | None:
-        """How near to the pivots the descriptors lay from which they were chosen; None if that is not known."""
+    def read_reach(self) -> Reach | None:
+        """Read how close the descriptors were to the pivots chosen from them; None if that is not known."""
         if self.reach is None:
             return None
         try:
             return Reach(low=self.reach["low"], middle=self.reach["middle"], rows=int(self.reach["rows"]))
         except KeyError:
-            return None  # of a later release: nothing depends on it
+            return None  # written by a later release; nothing depends on it
 
 
-def companion_name(concrete: str, checksum: str) -> str:
-    """Of the companion that holds such pivots for one concrete index.
+def name_pivot_index(concrete: str, checksum: str) -> str:
+    """Name the pivot index that stores these pivots for a concrete index.
 
     Raises:
-        PivotsUnavailable: that is no checksum.
+        PivotsUnavailable: the checksum is not valid.
     """
-    if not re.fullmatch("[0-9a-f]{64}", checksum):  # which would make a path of the name
-        raise _unavailable(concrete, f"{checksum!r} is no checksum")
+    if not re.fullmatch("[0-9a-f]{64}", checksum):  # other characters could change the request path
+        raise _build_error(concrete, f"{checksum!r} is not a valid checksum")
     return f"{PIVOTS_TEMPLATE}-{checksum[:CHECKSUM_DIGITS]}-{concrete.removeprefix(_PREFIX)}"
 
 
-def owner_of(companion: str) -> str | None:
-    """The concrete index that a companion is for; None if it is no companion's name."""
-    match = re.fullmatch(rf"{COMPANIONS}v\d+-[0-9a-f]{{{CHECKSUM_DIGITS}}}-(.+)", companion)
+def find_owner(pivot_index: str) -> str | None:
+    """Find the concrete index that a pivot index belongs to; None if it is not the name of a pivot index."""
+    match = re.fullmatch(rf"{PIVOT_INDEX_PREFIX}v\d+-[0-9a-f]{{{CHECKSUM_DIGITS}}}-(.+)", pivot_index)
     return _PREFIX + match[1] if match else None
 
 
-def write_companion(cluster: Cluster, concrete: str, pivots: Pivots, *, reach: Reach | None = None) -> bool:
-    """Store the pivots of a concrete index that is to be made; returns when every chunk is acknowledged.
+def write_pivots(cluster: Cluster, concrete: str, pivots: Pivots, *, reach: Reach | None = None) -> bool:
+    """Store the pivots of a concrete index that is about to be created; return when every chunk is acknowledged.
 
     Args:
-        cluster: where.
+        cluster: the cluster.
         concrete: the index.
-        pivots: of its encoder.
-        reach: of the pivots, where they do not know it themselves.
+        pivots: the pivots of its encoder.
+        reach: the reach of the pivots, if they do not know it themselves.
 
     Returns:
-        Whether this call made the companion: otherwise it was there already, whole or in part.
+        Whether this call created the pivot index; False if it already existed, complete or not.
 
     Raises:
-        ClusterError: its template is not deployed, or a chunk was refused.
-        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+        ClusterError: its template is not deployed, or a chunk was rejected.
+        ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
     """
-    companion = companion_name(concrete, pivots.checksum)
-    rows = rows_per_chunk(pivots.dimensions)
+    pivot_index = name_pivot_index(concrete, pivots.checksum)
+    rows = count_rows_per_chunk(pivots.dimensions)
     reach = pivots.reach or reach
-    meta = CompanionMeta(
+    meta = PivotIndexMeta(
         companion="pivots",
         version=VERSION,
         pivots=pivots.spec(),
-        chunks=chunk_count(len(pivots), rows),
+        chunks=count_chunks(len(pivots), rows),
         rows_per_chunk=rows,
         reach=None if reach is None else asdict(reach),
     )
-    made = _make(cluster, companion, meta)
-    lines = _lines(pivots, rows=rows)
+    created = _create(cluster, pivot_index, meta)
+    lines = _build_lines(pivots, rows=rows)
     while group := list(islice(lines, CHUNKS_PER_REQUEST)):
-        for number, why in cluster.bulk(group, index=companion).failed:
-            raise ClusterError(f"chunk {number} of the pivots in {companion} was rejected: {why}")
-    return made
+        for number, reason in cluster.bulk(group, index=pivot_index).failed:
+            raise ClusterError(f"chunk {number} of the pivots in {pivot_index} was rejected: {reason}")
+    return created
 
 
-def read_companion(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> Pivots:
-    """The pivots of a concrete index, read chunk by chunk and compared with their checksum.
+def read_pivots(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> Pivots:
+    """Read the pivots of a concrete index chunk by chunk, and verify their checksum.
 
     Args:
-        cluster: where.
+        cluster: the cluster.
         concrete: the index.
-        described: what the spec of its encoder says of them.
+        described: the spec of the pivots, from that of the encoder.
 
     Raises:
-        PivotsUnavailable: they are not there, or damaged.
-        ClusterUnreachable, RequestRejected: the cluster did not answer, or refused.
+        PivotsUnavailable: they are missing or damaged.
+        ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
     """
-    companion = companion_name(concrete, str(described.get("checksum")))
-    meta = read_companion_meta(cluster, concrete, described)
+    pivot_index = name_pivot_index(concrete, str(described.get("checksum")))
+    meta = read_pivot_index_meta(cluster, concrete, described)
     try:
         chunked = ChunkedPivots(described, rows=meta.rows_per_chunk)
         if len(chunked) != meta.chunks:
-            raise InvalidInput(f"{meta.chunks} chunks are announced; {len(chunked)} are needed")
-        for numbers in _requests(meta.chunks):
-            for number, document in zip(numbers, _documents(cluster, companion, numbers), strict=True):
+            raise InvalidInput(f"its metadata announces {meta.chunks} chunks; expected {len(chunked)}")
+        for numbers in _split(meta.chunks):
+            for number, document in zip(numbers, _read_chunks(cluster, pivot_index, numbers), strict=True):
                 if not document.get("found"):
                     raise InvalidInput(f"chunk {number} of {meta.chunks} is missing")
                 chunked.fill(number, document.get("_source", {}).get("features"))
-        return chunked.whole(reach=meta.known_reach())
+        return chunked.assemble(reach=meta.read_reach())
     except InvalidInput as error:
-        raise _unavailable(concrete, f"{companion} is damaged: {error}") from error
+        raise _build_error(concrete, f"{pivot_index} is damaged: {error}") from error
 
 
-def read_companion_meta(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> CompanionMeta:
-    """What the companion that a concrete index needs says of itself.
+def read_pivot_index_meta(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> PivotIndexMeta:
+    """Read the metadata of the pivot index that a concrete index needs.
 
     Raises:
-        PivotsUnavailable: there is none, or it does not say that it holds these pivots.
+        PivotsUnavailable: there is no pivot index, or its metadata is invalid or describes other pivots.
     """
-    companion = companion_name(concrete, str(described.get("checksum")))
+    pivot_index = name_pivot_index(concrete, str(described.get("checksum")))
     try:
-        answer = cluster.request("GET", f"/{companion}/_mapping")
+        answer = cluster.request("GET", f"/{pivot_index}/_mapping")
     except RequestRejected as error:
         if error.status != 404:
             raise
-        raise _unavailable(concrete, f"there is no index {companion}") from error
-    said = meta_of(answer.get(companion)) or {}
+        raise _build_error(concrete, f"there is no index {pivot_index}") from error
     try:
-        meta = CompanionMeta.model_validate(said)
+        meta = PivotIndexMeta.model_validate(read_meta(answer.get(pivot_index)) or {})
     except ValidationError as error:
-        raise _unavailable(
-            concrete, f"{companion} does not say what it holds: {explain_errors(error, whole='_meta.deepterms')}"
+        raise _build_error(
+            concrete, f"{pivot_index} has invalid metadata: {explain_errors(error, whole='_meta.deepterms')}"
         ) from error
     if meta.pivots != dict(described):
-        raise _unavailable(concrete, f"{companion} holds {meta.pivots}; expected {dict(described)}")
+        raise _build_error(concrete, f"{pivot_index} contains {meta.pivots}; expected {dict(described)}")
     return meta
 
 
-def missing_chunks(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> list[int]:
-    """The numbers of the chunks that a companion lacks, without reading the others.
+def find_missing_chunks(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> list[int]:
+    """Find the numbers of missing chunks, without reading the others.
 
     Raises:
-        PivotsUnavailable: there is no companion, or it does not say what it holds.
+        PivotsUnavailable: there is no pivot index, or its metadata is invalid or describes other pivots.
     """
-    meta = read_companion_meta(cluster, concrete, described)
-    companion = companion_name(concrete, str(described.get("checksum")))
+    meta = read_pivot_index_meta(cluster, concrete, described)
+    pivot_index = name_pivot_index(concrete, str(described.get("checksum")))
     return [
         number
-        for numbers in _requests(meta.chunks, size=1_000)
-        for number, document in zip(numbers, _documents(cluster, companion, numbers, source=False), strict=True)
+        for numbers in _split(meta.chunks, size=1_000)
+        for number, document in zip(numbers, _read_chunks(cluster, pivot_index, numbers, source=False), strict=True)
         if not document.get("found")
     ]
 
 
-def delete_companions(cluster: Cluster, concrete: str, *, checksum: str | None = None) -> None:
-    """Delete what holds pivots for a concrete index, also what others left who did not get to make it.
+def delete_pivot_indices(cluster: Cluster, concrete: str, *, checksum: str | None = None) -> None:
+    """Delete the pivot indices of a concrete index, including those left by clients that failed to create it.
 
     Args:
-        cluster: where.
-        concrete: the index; call this before it is deleted itself, so that nobody makes it anew in between.
-        checksum: only the companion of these pivots; default: all.
+        cluster: the cluster.
+        concrete: the index; call this before deleting it, since another client could create it again in between.
+        checksum: deletes only the pivot index of these pivots; None deletes all.
     """
     if checksum is not None:
-        found = [companion_name(concrete, checksum)]
+        found = [name_pivot_index(concrete, checksum)]
     else:
-        # By explicit names: a cluster may refuse to delete by a pattern, and a pattern could say more than is meant.
-        pattern = f"/{COMPANIONS}*-{concrete.removeprefix(_PREFIX)}/_mapping"
-        found = [name for name in cluster.request("GET", pattern) if owner_of(name) == concrete]
-    for companion in found:
+        # By explicit names: a cluster may reject deletions by pattern, and a pattern could match too much.
+        pattern = f"/{PIVOT_INDEX_PREFIX}*-{concrete.removeprefix(_PREFIX)}/_mapping"
+        found = [name for name in cluster.request("GET", pattern) if find_owner(name) == concrete]
+    for pivot_index in found:
         try:
-            cluster.request("DELETE", f"/{companion}")
+            cluster.request("DELETE", f"/{pivot_index}")
         except RequestRejected as error:
-            if error.status != 404:  # somebody else was quicker
+            if error.status != 404:  # another client deleted it first
                 raise
 
 
-def _make(cluster: Cluster, companion: str, meta: CompanionMeta) -> bool:
-    """Create the index, unless it is there with the same pivots."""
-    simulated = cluster.request("POST", f"/_index_template/_simulate_index/{companion}")
-    if (meta_of(simulated.get("template")) or {}).get("companion") != meta.companion:
+def _create(cluster: Cluster, pivot_index: str, meta: PivotIndexMeta) -> bool:
+    """Create the index; return False if it already exists with the same pivots."""
+    simulated = cluster.request("POST", f"/_index_template/_simulate_index/{pivot_index}")
+    if (read_meta(simulated.get("template")) or {}).get("companion") != meta.companion:
         raise ClusterError(
-            f"the template {PIVOTS_TEMPLATE} is not in the cluster, or another one overrides it for {companion}; "
-            "call deepterms.deploy(client) first, or narrow the other's patterns"
+            f"the template {PIVOTS_TEMPLATE} is not in the cluster, or another one overrides it for {pivot_index}; "
+            "call deepterms.deploy(client) first, or narrow the patterns of the other template"
         )
-    said = meta.model_dump()
-    body = {"mappings": {"_meta": {"deepterms": said}}}
+    expected = meta.model_dump()
+    body = {"mappings": {"_meta": {"deepterms": expected}}}
     for _ in range(2):
         try:
-            cluster.request("PUT", f"/{companion}", body=body)
+            cluster.request("PUT", f"/{pivot_index}", body=body)
             return True
         except RequestRejected as error:
             if "resource_already_exists" not in str(error):
                 raise
-        held = meta_of(cluster.request("GET", f"/{companion}/_mapping")[companion]) or {}
-        if all(held.get(key) == value for key, value in said.items() if key != "reach"):
+        held = read_meta(cluster.request("GET", f"/{pivot_index}/_mapping")[pivot_index]) or {}
+        if all(held.get(key) == value for key, value in expected.items() if key != "reach"):
             return False
-        # A writer that was cut, and whose late request made the engine create the index again, leaves no description.
+        # If a late request of an interrupted writer made the engine create the index again, it has no metadata.
         if "pivots" in held:
-            raise ClusterError(f"{companion} holds other pivots, {held['pivots']}; delete it if no index needs it")
-        cluster.request("DELETE", f"/{companion}")
-    raise ClusterError(f"{companion} is being made by somebody else in another way; try again")
+            raise ClusterError(f"{pivot_index} contains other pivots, {held['pivots']}; delete it if no index needs it")
+        cluster.request("DELETE", f"/{pivot_index}")
+    raise ClusterError(f"another client is creating {pivot_index} without its metadata; try again")
 
 
-def _lines(pivots: Pivots, *, rows: int) -> Iterator[BulkLine]:
-    for number, (first_row, text) in enumerate(chunks_of(pivots, rows=rows)):
+def _build_lines(pivots: Pivots, *, rows: int) -> Iterator[BulkLine]:
+    for number, (first_row, text) in enumerate(split_into_chunks(pivots, rows=rows)):
         document = json.dumps({"first_row": first_row, "features": text}, separators=(",", ":"))
         yield {"index": {"_id": str(number)}}, document
 
 
-def _requests(chunks: int, *, size: int = CHUNKS_PER_REQUEST) -> Iterator[range]:
-    """The numbers of all chunks, in pieces for one request each."""
+def _split(chunks: int, *, size: int = CHUNKS_PER_REQUEST) -> Iterator[range]:
+    """Split the numbers of all chunks into one range per request."""
     return (range(start, min(start + size, chunks)) for start in range(0, chunks, size))
 
 
-def _documents(
-    cluster: Cluster, companion: str, numbers: Sequence[int], *, source: bool = True
+def _read_chunks(
+    cluster: Cluster, pivot_index: str, numbers: Sequence[int], *, source: bool = True
 ) -> list[dict[str, Any]]:
-    """Chunks by number, as written last, refreshed or not."""
+    """Read chunks by number, as last written, whether or not the index was refreshed."""
     params = {"_source": "features" if source else "false"}
     answer = cluster.request(
-        "POST", f"/{companion}/_mget", body={"ids": [str(number) for number in numbers]}, params=params
+        "POST", f"/{pivot_index}/_mget", body={"ids": [str(number) for number in numbers]}, params=params
     )
     for document in answer["docs"]:
         if "error" in document:
-            raise ClusterError(f"the cluster cannot say what chunk {document.get('_id')} of {companion} is; try again")
+            raise ClusterError(f"the cluster failed to read chunk {document.get('_id')} of {pivot_index}; try again")
     return list(answer["docs"])
 
 
-def _unavailable(concrete: str, why: str) -> PivotsUnavailable:
+def _build_error(concrete: str, reason: str) -> PivotsUnavailable:
     return PivotsUnavailable(
-        f"the pivots of {concrete} cannot be had: {why}. Restore the companion from a snapshot, open the index with "
-        "the encoder that it was made with (encoder=…), or sample new pivots from the stored vectors: "
+        f"the pivots of {concrete} are unavailable: {reason}. Restore the pivot index from a snapshot, open the index "
+        "with the encoder with which it was created (encoder=…), or sample new pivots from the stored vectors: "
         "deepterms migrate NAME --repivot COUNT"
     )

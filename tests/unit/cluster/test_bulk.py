@@ -1,4 +1,4 @@
-"""What a bulk request sends again, how much at once and after which pauses; the engine's part is played by a list."""
+"""Tests of bulk requests: which documents are retried, in which batch sizes and after which delays."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOO_LARGE = RequestRejected("Request Entity Too Large", status=413)
 
 
 class Script:
-    """A cluster that gives each document its answers one after the other; the last stays."""
+    """A cluster that returns scripted results per document, one after the other; the last one repeats."""
 
     def __init__(self, answers: dict[str, list[tuple[str, int]]], *, random: float = 1.0) -> None:
         self.answers = answers
@@ -55,7 +55,7 @@ class Script:
         return result.outcomes
 
 
-def test_only_what_passes_is_sent_again_and_outcomes_keep_their_order() -> None:
+def test_only_temporary_failures_are_retried() -> None:
     script = Script({"a": [BUSY, BUSY, FINE], "b": [BAD], "c": [BLOCKED, FINE], "d": [FINE], "e": [FULL_DISK]})
     assert script.run() == [("a", ""), ("b", BAD[0]), ("c", ""), ("d", ""), ("e", FULL_DISK[0])]
     assert script.requests == [["a", "b", "c", "d", "e"], ["a", "c"], ["a"]]
@@ -63,13 +63,13 @@ def test_only_what_passes_is_sent_again_and_outcomes_keep_their_order() -> None:
     assert script.indices == {"i-000001"}
 
 
-def test_a_write_block_is_waited_for_two_minutes_and_no_longer() -> None:
+def test_a_write_block_is_retried_for_two_minutes() -> None:
     script = Script({"a": [BLOCKED]})
     assert script.run() == [("a", BLOCKED[0])]
     assert sum(script.pauses) == bulk.BLOCK_PATIENCE_SECONDS
 
 
-def test_a_full_queue_is_tried_eight_times_more_and_then_no_longer_until_something_gets_through() -> None:
+def test_a_full_queue_is_retried_eight_times() -> None:
     script = Script({"a": [BUSY]})
     assert script.run() == [("a", BUSY[0])]
     assert script.pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
@@ -84,13 +84,13 @@ def test_a_full_queue_is_tried_eight_times_more_and_then_no_longer_until_somethi
     assert script.pauses == [0.5]
 
 
-def test_half_of_each_pause_is_random() -> None:
+def test_half_of_each_delay_is_jitter() -> None:
     script = Script({"a": [BUSY, BUSY, BUSY, FINE]}, random=0.0)
     script.run()
     assert script.pauses == [0.25, 0.5, 1]
 
 
-def test_a_request_that_is_too_much_is_halved_and_grows_again_slowly(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_overload_halves_the_batch_which_grows_back(caplog: pytest.LogCaptureFixture) -> None:
     ids = [f"d{number:04}" for number in range(1_000)]
     script = Script({identifier: [FINE] for identifier in ids})
 
@@ -111,14 +111,14 @@ def test_a_request_that_is_too_much_is_halved_and_grows_again_slowly(caplog: pyt
     assert script.backpressure.documents == backpressure.DOCUMENTS_PER_BULK
 
 
-def test_two_requests_refused_at_once_halve_the_size_once() -> None:
+def test_two_simultaneous_rejections_halve_the_size_once() -> None:
     pressure = Backpressure()
     pressure.shrink(1_000, "queue")
     pressure.shrink(1_000, "queue")
     assert pressure.documents == 500
 
 
-def test_a_document_that_is_refused_for_ever_holds_up_no_other() -> None:
+def test_a_permanently_rejected_document_holds_up_no_other() -> None:
     script = Script({identifier: [FINE] for identifier in "abcdefgh"})
 
     def never_b(lines: str) -> list[BulkAnswer]:
@@ -131,7 +131,7 @@ def test_a_document_that_is_refused_for_ever_holds_up_no_other() -> None:
     ]
 
 
-def test_a_request_over_a_limit_of_bytes_is_divided_at_once_and_the_limit_remembered() -> None:
+def test_a_request_that_is_too_large_is_split() -> None:
     script = Script({identifier: [FINE] for identifier in "abcdefgh"})
     line = len('{"index": {"_id": "a"}}\n{}\n')
 
@@ -158,25 +158,25 @@ def test_one_document_over_the_limit_fails_alone() -> None:
     assert script.run(no_c) == [("a", ""), ("b", ""), ("c", str(TOO_LARGE)), ("d", "")]
 
 
-def test_requests_are_bounded_in_bytes() -> None:
+def test_requests_are_bounded_in_characters() -> None:
     pressure = Backpressure()
-    assert pressure.fitting([2**20] * 40) == 16
-    assert pressure.fitting([2**30, 1]) == 1
-    assert pressure.fitting([10] * 5_000) == 1_000
+    assert pressure.count_fitting([2**20] * 40) == 16
+    assert pressure.count_fitting([2**30, 1]) == 1
+    assert pressure.count_fitting([10] * 5_000) == 1_000
 
 
-def test_no_answer_is_waited_for_and_then_raised() -> None:
+def test_a_missing_response_is_retried_and_then_raised() -> None:
     script = Script({"a": [FINE]})
 
     def nobody(lines: str) -> list[BulkAnswer]:
-        raise ClusterUnreachable("the cluster did not answer")
+        raise ClusterUnreachable("the cluster did not respond")
 
     with pytest.raises(ClusterUnreachable):
         script.run(nobody)
     assert len(script.pauses) == backpressure.RETRIES
 
 
-def test_a_refusal_after_other_answers_is_the_reason_of_the_documents_it_met() -> None:
+def test_a_late_rejection_is_the_reason_of_its_documents() -> None:
     script = Script({identifier: [FINE] for identifier in "abcd"})
     script.backpressure.documents = 2
     calls = iter(range(9))
@@ -191,11 +191,11 @@ def test_a_refusal_after_other_answers_is_the_reason_of_the_documents_it_met() -
         script.run(forbidden_later)
 
 
-def test_an_answer_about_other_documents_is_no_answer() -> None:
+def test_a_response_about_other_documents_is_an_error() -> None:
     script = Script({"a": [FINE], "b": [FINE]})
-    with pytest.raises(ClusterError, match="2 documents were sent, and the cluster's answer is about 1"):
+    with pytest.raises(ClusterError, match="it lists 1 documents, but 2 were sent"):
         script.run(lambda lines: script.send(lines)[:1])
-    with pytest.raises(ClusterError, match="about others than those that were sent"):
+    with pytest.raises(ClusterError, match="it lists other document ids than were sent"):
         script.run(lambda lines: script.send(lines)[::-1])
 
 
@@ -208,7 +208,7 @@ def _elasticsearch(url: str) -> Any:
 
 
 @pytest.mark.parametrize("connect", [_opensearch, _elasticsearch])
-def test_over_a_wire(connect: Callable[[str], Any]) -> None:
+def test_both_client_libraries_send_bulk_requests(connect: Callable[[str], Any]) -> None:
     asked: list[Asked] = []
     items = {
         "ü": {"index": {"_id": "ü", "_index": "i-000001", "status": 201}},

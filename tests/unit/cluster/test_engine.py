@@ -1,4 +1,4 @@
-"""What a user reads when client and cluster do not go together; small servers answer as those versions do."""
+"""Tests of the messages for incompatible clients and clusters, against small servers that imitate those versions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from opensearchpy import OpenSearch
 
 import deepterms as dt
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.engine import Engine, parse_engine, version_conflict
+from deepterms.cluster.engine import Engine, explain_version_conflict, parse_engine
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected, UnsupportedEngine
-from deepterms.schema.layouts import LAYOUTS, default_layout
+from deepterms.schema.layouts import LAYOUTS, select_default_layout
 from tests.unit.fake_server import Answer, Asked, serving
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
@@ -23,7 +23,7 @@ Server = Callable[[Asked], Answer]
 
 
 def elasticsearch(number: str, **version: Any) -> Server:
-    """An Elasticsearch that speaks to clients of its own major version and of the one before."""
+    """Imitate an Elasticsearch, which supports clients of its own major version and of the one before."""
     major = int(number.partition(".")[0])
 
     def answer(asked: Asked) -> Answer:
@@ -53,7 +53,7 @@ def opensearch(number: str) -> Server:
 
 
 def page(status: int) -> Server:
-    """A web server that is no engine at all."""
+    """Imitate a web server that is not an engine."""
     return lambda asked: Answer(b"<html>" + b"welcome " * 1000 + b"</html>", status, {"content-type": "text/html"})
 
 
@@ -61,12 +61,12 @@ def client_for(library: str, url: str) -> Any:
     return OpenSearch(url, max_retries=0) if library == "opensearchpy" else Elasticsearch(url, max_retries=0)
 
 
-def test_each_pair_that_does_not_go_together_is_one_sentence_at_create() -> None:
+def test_create_explains_incompatible_versions() -> None:
     cases: list[tuple[str, Server, str]] = [
         (
             "elasticsearch",
             elasticsearch("8.19.0"),
-            "the client library elasticsearch 9 does not speak to Elasticsearch 8; "
+            "the client library elasticsearch 9 does not support Elasticsearch 8; "
             'install one that does: pip install "elasticsearch<9"',
         ),
         (
@@ -94,32 +94,32 @@ def test_each_pair_that_does_not_go_together_is_one_sentence_at_create() -> None
         (
             "opensearchpy",
             opensearch("7.10.2"),
-            "OpenSearch says that its version is 7.10, so what it can do is unknown; "
-            "set its cluster setting compatibility.override_main_response_version to false",
+            "OpenSearch reports version 7.10 instead of its own; "
+            "set the cluster setting compatibility.override_main_response_version to false",
         ),
         (
             "elasticsearch",
             elasticsearch("9.2.0", build_flavor="serverless"),
-            "Elasticsearch Serverless does not let an index choose its shards, which deepterms does; "
-            "use a cluster of your own or a hosted deployment",
+            "Elasticsearch Serverless does not let an index set its number of shards, as deepterms does; "
+            "use a self-managed cluster or a hosted deployment",
         ),
         (
             "opensearchpy",
             page(404),
-            "what answers at this address is neither Elasticsearch nor OpenSearch; "
+            "the server at this address is neither Elasticsearch nor OpenSearch; "
             "expected Elasticsearch 8 or later, or OpenSearch 2 or later",
         ),
     ]
     for library, server, sentence in cases:
         with serving(server) as url, client_for(library, url) as client:
-            for layout in (None, "words"):  # asking for a layout by name is no way around
-                with pytest.raises(UnsupportedEngine) as refusal:
+            for layout in (None, "words"):  # naming a layout does not skip the check
+                with pytest.raises(UnsupportedEngine) as raised:
                     dt.SurrogateIndex.create(client, "holidays", encoder=ENCODER, layout=layout)
-                assert str(refusal.value) == sentence
+                assert str(raised.value) == sentence
 
 
-def test_what_the_first_request_shows_is_said_at_open_as_well() -> None:
-    """Open asks only for the mapping: a role that may read one index need not be allowed to ask what the cluster is."""
+def test_open_explains_what_its_first_request_shows() -> None:
+    """Open only reads the mapping, since a role with access to one index may not be able to read the version."""
     for library, server, sentence in (
         ("elasticsearch", elasticsearch("8.19.0"), 'pip install "elasticsearch<9"'),
         ("elasticsearch", opensearch("3.8.0"), "for OpenSearch pass an opensearchpy.OpenSearch client"),
@@ -132,7 +132,7 @@ def test_what_the_first_request_shows_is_said_at_open_as_well() -> None:
             dt.SurrogateIndex.open(client, "holidays")
 
 
-def test_a_page_instead_of_json_is_one_short_sentence() -> None:
+def test_a_page_instead_of_json_gives_a_short_message() -> None:
     for library, status, part in (
         ("opensearchpy", 200, "unable to deserialize: text/html. Is there a proxy at that address?"),
         ("opensearchpy", 502, "(HTTP 502): <html>welcome"),
@@ -140,13 +140,13 @@ def test_a_page_instead_of_json_is_one_short_sentence() -> None:
         ("elasticsearch", 502, "(HTTP 502): <html>welcome"),
     ):
         with serving(page(status)) as url, client_for(library, url) as client:
-            with pytest.raises(ClusterError) as refusal:
+            with pytest.raises(ClusterError) as raised:
                 dt.SurrogateIndex.open(client, "holidays")
-            assert len(str(refusal.value)) < 700
-            assert part in str(refusal.value)
+            assert len(str(raised.value)) < 700
+            assert part in str(raised.value)
 
 
-def test_broken_json_and_nobody_there() -> None:
+def test_broken_json_and_a_closed_port_are_told_apart() -> None:
     answers = {"opensearchpy": {}, "elasticsearch": PRODUCT}
     for library, headers in answers.items():
         with (
@@ -159,11 +159,11 @@ def test_broken_json_and_nobody_there() -> None:
             Cluster(client).request("GET", "/_cluster/health")
 
 
-def test_a_refusal_that_has_nothing_to_do_with_versions_keeps_its_status() -> None:
+def test_a_rejection_for_another_reason_keeps_its_status() -> None:
     with serving(elasticsearch("9.2.0")) as url, client_for("elasticsearch", url) as client:
-        with pytest.raises(RequestRejected) as refusal:
+        with pytest.raises(RequestRejected) as raised:
             Cluster(client).request("GET", "/nothing")
-        assert refusal.value.status == 404
+        assert raised.value.status == 404
 
 
 def test_paths_are_escaped_once() -> None:
@@ -189,21 +189,21 @@ def test_paths_are_escaped_once() -> None:
         ("3.8.0-SNAPSHOT", {"frequencies", "words", "rank_features", "codewords"}),
     ],
 )
-def test_layouts_of_an_opensearch(number: str, layouts: set[str]) -> None:
+def test_layouts_of_opensearch_versions(number: str, layouts: set[str]) -> None:
     engine = parse_engine({"version": {"number": number, "distribution": "opensearch"}})
     assert {layout.name for layout in LAYOUTS if layout.runs_on(engine)} == layouts
 
 
-def test_layouts_of_an_elasticsearch() -> None:
+def test_layouts_of_elasticsearch_versions() -> None:
     for number in ("8.0.0", "8.19.21", "9.2.0"):
         engine = parse_engine({"version": {"number": number}})
         assert {layout.name for layout in LAYOUTS if layout.runs_on(engine)} == {"words", "rank_features", "codewords"}
-        assert default_layout(engine).name == "words"
+        assert select_default_layout(engine).name == "words"
     with pytest.raises(
         UnsupportedEngine, match=r"Elasticsearch 9\.2\.0 does not have the layout 'frequencies'; it has:"
     ):
         LAYOUTS[0].require_engine(Engine("elasticsearch", (9, 2, 0)))
 
 
-def test_only_a_conflict_of_versions_is_taken_for_one() -> None:
-    assert version_conflict("index_not_found_exception: no such index [version must be either]") is None
+def test_another_error_is_not_a_version_conflict() -> None:
+    assert explain_version_conflict("index_not_found_exception: no such index [version must be either]") is None

@@ -7,7 +7,7 @@ import pytest
 from deepterms.cluster.cluster import Engine
 from deepterms.deployment import Change
 from deepterms.doctor import findings
-from deepterms.schema.assets import assets_of
+from deepterms.schema.assets import list_assets
 from deepterms.schema.index_spec import IndexMeta
 from deepterms.schema.layouts import find_layout
 
@@ -48,7 +48,7 @@ def test_engine() -> None:
 
 
 def test_resources() -> None:
-    assets = assets_of([find_layout("words")])
+    assets = list_assets([find_layout("words")])
     same = [Change(asset, "same", 1) for asset in assets]
     assert findings.judge_resources(same).text == f"all {len(assets)} templates and pipelines match this release"
     missing = findings.judge_resources([*same[1:], Change(assets[0], "missing")])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import deepterms as dt
-from deepterms.cluster.responses import incomplete
+from deepterms.cluster.responses import is_incomplete
 from deepterms.errors import InvalidInput
 from deepterms.inspection import reconciliation
 
@@ -67,4 +67,4 @@ def test_listed_ids_are_bounded_but_counts_are_not(index: dt.MemoryIndex, monkey
 )
 def test_a_response_without_a_shard_is_incomplete(successful: int, failed: int, timed_out: bool, lacking: bool) -> None:
     shards = {"total": 3, "successful": successful, "skipped": 0, "failed": failed}
-    assert incomplete({"timed_out": timed_out, "_shards": shards}) is lacking
+    assert is_incomplete({"timed_out": timed_out, "_shards": shards}) is lacking

@@ -120,7 +120,7 @@ def test_a_bad_document_does_not_stop_the_others() -> None:
         ("b", "the feature has a NaN or infinite compon"),
         ("c", "the feature is all zero, so it has no di"),
         ("d", "metadata cannot be written as JSON: Out "),
-        ("a", "the id was given before in this call"),
+        ("a", "the id occurred earlier in this call"),
     ]
     assert index.count() == 2
 

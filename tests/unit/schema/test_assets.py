@@ -1,4 +1,4 @@
-"""The JSON at the top of the repository: what every file must be, without a cluster."""
+"""Tests of the JSON assets that need no cluster."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import pytest
 
 from deepterms.deployment import diff_asset, normalise_body
 from deepterms.errors import DeepTermsError
-from deepterms.schema.assets import PIVOTS_TEMPLATE, Asset, assets_of, load_asset, load_processor
+from deepterms.schema.assets import PIVOTS_TEMPLATE, Asset, list_assets, load_asset, load_processor
 from deepterms.schema.layouts import LAYOUTS, Layout
 
 TOP = Path(__file__).parents[3]
 
 
-def test_every_file_belongs_to_a_layout_or_to_pivots_and_every_layout_has_its_files() -> None:
+def test_the_files_are_those_of_the_layouts_and_of_pivots() -> None:
     files = {
         str(path.relative_to(TOP))
         for kind in ("index_templates", "ingest_pipelines")
         for path in (TOP / kind).glob("*.json")
     }
-    assert files == {asset.file for asset in assets_of(LAYOUTS)}
+    assert files == {asset.file for asset in list_assets(LAYOUTS)}
 
 
-@pytest.mark.parametrize("asset", assets_of(LAYOUTS), ids=lambda asset: asset.file)
+@pytest.mark.parametrize("asset", list_assets(LAYOUTS), ids=lambda asset: asset.file)
 def test_each_file_is_ready_for_curl(asset: Asset) -> None:
     text = (TOP / asset.file).read_text()
     assert text == json.dumps(asset.body, indent=2) + "\n"
     assert asset.body["version"] == 1
     if asset.kind == "ingest_pipelines":
-        assert set(asset.body) == {"description", "version", "processors"}  # OpenSearch refuses more
+        assert set(asset.body) == {"description", "version", "processors"}  # OpenSearch rejects others
         tags = [body["tag"] for processor in asset.body["processors"] for body in processor.values()]
         assert len(set(tags)) == len(tags)
     else:
@@ -40,8 +40,8 @@ def test_each_file_is_ready_for_curl(asset: Asset) -> None:
         assert pipeline == (None if asset.name == PIVOTS_TEMPLATE else asset.name)
 
 
-def test_processors_have_a_line_for_their_parameters() -> None:
-    """scripts/ops/restore.sh finds it by sed."""
+def test_processors_have_one_line_for_their_parameters() -> None:
+    """scripts/ops/restore.sh replaces this line with sed."""
     names = sorted(path.stem for path in (TOP / "ingest_pipelines" / "processors").iterdir())
     assert names == ["check-fingerprint-v1", "check-int8-vector-v1", "decode-vector-v1", "sketch-vector-v1"]
     for name in names:
@@ -53,9 +53,9 @@ def test_processors_have_a_line_for_their_parameters() -> None:
 
 
 def test_templates_differ_only_in_the_layout() -> None:
-    """No component template holds what they share, so that one file says all of an index; but it is the same text."""
+    """They share no component template, so that each file is complete; but their common part is the same text."""
     shared = []
-    for asset in assets_of(LAYOUTS):
+    for asset in list_assets(LAYOUTS):
         if asset.kind == "index_templates" and asset.name != PIVOTS_TEMPLATE:
             body = json.loads(json.dumps(asset.body).replace(asset.name, "NAME"))
             layout = body["template"]["mappings"]["_meta"]["deepterms"].pop("layout")
@@ -68,7 +68,7 @@ def test_templates_differ_only_in_the_layout() -> None:
     assert shared == [shared[0]] * len(LAYOUTS)
 
 
-def test_pipelines_of_terms_share_their_checks() -> None:
+def test_term_pipelines_share_their_checks() -> None:
     processors = [
         {body["tag"]: body for processor in asset.body["processors"] for body in processor.values()}
         for asset in (load_asset("ingest_pipelines", layout.resource) for layout in LAYOUTS)
@@ -81,12 +81,12 @@ def test_pipelines_of_terms_share_their_checks() -> None:
 def test_layout_and_pipeline_agree_on_the_largest_frequency(layout: Layout) -> None:
     params = load_asset("ingest_pipelines", layout.resource).body["processors"][0]["script"]["params"]
     assert params["largest_frequency"] == layout.max_term_frequency
-    said = re.match(r"(a whole number from 1 to )?(\d+)", params["frequencies"])
-    assert said is not None
-    assert said[2] == str(layout.max_term_frequency)
+    limit = re.match(r"(a whole number from 1 to )?(\d+)", params["frequencies"])
+    assert limit is not None
+    assert limit[2] == str(layout.max_term_frequency)
 
 
-def test_the_table_names_every_layout_with_its_engines() -> None:
+def test_the_table_lists_every_layout_with_its_engines() -> None:
     rows = [
         [cell.strip() for cell in line.replace("\\|", "/").split("|")[1:-1]]
         for line in (TOP / "index_templates" / "README.md").read_text().splitlines()
@@ -103,18 +103,18 @@ def test_the_table_names_every_layout_with_its_engines() -> None:
     assert engines == first
 
 
-def test_pipelines_come_first() -> None:
-    kinds = [asset.kind for asset in assets_of(LAYOUTS)]
+def test_pipelines_are_deployed_first() -> None:
+    kinds = [asset.kind for asset in list_assets(LAYOUTS)]
     assert kinds == sorted(kinds, reverse=True)
 
 
-def test_a_missing_file_is_a_damaged_installation() -> None:
+def test_a_missing_file_means_a_damaged_installation() -> None:
     with pytest.raises(DeepTermsError, match="reinstall"):
         load_asset("index_templates", "deepterms-none-v1")
 
 
-def test_the_engines_own_form_of_a_template_is_no_diff_asset() -> None:
-    (asset,) = [asset for asset in assets_of(LAYOUTS) if asset.file == "index_templates/deepterms-words-v1.json"]
+def test_the_engines_form_of_a_template_gives_no_diff() -> None:
+    (asset,) = [asset for asset in list_assets(LAYOUTS) if asset.file == "index_templates/deepterms-words-v1.json"]
     held = json.loads(json.dumps(asset.body))
     held["composed_of"], held["created_date_millis"] = [], 1
     index = held["template"]["settings"].pop("index")
@@ -123,7 +123,7 @@ def test_the_engines_own_form_of_a_template_is_no_diff_asset() -> None:
 
 
 def test_a_difference_is_shown_as_a_diff() -> None:
-    asset = assets_of(LAYOUTS)[0]
+    asset = list_assets(LAYOUTS)[0]
     held = {**asset.body, "version": 7}
     lines = diff_asset(asset, held).splitlines()
     assert f"+++ {asset.file}" in lines

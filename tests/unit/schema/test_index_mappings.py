@@ -1,32 +1,32 @@
-"""The mappings of an index, in addition to its template's."""
+"""Tests of an index's mappings."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import deepterms as dt
-from deepterms.schema.index_mappings import index_mappings
+from deepterms.schema.index_mappings import build_index_mappings
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import find_layout
 
 SPEC = IndexSpec(dt.DeepPermutation(64, top_k=2), find_layout("words"))
 
 
-def test_queries_name_the_codewords_by_an_alias_of_the_spec() -> None:
-    mappings = index_mappings(SPEC, {}, meta={"a": 1}, properties={})
+def test_codewords_have_an_alias_that_depends_on_the_spec() -> None:
+    mappings = build_index_mappings(SPEC, {}, meta={"a": 1}, properties={})
     alias = {f"c_{SPEC.fingerprint}": {"type": "alias", "path": "codewords"}}
     assert mappings == {"_meta": {"deepterms": {"a": 1}}, "properties": alias}
 
 
-def test_rank_features_can_have_no_alias() -> None:
+def test_rank_features_have_no_alias() -> None:
     spec = replace(SPEC, layout=find_layout("rank_features"))
-    assert index_mappings(spec, {}, meta={}, properties={})["properties"] == {}
+    assert build_index_mappings(spec, {}, meta={}, properties={})["properties"] == {}
 
 
-def test_what_the_template_and_the_user_have_stays() -> None:
+def test_fields_of_the_template_and_the_user_are_kept() -> None:
     spec = replace(SPEC, dense_vector=True, sketch=True)
     metadata = {"metadata": {"type": "object"}}
-    mappings = index_mappings(spec, {"_source": {"excludes": ["vector", "id"]}}, meta={}, properties=metadata)
+    mappings = build_index_mappings(spec, {"_source": {"excludes": ["vector", "id"]}}, meta={}, properties=metadata)
     assert mappings["_source"] == {"excludes": ["vector", "id", "dense_vector", "sketch"]}
     assert (
         mappings["properties"].items()

@@ -1,4 +1,4 @@
-"""The pipeline of one index: its body, without a cluster."""
+"""Tests of the body of an index's pipeline, without a cluster."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 import deepterms as dt
 from deepterms.schema.assets import load_asset
-from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import LAYOUTS, find_layout
 
 
 def test_the_parameters_are_those_of_the_encoder() -> None:
     encoder = dt.DeepPermutation(2_048, top_k=100, crelu=False, binary=True)
-    body = index_pipeline(IndexSpec(encoder, find_layout("codewords")))
-    assert set(body) == {"description", "processors"}  # OpenSearch refuses _meta
+    body = build_index_pipeline(IndexSpec(encoder, find_layout("codewords")))
+    assert set(body) == {"description", "processors"}  # OpenSearch rejects _meta
     check, write, call = body["processors"]
     assert len(check["script"]["params"]["fingerprint"]) == 8
     assert write["set"]["field"] == "encoder"
@@ -32,7 +32,7 @@ def test_the_parameters_are_those_of_the_encoder() -> None:
 
 
 class Other:
-    """An encoder that no pipeline can run."""
+    """An encoder that no pipeline implements."""
 
     dimensions = vocabulary_size = max_term_frequency = max_words = 4
 
@@ -45,13 +45,13 @@ class Other:
         return {"type": "other"}
 
 
-def test_another_encoder_has_no_raw_vectors() -> None:
-    check, call = index_pipeline(IndexSpec(Other(), find_layout("words")))["processors"]
+def test_other_encoders_accept_no_raw_vectors() -> None:
+    check, call = build_index_pipeline(IndexSpec(Other(), find_layout("words")))["processors"]
     assert check["script"]["tag"] == "check-fingerprint"
     assert call["pipeline"]["name"] == "deepterms-words-v1"
 
 
-def test_only_equal_specs_have_one_fingerprint() -> None:
+def test_only_equal_specs_share_a_fingerprint() -> None:
     spec = IndexSpec(dt.DeepPermutation(8, top_k=3), find_layout("words"))
     same = IndexSpec(dt.DeepPermutation(8, top_k=3), find_layout("words"))
     assert spec == same
@@ -78,17 +78,17 @@ def test_only_equal_specs_have_one_fingerprint() -> None:
         (Other(), ["check-fingerprint", "check-and-render"]),
     ],
 )
-def test_a_dense_vector_is_filled_after_everything_else(encoder: Any, before: list[str]) -> None:
+def test_a_dense_vector_is_filled_last(encoder: Any, before: list[str]) -> None:
     spec = IndexSpec(encoder, find_layout("words"), dense_vector=True)
-    *others, last = index_pipeline(spec)["processors"]
+    *others, last = build_index_pipeline(spec)["processors"]
     assert [next(iter(processor.values()))["tag"] for processor in others] == before
     assert (last["script"]["tag"], last["script"]["params"]) == ("decode-vector", {"dimensions": 4})
-    plain = index_pipeline(replace(spec, dense_vector=False))
+    plain = build_index_pipeline(replace(spec, dense_vector=False))
     assert plain["processors"][1:] == others[1:]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_encode_pipelines_differ_only_in_the_pipeline_that_they_call(layout: Any) -> None:
+def test_encode_pipelines_differ_only_in_their_call(layout: Any) -> None:
     own = load_asset("ingest_pipelines", layout.encode_pipeline).body["processors"]
     words = load_asset("ingest_pipelines", "deepterms-encode-words-v1").body["processors"]
     assert own[0] == words[0]

@@ -1,4 +1,4 @@
-"""Sketches: signs as the script and the pipeline read them, where indices have them, and what they keep and lose."""
+"""Tests of sketches: their bits in scripts and pipelines, their defaults, and their effect on search results."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.errors import InvalidInput
-from deepterms.schema.index_pipeline import index_pipeline
+from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import find_layout
 from deepterms.schema.scripts import score_by_sketch
-from deepterms.schema.sketches import agreement, sketch_bytes, survivors, wants_sketch
-from deepterms.schema.vectors import VectorType, encode_vectors, round_trip
+from deepterms.schema.sketches import count_agreeing_signs, count_sketch_bytes, count_survivors, wants_sketch
+from deepterms.schema.vectors import VectorType, encode_vectors, quantise_and_restore
 from deepterms.search.rerank import rescore
 
 
 def scored(text: str, query: NDArray[np.float32], parameters: dict[str, Any]) -> int:
-    """What the pipeline's script and the search's script make of a stored vector, byte by byte."""
+    """Imitate the pipeline's and the search's script for a stored vector, byte by byte."""
     stored = base64.b64decode(text)
     assert len(stored) == parameters["bytes"]
     sketch = bytearray((parameters["dimensions"] + 31) // 32 * 4)
@@ -33,7 +33,7 @@ def scored(text: str, query: NDArray[np.float32], parameters: dict[str, Any]) ->
             sketch[i >> 3] |= 1 << (i & 7)
     asked = score_by_sketch(query, {"match_all": {}})["script_score"]["script"]["params"]["query"]
     travelled = json.loads(json.dumps(asked))
-    assert len(travelled) == len(sketch) == sketch_bytes(parameters["dimensions"])
+    assert len(travelled) == len(sketch) == count_sketch_bytes(parameters["dimensions"])
     return 8 * len(sketch) - sum((a ^ ord(b)).bit_count() for a, b in zip(sketch, travelled, strict=True))
 
 
@@ -43,19 +43,21 @@ def test_the_reference_counts_what_the_scripts_count(dimensions: int, seed: int,
     query, row = rng.integers(-2, 3, (2, 1, dimensions)).astype(np.float32)
     row[0, 0] = 1
     encoder = dt.DeepPermutation(dimensions, top_k=1)
-    body = index_pipeline(IndexSpec(encoder, find_layout("words"), vectors, sketch=True))
+    body = build_index_pipeline(IndexSpec(encoder, find_layout("words"), vectors, sketch=True))
     last = body["processors"][-1]["script"]
     assert last["tag"] == "sketch-vector"
     (text,) = encode_vectors(row, vectors)
-    assert agreement(query[0], round_trip(row, vectors)[0]) == scored(text, query[0], last["params"])
+    restored = quantise_and_restore(row, vectors)[0]
+    assert count_agreeing_signs(query[0], restored) == scored(text, query[0], last["params"])
 
 
-def test_without_a_vector_nothing_agrees() -> None:
-    assert agreement(np.ones(8, dtype=np.float32), None) == 0
-    assert agreement(np.ones(8, dtype=np.float32), -np.ones(8, dtype=np.float32)) == 24  # of 32 bits, 24 are padding
+def test_a_missing_vector_agrees_in_no_sign() -> None:
+    ones = np.ones(8, dtype=np.float32)
+    assert count_agreeing_signs(ones, None) == 0
+    assert count_agreeing_signs(ones, -ones) == 24  # of the 32 bits, 24 are padding
 
 
-def test_where_an_index_has_sketches() -> None:
+def test_when_an_index_has_sketches() -> None:
     assert wants_sketch(None, stores_vectors=True, dimensions=1_024, rerank=500)
     assert not wants_sketch(None, stores_vectors=False, dimensions=1_024, rerank=500)
     assert not wants_sketch(None, stores_vectors=True, dimensions=1_023, rerank=500)
@@ -68,15 +70,15 @@ def test_where_an_index_has_sketches() -> None:
 
 def test_candidates_are_compared_in_two_steps() -> None:
     query = np.eye(1, 64, dtype=np.float32)[0]
-    first, then = rescore(query, window=4_000, kept=survivors(10))
+    first, then = rescore(query, window=4_000, kept=count_survivors(10))
     assert (first["window_size"], then["window_size"]) == (4_000, 100)
     assert "doc['sketch']" in first["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert "doc['vector']" in then["query"]["rescore_query"]["script_score"]["script"]["source"]
-    assert survivors(100) == 400
-    assert len(rescore(query, window=100, kept=survivors(10))) == 1  # nothing to leave out
+    assert count_survivors(100) == 400
+    assert len(rescore(query, window=100, kept=count_survivors(10))) == 1  # too few to need sketches
 
 
-def test_a_filter_that_keeps_few_is_compared_by_vectors_and_one_that_keeps_more_by_sketches(
+def test_documents_of_a_wide_filter_are_compared_by_sketches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The one document that is nearest but for its signs is the last to survive."""

@@ -1,4 +1,4 @@
-"""Stored vectors: what float32 and int8 keep, and what the released pipelines would refuse."""
+"""Tests of stored vectors: the precision of float32 and int8, and what the released pipelines accept."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import InvalidInput
 from deepterms.schema.vectors import (
     INT8_LEVELS,
+    count_vector_bytes,
     decode_vector,
     encode_vectors,
     parse_vector_type,
-    round_trip,
-    stored_bytes,
+    quantise_and_restore,
 )
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 4, 5, 64, 2048])
-def test_int8_reads_back_to_a_vector_of_norm_one_close_to_the_given(dimensions: int) -> None:
+def test_int8_decodes_to_a_close_vector_of_norm_one(dimensions: int) -> None:
     rows = np.random.default_rng(dimensions).standard_normal((50, dimensions)).astype(np.float32)
     rows[1] *= 1e30
     rows[2] *= 1e-30
     rows[3] = 0
     rows[3, -1] = -7
-    exact, kept = normalise_rows(rows), round_trip(rows, "int8")
+    exact, kept = normalise_rows(rows), quantise_and_restore(rows, "int8")
     np.testing.assert_allclose(np.linalg.norm(kept, axis=1), 1, atol=1e-6)
-    # Half a level, and what scaling to norm 1 moves.
+    # Half a level, plus the effect of scaling to norm 1.
     largest = np.abs(exact).max(axis=1, keepdims=True)
     assert np.all(np.abs(kept - exact) <= 1.01 * largest / INT8_LEVELS)
     cosines = np.einsum("nd,nd->n", kept, exact)
     assert np.all(cosines > 1 - 1e-3)
     for row, text in zip(kept, encode_vectors(rows, "int8"), strict=True):
-        assert len(base64.b64decode(text)) == stored_bytes("int8", dimensions)
+        assert len(base64.b64decode(text)) == count_vector_bytes("int8", dimensions)
         assert decode_vector(text, "int8", dimensions=dimensions).tobytes() == row.tobytes()
         assert decode_vector(text.rstrip("="), "int8", dimensions=dimensions).tobytes() == row.tobytes()
 
 
-def test_no_int8_vector_looks_like_nan_to_the_released_pipelines() -> None:
+def test_no_int8_vector_is_nan_to_the_released_pipelines() -> None:
     """They read four bytes as a float32: every level in every place must be finite, and the length a multiple of 4."""
     levels = np.arange(-INT8_LEVELS, INT8_LEVELS + 1)
     for shift in range(4):
@@ -54,20 +54,20 @@ def test_no_int8_vector_looks_like_nan_to_the_released_pipelines() -> None:
 
 def test_float32_keeps_every_bit() -> None:
     rows = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
-    for row, text in zip(round_trip(rows, "float32"), encode_vectors(rows), strict=True):
+    for row, text in zip(quantise_and_restore(rows, "float32"), encode_vectors(rows), strict=True):
         assert decode_vector(text).tobytes() == row.tobytes()
 
 
-def test_the_loss_at_2048_dimensions_is_as_stated() -> None:
-    """What the docstring of `create` says of it."""
+def test_the_loss_at_2048_dimensions_is_as_documented() -> None:
+    """The docstring of `create` states it."""
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((300, 2048)).astype(np.float32)
     near = normalise_rows(rows + 0.5 * rng.standard_normal(rows.shape).astype(np.float32))
-    off = np.abs(np.einsum("nd,nd->n", round_trip(rows, "int8") - normalise_rows(rows), near))
+    off = np.abs(np.einsum("nd,nd->n", quantise_and_restore(rows, "int8") - normalise_rows(rows), near))
     assert off.max() < 1e-3
 
 
-def test_what_is_to_be_stored() -> None:
+def test_store_vectors_is_parsed() -> None:
     assert [parse_vector_type(given) for given in (True, "float32", "int8", False, None)] == [
         "float32",
         "float32",

@@ -15,7 +15,7 @@ from deepterms.storage.pivot_cache import PivotCache
 
 
 class Source:
-    """Where pivots belong: makes the same ones anew each time, and counts."""
+    """A source of pivots that creates equal ones on each call, and counts the calls."""
 
     def __init__(self, seed: int, metric: Metric = "cosine") -> None:
         self.seed = seed
@@ -35,17 +35,17 @@ def cache(tmp_path: Path) -> PivotCache:
     return PivotCache(tmp_path / "new" / "pivots")
 
 
-def test_the_file_serves_who_has_none_in_memory(cache: PivotCache) -> None:
+def test_pivots_are_read_from_the_file(cache: PivotCache) -> None:
     source = Source(1, metric="l2")
     spec = source.make().spec()
     first = cache.get(spec, source)
     assert (source.loaded, first.metric) == (1, "l2")
-    assert cache.get(spec, source) is first  # of this process
+    assert cache.get(spec, source) is first  # from memory
     del first
     gc.collect()
-    again = cache.get(spec, source)  # of the file
+    again = cache.get(spec, source)  # from the file
     assert (again, again.metric, source.loaded) == (source.make(), "l2", 1)
-    assert list(cache.folder.iterdir()) == [cache.path(str(spec["checksum"]))]
+    assert list(cache.folder.iterdir()) == [cache.build_path(str(spec["checksum"]))]
 
 
 def _truncate(path: Path) -> None:
@@ -84,33 +84,33 @@ def test_a_damaged_file_is_replaced(
     spec = source.make().spec()
     cache.get(spec, source)
     gc.collect()
-    path = cache.path(str(spec["checksum"]))
+    path = cache.build_path(str(spec["checksum"]))
     good = path.read_bytes()
     damage(path)
     with caplog.at_level(logging.WARNING, "deepterms"):
         assert cache.get(spec, source) == source.make()
     assert source.loaded == 2
-    assert "is not used, and replaced if possible" in caplog.text
+    assert "which is replaced if possible" in caplog.text
     assert path.read_bytes() == good
 
 
-def test_a_file_that_cannot_be_replaced_is_no_failure(cache: PivotCache) -> None:
+def test_a_file_that_cannot_be_replaced_is_ignored(cache: PivotCache) -> None:
     source = Source(3)
     spec = source.make().spec()
     cache.get(spec, source)
     gc.collect()
-    _folder(cache.path(str(spec["checksum"])))
+    _folder(cache.build_path(str(spec["checksum"])))
     assert cache.get(spec, source) == source.make()
     assert source.loaded == 2
-    assert list(cache.folder.iterdir()) == [cache.path(str(spec["checksum"]))]  # no scratch file stays
+    assert list(cache.folder.iterdir()) == [cache.build_path(str(spec["checksum"]))]  # no temporary file is left
 
 
-def test_a_folder_that_cannot_be_written_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_read_only_folder_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     cache, source = PivotCache(tmp_path / "file" / "pivots"), Source(4)
     with caplog.at_level(logging.WARNING, "deepterms"):
         assert cache.get(source.make().spec(), source) == source.make()
-    assert "pivots are not kept in" in caplog.text
+    assert "could not cache pivots in" in caplog.text
 
 
 def test_two_threads_load_once(cache: PivotCache) -> None:
@@ -141,7 +141,7 @@ def test_a_failing_load_leaves_nothing_behind(cache: PivotCache) -> None:
     assert cache.get(source.make().spec(), source) == source.make()
 
 
-def test_nobody_else_keeps_them_in_memory(cache: PivotCache) -> None:
+def test_unused_pivots_are_freed(cache: PivotCache) -> None:
     source = Source(7)
     spec = source.make().spec()
     PivotCache.hold(source.make())
@@ -150,7 +150,7 @@ def test_nobody_else_keeps_them_in_memory(cache: PivotCache) -> None:
     assert source.loaded == 1
 
 
-def test_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEEPTERMS_CACHE", "here")
     assert cache_folder() == tmp_path / "here"

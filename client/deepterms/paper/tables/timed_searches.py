@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import incomplete
+from deepterms.cluster.responses import is_incomplete
 from deepterms.errors import ClusterError
 from deepterms.schema.layouts import Layout
 from deepterms.search.body import search_body
@@ -90,7 +90,7 @@ def search_in_turn(
             started = time.perf_counter()
             answer = cluster.request("POST", f"/{index}/_search", body=body, params={"request_cache": False})
             elapsed = time.perf_counter() - started
-            if incomplete(answer):
+            if is_incomplete(answer):
                 raise ClusterError(f"a search of {index} was incomplete: {answer.get('_shards')}; nothing was measured")
             if number >= 0:
                 found[index].ms.append(1e3 * elapsed)
