@@ -47,7 +47,7 @@ def encoder(seed: int = 1, **options: Any) -> dt.PivotPermutation:
 
 @pytest.fixture
 def client(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(pivot_index, "rows_per_chunk", lambda dimensions: ROWS)
+    monkeypatch.setattr(pivot_index, "count_rows_per_chunk", lambda dimensions: ROWS)
     monkeypatch.setenv("DEEPTERMS_CACHE", str(tmp_path / "cache"))
     dt.deploy(cluster)
     return cluster

@@ -1,4 +1,4 @@
-"""The dense_vector check: tries the script function that compares them, since some servers do not allow it."""
+"""The dense_vector check: tries the script function for this field, since some servers do not allow it."""
 
 from __future__ import annotations
 
