@@ -84,7 +84,7 @@ def test_unusable_terms_are_rejected(index: dt.SurrogateIndex) -> None:
         assert report.succeeded == 1
         assert [failure.id for failure in report.failed] == ["b", "a"]
         assert "no codeword" in report.failed[0].reason
-        assert "given before" in report.failed[1].reason
+        assert "occurred earlier" in report.failed[1].reason
 
 
 def test_update_metadata_keeps_terms_and_vector(filled: dt.SurrogateIndex) -> None:
