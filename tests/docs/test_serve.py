@@ -39,7 +39,7 @@ def test_commands_run(url: str, folder: Path) -> None:
         done = shell(ASK.replace("http://localhost:8000", address), url, folder)
     assert done.returncode == 0, done.stderr
     by_image, by_id, why = parse_all(done.stdout)
-    assert by_image["hits"][0]["id"] == "100000.jpg"
+    assert by_image["hits"][0]["id"] == "000100.jpg"
     assert len(by_image["hits"]) == 3
     assert {hit["id"] for hit in by_id["hits"]} <= {"2018/a.jpg", "2019/a.jpg"}
     assert why["agrees"]
