@@ -38,7 +38,7 @@ create_environment() {
                 die "$("$python" --version) is too old; deepterms needs Python 3.10 or newer (set PYTHON)"
             "$python" -m venv "$VENV"
         fi
-        say "installing deepterms and the dependencies of its tests"
+        say "installing deepterms and the dependencies of its tests: 6.5 GB with PyTorch for CUDA, one to several minutes"
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.8' >&2
         # uv links packages from its cache, so the second environment on a machine takes seconds.
         (cd "$ROOT" && UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-180}" "$VENV/bin/uv" pip install --quiet \

@@ -19,7 +19,7 @@ from tests.unit.features.odd_files import photograph
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "photos").mkdir()
     for number in range(8):
-        Image.fromarray(photograph(number)).save(tmp_path / "photos" / f"10000{number}.jpg")
+        Image.fromarray(photograph(number)).save(tmp_path / "photos" / f"00010{number}.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -29,7 +29,7 @@ def url(opensearch: Any) -> Iterator[str]:
     """The address of an OpenSearch in which the index names of the README are free, before and afterwards."""
 
     def free() -> None:
-        for name in ("holidays", "shop"):
+        for name in ("holidays", "trips", "shop"):
             with contextlib.suppress(RequestRejected):  # no such alias
                 for concrete in Cluster(opensearch).request("GET", f"/_alias/{name}"):
                     Cluster(opensearch).request("DELETE", f"/{concrete}")

@@ -42,7 +42,7 @@ def shell(commands: str, url: str, cwd: Path) -> subprocess.CompletedProcess[str
 def test_python(url: str, folder: Path) -> None:
     code = find_block("python", holding="SurrogateIndex")
     assert ADDRESS in code
-    assert len([line for line in code.splitlines() if line.strip()]) <= 16
+    assert len([line for line in code.splitlines() if line.strip()]) <= 17
     printed = io.StringIO()
     names: dict[str, Any] = {}
     with contextlib.redirect_stdout(printed):
@@ -50,7 +50,7 @@ def test_python(url: str, folder: Path) -> None:
     names["cluster"].close()
     assert names["report"] == dt.WriteReport(8)
     lines = printed.getvalue().splitlines()
-    assert lines[0] == "1.000  100000.jpg"
+    assert lines[0] == "1.000  000100.jpg"
     assert len(lines) == 5  # hits, and no document that failed
 
 
@@ -69,7 +69,7 @@ def test_command_line(url: str, folder: Path) -> None:
     assert start.startswith("deepterms node start")  # the tests of the node start it
     done = shell("\n".join(others), url, folder)
     assert done.returncode == 0, done.stderr
-    assert str(folder / "photos" / "100000.jpg") in done.stdout
+    assert str(folder / "photos" / "000100.jpg") in done.stdout
 
 
 def test_it_is_short() -> None:
@@ -81,7 +81,7 @@ def test_it_is_short() -> None:
 def test_every_file_that_it_names_exists() -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
     named = re.findall(r"`(?:python |)((?:scripts|benchmarks|docs)/[\w./-]+)", README)
-    measured = [f"benchmarks/{script}" for script in re.findall(r"\| `(\w+\.py)` \|", README)]
+    measured = [f"benchmarks/{script}" for script in re.findall(r"\| `(\w+\.py)[^`]*` \|$", README, re.MULTILINE)]
     assert links
     assert named
     assert measured
@@ -92,7 +92,7 @@ def test_every_file_that_it_names_exists() -> None:
 def test_every_result_is_one_of_the_benchmarks() -> None:
     """The table repeats figures of docs/benchmarks.md; a figure must not be changed in one place only."""
     page = (TOP / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (.+?) \| (.+?) \| `[\w./]+` \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (?:`[^`]+`|the same) \|$", README, re.MULTILINE)
     assert 0 < len(rows) <= 8
     for benchmark, result in rows:
         for figure in re.findall(r"\d[\d,.]*\d|\.\d+", benchmark + " " + result):

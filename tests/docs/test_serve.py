@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 import deepterms as dt
 from deepterms.web import Limits, create_app
+from deepterms.web.service import MAX_CODEWORDS_SHOWN
 from tests.docs.test_readme import shell
 from tests.integration.test_serve import serving
 from tests.unit.features.odd_files import photograph
@@ -39,7 +40,7 @@ def test_commands_run(url: str, folder: Path) -> None:
         done = shell(ASK.replace("http://localhost:8000", address), url, folder)
     assert done.returncode == 0, done.stderr
     by_image, by_id, why = parse_all(done.stdout)
-    assert by_image["hits"][0]["id"] == "100000.jpg"
+    assert by_image["hits"][0]["id"] == "000100.jpg"
     assert len(by_image["hits"]) == 3
     assert {hit["id"] for hit in by_id["hits"]} <= {"2018/a.jpg", "2019/a.jpg"}
     assert why["agrees"]
@@ -74,6 +75,10 @@ def test_limits_match_the_code() -> None:
         f"| concurrent requests per address | {limits.per_client} |",
     ):
         assert text in PAGE, text
+
+
+def test_number_of_codewords_shown_matches_the_code() -> None:
+    assert f"lists the {MAX_CODEWORDS_SHOWN} codewords" in PAGE
 
 
 def test_every_image_and_route_exists() -> None:

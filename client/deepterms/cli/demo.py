@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from deepterms.cli.indexing import add_store
 from deepterms.cli.node import start_node
 from deepterms.cli.photos import extract_folder, report_unreadable
 from deepterms.cli.serve import run_server
-from deepterms.cli.terminal import note, print_table, progress
+from deepterms.cli.terminal import note, note_stage, print_table, progress
 from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation
 from deepterms.errors import IndexNotFound, InvalidInput
@@ -69,21 +70,29 @@ def demo(
 
     collection = _build_package_photos(out / "photos") if photos is None else _read_judged(photos)
     folder = (collection.folder if collection is not None else photos or Path()).resolve()
+    if photos is None and collection is not None:
+        note_stage(f"{len(collection.ids)} photographs fetched into {escape(str(folder))}")
     if url is None:
         url = start_node().url
+        note_stage(f"OpenSearch is running at {url}")
     client = connect(url)
     deploy(client)
+    started = time.perf_counter()
     extractor = RMACExtractor()
-    described = extract_folder(extractor, folder, out / ("features" if photos is None else "own-features"))
-    report_unreadable(described.failures)
-    store = described.store
+    extracted = extract_folder(extractor, folder, out / ("features" if photos is None else "own-features"))
+    note_stage(
+        f"descriptors of {extracted.added} photographs computed in {time.perf_counter() - started:.0f} s"
+        + (f"; {extracted.skipped} from an earlier run" if extracted.skipped else "")
+    )
+    report_unreadable(extracted.failures)
+    store = extracted.store
     if not len(store):
         raise InvalidInput(f"none of the photographs in {folder} could be read")
     index = _recreate_index(client, store, top_k=top_k)
     report = add_store(index, store, about=_collect_metadata(collection))
     index.refresh()
     note(
-        f"{report.succeeded} photographs in {index.cluster.engine} at {url}, index {INDEX!r}, "
+        f"{report.succeeded} photographs indexed in {index.cluster.engine} at {url}, index {INDEX!r}, "
         f"layout {index.layout.name}"
     )
 

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["format_command", "note", "print_error", "print_json", "print_table", "progress"]
+__all__ = ["format_command", "note", "note_stage", "print_error", "print_json", "print_table", "progress"]
 
 # Wide enough in a pipe that nothing is wrapped: the next program must get each path in one piece.
 _results = Console(width=None if sys.stdout.isatty() else 1_000)
@@ -54,6 +54,12 @@ def format_command(*words: str, options: Mapping[str, Any]) -> str:
 def note(text: str) -> None:
     """Print a line about what is happening to stderr."""
     _notes.print(text, highlight=False, soft_wrap=True)
+
+
+def note_stage(text: str) -> None:
+    """Print a line about a completed stage to stderr, unless it is a terminal, where progress bars show the stages."""
+    if not _notes.is_terminal:
+        note(text)
 
 
 def print_error(text: str) -> None:
