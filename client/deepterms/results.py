@@ -84,10 +84,12 @@ class Revision:
     Attributes:
         seq_no: sequence number of the last write in its shard.
         primary_term: term of the primary shard at that write, which grows with each new primary.
+        index: uuid of the concrete index, since another index numbers its writes anew; empty if unknown.
     """
 
     seq_no: int
     primary_term: int
+    index: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_an_index_is_an_alias_that_any_client_can_open(cluster: Any, index: dt.S
 def test_open_rejects_another_encoder(cluster: Any, index: dt.SurrogateIndex) -> None:
     assert dt.SurrogateIndex.open(cluster, index.name, encoder=ENCODER).name == index.name
     with pytest.raises(
-        EncoderMismatch, match=r"with deep-permutation/d64/crelu/k16, not of deep-permutation/d64/crelu/k17"
+        EncoderMismatch, match=r"with deep-permutation/d64/crelu/k16; got deep-permutation/d64/crelu/k17"
     ):
         dt.SurrogateIndex.open(cluster, index.name, encoder=dt.DeepPermutation(64, top_k=17))
     with pytest.raises(InvalidInput, match=r"expected \(N, 64\)"):

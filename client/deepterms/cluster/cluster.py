@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -137,10 +137,11 @@ class Cluster:
         try:
             yield identifier
         finally:
-            if opensearch:
-                self.request("DELETE", "/_search/point_in_time", body={"pit_id": [identifier]})
-            else:
-                self.request("DELETE", "/_pit", body={"id": identifier})
+            with suppress(ClusterError):  # it expires anyway, and must not hide an error of the caller
+                if opensearch:
+                    self.request("DELETE", "/_search/point_in_time", body={"pit_id": [identifier]})
+                else:
+                    self.request("DELETE", "/_pit", body={"id": identifier})
 
     def check_clauses(self, count: int) -> None:
         """Reject a query with more clauses than the engine allows.

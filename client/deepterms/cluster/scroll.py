@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
@@ -43,7 +44,8 @@ def scroll_pages(
             answer = cluster.request("POST", "/_search/scroll", body={"scroll": KEEP_ALIVE, "scroll_id": scroll})
             scroll = answer["_scroll_id"]
     finally:
-        cluster.request("DELETE", "/_search/scroll", body={"scroll_id": [scroll]})
+        with suppress(ClusterError):  # it expires anyway, and must not hide an error of the caller
+            cluster.request("DELETE", "/_search/scroll", body={"scroll_id": [scroll]})
 
 
 def check_hits(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,7 @@ def _split(
                 seen=seen,
                 revisions=revisions[piece] if revisions is not None else None,
             )
+            batch = _drop_foreign(batch, state)
             if isinstance(content, TermFrequencies) and state.spec.encoder.spec() != encoder.spec():
                 batch = Batch([], batch.content[:0], [], (*batch.failed, *_reject_terms(batch, state)))
             yield batch, state
@@ -182,6 +184,8 @@ def _index(
             fine = tuple(answer for answer in result.answers if answer.id not in stale)
             report, batch = report + build_report(BulkResult(fine)), batch.select(stale)
         # Otherwise somebody deleted the index, with whatever it accepted of this batch.
+        usable = _drop_foreign(batch, now)
+        report, batch = report + WriteReport(0, usable.failed[len(batch.failed) :]), replace(usable, failed=())
         if not batch.ids:
             return report, now
         if isinstance(batch.content, TermFrequencies) and now.spec.encoder.spec() != state.spec.encoder.spec():
@@ -189,6 +193,21 @@ def _index(
         state, lines = now, build_bulk_lines(batch, now.spec, fingerprint=now.fingerprint)
     why = f"{handle.name!r} was replaced {MAX_REOPENINGS} times while this document was being written; add it again"
     return report + WriteReport(0, tuple(Failure(identifier, why) for identifier in batch.ids)), state
+
+
+def _drop_foreign(batch: Batch, state: IndexState) -> Batch:
+    """Fail the documents whose revision was read from another index, which numbers its writes anew."""
+    revisions = batch.revisions or [None] * len(batch.ids)
+    foreign = {
+        identifier
+        for identifier, revision in zip(batch.ids, revisions, strict=True)
+        if revision is not None and revision.index and revision.index not in state.uuids.values()
+    }
+    if not foreign:
+        return batch
+    why = "the index was replaced since the document was read; read it again and retry"
+    failed = tuple(Failure(identifier, why) for identifier in batch.ids if identifier in foreign)
+    return replace(batch.select(set(batch.ids) - foreign), failed=batch.failed + failed)
 
 
 def _withdraw(handle: IndexHandle, batch: Batch, state: IndexState, *, accepted: BulkResult) -> WriteReport:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexQueries"]
 
 DOCUMENTS_PER_PAGE = 2_000
+MAX_HITS = 10_000  # of one search, by the engines' index.max_result_window
 
 
 class IndexQueries(IndexReader):
@@ -146,7 +147,7 @@ class IndexQueries(IndexReader):
             IndexNotFound, ClusterError, ClusterUnreachable, RequestRejected: as in `search`.
         """
         asked = SearchOptions(**options)
-        more = replace(asked, k=asked.k + 1)  # the document itself is among the hits
+        more = replace(asked, k=min(asked.k + 1, MAX_HITS))  # the document itself is among the hits
         document = self._require_document(id)
         vector = document.vector if asked.rerank_from is None else asked.rerank_from.features_of([id])
         if vector is None:
@@ -209,7 +210,7 @@ class IndexQueries(IndexReader):
             state = read_again(self)
             with self.cluster.point_in_time(self.name) as point:
                 # The point in time is of the state's index only if the name pointed to it before and after.
-                if confirm_state(self).is_same_index(state):
+                if confirm_state(self, strict=True).is_same_index(state):
                     for hits in self._searcher(state).read_pages(query, options, size=page, point=point):
                         yield from hits
                     return
@@ -233,7 +234,7 @@ class IndexQueries(IndexReader):
                 outcome, certain = error, False
             except InvalidInput as error:  # another index may be able to do what is asked
                 outcome, certain = error, False
-            now = state if certain else confirm_state(self)
+            now = state if certain else confirm_state(self, strict=True)
             if now.is_same_index(state):
                 if isinstance(outcome, SearchOutcome):
                     return outcome.hits

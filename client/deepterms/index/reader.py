@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deepterms.cluster.index_names import build_index_path
@@ -74,15 +75,18 @@ class IndexReader(IndexHandle):
                 body["docvalue_fields"] = ["vector"]
             answer = self.cluster.request("POST", build_index_path(self.name, "/_search"), body=body)
             hits = answer["hits"]["hits"]
-            if hits and state.guards_queries:
+            if hits and state.guards_queries and answer["_shards"]["total"] == state.shards:
                 break
-            now = confirm_state(self)
+            now = confirm_state(self, strict=True)
             if now.is_same_index(state):
                 break
             state = now
         if not hits:
             return None
-        return read_stored_document(hits[0], state.spec.vector_type, dimensions=state.spec.encoder.dimensions)
+        document = read_stored_document(hits[0], state.spec.vector_type, dimensions=state.spec.encoder.dimensions)
+        if document.revision is None:
+            return document
+        return replace(document, revision=replace(document.revision, index=state.uuids.get(hits[0]["_index"], "")))
 
     def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
         """Count the documents that are visible to search (refreshed).
@@ -92,13 +96,15 @@ class IndexReader(IndexHandle):
 
         Raises:
             IndexNotFound: the index no longer exists.
-            ClusterError: a shard did not answer.
+            ClusterError: a shard did not answer, or the name now points to several indices.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the filter.
         """
         body = {"query": filter} if filter is not None else None
         answer = self.cluster.request("POST", build_index_path(self.name, "/_count"), body=body)
         if is_incomplete(answer):
             raise ClusterError(f"a shard of {self.name!r} did not answer while documents were counted; try again")
+        if answer["_shards"]["total"] != self.state.shards:
+            confirm_state(self, strict=True)  # raises an error if the name points to several indices
         return int(answer["count"])
 
     def reconcile(self, ids: Iterable[str]) -> Reconciliation:

@@ -38,7 +38,7 @@ def send(handle: IndexHandle, lines: list[BulkLine], state: IndexState) -> BulkR
     if not state.is_alias or handle.pinned is state:
         return _send_to_concrete(handle, lines, state)
     result = _send(handle, lines, index=state.name, require_alias=True)
-    pinned = [row for row, answer in enumerate(result.answers) if _is_pinned(answer.reason, state)]
+    pinned = [row for row, answer in enumerate(result.answers) if _is_pinned(answer, state)]
     if not pinned:
         return result
     handle.pinned = state
@@ -100,16 +100,21 @@ def _replace_answers(result: BulkResult, rows: Sequence[int], again: BulkResult)
     return BulkResult(tuple(answers))
 
 
-def _is_pinned(why: str, state: IndexState) -> bool:
+def _is_pinned(answer: BulkAnswer, state: IndexState) -> bool:
     """Whether a document was rejected only because its pipeline names the concrete index, which is not an alias."""
-    return "[require_alias]" in why and any(f"[{concrete}]" in why for concrete in state.uuids)
+    return (
+        answer.status == 404
+        and answer.reason.startswith("index_not_found_exception")
+        and "[require_alias]" in answer.reason
+        and any(f"[{concrete}]" in answer.reason for concrete in state.uuids)
+    )
 
 
 def _is_stale(why: str) -> bool:
     """Whether a document was rejected because the index was replaced or no longer exists."""
     return (
         STALE_DOCUMENT in why
-        or "index_not_found_exception" in why
+        or why.startswith("index_not_found_exception")
         or "no write index is defined for alias" in why
         # An index without our pipeline, such as one created by a rollover, does not know this field.
         or ("strict_dynamic_mapping_exception" in why and f"[{FINGERPRINT}]" in why)

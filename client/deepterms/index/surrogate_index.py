@@ -15,7 +15,7 @@ from deepterms.errors import ClusterError, IndexAlreadyExists, InvalidInput, Req
 from deepterms.index.ingest import DocumentBatch
 from deepterms.index.queries import IndexQueries
 from deepterms.index.writer import IndexWriter
-from deepterms.schema.index_spec import IndexSpec, SpecKeywords
+from deepterms.schema.index_spec import IndexSpec, SpecKeywords, read_meta
 from deepterms.storage.concrete_index import add_alias, create_concrete, delete_concrete, list_concrete_indices
 from deepterms.storage.encoder_loading import remember_encoder
 from deepterms.storage.index_state import read_state
@@ -184,15 +184,23 @@ class SurrogateIndex(IndexQueries, IndexWriter):
 
         Raises:
             IndexNotFound: the index no longer exists.
+            ClusterError: the name points to several indices, or to one that deepterms did not create; nothing is
+                deleted.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
-        behind = set(self.cluster.request("GET", f"{self._path}/_mapping"))
+        behind = self.cluster.request("GET", self._path)
+        foreign = sorted(concrete for concrete, answer in behind.items() if not read_meta(answer))
+        if foreign or len(behind) != 1:
+            raise ClusterError(
+                f"{self.name!r} points to {', '.join(sorted(behind))}; expected one index that deepterms created. "
+                "Nothing was deleted: remove the alias from the others first"
+            )
         left = {
             concrete
             for concrete, answer in list_concrete_indices(self.cluster, self.name).items()
             if not answer["aliases"]
         }
-        for concrete in sorted(behind | left):
+        for concrete in sorted(behind.keys() | left):
             delete_concrete(self.cluster, concrete)
 
 

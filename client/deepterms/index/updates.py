@@ -41,6 +41,12 @@ def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteRep
     report, state = WriteReport(0), confirm_state(handle)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
     for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
+        # Another index numbers its writes anew, so that a condition may hold there for another document.
+        if not confirm_state(handle).is_same_index(state):
+            raise ClusterError(
+                f"{handle.name!r} now points to another index; {report.succeeded} documents were deleted from the one "
+                "before. Call this again"
+            )
         lines: list[BulkLine] = [
             ({"delete": {**build_address(hit), **build_condition(read_revision(hit))}}, None) for hit in page
         ]
@@ -50,12 +56,15 @@ def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteRep
 
 def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteReport:
     """Read documents and write them back with new metadata; repeat those that moved to another index."""
-    state = confirm_state(handle)
     body = {**STORED, "query": {"ids": {"values": list(wanted)}}, "size": len(wanted)}
-    try:
-        hits = check_hits(handle.cluster.request("POST", build_index_path(handle.name, "/_search"), body=body))
-    except ClusterError as error:
-        return WriteReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
+    state, now = None, confirm_state(handle)
+    while state is None or not now.is_same_index(state):  # the name pointed to one index before and after reading
+        state = now
+        try:
+            hits = check_hits(handle.cluster.request("POST", build_index_path(handle.name, "/_search"), body=body))
+        except ClusterError as error:
+            return WriteReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
+        now = confirm_state(handle)
     found = {hit["_id"] for hit in hits}
     why = f"no such document in {handle.name!r}; if it was just added, call refresh() first"
     lines, failed = build_rewrite_lines(

@@ -180,6 +180,7 @@ class IndexWriter(IndexHandle):
 
         Raises:
             IndexNotFound: the index no longer exists.
+            ClusterError: the name was moved to another index meanwhile; documents of the first may be deleted.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the filter.
         """
         return delete_by_filter(self, filter)

@@ -146,7 +146,8 @@ class Copier:
             if gone:
                 self._guard()
                 lines: list[BulkLine] = [({"delete": build_address(hit)}, None) for hit in gone]
-                failed = [Failure(*outcome) for outcome in self.cluster.bulk(lines, index=self.target).failed]
+                result = self.cluster.bulk(lines, index=self.target, pipeline=self.target)
+                failed = [Failure(*outcome) for outcome in result.failed]
                 if failed:
                     raise _build_error(failed, self.target)
                 self.deleted += len(gone)
@@ -168,7 +169,7 @@ class Copier:
             there = {hit["_id"]: hit["_version"] for hit in self._find_by_ids(self.target, page)}
             hits = [hit for hit in page if there.get(hit["_id"]) != hit["_seq_no"]]
         lines, failed = build_copy_lines(hits, spec=self._spec, keep_terms=self._keep_terms)
-        result = self.cluster.bulk(lines, index=self.target)
+        result = self.cluster.bulk(lines, index=self.target, pipeline=self.target)
         rejected = [Failure(identifier, reason) for identifier, reason in result.failed]
         return result.succeeded, [*failed, *rejected]
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -170,7 +169,7 @@ class IndexSpec:
     dense_vector: bool = False
     sketch: bool = False
     rerank: int | None = None
-    extractor: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    extractor: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def choose(cls, engine: Engine, encoder: Encoder, **options: Unpack[SpecKeywords]) -> IndexSpec:
@@ -233,6 +232,7 @@ class IndexSpec:
         """
         if self.rerank is not None:
             check_rerank(self.rerank)
+        parse_vector_type(self.vector_type)
         self.layout.require_engine(engine)
         self.layout.check_encoder(self.encoder)
         if self.dense_vector:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 from deepterms.cluster.engine import SUPPORTED, Engine
@@ -34,7 +33,7 @@ class Layout:
 
     name: str
     version: int = 1
-    engines: Mapping[str, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
+    engines: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     query: Literal["term", "rank_feature"] = "term"
     max_term_frequency: int = MAX_TERM_FREQUENCY
     holds: str = f"term frequencies up to {MAX_TERM_FREQUENCY}"
@@ -108,11 +107,11 @@ class Layout:
         return f"{self.resource}-{name}-{generation:06d}"
 
 
-_BOTH = MappingProxyType({"opensearch": (2, 0), "elasticsearch": (8, 0)})
+_BOTH = {"opensearch": (2, 0), "elasticsearch": (8, 0)}
 
 LAYOUTS: tuple[Layout, ...] = (
     # The first layout that the engine supports is the default, so layouts that can store any document come first.
-    Layout("frequencies", engines=MappingProxyType({"opensearch": (2, 10)})),
+    Layout("frequencies", engines={"opensearch": (2, 10)}),
     Layout("words", engines=_BOTH, max_words=400_000),
     Layout(
         "rank_features",
