@@ -172,5 +172,5 @@ def _find_photos(folder: Path) -> FoundImages:
 
     found = find_images(folder)
     if found.skipped:
-        note(f"{found.skipped} pictures skipped: hidden files, and folders of thumbnails and deleted files")
+        note(f"{found.skipped} skipped: hidden pictures, thumbnails and deleted ones")
     return found

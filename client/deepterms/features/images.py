@@ -201,8 +201,7 @@ def _open_header(file: IO[bytes]) -> ImageFile.ImageFile:
                     correct_transparency(image, bits=prefix[24])  # a byte of the chunk IHDR, which comes first
                 prepare_tiff(image)
                 return image
-        # How a plugin says "not mine": SyntaxError and others; KeyError for an unknown compression of a TIFF.
-        except (SyntaxError, IndexError, KeyError, TypeError, struct.error) as error:
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:  # how a plugin says "not mine"
             damaged = damaged or _describe_header(file, name, error)
     if iso_format is not None and damaged is None:
         raise _Rejected(f"{iso_format} picture; {MissingExtra('pillow-heif', 'heif')}")
@@ -211,7 +210,8 @@ def _open_header(file: IO[bytes]) -> ImageFile.ImageFile:
 
 def _describe_header(file: IO[bytes], name: str, error: Exception) -> str:
     """Describe why a plugin cannot open a file that begins like its format."""
-    if name == "TIFF" and (isinstance(error, KeyError) or str(error) in _UNSUPPORTED_TIFF):
+    # Pillow looks up the compression in a dictionary.
+    if name == "TIFF" and (isinstance(error.__cause__, KeyError) or str(error) in _UNSUPPORTED_TIFF):
         with suppress(Exception):  # it is damaged after all
             return f"TIFF with {describe_layout(file)}, is not supported; convert it to 8 bits per sample, grey or RGB"
     return f"the file begins like {name} but is damaged: {error}"
