@@ -7,6 +7,7 @@ from typing import IO, Any
 from deepterms.optional import require
 
 with require("pillow", "features"):
+    import PIL
     from PIL import ImageFile, ImagePalette, TiffImagePlugin
 
 __all__ = ["UnsupportedTiff", "describe_layout", "prepare_tiff"]
@@ -61,20 +62,26 @@ def _choose_decoder(image: TiffImagePlugin.TiffImageFile, bits: tuple[int, ...])
     in that of the file.
     """
     tags = image.tag_v2
-    arguments = image.tile[0][3]
-    mode, rawmode = image.mode, arguments[0] if isinstance(arguments, tuple) else ""
+    mode, arguments = image.mode, image.tile[0][3]
     if image.use_load_libtiff:
-        rawmode = _NATIVE_ORDER.get(rawmode, rawmode)
+        if not isinstance(arguments, tuple) or arguments[0] not in _NATIVE_ORDER:
+            return
+        arguments = (_NATIVE_ORDER[arguments[0]], *arguments[1:])
     elif tags.get(_PHOTOMETRIC) == _YCBCR and len(bits) > 1 and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
-        mode, rawmode = "RGB", "RGBX"
+        mode, arguments = "RGB", _libtiff_arguments("RGBX", tags.offset)
     elif tags.get(_PLANAR, 1) == 2 and len(bits) > 1 and (max(bits) > 8 or 1 in tags.get(_EXTRA_SAMPLES, ())):
         rawmode = mode.replace("RGBA", "RGBa") if 1 in tags.get(_EXTRA_SAMPLES, ()) else mode
-        rawmode += ";16N" if max(bits) > 8 else ""
+        arguments = _libtiff_arguments(rawmode + (";16N" if max(bits) > 8 else ""), tags.offset)
     else:
         return
     image._mode, image.use_load_libtiff = mode, True
-    tile: Any = ("libtiff", (0, 0, tags[_WIDTH], tags[_HEIGHT]), 0, (rawmode, False, tags.offset))
+    tile: Any = ("libtiff", (0, 0, tags[_WIDTH], tags[_HEIGHT]), 0, arguments)
     image.tile = [ImageFile._Tile(*tile) if hasattr(ImageFile, "_Tile") else tile]  # a plain tuple before Pillow 11
+
+
+def _libtiff_arguments(rawmode: str, offset: int | None) -> tuple[Any, ...]:
+    """Build the arguments of the decoder; Pillow before 13 also passes the name of the compression."""
+    return (rawmode, *(["raw"] if int(PIL.__version__.split(".")[0]) < 13 else []), False, offset)
 
 
 def describe_layout(file: IO[bytes]) -> str:

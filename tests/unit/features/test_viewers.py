@@ -25,6 +25,8 @@ HEIGHT, WIDTH = RGB.shape[:2]
 GREY = np.asarray(Image.fromarray(RGB).convert("L"))
 ALPHA = np.asarray(Image.linear_gradient("L").resize((WIDTH, HEIGHT)))
 RGBA = np.dstack([RGB, ALPHA])
+KEYED = GREY.copy()
+KEYED[20:40, 20:60] = 90  # the transparent colour
 PALETTED = Image.fromarray(RGB).quantize(64)
 PALETTE = np.array(PALETTED.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
 INDICES = np.asarray(PALETTED)
@@ -116,10 +118,7 @@ WRONG_IN_PILLOW: Mapping[str, Callable[[], Picture]] = {
     "bmp-alpha-all-zero": lambda: (bmp(np.dstack([RGB, np.zeros_like(ALPHA)])), RGB),
     "png-grey-2-key": lambda: (grey_png(GREY >> 6, 2, 1), np.where(GREY >> 6 == 1, 255, (GREY >> 6) * 85)),
     "png-grey-4-key": lambda: (grey_png(GREY >> 4, 4, 7), np.where(GREY >> 4 == 7, 255, (GREY >> 4) * 17)),
-    "png-grey-16-key": lambda: (
-        grey_png(deepen(GREY), 16, 257 * int(GREY[9, 9])),
-        np.where(GREY[9, 9] == GREY, 255, GREY),
-    ),
+    "png-grey-16-key": lambda: (grey_png(deepen(KEYED), 16, 257 * 90), np.where(KEYED == 90, 255, KEYED)),
     "png-rgb-16-key": lambda: keyed_rgb_png(16),
     "pgm-16-dark": lambda: (pgm(dark(1), 65535), np.rint(dark(1) / 257)),
     "tiff-premultiplied-grey": lambda: (
@@ -152,7 +151,7 @@ RIGHT_IN_PILLOW: Mapping[str, Callable[[], Picture]] = {
     "png-grey-4": lambda: (grey_png(GREY >> 4, 4), (GREY >> 4) * 17),
     "png-grey-16": lambda: (grey_png(deepen(GREY), 16), GREY),
     "png-grey-16-dark": lambda: (grey_png(dark(1), 16), np.rint(dark(1) / 257)),
-    "png-grey-8-key": lambda: (grey_png(GREY, 8, int(GREY[9, 9])), np.where(GREY[9, 9] == GREY, 255, GREY)),
+    "png-grey-8-key": lambda: (grey_png(KEYED, 8, 90), np.where(KEYED == 90, 255, KEYED)),
     "png-rgb-8-key": lambda: keyed_rgb_png(8),
     "pgm-16": lambda: (pgm(deepen(GREY), 65535), GREY),
     "pgm-10": lambda: (pgm(deepen(GREY) >> 6, 1023), GREY),
