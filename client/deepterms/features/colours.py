@@ -173,13 +173,13 @@ def _build_transform(profile: bytes, space: str) -> Any:
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
     before = Image.fromarray(colours if space == "RGB" else colours[..., 0])
-    after = np.asarray(_apply_transform(before, transform), dtype=np.int16)
+    after = np.asarray(_apply_transform(before.copy(), transform), dtype=np.int16)
     largest = np.abs(after - np.asarray(before.convert("RGB"), dtype=np.int16)).max()
     return None if largest <= MAX_SRGB_DIFFERENCE else transform
 
 
 def _apply_transform(image: Image.Image, transform: Any) -> Image.Image:
-    converted = ImageCms.applyTransform(image, transform)
-    assert converted is not None  # it is only with inPlace=True
+    """Convert to sRGB, in place if the image has mode RGB already: another copy of a large one may not fit."""
+    converted = ImageCms.applyTransform(image, transform, inPlace=image.mode == "RGB") or image
     converted.info = {}
     return converted

@@ -225,4 +225,4 @@ def _describe_error(error: Exception) -> str:
         return "no permission to read it"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    return f"cannot be decoded: {error}" if str(error) else f"cannot be decoded: {type(error).__name__}"
+    return f"cannot be decoded: {str(error).strip() or type(error).__name__}"

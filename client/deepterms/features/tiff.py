@@ -13,7 +13,7 @@ with require("pillow", "features"):
 __all__ = ["UnsupportedTiff", "describe_layout", "prepare_tiff"]
 
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 254, 256, 257, 258, 259, 262, 277
-_PLANAR, _COLOUR_MAP, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING = 284, 320, 338, 339, 530
+_PLANAR, _COLOUR_MAP, _SUB_IFDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING = 284, 320, 330, 338, 339, 530
 _DNG_VERSION = 0xC612
 _MIN_IS_WHITE, _YCBCR = 0, 6
 _PHOTOMETRICS = ("grey, 0 is white", "grey", "RGB", "palette", "mask", "CMYK", "YCbCr", "", "CIELab", "ICC Lab")
@@ -29,12 +29,13 @@ def prepare_tiff(image: ImageFile.ImageFile) -> None:
     """Correct how Pillow is about to decode a TIFF, before its pixels are loaded.
 
     Raises:
-        UnsupportedTiff: Pillow would decode something else than the picture.
+        UnsupportedTiff: Pillow would decode something other than the picture.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     tags = image.tag_v2
-    if _DNG_VERSION in tags or int(tags.get(_SUBFILE_TYPE, 0)) & 1:
+    has_larger_version = int(tags.get(_SUBFILE_TYPE, 0)) & 1 and (_SUB_IFDS in tags or tags.next)
+    if _DNG_VERSION in tags or has_larger_version:
         raise UnsupportedTiff(
             "its first page is only a small preview, as in the raw files of cameras; export it as JPEG or TIFF"
         )

@@ -228,7 +228,7 @@ def test_palettes_of_every_depth_are_shown(bits: int, transparent: bool) -> None
         (tiff(GREY.astype(np.float32) * 9, photometric=1, sample_format=3), "black and white are not defined"),
         (tiff(GREY.astype(np.int16) - 99, photometric=1, sample_format=2), "black and white are not defined"),
         (tiff(deepen(GREY).astype(np.uint32) << 16, photometric=1), "black and white are not defined"),
-        (tiff(RGB, photometric=2, tags={254: [1]}), "only a small preview, as in the raw files of cameras"),
+        (tiff(RGB, photometric=2, tags={254: [1], 330: [8]}), "only a small preview, as in the raw files of cameras"),
         (tiff(RGB, photometric=2, tags={0xC612: [1, 4, 0, 0]}), "only a small preview, as in the raw files of cameras"),
     ],
 )
