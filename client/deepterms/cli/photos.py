@@ -15,6 +15,7 @@ from deepterms.errors import UnreadableImage
 
 if TYPE_CHECKING:
     from deepterms.features import PCAWhitening, RMACExtractor, StoreReport
+    from deepterms.features.images import FoundImages
 
 __all__ = [
     "BackboneOption",
@@ -81,8 +82,9 @@ def extract_folder(extractor: RMACExtractor, photos: Path, store: Path) -> Store
     """Describe the photographs that the store does not hold yet, with progress on stderr."""
     from deepterms.features import extract_to_store
 
+    found = _find_photos(photos)
     with progress("Describing photographs") as report:
-        return extract_to_store(extractor, photos, store, on_progress=report)
+        return extract_to_store(extractor, found, store, root=photos, on_progress=report)
 
 
 def report_unreadable(failures: tuple[UnreadableImage, ...] | list[UnreadableImage]) -> None:
@@ -147,10 +149,9 @@ def fit_whitening(
 ) -> None:
     """Learn a PCA whitening from photographs other than those to be searched."""
     from deepterms.errors import UnreadableImages
-    from deepterms.features import find_images
 
     extractor = build_extractor(backbone, sizes, weights, "none", longest_side=longest_side)
-    paths = find_images(photos)
+    paths: list[Path] = _find_photos(photos)
     try:
         whitening = extractor.fit_whitening(paths, dimensions=dimensions)
     except UnreadableImages as error:
@@ -163,3 +164,13 @@ def fit_whitening(
         f"{file}: {whitening.channels} channels to {whitening.dimensions} dimensions, "
         f"learned from {len(paths)} photographs"
     )
+
+
+def _find_photos(folder: Path) -> FoundImages:
+    """Find the photographs of a folder, and print how many files were skipped."""
+    from deepterms.features import find_images
+
+    found = find_images(folder)
+    if found.skipped:
+        note(f"{found.skipped} skipped: hidden pictures, thumbnails and deleted ones")
+    return found

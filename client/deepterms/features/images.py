@@ -3,9 +3,9 @@
 Whatever a file contains, it either gives an image or raises UnreadableImage. Decoding works as follows:
 
 * the EXIF (or XMP) orientation is applied; damaged metadata is ignored;
-* transparency is composited on white; an animation gives its first frame;
-* 16-bit grey is scaled from 0…65535; for 32-bit integers and floats see `convert_to_upright_rgb`;
-* CMYK, grey, palette and YCbCr are converted without colour profiles, which make no difference to descriptors.
+* transparency is composited on white; an animation gives its first frame, several pages the first one;
+* colours are converted to sRGB from their ICC profile; CMYK and Lab without one as Pillow does;
+* for more than 8 bits per sample see `convert_to_upright_rgb`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,27 @@ import stat
 import struct
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepterms.errors import InvalidInput, TooManyPixels, UnreadableImage
+from deepterms.errors import InvalidInput, MissingExtra, TooManyPixels, UnreadableImage
+from deepterms.features.colours import convert_to_upright_rgb, correct_transparency
+from deepterms.features.folders import FoundImages, find_images
+from deepterms.features.formats import FORMATS, HEADER_BYTES, SUFFIXES, detect_iso_format, register_plugins
+from deepterms.features.tiff import UnsupportedTiff, describe_layout, prepare_tiff
 from deepterms.optional import require
 
 with require("pillow", "features"):
-    from PIL import Image, ImageFile
+    from PIL import Image, ImageFile, JpegImagePlugin
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "SUFFIXES",
+    "FoundImages",
     "Pixels",
     "convert_to_upright_rgb",
     "decode_image",
@@ -45,28 +51,11 @@ Pixels = NDArray[np.uint8]  # (H, W, 3)
 DEFAULT_MAX_PIXELS = 250_000_000  # accepts a 200-megapixel phone photo; up to 1 GB of memory while decoding
 MAX_ASPECT = 8  # beyond 1:8 the long side is squeezed: a 1 x 10000 strip would become 224 x 2240000
 
-# Formats of photos only, regardless of the suffix: Pillow would run Ghostscript on EPS, and accept noise as TGA.
-# HEIF works if the caller has registered a plugin for it.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "MPO", "JPEG2000", "AVIF", "HEIF", "PPM")
-SUFFIXES = frozenset(
-    f".{name}"
-    for names in ("jpg jpeg jpe jfif mpo jp2 j2k", "png apng webp avif heic heif gif", "tif tiff bmp ppm pgm pnm")
-    for name in names.split()
-)
 # A JPEG is decoded to at least twice the requested side, then reduced with a better filter. Cosine with the descriptor
 # of the full image: 0.96 when decoded to the side itself, 0.999 when decoded to twice the side.
 DRAFT_GAP = 2
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ORIENTATION_TAG = 0x0112
+_UNSUPPORTED_TIFF = ("unknown pixel mode", "Invalid value for samples per pixel")  # in Pillow's words
 _PILLOW_REMARKS = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
 
 
@@ -119,14 +108,15 @@ def decode_image(
                 raise TooManyPixels(name, width=width, height=height, allowed=max_pixels)
             if width < 1 or height < 1:
                 raise _Rejected(f"{width} x {height} pixels: the image is empty")
-            if min_side is not None:
+            if min_side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+                # not HEIF, where it would decode a thumbnail that the file contains
                 image.draft(None, (DRAFT_GAP * min_side, DRAFT_GAP * min_side))
             image.load()
             return convert_to_upright_rgb(image)
-    except _Rejected as rejection:
-        raise UnreadableImage(name, str(rejection)) from None
     except TooManyPixels:
         raise
+    except (_Rejected, UnsupportedTiff, InvalidInput) as rejection:
+        raise UnreadableImage(name, str(rejection)) from None
     # On damaged files Pillow's decoders raise anything: OSError, SyntaxError, struct.error, MemoryError…
     except Exception as error:
         raise UnreadableImage(name, _describe_error(error)) from error
@@ -149,25 +139,6 @@ def resize_image(
     return tuple(np.asarray(image.resize(shape, Image.Resampling.BICUBIC, reducing_gap=3.0)) for shape in shapes)
 
 
-def convert_to_upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn a decoded image of any mode upright and convert it to 8-bit RGB.
-
-    16-bit grey is divided by 257. The modes I (32-bit integers) and F (floats) do not define white. White is the first
-    of 1 (F only), 255 and 65535 that no value exceeds; if a value exceeds them all or is negative, the smallest value
-    becomes black and the largest white.
-
-    Raises:
-        InvalidInput: a value is NaN or infinite.
-    """
-    image = _apply_orientation(image)
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_scale_to_8_bits(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
 def scale_shape(width: int, height: int, size: int, *, side: Literal["min", "max"] = "min") -> tuple[int, int]:
     """Scale a width and height so that the shorter ("min") or longer ("max") side becomes `size`.
 
@@ -182,35 +153,6 @@ def scale_shape(width: int, height: int, size: int, *, side: Literal["min", "max
     else:
         new_short, new_long = max(round(short * size / long), -(-size // MAX_ASPECT)), size
     return (new_short, new_long) if width <= height else (new_long, new_short)
-
-
-def find_images(folder: str | Path) -> list[Path]:
-    """List, sorted, the files below a folder that have the suffix of an image.
-
-    Links to folders are followed. Each folder is visited once, by its own path if it lies below the one given. Broken
-    links, unreadable files and folders that cannot be listed are included, so that decoding reports them.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise InvalidInput(f"{folder} is not a folder")
-    found: list[Path] = []
-    visited: set[tuple[int, int]] = set()
-    starts = [root]
-
-    def include(error: OSError) -> None:
-        found.append(Path(error.filename))
-
-    for start in starts:  # grows during the loop
-        for directory, folders, files in os.walk(start, onerror=include):
-            status = Path(directory).stat()
-            if (status.st_dev, status.st_ino) in visited:
-                folders.clear()
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            folders.sort()
-            starts += [link for link in (Path(directory, name) for name in folders) if link.is_symlink()]
-            found += [Path(directory, name) for name in files if Path(name).suffix.lower() in SUFFIXES]
-    return sorted(found)
 
 
 class _Rejected(Exception):
@@ -240,47 +182,39 @@ def _check_regular(path: str | Path) -> None:
 
 def _open_header(file: IO[bytes]) -> ImageFile.ImageFile:
     """Read the header like `Image.open`, which would warn above 89 megapixels and raise an error above 179."""
-    Image.init()
-    prefix = file.read(16)
+    register_plugins()
+    prefix = file.read(HEADER_BYTES)
+    iso_format = detect_iso_format(prefix)
     damaged = None
-    for name in FORMATS:
+    for name in FORMATS if iso_format is None else (iso_format,):
         if name not in Image.OPEN:
             continue
         factory, accept = Image.OPEN[name]
         try:
-            accepted = accept is None or accept(prefix)
-            if accepted and not isinstance(accepted, str):  # a string means that Pillow was built without this format
+            accepted = accept is None or accept(prefix[:16])
+            if isinstance(accepted, str):  # Pillow was built without this format
+                continue
+            if accepted or iso_format is not None:
                 file.seek(0)
-                return factory(file, "")
+                image = factory(file, "")
+                if name == "PNG":
+                    correct_transparency(image, bits=prefix[24])  # a byte of the chunk IHDR, which comes first
+                prepare_tiff(image)
+                return image
         except (SyntaxError, IndexError, TypeError, struct.error) as error:  # how a plugin says "not mine"
-            damaged = damaged or f"the file begins like {name} but is damaged: {error}"
+            damaged = damaged or _describe_header(file, name, error)
+    if iso_format is not None and damaged is None:
+        raise _Rejected(f"{iso_format} picture; {MissingExtra('pillow-heif', 'heif')}")
     raise _Rejected(damaged or f"not a picture in a format that can be read here ({', '.join(FORMATS)})")
 
 
-def _apply_orientation(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # damaged EXIF can raise anything, and the pixels may still be intact
-        return image
-    if orientation not in _UPRIGHT:
-        return image
-    upright = image.transpose(_UPRIGHT[orientation])
-    # The copy inherits the metadata, which would turn it a second time.
-    upright.info = {key: value for key, value in image.info.items() if key == "transparency"}
-    return upright
-
-
-def _scale_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale the values (H, W) of an image with more than 8 bits to 0…255; see `convert_to_upright_rgb`."""
-    if values.dtype.kind == "u":
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    low, high = float(values.min()), float(values.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InvalidInput("the image has values that are not finite")
-    whites = (255, 65535) if values.dtype.kind == "i" else (1, 255, 65535)
-    black, white = next(((0.0, float(white)) for white in whites if low >= 0 and high <= white), (low, high))
-    scaled = (values - black) * (255 / (white - black)) if white > black else np.zeros_like(values)
-    return np.rint(scaled).astype(np.uint8)
+def _describe_header(file: IO[bytes], name: str, error: Exception) -> str:
+    """Describe why a plugin cannot open a file that begins like its format."""
+    # Pillow looks up the compression in a dictionary.
+    if name == "TIFF" and (isinstance(error.__cause__, KeyError) or str(error) in _UNSUPPORTED_TIFF):
+        with suppress(Exception):  # it is damaged after all
+            return f"TIFF with {describe_layout(file)}, is not supported; convert it to 8 bits per sample, grey or RGB"
+    return f"the file begins like {name} but is damaged: {error}"
 
 
 def _describe_error(error: Exception) -> str:
@@ -291,4 +225,4 @@ def _describe_error(error: Exception) -> str:
         return "no permission to read it"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    return f"cannot be decoded: {error}" if str(error) else f"cannot be decoded: {type(error).__name__}"
+    return f"cannot be decoded: {str(error).strip() or type(error).__name__}"
