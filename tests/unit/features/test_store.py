@@ -17,7 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from deepterms.errors import FeatureStoreError, InvalidInput, MissingExtra
-from deepterms.features.store import FeatureStore, read_npy
+from deepterms.features.plain_array import read_npy
+from deepterms.features.store import FeatureStore
 from deepterms.features.store_writer import extract_to_store
 from tests.unit.features.fake_extractor import FakeExtractor, expected_feature
 
@@ -304,7 +305,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, photos: list[Path
         (lambda store: (store / "store.json").unlink(), "has no store.json"),
         (lambda store: (store / "store.json").write_text("{"), "cannot be read"),
         (lambda store: (store / "store.json").write_text('{"format": "other"}'), "does not describe a feature store"),
-        (lambda store: rewrite_header(store, version=2), "has format version 2"),
+        (lambda store: rewrite_header(store, version=3), "has format version 3"),
         (lambda store: (store / "features-00001.npy").unlink(), "features-00001.npy is not a readable"),
         (lambda store: truncate(store / "features-00001.npy"), "features-00001.npy is not a readable"),
         (
