@@ -76,7 +76,7 @@ class Shard:
 
     @cached_property
     def places(self) -> NDArray[np.intp]:
-        """Return the place of each of the n rows in the file: (n,)."""
+        """The place of each of the n rows in the file: (n,)."""
         return np.setdiff1d(np.arange(self.stored), sorted(self.removed))
 
     def array(self) -> NDArray[np.float32]:
@@ -90,6 +90,13 @@ class Shard:
             return list(self.given_ids)
         ids = [row["id"] for row in read_parquet(self.items_path, count=self.stored, columns=["id"])]
         return [ids[place] for place in self.places]
+
+    def removed_ids(self) -> list[str]:
+        """Return the ids of removed rows; another row may have the same id by now."""
+        if not self.removed or self.items_path is None:
+            return []
+        ids = [row["id"] for row in read_parquet(self.items_path, count=self.stored, columns=["id"])]
+        return [ids[row] for row in sorted(self.removed)]
 
     def items(self) -> list[dict[str, Any]]:
         """Return the metadata of the n rows, each with its id and current path."""
@@ -166,9 +173,14 @@ class FeatureStore:
             rows: maximum number of rows per batch; a batch never spans two shards, so its array is a view, not a copy,
                 unless rows of the shard were removed.
         """
+        for shard in self.shards:
+            yield from self.batches_of(shard, rows=rows)
+
+    def batches_of(self, shard: Shard, *, rows: int = 1024) -> Iterator[FeatureBatch]:
+        """Iterate over the rows of one shard in order, as `batches` does."""
         if rows < 1:
             raise InvalidInput(f"rows is {rows}; expected 1 or more")
-        for shard in self.shards:
+        if shard.rows:
             array, items = shard.array(), shard.items()
             for start in range(0, shard.rows, rows):
                 part = [dict(item) for item in items[start : start + rows]]
