@@ -177,6 +177,16 @@ def test_an_index_follows_two_folders(cluster: Any, url: str, unique_name: str, 
     assert "2 added" in index(first)
     assert len(indexed(cluster, unique_name)) == 6
     assert deepterms("index", unique_name, "away/new", "--delete-missing", url=url, cwd=tmp_path).returncode == 2
+    assert deepterms("index", unique_name, "nowhere", url=url, cwd=tmp_path).returncode == 2
+
+    # A folder that is gone for good.
+    (third / "IMG_0.png").unlink()
+    (third / "broken.jpg").unlink()
+    assert "is the drive mounted?" in index(third, "--delete-missing", status=1, cwd=away)
+    third.rmdir()
+    assert "camC: 1 removed" in index(third, "--delete-folder", cwd=away)
+    assert len(indexed(cluster, unique_name)) == 5
+    assert "contains no photos of" in index(third, "--delete-folder", status=1, cwd=away)
 
 
 def test_random_changes_in_two_folders(cluster: Any, unique_name: str, tmp_path: Path) -> None:
@@ -202,6 +212,7 @@ def test_random_changes_in_two_folders(cluster: Any, unique_name: str, tmp_path:
         for item_id, (_, content) in expected.items():
             document = index.get(item_id)
             assert document is not None
+            assert document.vector is not None
             np.testing.assert_allclose(document.vector, describe(content), atol=1e-6)
 
 

@@ -13,10 +13,10 @@ from deepterms.cli.terminal import note, progress
 from deepterms.index import SurrogateIndex
 
 if TYPE_CHECKING:
-    from deepterms.features import RMACExtractor
+    from deepterms.features import FeatureStore, RMACExtractor
     from deepterms.features.folders import SyncReport
 
-__all__ = ["sync_photographs"]
+__all__ = ["forget_photographs", "sync_photographs"]
 
 _MAX_REPORTED = 20
 _MAX_LOOKUPS = 20
@@ -49,6 +49,15 @@ def sync_photographs(
     return report
 
 
+def forget_photographs(photos: Path, store: Path) -> FeatureStore:
+    """Remove a folder from a feature store, print how many photographs it had, and return the rest."""
+    from deepterms.features import FeatureStore
+    from deepterms.features.folder_rows import forget_folder
+
+    note(f"{escape(str(photos.resolve()))}: {len(forget_folder(store, photos))} removed")
+    return FeatureStore.open(store)
+
+
 def _are_plain_ids_free(target: SurrogateIndex, root: Path, found: Sequence[Path]) -> bool:
     """Whether a folder may have ids without a prefix in an index, as far as the index can tell.
 
@@ -64,6 +73,8 @@ def _are_plain_ids_free(target: SurrogateIndex, root: Path, found: Sequence[Path
 
 
 def _summarize(report: SyncReport, root: Path, *, is_deleted: bool) -> None:
+    from deepterms.features.folder_rows import is_gone
+
     report_unreadable(report.failures)
     _list_ids("moved", (f"{old} to {new}" for new, old in report.moved.items() if new != old), len(report.moved))
     _list_ids("replaced", report.replaced, len(report.replaced))
@@ -79,6 +90,8 @@ def _summarize(report: SyncReport, root: Path, *, is_deleted: bool) -> None:
     for folder in folders:
         if folder.prefix and root.is_relative_to(folder.path):
             note(f"ids of {escape(folder.path)} begin with {escape(folder.prefix)}")
+        if is_gone(folder.path):
+            note(f"[yellow]{escape(folder.path)} no longer exists;[/yellow] --delete-folder deletes its photographs")
 
 
 def _list_ids(what: str, ids: Iterable[str], count: int) -> None:

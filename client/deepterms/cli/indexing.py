@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.encoder_options import EncoderName, EncoderOption, PresetChoice, PresetOption, build_encoder
-from deepterms.cli.folders import sync_photographs
+from deepterms.cli.folders import forget_photographs, sync_photographs
 from deepterms.cli.photos import (
     BackboneOption,
     LongestSideOption,
@@ -64,7 +64,6 @@ def index(
         typer.Argument(
             help="A folder of photographs, a feature store, an embedding folder of clip-retrieval (img_emb, metadata), "
             "or a .npy file of float32 (N, D).",
-            exists=True,
         ),
     ],
     ids: Annotated[
@@ -144,6 +143,14 @@ def index(
             "are only listed.",
         ),
     ] = False,
+    delete_folder: Annotated[
+        bool,
+        typer.Option(
+            "--delete-folder",
+            help="Instead of indexing: delete all photographs of this folder from the index and the feature store. The "
+            "folder need not exist any more, and its files are left alone.",
+        ),
+    ] = False,
     url: UrlOption = None,
 ) -> None:
     """Index photographs or descriptors.
@@ -156,13 +163,17 @@ def index(
     from deepterms.features import EmbeddingFolder, FeatureStore, read_npy
 
     is_photos = source.is_dir() and not (source / "store.json").exists() and not EmbeddingFolder.found_in(source)
-    if delete_missing and not is_photos:
-        raise typer.BadParameter("--delete-missing is for a folder of photographs")
+    if not source.exists() and not delete_folder:
+        raise typer.BadParameter(f"{source} does not exist")
+    if delete_missing and (delete_folder or not is_photos):
+        raise typer.BadParameter("--delete-missing is for indexing a folder of photographs")
     client = connect(url)
     unreadable = 0
     features: FeatureStore | EmbeddingFolder
-    target = _open_existing(client, name)
-    if is_photos:
+    target = SurrogateIndex.open(client, name) if delete_folder else _open_existing(client, name)
+    if delete_folder:
+        features = forget_photographs(source, store or Path(f"{name}-features"))
+    elif is_photos:
         photo_extractor = build_extractor(backbone, sizes, weights, whitening, longest_side=longest_side)
         _check_extractor(target, photo_extractor.spec())
         report = sync_photographs(

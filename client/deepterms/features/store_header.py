@@ -100,7 +100,7 @@ class StoreHeader:
         """Return the content of the file."""
         content: dict[str, Any] = {"format": FORMAT, "version": 1, "dimensions": self.dimensions}
         content["extractor"] = dict(self.extractor)
-        if self.folders:
+        if self.folders or self.removed:
             content["version"] = 2
             content["folders"] = [vars(folder) for folder in self.folders]
             content["renames"] = [vars(rename) for rename in self.renames]

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.cli.store_indexing import send_shards
 from deepterms.errors import InvalidInput, UnreadableImage
+from deepterms.features.folder_rows import forget_folder
 from deepterms.features.folders import SyncReport, sync_folder
-from deepterms.index import DocumentBatch
 from deepterms.index.checkpoint import Checkpoint
 from tests.unit.features.fake_extractor import Outcome
 
@@ -31,7 +31,8 @@ NAMES = ("IMG_0.jpg", "IMG_1.jpg", "IMG_2.jpg", "trip/IMG_0.jpg", "trip/IMG_1.jp
 def describe(content: bytes) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(content).digest()[:8], "little")
     vector = np.random.default_rng(seed).standard_normal(8).astype(np.float32)
-    return vector / np.float32(np.linalg.norm(vector))
+    unit: NDArray[np.float32] = vector / np.float32(np.linalg.norm(vector))
+    return unit
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Target:
         self.sent = 0
 
     def add_batches(
-        self, batches: Iterable[DocumentBatch], *, on_progress: Callable[[int], None] | None = None
+        self, batches: Iterable[Any], *, on_progress: Callable[[int], None] | None = None
     ) -> dt.WriteReport:
         report = dt.WriteReport(0)
         for ids, features, metadata in batches:
@@ -277,6 +278,24 @@ def test_an_empty_folder_is_not_emptied_in_the_index(setting: Setting) -> None:
         setting.sync(first)
     assert len(setting.sync(first, delete_missing=False).removed) == 3
     assert setting.target.index.count() == 6
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_folder_is_forgotten_on_request(setting: Setting, number: int) -> None:
+    gone, kept = setting.roots[number], setting.roots[1 - number]
+    shutil.rmtree(gone)
+    setting.sync(kept)
+    assert setting.target.index.count() == 6  # a drive that is not mounted looks the same
+    assert len(forget_folder(setting.top / "store", gone)) == 3
+    with pytest.raises(InvalidInput, match=f"contains no photos of {gone}; its folders are: {kept}"):
+        forget_folder(setting.top / "store", gone)
+    setting.roots = [kept]
+    setting.sync(kept)
+    setting.check()
+    setting.roots.append(gone)
+    setting.write(gone, "IMG_0.jpg", "again")
+    setting.sync(gone)
+    setting.check()
 
 
 def test_a_folder_that_cannot_be_listed_counts_as_there(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
