@@ -104,7 +104,7 @@ def sync_folder(
         removed = plan.find_missing(root)
         if delete_missing and removed and not found:
             raise InvalidInput(
-                f"{root} contains no photographs, but {len(removed)} in the store are from there; is the drive mounted? "
+                f"{root} contains no photographs, but {len(removed)} in the store are from it; is the drive mounted? "
                 "If they are to be deleted all the same, use --delete-folder"
             )
         _apply(store, plan, removed if delete_missing else [], shard_size)
