@@ -223,6 +223,9 @@ def test_a_copy_is_added(setting: Setting) -> None:
     shutil.copy2(first / "IMG_1.jpg", first / "copy.jpg")
     report = setting.sync(first)
     assert (report.added, report.moved) == (("copy.jpg",), {})
+    shutil.copy2(first / "IMG_1.jpg", setting.roots[1] / "copy.jpg")
+    report = setting.sync(setting.roots[1])
+    assert (len(report.added), report.moved) == (1, {})
     setting.check()
 
 
