@@ -64,7 +64,11 @@ def _are_plain_ids_free(target: SurrogateIndex, root: Path, found: Sequence[Path
     It may if a document has such an id and path already, as after the loss of the store, or if the index contains no
     documents from elsewhere.
     """
-    for path in found[:_MAX_LOOKUPS]:
+    from deepterms.features.shard_writer import is_encodable
+
+    if not is_encodable(str(root)):
+        return False  # neither engine can be asked for such a path, and none of its photographs can be stored
+    for path in [path for path in found[:_MAX_LOOKUPS] if is_encodable(str(path))]:
         document = target.get(path.relative_to(root).as_posix())
         if document is not None and document.metadata.get("path") == str(path):
             return True

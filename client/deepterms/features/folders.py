@@ -152,6 +152,7 @@ class _Plan:
         touched: photos with another modification time, and the same content.
         unchanged: number of photos.
         failures: id → reason.
+        seen: ids of stored photos whose file was found.
     """
 
     header: StoreHeader
@@ -183,7 +184,9 @@ class _Plan:
         """Decide whether a stored photo is unchanged."""
         self.seen.add(photo.id)
         state = read_state(path)
-        if (photo.size, photo.mtime_ns) == state[:2] or photo.has_content_of(path):
+        if state.size is None:  # a link to nowhere, or a network drive with a problem: nothing says that it changed
+            self.failures[photo.id] = UnreadableImage(path, "it cannot be opened; its earlier descriptor is kept")
+        elif (photo.size, photo.mtime_ns) == state[:2] or photo.has_content_of(path):
             if photo.mtime_ns != state.mtime_ns:
                 self.touched.append((photo, state.mtime_ns))
             self.unchanged += photo.id not in self.moved

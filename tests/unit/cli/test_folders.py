@@ -179,6 +179,16 @@ def test_a_photo_that_became_unreadable_is_deleted(setting: Setting) -> None:
     setting.check()
 
 
+def test_a_photo_that_cannot_be_opened_is_kept(setting: Setting) -> None:
+    path = setting.roots[0] / "IMG_1.jpg"
+    path.unlink()
+    path.symlink_to(setting.top / "network-drive" / "IMG_1.jpg")
+    report = setting.sync(setting.roots[0])
+    assert [failure.reason for failure in report.failures] == ["it cannot be opened; its earlier descriptor is kept"]
+    assert (report.unchanged, report.removed) == (2, ())
+    assert setting.target.index.count() == 6
+
+
 def test_a_touched_photo_is_unchanged(setting: Setting) -> None:
     first = setting.roots[0]
     sent = setting.target.sent
