@@ -72,6 +72,7 @@ From dense vectors <docs/from-dense-vectors>
 :caption: Operate
 
 Deploy, secure, back up <docs/operate>
+Keep an index in sync with folders <docs/folders>
 Migrate and diagnose <docs/migrate>
 index_templates/README
 ```

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,13 @@ import pytest
 from PIL import Image
 
 import deepterms as dt
+from deepterms.cli.store_indexing import add_store
 from deepterms.cluster.cluster import Cluster
 from deepterms.features import FeatureStore
+from deepterms.features.folder_sync import sync_folder
 from deepterms.schema.assets import load_asset
 from deepterms.schema.layouts import select_default_layout
+from tests.unit.cli.test_folders import NAMES, ContentExtractor, Setting, apply_operation, describe
 from tests.unit.features.odd_files import photograph, write_odd_but_good, write_odd_files
 from tests.unit.features.test_embeddings import write_part
 
@@ -100,6 +105,142 @@ def test_index_then_search(cluster: Any, url: str, unique_name: str, photos: Pat
     done = deepterms("index", unique_name, photos, "--sizes", "96", "--store", "other", url=url, cwd=tmp_path)
     assert done.returncode == 1
     assert "sizes is [64] in the index, but [96] here" in done.stderr
+
+
+def indexed(cluster: Any, name: str) -> dict[str, str]:
+    """Id → path of every document."""
+    hits = Cluster(cluster).request("POST", f"/{name}/_search", body={"size": 1000})["hits"]["hits"]
+    return {hit["_id"]: hit["_source"]["metadata"]["path"] for hit in hits}
+
+
+def test_an_index_follows_two_folders(cluster: Any, url: str, unique_name: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "camA", tmp_path / "camB"
+    for number in range(6):
+        folder = (first, second)[number // 3]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(photograph(number)).save(folder / f"IMG_{number % 3}.png")
+
+    def index(folder: Path, *options: str, status: int = 0, cwd: Path = tmp_path) -> str:
+        done = deepterms("index", unique_name, folder, *SMALL, "--top-k", "50", *options, url=url, cwd=cwd)
+        assert done.returncode == status, done.stderr
+        return done.stderr
+
+    said = index(first)
+    assert "camA: 3 added, 0 replaced, 0 unchanged, 0 moved, 0 removed, 0 unreadable" in said
+    said = index(second)
+    assert "camB: 3 added, 0 replaced, 0 unchanged, 0 moved, 0 removed, 0 unreadable" in said
+    assert "6 indexed (3 by an earlier run), 0 rejected, 0 unreadable; 6 in " in said
+    found = indexed(cluster, unique_name)
+    assert sorted(found.values()) == sorted(map(str, (*first.iterdir(), *second.iterdir())))
+    assert {item_id for item_id, path in found.items() if path.startswith(str(first))} == {
+        f"IMG_{number}.png" for number in range(3)
+    }
+    (prefix,) = {item_id.partition("/")[0] for item_id in found if "/" in item_id}
+    assert prefix.startswith("camB-")
+    assert f"ids of {second} begin with {prefix}/" in said
+
+    # Replaced, moved and removed; then the folder itself is moved.
+    Image.fromarray(photograph(77)).save(first / "IMG_0.png")
+    (first / "sub").mkdir()
+    (first / "IMG_1.png").rename(first / "sub" / "moved.png")
+    (first / "IMG_2.png").unlink()
+    said = index(first)
+    assert "camA: 0 added, 1 replaced, 0 unchanged, 1 moved, 1 removed, 0 unreadable" in said
+    assert "moved IMG_1.png to sub/moved.png" in said
+    assert "--delete-missing deletes them" in said
+    assert len(indexed(cluster, unique_name)) == 6
+    assert "1 removed, 0 unreadable" in index(first, "--delete-missing")
+    moved = second.rename(tmp_path / "elsewhere")
+    assert "0 added, 0 replaced, 0 unchanged, 3 moved" in index(moved)
+    found = indexed(cluster, unique_name)
+    assert set(found) == {"IMG_0.png", "sub/moved.png", *(f"{prefix}/IMG_{number}.png" for number in range(3))}
+    assert sorted(found.values()) == sorted(map(str, (*first.rglob("*.png"), *moved.iterdir())))
+    done = deepterms("search", unique_name, first / "IMG_0.png", "-k", "1", "--json", url=url, cwd=tmp_path)
+    hit = json.loads(done.stdout)
+    assert (hit["id"], hit["score"]) == ("IMG_0.png", pytest.approx(1, abs=1e-3))
+
+    # Another working directory means another store: ids that are in use elsewhere are not taken.
+    third, away = tmp_path / "camC", tmp_path / "away"
+    for folder in (third, away):
+        folder.mkdir()
+    Image.fromarray(photograph(8)).save(third / "IMG_0.png")
+    (third / "broken.jpg").write_text("broken")
+    assert "1 added" in index(third, status=1, cwd=away)
+    assert len(indexed(cluster, unique_name)) == 6
+    # And a store that is lost is described again under the same ids.
+    said = index(third, "--store", "new", status=1, cwd=away)
+    assert "1 added" in said
+    assert len(indexed(cluster, unique_name)) == 6
+    for path in (tmp_path / f"{unique_name}-features").iterdir():
+        path.unlink()
+    (tmp_path / f"{unique_name}-features").rmdir()
+    assert "2 added" in index(first)
+    assert len(indexed(cluster, unique_name)) == 6
+    assert deepterms("index", unique_name, "away/new", "--delete-missing", url=url, cwd=tmp_path).returncode == 2
+    assert deepterms("index", unique_name, "nowhere", url=url, cwd=tmp_path).returncode == 2
+
+    # A folder that is gone for good.
+    (third / "IMG_0.png").unlink()
+    (third / "broken.jpg").unlink()
+    assert "is the drive mounted?" in index(third, "--delete-missing", status=1, cwd=away)
+    third.rmdir()
+    assert "camC: 1 removed" in index(third, "--delete-folder", cwd=away)
+    assert len(indexed(cluster, unique_name)) == 5
+    assert "contains no photos of" in index(third, "--delete-folder", status=1, cwd=away)
+
+
+def test_random_changes_in_two_folders(cluster: Any, unique_name: str, tmp_path: Path) -> None:
+    """The property test of `tests/unit/cli/test_folders.py` once more, on an index in a cluster."""
+    dt.deploy(cluster)
+    index = dt.SurrogateIndex.create(cluster, unique_name, encoder=dt.DeepPermutation(8, top_k=8), replicas=0)
+    cams = Setting(tmp_path)
+    for number, root in enumerate(cams.roots):
+        cams.write(root, "always.jpg", f"always there {number}")
+    random = Random(2018)
+    extractor = ContentExtractor()
+    for _ in range(6):
+        for _ in range(8):
+            kind = random.choice(["write", "write", "touch", "move", "remove"])
+            extra = (random.randrange(2), random.choice(NAMES)) if kind == "move" else str(random.randrange(6))
+            apply_operation(cams, kind, random.randrange(2), random.choice(NAMES), extra)
+        for root in cams.roots:
+            report = sync_folder(extractor, root, cams.top / "store", delete_missing=True, shard_size=3)
+            add_store(index, report.store, checkpoint=cams.top / "store" / "cams.checkpoint")
+        index.refresh()
+        expected = cams.files()
+        assert indexed(cluster, unique_name) == {item_id: path for item_id, (path, _) in expected.items()}
+        for item_id, (_, content) in expected.items():
+            document = index.get(item_id)
+            assert document is not None
+            assert document.vector is not None
+            np.testing.assert_allclose(document.vector, describe(content), atol=1e-6)
+
+
+def test_duplicate_ids_of_an_embedding_folder(url: str, unique_name: str, tmp_path: Path) -> None:
+    rows = np.random.default_rng(5).standard_normal((3, 32)).astype(np.float16)
+    for part in range(2):
+        write_part(tmp_path / "embeddings", part, rows, image_path=[f"IMG_{number}.jpg" for number in range(3)])
+    done = deepterms("index", unique_name, "embeddings", "--top-k", "12", url=url, cwd=tmp_path)
+    assert done.returncode == 1
+    assert (
+        "contains duplicate ids: 'IMG_0.jpg' (row 0 of metadata_0.parquet, row 0 of metadata_1.parquet)" in done.stderr
+    )
+    done = deepterms("search", unique_name, "--id", "IMG_0.jpg", url=url, cwd=tmp_path)
+    assert "no index" in done.stderr
+
+
+def test_lists_and_structs_of_an_embedding_folder(cluster: Any, url: str, unique_name: str, tmp_path: Path) -> None:
+    columns = {"tags": [["sea", "sun"], []], "exif": [{"iso": 100}, None], "price": [Decimal("1.50"), None]}
+    rows = np.random.default_rng(5).standard_normal((2, 32)).astype(np.float16)
+    write_part(tmp_path / "embeddings", 0, rows, key=[0, 1], **columns)
+    done = deepterms("index", unique_name, "embeddings", "--top-k", "12", url=url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    index = dt.SurrogateIndex.open(cluster, unique_name)
+    first = index.get("0")
+    assert first is not None
+    assert first.metadata == {"key": 0, "tags": ["sea", "sun"], "exif": {"iso": 100}, "price": 1.5}
+    assert index.count(filter={"term": {"metadata.tags": "sea"}}) == 1
+    assert index.count(filter={"range": {"metadata.exif.iso": {"gte": 100}}}) == 1
 
 
 def test_index_descriptors_of_any_origin(url: str, unique_name: str, tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-import posixpath
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.encoder_options import EncoderName, EncoderOption, PresetChoice, PresetOption, build_encoder
+from deepterms.cli.folders import forget_photographs, sync_photographs
 from deepterms.cli.photos import (
     BackboneOption,
     LongestSideOption,
@@ -23,15 +24,14 @@ from deepterms.cli.photos import (
     WhiteningOption,
     build_extractor,
     describe_differences,
-    extract_folder,
-    report_unreadable,
 )
-from deepterms.cli.terminal import note, progress
+from deepterms.cli.store_indexing import add_store
+from deepterms.cli.terminal import note
 from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K
-from deepterms.errors import CheckpointMismatch, EncoderMismatch, IndexNotFound
-from deepterms.index import DocumentBatch, SurrogateIndex
-from deepterms.results import Failure, WriteReport
+from deepterms.errors import EncoderMismatch, IndexNotFound
+from deepterms.index import SurrogateIndex
+from deepterms.results import Failure
 from deepterms.schema.vectors import StoreVectors
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def index(
         typer.Argument(
             help="A folder of photographs, a feature store, an embedding folder of clip-retrieval (img_emb, metadata), "
             "or a .npy file of float32 (N, D).",
-            exists=True,
         ),
     ],
     ids: Annotated[
@@ -136,35 +135,66 @@ def index(
             help="Skip documents that an earlier run indexed, according to a checkpoint in the feature store."
         ),
     ] = True,
+    delete_missing: Annotated[
+        bool,
+        typer.Option(
+            "--delete-missing",
+            help="For photographs: also delete those from the index that no longer exist in the folder. Default: they "
+            "are only listed.",
+        ),
+    ] = False,
+    delete_folder: Annotated[
+        bool,
+        typer.Option(
+            "--delete-folder",
+            help="Instead of indexing: delete all photographs of this folder from the index and the feature store. The "
+            "folder need not exist any more, and its files are left alone.",
+        ),
+    ] = False,
     url: UrlOption = None,
 ) -> None:
     """Index photographs or descriptors.
 
-    Photographs are first described into a feature store; rerun to resume after an interruption. Exits with status 1 if
-    a photograph was unreadable or a document was rejected; each is reported.
+    Photographs are first described into a feature store; rerun to resume after an interruption, or to index what has
+    been added, changed or moved since. An id is the path relative to the folder; ids of any further folder get a prefix
+    made of its name and a hash of its path. Exits with status 1 if a photograph was unreadable or a document was
+    rejected; each is reported.
     """
     from deepterms.features import EmbeddingFolder, FeatureStore, read_npy
 
+    is_photos = source.is_dir() and not (source / "store.json").exists() and not EmbeddingFolder.found_in(source)
+    if not source.exists() and not delete_folder:
+        raise typer.BadParameter(f"{source} does not exist")
+    if delete_missing and (delete_folder or not is_photos):
+        raise typer.BadParameter("--delete-missing is for indexing a folder of photographs")
     client = connect(url)
     unreadable = 0
     features: FeatureStore | EmbeddingFolder
-    if source.is_file():
+    target = SurrogateIndex.open(client, name) if delete_folder else _open_existing(client, name)
+    if delete_folder:
+        features = forget_photographs(source, store or Path(f"{name}-features"))
+    elif is_photos:
+        photo_extractor = build_extractor(backbone, sizes, weights, whitening, longest_side=longest_side)
+        _check_extractor(target, photo_extractor.spec())
+        report = sync_photographs(
+            photo_extractor,
+            source,
+            store or Path(f"{name}-features"),
+            target=target,
+            delete_missing=delete_missing,
+        )
+        unreadable, features = len(report.failures), report.store
+    elif source.is_file():
         if ids is None:
             raise typer.BadParameter("a .npy file needs --ids, a file with one id per line")
         features = read_npy(source, ids)
     elif (source / "store.json").exists():
         features = FeatureStore.open(source)
-    elif EmbeddingFolder.found_in(source):
-        features = EmbeddingFolder.open(source)
     else:
-        photo_extractor = build_extractor(backbone, sizes, weights, whitening, longest_side=longest_side)
-        report = extract_folder(photo_extractor, source.resolve(), store or Path(f"{name}-features"))
-        report_unreadable(report.failures)
-        unreadable, features = len(report.failures), report.store
+        features = EmbeddingFolder.open(source)
     extractor = features.spec or {}
-    try:
-        target = SurrogateIndex.open(client, name)
-    except IndexNotFound:
+    _check_extractor(target, extractor)
+    if target is None:
         deploy(client)
         chosen = build_encoder(features, name=encoder, preset=preset, top_k=top_k)
         target = SurrogateIndex.create(
@@ -179,11 +209,6 @@ def index(
             shards=shards,
             replicas=replicas,
             extractor=extractor,
-        )
-    if extractor and target.extractor and dict(extractor) != dict(target.extractor):
-        raise EncoderMismatch(
-            f"the index {name!r} holds descriptors of another extractor, which cannot be compared with these: "
-            f"{describe_differences(target.extractor, extractor)}. Use that extractor, or another index"
         )
     result = add_store(target, features, checkpoint=_checkpoint_file(features, name) if checkpoint else None)
     target.refresh()
@@ -200,57 +225,21 @@ def index(
         sys.exit(1)
 
 
-def add_store(
-    target: SurrogateIndex,
-    features: FeatureStore | EmbeddingFolder,
-    *,
-    checkpoint: Path | None = None,
-    about: Mapping[str, Mapping[str, Any]] | None = None,
-) -> WriteReport:
-    """Index the contents of a feature store, with progress on stderr.
-
-    A checkpoint of an index that has since been deleted or migrated is discarded, and indexing starts over.
-
-    Args:
-        target: the index.
-        features: the descriptors, with their ids and metadata.
-        checkpoint: file that records what was indexed.
-        about: id → further metadata of its document.
-    """
-    left_out = {"size", "mtime_ns"}  # of the photograph's file
-
-    def batches() -> Iterator[DocumentBatch]:
-        for batch in features.batches():
-            metadata = [
-                {key: item[key] for key in item.keys() - left_out}
-                | _folder_metadata(item_id, item)
-                | dict((about or {}).get(item_id, {}))
-                for item_id, item in zip(batch.ids, batch.items, strict=True)
-            ]
-            yield batch.ids, batch.features, metadata
-
-    done = 0
-    with progress("Indexing") as report:
-
-        def add(count: int) -> None:
-            nonlocal done
-            done += count
-            report(done, len(features))
-
-        try:
-            return target.add_batches(batches(), on_progress=add, checkpoint=checkpoint)
-        except CheckpointMismatch as error:
-            if checkpoint is None:
-                raise
-            note(f"[yellow]starting over:[/yellow] {escape(str(error))}")
-            checkpoint.unlink()
-            return target.add_batches(batches(), on_progress=add, checkpoint=checkpoint)
+def _open_existing(client: Any, name: str) -> SurrogateIndex | None:
+    try:
+        return SurrogateIndex.open(client, name)
+    except IndexNotFound:
+        return None
 
 
-def _folder_metadata(id: str, item: Mapping[str, Any]) -> dict[str, str]:
-    """Return the folder of a photograph, relative to the folder of all of them, as metadata to filter by."""
-    parent = posixpath.dirname(id)
-    return {"folder": parent} if parent and not posixpath.isabs(id) and "path" in item else {}
+def _check_extractor(target: SurrogateIndex | None, extractor: Mapping[str, Any]) -> None:
+    """Reject descriptors that cannot be compared with those of the index."""
+    given = json.loads(json.dumps(dict(extractor)))  # a tuple equals the list that it was stored as
+    if target is not None and given and target.extractor and given != dict(target.extractor):
+        raise EncoderMismatch(
+            f"the index {target.name!r} holds descriptors of another extractor, which cannot be compared with these: "
+            f"{describe_differences(target.extractor, given)}. Use that extractor, or another index"
+        )
 
 
 def _checkpoint_file(features: FeatureStore | EmbeddingFolder, name: str) -> Path | None:

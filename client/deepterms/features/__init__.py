@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from deepterms.features.embeddings import EmbeddingFolder
     from deepterms.features.extractor import Extracted, RMACExtractor
     from deepterms.features.images import find_images, load_image
-    from deepterms.features.store import FeatureBatch, FeatureStore, read_npy
+    from deepterms.features.plain_array import read_npy
+    from deepterms.features.store import FeatureBatch, FeatureStore
     from deepterms.features.store_writer import StoreReport, extract_to_store, write_store
     from deepterms.features.whitening import PCAWhitening
 
@@ -31,7 +32,7 @@ _MODULES = {
     "extract_to_store": "store_writer",
     "find_images": "images",
     "load_image": "images",
-    "read_npy": "store",
+    "read_npy": "plain_array",
     "write_store": "store_writer",
 }
 

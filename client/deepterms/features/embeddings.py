@@ -4,13 +4,14 @@
     metadata/metadata_0.parquet     n rows: image_path, caption, and whatever img2dataset recorded: url, key, width…
     img_emb/img_emb_1.npy …
 
-A row's id is its `key`, else its `image_path`, else the numbers of its file and row: `0/17`.
+A row's id is its `key`, else its `image_path`, else the numbers of its file and row: `0/17`. Two rows with the same id
+are rejected.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import FeatureStoreError, InvalidInput
-from deepterms.features.store import FeatureBatch, count_parquet_rows, map_array, read_parquet_batches
+from deepterms.features.file_formats import count_parquet_rows, map_array, read_parquet_batches
+from deepterms.features.metadata_rows import check_columns, choose_id, to_item
+from deepterms.features.store import FeatureBatch
 
 __all__ = ["EmbeddingFolder"]
 
 FEATURES, METADATA = "img_emb", "metadata"
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,8 @@ class EmbeddingFolder:
             folder: the parent of `img_emb` and `metadata`.
 
         Raises:
-            FeatureStoreError: a file is missing or damaged, or the files do not match each other.
+            FeatureStoreError: a file is missing or damaged, the files do not match each other, two rows have the same
+                id, or a column contains bytes.
         """
         folder = Path(folder)
         names = {
@@ -73,6 +78,7 @@ class EmbeddingFolder:
                     f"{features_path} contains {array.dtype} {array.shape}; expected floats ({rows}, {dimensions})"
                 )
             parts.append((features_path, items_path, rows))
+        _check_ids(parts, [check_columns(items_path) for _, items_path, _ in parts])
         return cls(folder, dimensions, None, tuple(parts))
 
     @staticmethod
@@ -90,17 +96,18 @@ class EmbeddingFolder:
             rows: maximum number of rows per batch; a batch never spans two parts.
 
         Yields:
-            ids, float32 (n, D), and items: the non-empty columns of the metadata, with `image_path` renamed to `path`.
+            ids, float32 (n, D), and items: the non-empty columns of the metadata as JSON can represent them, with
+            `image_path` renamed to `path`.
         """
         if rows < 1:
             raise InvalidInput(f"rows is {rows}; expected 1 or more")
         for features_path, items_path, count in self.parts:
             array, start = map_array(features_path), 0
-            number = features_path.stem.rpartition("_")[2]
+            number = _number_of(features_path)
             for found in read_parquet_batches(items_path, rows=rows):
                 features: NDArray[np.float32] = array[start : start + len(found)].astype(np.float32, copy=False)
-                ids = [_choose_id(row, f"{number}/{at}") for at, row in enumerate(found, start)]
-                yield FeatureBatch(ids, features, [_to_item(row) for row in found])
+                ids = [choose_id(row, f"{number}/{at}") for at, row in enumerate(found, start)]
+                yield FeatureBatch(ids, features, [to_item(row) for row in found])
                 start += len(found)
             if start != count:
                 raise FeatureStoreError(
@@ -108,17 +115,41 @@ class EmbeddingFolder:
                 )
 
 
-def _choose_id(row: Mapping[str, Any], place: str) -> str:
-    return str(row.get("key") or row.get("image_path") or place)
+def _check_ids(parts: Sequence[tuple[Path, Path, int]], columns: Sequence[list[str]]) -> None:
+    """Reject folders in which two rows have the same id, of which an index would keep only one.
+
+    Only hashes are kept, 8 bytes per row; if some are equal, the files are read again to find out whose they are.
+    """
+
+    def read_ids() -> Iterator[tuple[str, Path, int]]:
+        for (features_path, items_path, count), names in zip(parts, columns, strict=True):
+            number = _number_of(features_path)
+            if not names:
+                yield from ((f"{number}/{at}", items_path, at) for at in range(count))
+                continue
+            rows = (row for batch in read_parquet_batches(items_path, rows=65536, columns=names) for row in batch)
+            for at, row in enumerate(rows):
+                yield choose_id(row, f"{number}/{at}"), items_path, at
+
+    def hash_id(item_id: str) -> int:
+        return int.from_bytes(hashlib.blake2b(item_id.encode(errors="replace"), digest_size=8).digest(), "little")
+
+    hashes = np.sort(np.fromiter((hash_id(item_id) for item_id, _, _ in read_ids()), dtype=np.uint64))
+    repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if not repeated:
+        return
+    places: dict[str, list[str]] = {}
+    for item_id, path, at in read_ids():
+        if hash_id(item_id) in repeated:
+            places.setdefault(item_id, []).append(f"row {at} of {path.name}")
+    collisions = [f"{item_id!r} ({', '.join(rows[:3])})" for item_id, rows in places.items() if len(rows) > 1]
+    if collisions:
+        more = f", and {len(collisions) - MAX_NAMED} more" if len(collisions) > MAX_NAMED else ""
+        raise FeatureStoreError(
+            f"{parts[0][1].parent.parent} contains duplicate ids: {'; '.join(collisions[:MAX_NAMED])}{more}. "
+            "An id is the column key, else image_path; expected a different one per row"
+        )
 
 
-def _to_item(row: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"image_path": "path"}
-    return {names.get(name, name): plain for name, value in row.items() if (plain := _to_json_value(value)) is not None}
-
-
-def _to_json_value(value: Any) -> Any:
-    """Convert a value to what JSON can represent; None for NaN and infinity."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
+def _number_of(features_path: Path) -> str:
+    return features_path.stem.rpartition("_")[2]

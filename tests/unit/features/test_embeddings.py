@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from deepterms.errors import FeatureStoreError
 from deepterms.features import EmbeddingFolder, FeatureStore, write_store
 
 
-def write_part(folder: Path, number: int, rows: NDArray[Any], **columns: list[Any]) -> None:
+def write_part(folder: Path, number: int, rows: NDArray[Any], **columns: Any) -> None:
     for kind in ("img_emb", "metadata"):
         (folder / kind).mkdir(exist_ok=True, parents=True)
     np.save(folder / "img_emb" / f"img_emb_{number}.npy", rows)
@@ -70,6 +74,109 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     metadata.unlink()
     with pytest.raises(FeatureStoreError, match=r"lacks the \.parquet file of part 0"):
         EmbeddingFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["key", "image_path"])
+def test_duplicate_ids_are_rejected_by_name(tmp_path: Path, column: str) -> None:
+    for part in range(2):
+        write_part(tmp_path, part, np.eye(3, dtype=np.float16), **{column: ["IMG_0", "IMG_1", f"IMG_{2 + part}"]})
+    message = (
+        r"contains duplicate ids: 'IMG_0' \(row 0 of metadata_0\.parquet, row 0 of metadata_1\.parquet\); 'IMG_1' .*"
+        "expected a different one per row"
+    )
+    with pytest.raises(FeatureStoreError, match=message):
+        EmbeddingFolder.open(tmp_path)
+
+
+def test_many_duplicate_ids_are_counted(tmp_path: Path) -> None:
+    write_part(tmp_path, 0, np.eye(18, dtype=np.float16), key=[f"k{row // 2}" for row in range(18)])
+    with pytest.raises(FeatureStoreError, match=r"'k4' \(row 8 .*, and 4 more\. An id is"):
+        EmbeddingFolder.open(tmp_path)
+
+
+def test_numeric_keys_are_ids_including_zero(tmp_path: Path) -> None:
+    write_part(tmp_path, 0, np.eye(3, dtype=np.float16), key=[0, 1, None], image_path=["a", "b", "c"])
+    write_part(tmp_path, 1, np.eye(3, dtype=np.float16), key=["", "0000", None])
+    write_part(tmp_path, 2, np.eye(3, dtype=np.float16), key=[2.5, np.nan, 3.0])
+    assert [batch.ids for batch in EmbeddingFolder.open(tmp_path).batches()] == [
+        *(["0", "1", "c"], ["1/0", "0000", "1/2"], ["2.5", "2/1", "3.0"])
+    ]
+
+
+def test_metadata_keeps_the_kind_of_each_value(tmp_path: Path) -> None:
+    noon = datetime(2024, 5, 17, 12, 30, 1, 250_000)
+    columns = {
+        "tags": [["sea", "sun"]],
+        "empty": [[]],
+        "boxes": [[[0.5, math.nan], [1.0, math.inf]]],
+        "exif": [{"model": "X", "iso": 100, "lens": None, "crop": {"top": 1}}],
+        "faces": [[{"name": "Ada"}, {"name": None}]],
+        "price": [Decimal("1.50")],
+        "count": [Decimal("12345678901234567890")],
+        "taken": [noon],
+        "day": [date(2024, 5, 17)],
+        "hour": [time(12, 30)],
+        "length": [timedelta(seconds=90)],
+        "nsfw": [False],
+        "width": [640],
+    }
+    write_part(
+        tmp_path,
+        0,
+        np.eye(1, dtype=np.float16),
+        **columns,
+        utc=pa.array([noon.replace(tzinfo=timezone.utc)], pa.timestamp("ms", "UTC")),
+        fine=pa.array([1_715_949_001_250_000_001], pa.timestamp("ns")),
+        map=pa.array([[("en", "sea"), ("de", "Meer")]], pa.map_(pa.string(), pa.string())),
+        half=pa.array([np.float16(0.5)], pa.float16()),
+        named=pa.array(["red"]).dictionary_encode(),
+        absent=pa.nulls(1),
+    )
+    (batch,) = EmbeddingFolder.open(tmp_path).batches()
+    (item,) = batch.items
+    assert item == {
+        "tags": ["sea", "sun"],
+        "empty": [],
+        "boxes": [[0.5, None], [1.0, None]],
+        "exif": {"model": "X", "iso": 100, "crop": {"top": 1}},
+        "faces": [{"name": "Ada"}, {}],
+        "price": 1.5,
+        "count": 12345678901234567890,
+        "taken": "2024-05-17T12:30:01.250000",
+        "day": "2024-05-17",
+        "hour": "12:30:00",
+        "length": 90.0,
+        "nsfw": False,
+        "width": 640,
+        "utc": "2024-05-17T12:30:01.250000+00:00",
+        "fine": "2024-05-17T12:30:01.250000",
+        "map": {"en": "sea", "de": "Meer"},
+        "half": 0.5,
+        "named": "red",
+    }
+    json.dumps(item, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        (pa.array([b"x"]), "thumb"),
+        (pa.array([[b"x"]]), "thumb"),
+        (pa.array([b"xy"], pa.binary(2)), "thumb"),
+        (pa.array([{"size": 1, "raw": b"x"}]), "thumb.raw"),
+        (pa.array([[("raw", b"x")]], pa.map_(pa.string(), pa.binary())), "thumb.value"),
+    ],
+)
+def test_bytes_are_rejected_by_field_name(tmp_path: Path, column: Any, field: str) -> None:
+    write_part(tmp_path, 0, np.eye(1, dtype=np.float16), key=["a"], thumb=column)
+    with pytest.raises(FeatureStoreError, match=rf"the field '{field}' in .*metadata_0\.parquet contains bytes"):
+        EmbeddingFolder.open(tmp_path)
+
+
+def test_a_column_named_path_is_kept(tmp_path: Path) -> None:
+    write_part(tmp_path, 0, np.eye(1, dtype=np.float16), image_path=["a"], path=["b"])
+    (batch,) = EmbeddingFolder.open(tmp_path).batches()
+    assert batch.items == [{"image_path": "a", "path": "b"}]
 
 
 def test_a_written_store_appears_once_it_is_complete(tmp_path: Path) -> None:

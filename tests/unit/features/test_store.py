@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from deepterms.errors import FeatureStoreError, InvalidInput, MissingExtra
-from deepterms.features.store import FeatureStore, read_npy
+from deepterms.features.folder_sync import sync_folder
+from deepterms.features.plain_array import read_npy
+from deepterms.features.store import FeatureStore
 from deepterms.features.store_writer import extract_to_store
 from tests.unit.features.fake_extractor import FakeExtractor, expected_feature
 
@@ -176,6 +180,88 @@ def test_a_different_extractor_is_rejected(tmp_path: Path, photos: list[Path]) -
     assert len(FeatureStore.open(tmp_path / "store", extractor_spec=spec)) == 23
 
 
+def test_files_of_another_folder_are_not_taken_as_stored(tmp_path: Path) -> None:
+    for name in ("camA", "camB"):
+        write_photos(tmp_path / name, 3)
+    extract_to_store(FakeExtractor(), tmp_path / "camA", tmp_path / "store")
+    report = extract_to_store(FakeExtractor(), tmp_path / "camB", tmp_path / "store")
+    assert (report.added, report.skipped, len(report.failures)) == (0, 0, 3)
+    assert f"is that of {tmp_path / 'camA' / 'set-0' / '000.jpg'}" in report.failures[0].reason
+    shutil.move(tmp_path / "camA", tmp_path / "moved")
+    assert extract_to_store(FakeExtractor(), tmp_path / "moved", tmp_path / "store").skipped == 3
+
+
+def test_a_synced_store_has_the_ids_of_its_folders(tmp_path: Path) -> None:
+    for name in ("camA", "camB"):
+        write_photos(tmp_path / name, 2)
+        sync_folder(FakeExtractor(), tmp_path / name, tmp_path / "store")
+    write_photos(tmp_path / "camB", 3)
+    report = extract_to_store(FakeExtractor(), tmp_path / "camB", tmp_path / "store")
+    assert (report.added, report.skipped) == (1, 2)
+    assert report.store.ids[-1].startswith("camB-")
+    with pytest.raises(FeatureStoreError, match=r"is in sync with .*camA and others, not with .*camC"):
+        extract_to_store(
+            FakeExtractor(), write_photos(tmp_path / "camC", 1), tmp_path / "store", root=tmp_path / "camC"
+        )
+
+
+@pytest.fixture
+def version_one(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder, and its store as written before stores had hashes and folders."""
+    photos, store = tmp_path / "photos", tmp_path / "store"
+    write_photos(photos, 12)
+    extract_to_store(FakeExtractor(), photos, store, shard_size=5)
+    for path in store.glob("items-*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["hash"]), path)
+    assert json.loads((store / "store.json").read_text()).keys() == {"format", "version", "dimensions", "extractor"}
+    return photos, store
+
+
+def test_a_store_of_version_1_is_read_and_synced(version_one: tuple[Path, Path]) -> None:
+    photos, store = version_one
+    ids = FeatureStore.open(store).ids
+    assert len(ids) == 12
+    (photos / "set-0" / "000.jpg").unlink()
+    (photos / "set-1" / "001.jpg").write_text("edited")
+    extractor = FakeExtractor()
+    report = sync_folder(extractor, photos, store, delete_missing=True)
+    assert (report.unchanged, report.replaced, report.removed) == (10, ("set-1/001.jpg",), ("set-0/000.jpg",))
+    assert extractor.asked == ["001.jpg"]
+    assert sorted(report.store.ids) == sorted(set(ids) - {"set-0/000.jpg"})
+    assert contents(report.store) == all_expected(photos, sorted(photos.rglob("*.jpg")), bad=())
+    np.testing.assert_array_equal(report.store.features_of(["set-1/001.jpg"]), [expected_feature(Path("001.jpg"))])
+
+
+def test_a_moved_folder_of_version_1_keeps_its_ids(version_one: tuple[Path, Path]) -> None:
+    photos, store = version_one
+    ids = FeatureStore.open(store).ids
+    extractor = FakeExtractor()
+    moved = photos.rename(photos.with_name("pictures"))
+    report = sync_folder(extractor, moved, store)
+    assert (len(report.moved), extractor.asked, report.store.ids) == (12, [], ids)
+    for batch in report.store.batches():
+        assert [item["path"] for item in batch.items] == [str(moved / item_id) for item_id in batch.ids]
+
+
+def test_an_interrupted_sync_resumes(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 12)
+    sync_folder(FakeExtractor(), photos, tmp_path / "store", shard_size=5)
+    for path in photos.rglob("*.jpg"):
+        path.write_text("edited")
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sync_folder(FakeExtractor(), photos, tmp_path / "store", shard_size=5, on_progress=interrupt)
+    extractor = FakeExtractor()
+    report = sync_folder(extractor, photos, tmp_path / "store", shard_size=5)
+    assert (report.unchanged, len(report.added), len(extractor.asked)) == (7, 5, 5)
+    assert contents(report.store) == all_expected(photos, sorted(photos.rglob("*.jpg")), bad=())
+
+
 def test_an_interrupted_run_keeps_its_results(tmp_path: Path, photos: list[Path]) -> None:
     def interrupt(done: int, total: int) -> None:
         if done == 17:
@@ -304,7 +390,18 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, photos: list[Path
         (lambda store: (store / "store.json").unlink(), "has no store.json"),
         (lambda store: (store / "store.json").write_text("{"), "cannot be read"),
         (lambda store: (store / "store.json").write_text('{"format": "other"}'), "does not describe a feature store"),
-        (lambda store: rewrite_header(store, version=2), "has format version 2"),
+        (lambda store: rewrite_header(store, version=3), "has format version 3"),
+        (
+            lambda store: rewrite_header(store, version=2, folders=[{"path": 1}]),
+            "folders, renames or removed is not valid",
+        ),
+        (lambda store: rewrite_header(store, version=2, folders=5), "folders, renames or removed is not valid"),
+        (lambda store: rewrite_header(store, version=2, renames=[{}]), "folders, renames or removed is not valid"),
+        (
+            lambda store: rewrite_header(store, version=2, removed={"0": [-1]}),
+            "folders, renames or removed is not valid",
+        ),
+        (lambda store: rewrite_header(store, version=2, removed={"0": [10]}), "items-00000.parquet has no row 10"),
         (lambda store: (store / "features-00001.npy").unlink(), "features-00001.npy is not a readable"),
         (lambda store: truncate(store / "features-00001.npy"), "features-00001.npy is not a readable"),
         (
@@ -379,6 +476,56 @@ def test_arrays_that_do_not_match_their_ids_are_rejected(
     (tmp_path / "ids.json").write_text(ids)
     with pytest.raises(FeatureStoreError, match=message):
         read_npy(tmp_path / "features.npy", tmp_path / "ids.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfa\nb c\nd\n",
+        b"\xef\xbb\xbfa\r\nb c\r\nd\r\n",
+        b"a\rb c\rd",
+        b"a\nb c\nd\n\n\r\n  \n",
+    ],
+    ids=["byte order mark", "windows", "old mac", "empty lines at the end"],
+)
+@pytest.mark.parametrize("name", ["ids.txt", "ids.json"])
+def test_ids_of_other_systems_are_read(tmp_path: Path, content: bytes, name: str) -> None:
+    np.save(tmp_path / "features.npy", np.zeros((3, 2)))
+    if name == "ids.json":
+        content = content[: 3 * content.startswith(b"\xef")] + b'["a",\r\n"b c", "d"]\r\n\r\n'
+    (tmp_path / name).write_bytes(content)
+    assert read_npy(tmp_path / "features.npy", tmp_path / name).ids == ["a", "b c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\n\nb\n", "line 2 of .* is empty"),
+        (b"a\r\n \t\r\nb\r\n", "line 2 of .* is empty"),
+        (b"", "line 1 of .* is empty"),
+        (b"a\nb \nc\n", "line 2 of .* is 'b '; expected no blanks"),
+        (b"a\nb\n\tc", r"line 3 of .* is '\\tc'; expected no blanks"),
+        (b"a\n\xef\xbb\xbfb\n", r"line 2 of .* is '\\ufeffb'; expected no blanks or byte order marks"),
+        (b"a\nb\nc\nb\n", "line 4 repeats 'b' of line 2"),
+        (b"a\nb\nc\xff\n", "line 3 is not UTF-8"),
+        ("a\nb\n".encode("utf-16"), "the file is UTF-16"),
+    ],
+)
+def test_wrong_lines_are_rejected_by_number(tmp_path: Path, content: bytes, message: str) -> None:
+    np.save(tmp_path / "features.npy", np.zeros((3, 2)))
+    (tmp_path / "ids.txt").write_bytes(content)
+    with pytest.raises(FeatureStoreError, match=message):
+        read_npy(tmp_path / "features.npy", tmp_path / "ids.txt")
+
+
+def test_wrong_elements_are_rejected_by_number(tmp_path: Path) -> None:
+    np.save(tmp_path / "features.npy", np.zeros((3, 2)))
+    for listed, message in ((["a", 5], "element 2 is 5"), (["a", "b", "a"], "element 3 repeats 'a' of element 1")):
+        (tmp_path / "ids.json").write_text(json.dumps(listed))
+        with pytest.raises(FeatureStoreError, match=message):
+            read_npy(tmp_path / "features.npy", tmp_path / "ids.json")
+    (tmp_path / "ids.json").write_text('["a ", " b", "c"]')  # a list is taken literally
+    assert read_npy(tmp_path / "features.npy", tmp_path / "ids.json").ids == ["a ", " b", "c"]
 
 
 def test_archives_and_missing_files_are_rejected(tmp_path: Path) -> None:
