@@ -301,7 +301,7 @@ def test_reranking_from_a_feature_store(cluster: Any, unique_name: str) -> None:
         index.search(QUERIES[0], rerank_from=Store(IDS[:10], ROWS[:10]))
     named = index.search_many(QUERIES[:2], rerank_from=Store(IDS[:10], ROWS[:10]))
     assert all("not in the store" in hits.error for hits in named)
-    with pytest.raises(InvalidInput, match=r"gave descriptors \(120, 3\)"):
+    with pytest.raises(InvalidInput, match=r"returned descriptors of shape \(120, 3\)"):
         index.search(QUERIES[0], rerank=DOCUMENTS, rerank_from=Store(IDS, ROWS[:, :3]))
 
 

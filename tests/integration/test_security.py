@@ -360,7 +360,7 @@ def test_command_line_and_scripts_with_tls_and_credentials(secured: Secured) -> 
     wait = str(TOP / "scripts" / "ops" / "wait_for_cluster.sh")
     done = secured.run([wait, "--timeout", "60"], {})
     assert done.returncode == 1
-    assert "the cluster refuses: HTTP 401" in done.stderr
+    assert "the cluster rejects the credentials: HTTP 401" in done.stderr
 
 
 @pytest.fixture(params=["password", "api-key", "address"])
