@@ -38,7 +38,7 @@ def test_the_curl_recipe_of_the_readme(cluster: Any, url: str, unique_name: str,
     names, create, add, search = (block.replace("photos", unique_name) for block in blocks)
     if layout.name == "rank_features":
         (clause,) = re.findall(r"`(\{\"rank_feature\".*?\}\})`", readme)
-        names = names.replace("-words-", "-features-")
+        names = names.replace("-words-", "-rank_features-")
         create = create.replace("words", "rank_features")
         search = re.sub(r"\{\"term\".*?\}\}\}", lambda _: clause, search)
     shell(names + create + add, url=url)

@@ -96,6 +96,8 @@ class Examination:
         """Yield the findings of a check, or a yellow one if the user lacks the privilege for it."""
         try:
             yield from ask()
+        except IndexNotFound:
+            raise
         except RequestRejected as error:
             if error.status in (401, 403):
                 advice = f"rerun as a user with the privilege {privilege}"
