@@ -10,6 +10,7 @@ import zipfile
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,9 @@ def test_the_wheel(distributions: Path, tmp_path: Path) -> None:
 def test_the_sdist(distributions: Path, tmp_path: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+        # Python before 3.11.4 has no filters; from 3.12 on, extracting without one is deprecated.
+        options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(tmp_path, **options)
     (root,) = tmp_path.iterdir()
     for name in ("README.md", "LICENSE", "CHANGELOG.md", "scripts/test", "scripts/demo", "tests/conftest.py"):
         assert (root / name).exists(), name
