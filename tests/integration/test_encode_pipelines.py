@@ -127,7 +127,9 @@ def test_a_dropped_index_drops_its_pipeline(cluster: Any, unique_name: str) -> N
     concrete = index.layout.index_name(unique_name)
     setting = own.request("GET", f"/{concrete}/_settings")[concrete]["settings"]["index"]["default_pipeline"]
     assert setting == concrete
-    assert own.request("GET", f"/_ingest/pipeline/{concrete}")[concrete]["processors"][0]["set"]["value"]["top_k"] == 4
+    processors = own.request("GET", f"/_ingest/pipeline/{concrete}")[concrete]["processors"]
+    (parameters,) = (processor["set"]["value"] for processor in processors if "set" in processor)
+    assert parameters["top_k"] == 4
     index.drop()
     with pytest.raises(RequestRejected) as absent:
         own.request("GET", f"/_ingest/pipeline/{concrete}")
