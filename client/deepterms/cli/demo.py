@@ -18,10 +18,10 @@ from rich.table import Table
 
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.gallery import GalleryRow, write_gallery
-from deepterms.cli.indexing import add_store
 from deepterms.cli.node import start_node
 from deepterms.cli.photos import extract_folder, report_unreadable
 from deepterms.cli.serve import run_server
+from deepterms.cli.store_indexing import add_store
 from deepterms.cli.terminal import note, note_stage, print_table, progress
 from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K, DeepPermutation

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from deepterms.cli.photos import report_unreadable
-from deepterms.cli.terminal import note, progress
+from deepterms.cli.photos import report_skipped, report_unreadable
+from deepterms.cli.terminal import note, note_each, progress
 from deepterms.index import SurrogateIndex
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["forget_photographs", "sync_photographs"]
 
-_MAX_REPORTED = 20
 _MAX_LOOKUPS = 20
 
 
@@ -80,9 +79,10 @@ def _summarize(report: SyncReport, root: Path, *, is_deleted: bool) -> None:
     from deepterms.features.folder_rows import is_gone
 
     report_unreadable(report.failures)
-    _list_ids("moved", (f"{old} to {new}" for new, old in report.moved.items() if new != old), len(report.moved))
-    _list_ids("replaced", report.replaced, len(report.replaced))
-    _list_ids("removed", report.removed, len(report.removed))
+    note_each("moved", [f"{old} to {new}" for new, old in report.moved.items() if new != old])
+    note_each("replaced", report.replaced)
+    note_each("removed", report.removed)
+    report_skipped(report.skipped)
     note(
         f"{escape(str(root))}: {len(report.added)} added, {len(report.replaced)} replaced, "
         f"{report.unchanged} unchanged, {len(report.moved)} moved, {len(report.removed)} removed, "
@@ -96,11 +96,3 @@ def _summarize(report: SyncReport, root: Path, *, is_deleted: bool) -> None:
             note(f"ids of {escape(folder.path)} begin with {escape(folder.prefix)}")
         if is_gone(folder.path):
             note(f"[yellow]{escape(folder.path)} no longer exists;[/yellow] --delete-folder deletes its photographs")
-
-
-def _list_ids(what: str, ids: Iterable[str], count: int) -> None:
-    listed = list(ids)[:_MAX_REPORTED]
-    for item_id in listed:
-        note(f"{what} {escape(item_id)}")
-    if listed and count > len(listed):
-        note(f"{what} … and {count - len(listed)} more")

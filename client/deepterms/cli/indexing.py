@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.encoder_options import EncoderName, EncoderOption, PresetChoice, PresetOption, build_encoder
@@ -26,20 +25,17 @@ from deepterms.cli.photos import (
     describe_differences,
 )
 from deepterms.cli.store_indexing import add_store
-from deepterms.cli.terminal import note
+from deepterms.cli.terminal import note, note_each
 from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K
 from deepterms.errors import EncoderMismatch, IndexNotFound
 from deepterms.index import SurrogateIndex
-from deepterms.results import Failure
 from deepterms.schema.vectors import StoreVectors
 
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore
 
-__all__ = ["add_store", "index"]
-
-_MAX_REPORTED = 20
+__all__ = ["index"]
 
 
 class Vectors(str, Enum):
@@ -212,7 +208,7 @@ def index(
         )
     result = add_store(target, features, checkpoint=_checkpoint_file(features, name) if checkpoint else None)
     target.refresh()
-    _report_rejected(result.failed)
+    note_each("[yellow]rejected[/yellow]", [f"{failure.id}: {failure.reason}" for failure in result.failed])
     count = target.count()
     before = f" ({result.skipped} by an earlier run)" if result.skipped else ""
     note(
@@ -246,10 +242,3 @@ def _checkpoint_file(features: FeatureStore | EmbeddingFolder, name: str) -> Pat
     """Return the checkpoint's path inside the feature store, or None unless `features` is a writable one."""
     is_writable_store = (features.folder / "store.json").exists() and os.access(features.folder, os.W_OK)
     return features.folder / f"{name}.checkpoint" if is_writable_store else None
-
-
-def _report_rejected(failed: tuple[Failure, ...]) -> None:
-    for failure in failed[:_MAX_REPORTED]:
-        note(f"[yellow]rejected[/yellow] {escape(failure.id)}: {escape(failure.reason)}")
-    if len(failed) > _MAX_REPORTED:
-        note(f"[yellow]rejected[/yellow] … and {len(failed) - _MAX_REPORTED} more")

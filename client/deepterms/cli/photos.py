@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 
-from deepterms.cli.terminal import note, progress
+from deepterms.cli.terminal import note, note_each, progress
 from deepterms.errors import UnreadableImage
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ __all__ = [
     "extract_folder",
     "fit_whitening",
     "load_whitening",
+    "report_skipped",
     "report_unreadable",
 ]
 
@@ -46,8 +46,6 @@ WeightsOption = Annotated[
 WhiteningOption = Annotated[
     str, typer.Option(help="default (shipped for the backbone), none, or a file written by `deepterms fit-whitening`.")
 ]
-
-_MAX_REPORTED = 20
 
 
 def build_extractor(
@@ -89,10 +87,13 @@ def extract_folder(extractor: RMACExtractor, photos: Path, store: Path) -> Store
 
 def report_unreadable(failures: tuple[UnreadableImage, ...] | list[UnreadableImage]) -> None:
     """List the photographs that could not be read on stderr."""
-    for failure in failures[:_MAX_REPORTED]:
-        note(f"[yellow]unreadable[/yellow] {escape(str(failure))}")
-    if len(failures) > _MAX_REPORTED:
-        note(f"[yellow]unreadable[/yellow] … and {len(failures) - _MAX_REPORTED} more")
+    note_each("[yellow]unreadable[/yellow]", list(map(str, failures)))
+
+
+def report_skipped(count: int) -> None:
+    """Print how many pictures `find_images` has left out, unless there were none."""
+    if count:
+        note(f"{count} skipped: hidden pictures, thumbnails and deleted ones")
 
 
 def describe_differences(held: Mapping[str, Any], given: Mapping[str, Any]) -> str:
@@ -171,6 +172,5 @@ def _find_photos(folder: Path) -> FoundImages:
     from deepterms.features import find_images
 
     found = find_images(folder)
-    if found.skipped:
-        note(f"{found.skipped} skipped: hidden pictures, thumbnails and deleted ones")
+    report_skipped(found.skipped)
     return found

@@ -138,7 +138,7 @@ def _send_group(
     failed = {failure.id for failure in (*report.failed, *deleted.failed)}
     if record is not None and not report.lost:
         for key, shard in group:
-            if failed.isdisjoint(shard.ids()) and failed.isdisjoint(shard.removed_ids()):
+            if not failed or failed.isdisjoint(shard.all_ids()):
                 record.record(key, documents=shard.rows)
     return report + WriteReport(0, deleted.failed)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,7 +24,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["format_command", "note", "note_stage", "print_error", "print_json", "print_table", "progress"]
+__all__ = ["format_command", "note", "note_each", "note_stage", "print_error", "print_json", "print_table", "progress"]
+
+_MAX_LISTED = 20
 
 # Wide enough in a pipe that nothing is wrapped: the next program must get each path in one piece.
 _results = Console(width=None if sys.stdout.isatty() else 1_000)
@@ -54,6 +57,19 @@ def format_command(*words: str, options: Mapping[str, Any]) -> str:
 def note(text: str) -> None:
     """Print a line about what is happening to stderr."""
     _notes.print(text, highlight=False, soft_wrap=True)
+
+
+def note_each(label: str, lines: Sequence[str]) -> None:
+    """Print lines with a label to stderr, the first 20 of many.
+
+    Args:
+        label: what they have in common, as markup.
+        lines: plain text.
+    """
+    for line in lines[:_MAX_LISTED]:
+        note(f"{label} {escape(line)}")
+    if len(lines) > _MAX_LISTED:
+        note(f"{label} … and {len(lines) - _MAX_LISTED} more")
 
 
 def note_stage(text: str) -> None:

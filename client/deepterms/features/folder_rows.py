@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from deepterms.errors import FeatureStoreError, InvalidInput
+from deepterms.errors import InvalidInput
 from deepterms.features.shard_writer import hash_file, locked, read_state, write_header
 from deepterms.features.store import FeatureStore
+from deepterms.features.store_header import read_header
 
 __all__ = ["StoredPhoto", "forget_folder", "is_gone", "read_photos"]
 
@@ -77,8 +78,7 @@ def forget_folder(store: str | Path, photos: str | Path) -> tuple[str, ...]:
         InvalidInput: the store contains nothing from this folder.
     """
     root = Path(photos).resolve()
-    if not (Path(store) / "store.json").exists():
-        raise FeatureStoreError(f"{store} is not a feature store: it has no store.json")
+    read_header(Path(store))  # before the lock, which would create a file
     with locked(Path(store)):
         opened = FeatureStore.open(store)
         inside = [photo for photo in read_photos(opened) if Path(photo.path).is_relative_to(root)]

@@ -56,6 +56,7 @@ class SyncReport:
         moved: new id → old id; equal if the whole folder was moved.
         removed: ids of photos that no longer exist; they are still in the store unless `delete_missing` was True.
         failures: photos that could not be read, or whose id is taken; the next run retries them.
+        skipped: number of hidden pictures, thumbnails and deleted ones, which `find_images` leaves out.
     """
 
     store: FeatureStore
@@ -65,6 +66,7 @@ class SyncReport:
     moved: Mapping[str, str]
     removed: tuple[str, ...]
     failures: tuple[UnreadableImage, ...]
+    skipped: int
 
 
 def sync_folder(
@@ -107,24 +109,16 @@ def sync_folder(
                 f"{root} contains no photographs, but {len(removed)} in the store are from it; is the drive mounted? "
                 "If they are to be deleted all the same, use --delete-folder"
             )
-        _apply(store, plan, removed if delete_missing else [], shard_size)
+        unfinished = _apply(store, plan, removed if delete_missing else [], shard_size)
         earlier = [line for line in store.failures() if not Path(line["path"]).is_relative_to(root)]
-        done = len(found) - len(plan.waiting)
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if on_progress is not None:
-                on_progress(done, len(found))
-
-        advance(0)
         described = describe_photos(
             extractor,
             plan.waiting,
-            UnfinishedShard(folder, len(FeatureStore.open(folder).shards)),
+            unfinished,
             shard_size=shard_size,
             record=lambda failed: write_failures(folder, earlier, {**plan.failures, **failed}),
-            on_progress=advance,
+            total=len(found),
+            on_progress=on_progress,
         )
     return SyncReport(
         store=FeatureStore.open(folder),
@@ -134,6 +128,7 @@ def sync_folder(
         moved=plan.moved | {item_id: photo.id for item_id, (photo, _) in plan.copies.items()},
         removed=tuple(photo.id for photo in removed),
         failures=(*plan.failures.values(), *described.failures.values()),
+        skipped=found.skipped,
     )
 
 
@@ -323,8 +318,12 @@ def _make_prefix(root: Path, plan: _Plan) -> str:
     raise FeatureStoreError(f"no prefix for the ids of {root} is free; pass another store")
 
 
-def _apply(store: FeatureStore, plan: _Plan, deleted: Sequence[StoredPhoto], shard_size: int) -> None:
-    """Write what is known before any photo is described: the header first, as one kill may follow."""
+def _apply(store: FeatureStore, plan: _Plan, deleted: Sequence[StoredPhoto], shard_size: int) -> UnfinishedShard:
+    """Write what is known before any photo is described: the header first, as one kill may follow.
+
+    Returns:
+        The next shard.
+    """
     times: dict[int, dict[int, int | None]] = {}
     for photo, mtime_ns in plan.touched:
         times.setdefault(photo.shard, {})[photo.row] = mtime_ns
@@ -337,4 +336,4 @@ def _apply(store: FeatureStore, plan: _Plan, deleted: Sequence[StoredPhoto], sha
         shard.add(item_id, path, feature, read_state(path)._replace(hash=photo.hash))
         if len(shard) == shard_size:
             shard = shard.commit()
-    shard.commit()
+    return shard.commit()

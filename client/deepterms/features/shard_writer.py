@@ -152,7 +152,8 @@ def describe_photos(
     *,
     shard_size: int,
     record: Callable[[Mapping[str, UnreadableImage]], None],
-    on_progress: Callable[[int], None] | None = None,
+    total: int,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Described:
     """Describe photos and append them to a store. An interruption (Ctrl-C) stores the unfinished shard.
 
@@ -162,8 +163,12 @@ def describe_photos(
         shard: the first one to write.
         shard_size: photos per shard.
         record: writes the failures so far; called before each shard is complete, and at the end.
-        on_progress: called with 1 after each photo.
+        total: number of photos, including those that need no description.
+        on_progress: called with the number of photos done and the total, at the start and after each photo.
     """
+    report = on_progress or (lambda _done, _total: None)
+    done = total - len(waiting)
+    report(done, total)
     failures: dict[str, UnreadableImage] = {}
     stored: list[str] = []
     states: deque[FileState] = deque()
@@ -185,8 +190,8 @@ def describe_photos(
             if len(shard) == shard_size:
                 record(failures)
                 shard = shard.commit()
-            if on_progress is not None:
-                on_progress(1)
+            done += 1
+            report(done, total)
     finally:
         record(failures)
         shard.commit()

@@ -86,16 +86,20 @@ class Shard:
 
     def ids(self) -> list[str]:
         """Return the n ids."""
+        ids = self.all_ids()
+        return [ids[place] for place in self.places]
+
+    def all_ids(self) -> list[str]:
+        """Return the ids of all rows of the file, including removed ones."""
         if self.items_path is None:
             return list(self.given_ids)
-        ids = [row["id"] for row in read_parquet(self.items_path, count=self.stored, columns=["id"])]
-        return [ids[place] for place in self.places]
+        return [row["id"] for row in read_parquet(self.items_path, count=self.stored, columns=["id"])]
 
     def removed_ids(self) -> list[str]:
         """Return the ids of removed rows; another row may have the same id by now."""
-        if not self.removed or self.items_path is None:
+        if not self.removed:
             return []
-        ids = [row["id"] for row in read_parquet(self.items_path, count=self.stored, columns=["id"])]
+        ids = self.all_ids()
         return [ids[row] for row in sorted(self.removed)]
 
     def items(self) -> list[dict[str, Any]]:

@@ -97,22 +97,14 @@ def extract_to_store(
             if not is_encodable(str(path) + item_id)
         } | taken
         waiting = {item_id: path for item_id, path in paths.items() if item_id not in stored | failures.keys()}
-        done, total = len(paths) - len(waiting), len(paths)
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if on_progress is not None:
-                on_progress(done, total)
-
-        advance(0)
         described = describe_photos(
             extractor,
             waiting,
             UnfinishedShard(folder, len(store.shards)),
             shard_size=shard_size,
             record=lambda found: write_failures(folder, earlier, {**failures, **found}),
-            on_progress=advance,
+            total=len(paths),
+            on_progress=on_progress,
         )
         failures |= described.failures
     return StoreReport(

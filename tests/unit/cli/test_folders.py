@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import deepterms as dt
+from deepterms.cli.folders import sync_photographs
 from deepterms.cli.store_indexing import send_shards
 from deepterms.errors import InvalidInput, UnreadableImage
 from deepterms.features.folder_rows import forget_folder
@@ -410,3 +411,14 @@ def test_the_index_equals_the_folders(steps: list[tuple[tuple[str, int, str, Any
             report = cams.sync(root)
             assert (report.added, report.replaced, report.moved, report.removed) == ((), (), {}, ())
             assert cams.target.sent == before
+
+
+def test_skipped_pictures_are_counted_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setting = Setting(tmp_path)
+    setting.write(setting.roots[0], "a.jpg", "a")
+    setting.write(setting.roots[0], "@eaDir/a.jpg", "thumbnail")
+    setting.write(setting.roots[0], "._a.jpg", "fork")
+    extractor: Any = setting.extractor
+    report = sync_photographs(extractor, setting.roots[0], tmp_path / "store", target=None, delete_missing=False)
+    assert (report.added, report.skipped) == (("a.jpg",), 2)
+    assert "2 skipped: hidden pictures" in capsys.readouterr().err
