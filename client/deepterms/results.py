@@ -84,7 +84,7 @@ class Revision:
     Attributes:
         seq_no: sequence number of the last write in its shard.
         primary_term: term of the primary shard at that write, which grows with each new primary.
-        index: uuid of the concrete index, since another index numbers its writes anew; empty if unknown.
+        index: uuid of the concrete index, whose sequence numbers these are; empty if unknown.
     """
 
     seq_no: int

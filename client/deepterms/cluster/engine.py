@@ -9,7 +9,9 @@ from typing import Any
 
 from deepterms.errors import UnsupportedEngine
 
-__all__ = ["SUPPORTED", "Engine", "explain_version_conflict", "parse_engine"]
+__all__ = ["MAX_HITS", "SUPPORTED", "Engine", "explain_version_conflict", "parse_engine"]
+
+MAX_HITS = 10_000  # of one request: both engines' default of index.max_result_window
 
 SUPPORTED = "expected Elasticsearch 8 or later, or OpenSearch 2 or later"
 

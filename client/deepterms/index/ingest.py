@@ -155,10 +155,10 @@ def _split(
                 seen=seen,
                 revisions=revisions[piece] if revisions is not None else None,
             )
-            batch = _drop_foreign(batch, state)
+            kept, rejected = _drop_foreign(batch, state)
             if isinstance(content, TermFrequencies) and state.spec.encoder.spec() != encoder.spec():
-                batch = Batch([], batch.content[:0], [], (*batch.failed, *_reject_terms(batch, state)))
-            yield batch, state
+                kept, rejected = kept.select(()), (*rejected, *_reject_terms(kept, state))
+            yield replace(kept, failed=batch.failed + rejected), state
 
 
 def _index(
@@ -184,8 +184,8 @@ def _index(
             fine = tuple(answer for answer in result.answers if answer.id not in stale)
             report, batch = report + build_report(BulkResult(fine)), batch.select(stale)
         # Otherwise somebody deleted the index, with whatever it accepted of this batch.
-        usable = _drop_foreign(batch, now)
-        report, batch = report + WriteReport(0, usable.failed[len(batch.failed) :]), replace(usable, failed=())
+        batch, rejected = _drop_foreign(batch, now)
+        report += WriteReport(0, rejected)
         if not batch.ids:
             return report, now
         if isinstance(batch.content, TermFrequencies) and now.spec.encoder.spec() != state.spec.encoder.spec():
@@ -195,8 +195,8 @@ def _index(
     return report + WriteReport(0, tuple(Failure(identifier, why) for identifier in batch.ids)), state
 
 
-def _drop_foreign(batch: Batch, state: IndexState) -> Batch:
-    """Fail the documents whose revision was read from another index, which numbers its writes anew."""
+def _drop_foreign(batch: Batch, state: IndexState) -> tuple[Batch, tuple[Failure, ...]]:
+    """Separate the documents whose revision was read from another index, where sequence numbers mean other writes."""
     revisions = batch.revisions or [None] * len(batch.ids)
     foreign = {
         identifier
@@ -204,10 +204,10 @@ def _drop_foreign(batch: Batch, state: IndexState) -> Batch:
         if revision is not None and revision.index and revision.index not in state.uuids.values()
     }
     if not foreign:
-        return batch
+        return batch, ()
     why = "the index was replaced since the document was read; read it again and retry"
-    failed = tuple(Failure(identifier, why) for identifier in batch.ids if identifier in foreign)
-    return replace(batch.select(set(batch.ids) - foreign), failed=batch.failed + failed)
+    rejected = tuple(Failure(identifier, why) for identifier in batch.ids if identifier in foreign)
+    return batch.select(set(batch.ids) - foreign), rejected
 
 
 def _withdraw(handle: IndexHandle, batch: Batch, state: IndexState, *, accepted: BulkResult) -> WriteReport:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepterms.cluster.engine import MAX_HITS
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import as_features, as_one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["IndexQueries"]
 
 DOCUMENTS_PER_PAGE = 2_000
-MAX_HITS = 10_000  # of one search, by the engines' index.max_result_window
 
 
 class IndexQueries(IndexReader):

@@ -10,7 +10,7 @@ from deepterms.cluster.bulk import BulkLine, BulkResult
 from deepterms.cluster.index_names import build_index_path
 from deepterms.cluster.scroll import check_hits, scroll_pages
 from deepterms.errors import ClusterError, InvalidInput
-from deepterms.index.handle import IndexHandle, confirm_state, read_again
+from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
 from deepterms.index.sending import build_report, find_stale, send
 from deepterms.results import Failure, WriteReport
 from deepterms.schema.documents import build_condition, select_usable_documents
@@ -41,7 +41,7 @@ def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteRep
     report, state = WriteReport(0), confirm_state(handle)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
     for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
-        # Another index numbers its writes anew, so that a condition may hold there for another document.
+        # Sequence numbers are those of one index: in another, the condition may hold for some other write.
         if not confirm_state(handle).is_same_index(state):
             raise ClusterError(
                 f"{handle.name!r} now points to another index; {report.succeeded} documents were deleted from the one "
@@ -57,14 +57,19 @@ def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteRep
 def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteReport:
     """Read documents and write them back with new metadata; repeat those that moved to another index."""
     body = {**STORED, "query": {"ids": {"values": list(wanted)}}, "size": len(wanted)}
-    state, now = None, confirm_state(handle)
-    while state is None or not now.is_same_index(state):  # the name pointed to one index before and after reading
+    now = confirm_state(handle)
+    for _ in range(MAX_REOPENINGS):
         state = now
         try:
             hits = check_hits(handle.cluster.request("POST", build_index_path(handle.name, "/_search"), body=body))
         except ClusterError as error:
             return WriteReport(0, tuple(Failure(identifier, str(error)) for identifier in wanted))
         now = confirm_state(handle)
+        if now.is_same_index(state):  # the name pointed to one index before and after reading
+            break
+    else:
+        moved = f"{handle.name!r} was replaced {MAX_REOPENINGS} times while documents were read; update them again"
+        return WriteReport(0, tuple(Failure(identifier, moved) for identifier in wanted))
     found = {hit["_id"] for hit in hits}
     why = f"no such document in {handle.name!r}; if it was just added, call refresh() first"
     lines, failed = build_rewrite_lines(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.engine import MAX_HITS
 from deepterms.cluster.index_names import build_index_path
 from deepterms.cluster.scroll import check_hits
 from deepterms.encoders.encoder import AsymmetricEncoder, Encoder
@@ -19,7 +20,7 @@ from deepterms.terms import TermFrequencies, codeword
 __all__ = ["DEFAULT_SAMPLE", "MAX_QUERIES", "MAX_SAMPLE", "estimate_stats", "measure_stats"]
 
 DEFAULT_SAMPLE = 1_000
-MAX_SAMPLE = 10_000  # max_result_window, the most hits per request
+MAX_SAMPLE = MAX_HITS
 LISTS_REPORTED = 10
 MAX_QUERIES = 200  # vectors of documents that are encoded as queries
 RANDOM: dict[str, Any] = {"seed": 2018, "field": "_seq_no"}  # draws the same documents while nothing is written
