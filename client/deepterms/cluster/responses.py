@@ -93,4 +93,6 @@ def extract_reason(error: Any) -> str:
         first = error["root_cause"][0]
         innermost = first if isinstance(first, Mapping) else error
     kind, text = innermost.get("type") or error.get("type"), innermost.get("reason") or error.get("reason")
+    if innermost is not error and "failed to parse field [" in str(error.get("reason")):
+        text = f"{error['reason']}: {text}"  # only the outermost reason names the field
     return ": ".join(str(part) for part in (kind, text) if part) or _truncate(dict(error))

@@ -152,6 +152,7 @@ def _split(
                 rows[piece],
                 metadata[piece] if metadata is not None else None,
                 encoder=state.spec.encoder,
+                schema=state.spec.schema,
                 seen=seen,
                 revisions=revisions[piece] if revisions is not None else None,
             )

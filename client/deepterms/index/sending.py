@@ -19,6 +19,7 @@ from deepterms.index.handle import IndexHandle, confirm_state
 from deepterms.results import Failure, WriteReport
 from deepterms.schema.index_pipeline import STALE_DOCUMENT
 from deepterms.schema.index_spec import FINGERPRINT, IndexState
+from deepterms.schema.rejections import explain_rejection
 from deepterms.storage.index_state import read_uuids
 
 __all__ = ["build_report", "find_stale", "send"]
@@ -125,4 +126,4 @@ def _is_stale(why: str) -> bool:
 def _explain(why: str) -> str:
     if why.startswith("version_conflict"):
         return f"the document was changed meanwhile; read it again and retry ({why})"
-    return why
+    return explain_rejection(why)

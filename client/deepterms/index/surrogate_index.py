@@ -66,12 +66,20 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         preset: PresetName = "balanced",
         shards: int = 1,
         replicas: int | None = None,
+        field_limit: int | None = None,
         **options: Unpack[SpecKeywords],
     ) -> SurrogateIndex: ...
     @overload
     @classmethod
     def create(
-        cls, client: Any, name: str, *, spec: IndexSpec, shards: int = 1, replicas: int | None = None
+        cls,
+        client: Any,
+        name: str,
+        *,
+        spec: IndexSpec,
+        shards: int = 1,
+        replicas: int | None = None,
+        field_limit: int | None = None,
     ) -> SurrogateIndex: ...
     @classmethod
     def create(
@@ -86,6 +94,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         preset: PresetName = "balanced",
         shards: int = 1,
         replicas: int | None = None,
+        field_limit: int | None = None,
         **options: Unpack[SpecKeywords],
     ) -> SurrogateIndex:
         """Create an index; run `deploy` first, which installs the index templates and ingest pipelines.
@@ -123,6 +132,13 @@ class SurrogateIndex(IndexQueries, IndexWriter):
             replicas: number of replicas per primary shard. Default: the engine's.
             extractor: spec of the feature extractor as plain JSON (``RMACExtractor.spec()``), stored with the index so
                 that clients can extract query descriptors the same way.
+            schema: metadata field → its type in the engine, such as ``"date"``, ``"text"``, ``"long"`` or
+                ``"geo_point"``, or a field of a mapping such as ``{"type": "scaled_float", "scaling_factor": 100}``;
+                see docs/metadata.md. Other fields get a type from their first value: numbers ``double``, complete
+                ISO 8601 dates ``date``, other strings ``keyword``, booleans ``boolean``.
+            analysis: analyzers that fields of the schema name, in the form of the engine's index settings.
+            field_limit: number of fields that the index may have, among them about ten of its own. Default: the
+                engine's, 1,000.
 
         Returns:
             A handle of the new, empty index.
@@ -130,7 +146,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         Raises:
             InvalidInput: the engine does not allow the name; neither or both of `encoder` and `spec` are given;
                 ``"auto"`` without features; the layout is unknown or cannot hold the encoder's terms; the vector type
-                is unknown, or does not support `dense_vector` or `sketch`.
+                is unknown, or does not support `dense_vector` or `sketch`; the engine cannot create the schema.
             UnsupportedEngine: the engine does not support the layout or `dense_vector`.
             IndexAlreadyExists: an index or alias has this name.
             ClusterError: the layout's template or pipelines are not deployed, or another template overrides them.
@@ -159,6 +175,8 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         settings: dict[str, Any] = {"number_of_shards": shards}
         if replicas is not None:
             settings["number_of_replicas"] = replicas
+        if field_limit is not None:
+            settings["mapping.total_fields.limit"] = field_limit
         try:
             create_concrete(cluster, concrete, spec=spec, settings=settings)
         except RequestRejected as error:

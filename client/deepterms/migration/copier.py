@@ -14,6 +14,7 @@ from deepterms.cluster.scroll import check_hits, scroll_pages
 from deepterms.errors import ClusterError, MigrationFailed
 from deepterms.results import Failure
 from deepterms.schema.index_spec import IndexSpec
+from deepterms.schema.rejections import explain_rejection
 from deepterms.schema.stored_documents import STORED, build_address, build_rewrite_lines
 
 __all__ = ["STORED", "Copier", "build_copy_lines"]
@@ -170,7 +171,7 @@ class Copier:
             hits = [hit for hit in page if there.get(hit["_id"]) != hit["_seq_no"]]
         lines, failed = build_copy_lines(hits, spec=self._spec, keep_terms=self._keep_terms)
         result = self.cluster.bulk(lines, index=self.target, pipeline=self.target)
-        rejected = [Failure(identifier, reason) for identifier, reason in result.failed]
+        rejected = [Failure(identifier, explain_rejection(reason)) for identifier, reason in result.failed]
         return result.succeeded, [*failed, *rejected]
 
     def _find_by_ids(self, index: str, hits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

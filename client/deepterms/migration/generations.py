@@ -12,6 +12,7 @@ from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
 from deepterms.schema.index_spec import IndexMeta, IndexSpec, read_meta
+from deepterms.schema.metadata_schema import carry_over
 from deepterms.storage.concrete_index import create_concrete, delete_concrete, list_concrete_indices
 from deepterms.storage.pivot_index import read_pivot_index_meta
 
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 # Settings of the old index that the new one keeps.
-KEPT_SETTINGS = ("number_of_shards", "number_of_replicas", "auto_expand_replicas")
+KEPT_SETTINGS = ("number_of_shards", "number_of_replicas", "auto_expand_replicas", "mapping")
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ class Generations:
         generation = 1 + max(int(concrete.rpartition("-")[2]) for concrete in self.metas.keys() - free)
         target = spec.layout.index_name(self.name, generation=generation)
         mapping = cluster.request("GET", f"/{self.live}/_mapping")[self.live]["mappings"]
-        # Users' own fields keep their types: dynamic mapping could choose others, as documents arrive in another order.
-        properties = {key: field for key, field in mapping["properties"].items() if key == "metadata"}
+        learnt = dict(mapping["properties"].get("metadata", {}))
+        learnt["properties"] = carry_over(learnt.get("properties", {}), declared=self.meta.declared)
         kept = {key: settings[key] for key in KEPT_SETTINGS if key in settings}
         kept["refresh_interval"] = "-1"  # not searched yet
         create_concrete(
@@ -141,7 +142,7 @@ class Generations:
             target,
             spec=spec,
             settings=kept,
-            properties=properties,
+            learnt=learnt,
             origin=self.origin,
             reach=self._read_reach(cluster, spec),
         )

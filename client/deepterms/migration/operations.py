@@ -20,7 +20,7 @@ number of its original as its version. Rerun a migration to resume it after an i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -87,13 +87,15 @@ def migrate(
     shards: int | None = None,
     dense_vector: bool | None = None,
     sketch: bool | None = None,
+    schema: Mapping[str, Any] | None = None,
     drop: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> MigrationReport:
     """Move a name to a new index; the old one is kept until `drop_old`. Does nothing if the options change nothing.
 
-    Settings other than the numbers of shards and replicas and the refresh interval are reset to the template's.
+    Settings other than the numbers of shards and replicas, the limit of fields and the refresh interval are reset to
+    the template's.
 
     Args:
         client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
@@ -105,20 +107,24 @@ def migrate(
         dense_vector: whether the new index has Elasticsearch's vector field, as for `SurrogateIndex.create`; None keeps
             the current choice.
         sketch: whether the new index has sketches of the vectors; None keeps the current choice.
+        schema: metadata fields whose types change, as for `SurrogateIndex.create`; a field mapped to None is no longer
+            declared, and has the type of its first value. None keeps the declared fields.
         drop: delete the old index at the end.
         on_progress: called with the number of documents done and in total.
         lease_seconds: how long after its last sign of life a migration is considered to be running.
 
     Raises:
         InvalidInput: the layout cannot store the encoder's terms; there are no vectors to encode again or to sketch; or
-            the dense_vector cannot store the vectors.
+            the dense_vector cannot store the vectors; or the engine cannot create the schema.
         IndexNotFound: there is no such name.
         MigrationFailed: another migration of the name is running, documents cannot be copied, or the copy differs from
             the original. The name still points to the old index.
         ClusterError, UnsupportedEngine, ClusterUnreachable, RequestRejected: as `SurrogateIndex.create`.
     """
     cluster = Cluster(client)
-    planned = plan_migration(cluster, name, to=to, encoder=encoder, dense_vector=dense_vector, sketch=sketch)
+    planned = plan_migration(
+        cluster, name, to=to, encoder=encoder, dense_vector=dense_vector, sketch=sketch, schema=schema
+    )
     with Lease(cluster, name, seconds=lease_seconds) as lease:
         state = Generations.of(cluster, name)  # read again: it may have changed while waiting for the lease
         if state.meta.describes(planned.spec) and shards in (None, count_shards(cluster, state.live)):

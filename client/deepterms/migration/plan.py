@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.encoders.encoder import Encoder
@@ -11,6 +13,7 @@ from deepterms.errors import InvalidInput
 from deepterms.migration.generations import Generations
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import Layout, find_layout
+from deepterms.schema.metadata_schema import change_schema
 from deepterms.schema.sketches import wants_sketch
 from deepterms.storage.encoder_loading import load_encoder
 
@@ -52,6 +55,7 @@ def plan_migration(
     encoder: Encoder | None,
     dense_vector: bool | None,
     sketch: bool | None,
+    schema: Mapping[str, Any] | None = None,
 ) -> MigrationPlan:
     """Choose the spec of the new index, and check that it can be created from the old one.
 
@@ -62,6 +66,7 @@ def plan_migration(
         encoder: the new encoder; None keeps the old one.
         dense_vector: whether the new index has a dense_vector; None keeps the old choice.
         sketch: whether the new index has sketches; None keeps the old choice.
+        schema: changes of the declared metadata fields, as for `change_schema`; None keeps them.
 
     Raises:
         InvalidInput: the new index cannot be created from what the old one stores.
@@ -93,6 +98,8 @@ def plan_migration(
         ),
         rerank=meta.rerank if keep_terms else None,  # the best number depends on the encoder
         extractor=meta.extractor,
+        schema=change_schema(meta.declared, schema or {}),
+        analysis=meta.analysis,
     )
     spec.check(cluster.engine)
     return MigrationPlan(before.live, meta.find_layout(), spec, keep_terms)

@@ -17,6 +17,7 @@ from deepterms.encoders.inputs import as_features, find_unusable_rows
 from deepterms.errors import EncoderMismatch, InvalidInput
 from deepterms.results import Failure, Revision
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
+from deepterms.schema.metadata_values import find_misfit
 from deepterms.schema.vectors import encode_vectors
 from deepterms.terms import TermFrequencies
 
@@ -85,6 +86,7 @@ def check_batch(
     encoder: Encoder,
     seen: set[str] | None = None,
     revisions: Sequence[Revision | None] | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> Batch:
     """Separate usable documents from the others.
 
@@ -95,6 +97,7 @@ def check_batch(
         encoder: the encoder of the index; determines D and V.
         seen: ids that occurred earlier in the same call; the usable ids of this batch are added.
         revisions: N expected revisions of the documents to replace, or None.
+        schema: the declared metadata fields of the index.
 
     Raises:
         InvalidInput: the lengths differ, or the features have another D.
@@ -118,7 +121,7 @@ def check_batch(
     if set(lengths.values()) != {len(ids)}:
         got = ", ".join(f"{count} {name}" for name, count in lengths.items())
         raise InvalidInput(f"ids, {what} and metadata are aligned by position; got {len(ids)} ids, {got}")
-    kept, usable_metadata, failed = select_usable_documents(ids, metadata, reasons=reasons, seen=seen)
+    kept, usable_metadata, failed = select_usable_documents(ids, metadata, reasons=reasons, seen=seen, schema=schema)
     if len(kept) < len(ids):
         usable = TermFrequencies(usable.matrix[kept]) if isinstance(usable, TermFrequencies) else usable[kept]
     expected = None if revisions is None else [revisions[row] for row in kept]
@@ -131,6 +134,7 @@ def select_usable_documents(
     *,
     reasons: Mapping[int, str] | None = None,
     seen: set[str] | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> tuple[list[int], list[dict[str, Any]], tuple[Failure, ...]]:
     """Select documents with a valid id, used only once, and metadata that can be represented as JSON.
 
@@ -139,6 +143,7 @@ def select_usable_documents(
         metadata: N mappings, or None.
         reasons: row → reason, for documents that are unusable otherwise.
         seen: as in `check_batch`.
+        schema: as in `check_batch`.
 
     Returns:
         The rows of the usable documents, their metadata, and the unusable documents.
@@ -156,6 +161,8 @@ def select_usable_documents(
                 json.dumps(document.metadata, allow_nan=False)
             except (ValidationError, ValueError, TypeError, RecursionError) as error:
                 reason = _extract_message(error)
+            else:
+                reason = find_misfit(document.metadata, schema or {})
         if not reason and identifier in seen:
             # Two threads send concurrently, so the order of writes is undefined; only the first document is sent.
             reason = "the id occurred earlier in this call; the first document with that id was kept"

@@ -8,6 +8,7 @@ from typing import Any
 from deepterms.schema.dense_vector import build_dense_vector_field
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import CODEWORDS
+from deepterms.schema.metadata_schema import merge_fields
 from deepterms.schema.scripts import DENSE_VECTOR
 from deepterms.schema.sketches import SKETCH
 
@@ -15,7 +16,7 @@ __all__ = ["build_index_mappings"]
 
 
 def build_index_mappings(
-    spec: IndexSpec, template: Mapping[str, Any], *, meta: Mapping[str, Any], properties: Mapping[str, Any]
+    spec: IndexSpec, template: Mapping[str, Any], *, meta: Mapping[str, Any], learnt: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Build the mappings of an index, in addition to those of its template.
 
@@ -26,7 +27,7 @@ def build_index_mappings(
         spec: the spec of the index.
         template: the mappings from its template.
         meta: the content of ``_meta.deepterms``.
-        properties: the user's fields.
+        learnt: the field ``metadata`` of the index to copy, without its declared fields; None for a new index.
     """
     filled: dict[str, Any] = {}
     if spec.dense_vector:
@@ -37,7 +38,7 @@ def build_index_mappings(
     mappings: dict[str, Any] = {
         "_meta": {"deepterms": dict(meta)},
         "properties": {
-            **properties,
+            **({} if not learnt and not spec.schema else {"metadata": _build_metadata(learnt or {}, spec.schema)}),
             **filled,
             **({} if alias is None else {alias: {"type": "alias", "path": CODEWORDS}}),
         },
@@ -46,3 +47,8 @@ def build_index_mappings(
         excluded = template.get("_source", {}).get("excludes", [])
         mappings["_source"] = {"excludes": [*excluded, *filled]}
     return mappings
+
+
+def _build_metadata(learnt: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    fields = merge_fields(learnt.get("properties", {}), schema)
+    return {"type": "object", "dynamic": True, **learnt, "properties": fields}

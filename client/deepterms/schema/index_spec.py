@@ -17,6 +17,7 @@ from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.dense_vector import check_dense_vector
 from deepterms.schema.layouts import CODEWORDS, Layout, find_layout, select_layout
+from deepterms.schema.metadata_schema import parse_analysis, parse_schema
 from deepterms.schema.scripts import DENSE_VECTOR, ComparedBy
 from deepterms.schema.sketches import wants_sketch
 from deepterms.schema.vectors import StoreVectors, VectorType, parse_vector_type
@@ -90,6 +91,8 @@ class SpecKeywords(TypedDict, total=False):
     sketch: bool | None
     rerank: int | None
     extractor: Mapping[str, Any] | None
+    schema: Mapping[str, Any] | None
+    analysis: Mapping[str, Any] | None
 
 
 class IndexMeta(BaseModel):
@@ -110,6 +113,8 @@ class IndexMeta(BaseModel):
     rerank: int | None = Field(default=None, ge=0)
     fingerprint: str | None = None
     migration: dict[str, Any] = Field(default_factory=dict)
+    declared: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    analysis: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def parse(cls, meta: Any, *, name: str) -> IndexMeta:
@@ -161,6 +166,8 @@ class IndexSpec:
         sketch: whether their sign bits are stored (binary quantization), to compare most candidates by these.
         rerank: how many candidates per shard searches re-rank by default; None for the encoder's number.
         extractor: the spec of the feature extractor; ``{}`` if unknown.
+        schema: the declared metadata fields, as fields of a mapping; `parse_schema` makes them.
+        analysis: the analysis settings that these fields name.
     """
 
     encoder: Encoder
@@ -170,6 +177,8 @@ class IndexSpec:
     sketch: bool = False
     rerank: int | None = None
     extractor: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    analysis: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def choose(cls, engine: Engine, encoder: Encoder, **options: Unpack[SpecKeywords]) -> IndexSpec:
@@ -194,6 +203,8 @@ class IndexSpec:
             ),
             rerank=rerank,
             extractor=dict(options.get("extractor") or {}),
+            schema=parse_schema(options.get("schema")),
+            analysis=parse_analysis(options.get("analysis")),
         )
         spec.check(engine)
         return spec
@@ -217,6 +228,8 @@ class IndexSpec:
             sketch=meta.sketch,
             rerank=meta.rerank,
             extractor=meta.extractor,
+            schema=meta.declared,
+            analysis=meta.analysis,
         )
 
     def to_meta(self) -> dict[str, Any]:
@@ -285,6 +298,10 @@ class IndexSpec:
             meta["dense_vector"] = True
         if self.sketch:
             meta["sketch"] = True
+        if self.schema:
+            meta["schema"] = dict(self.schema)
+        if self.analysis:
+            meta["analysis"] = dict(self.analysis)
         return meta
 
 

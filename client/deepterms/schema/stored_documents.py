@@ -13,6 +13,7 @@ from deepterms.cluster.bulk import BulkLine
 from deepterms.encoders.inputs import find_unusable_rows
 from deepterms.results import Failure, Revision, StoredDocument
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
+from deepterms.schema.metadata_values import find_misfit
 from deepterms.schema.vectors import VectorType, count_vector_bytes, decode_vector
 
 __all__ = ["STORED", "build_address", "build_rewrite_lines", "read_revision", "read_stored_document", "read_vector"]
@@ -56,6 +57,10 @@ def build_rewrite_lines(
         if len(feature) != encoder.dimensions:
             reasons[row] = f"stores a vector of {len(feature)} dimensions; expected {encoder.dimensions}"
         elif reason := find_unusable_rows(feature[np.newaxis]).get(0):
+            reasons[row] = reason
+    for row, hit in enumerate(hits):
+        written = hit["_source"].get("metadata", {}) if metadata is None else metadata[hit["_id"]]
+        if row not in reasons and (reason := find_misfit(written, spec.schema)):
             reasons[row] = reason
     usable = [row for row in encoded if row not in reasons]
     terms: dict[int, str] = {}

@@ -8,16 +8,20 @@ from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import extract_reason
 from deepterms.encoders.pivots.pivots import Pivots, Reach, find_pivots
-from deepterms.errors import ClusterError, RequestRejected, UnsupportedEngine
+from deepterms.errors import ClusterError, InvalidInput, RequestRejected, UnsupportedEngine
 from deepterms.schema.index_mappings import build_index_mappings
 from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
+from deepterms.schema.metadata_schema import parse_analysis
 from deepterms.storage.dense_vector import check_functions
 from deepterms.storage.pivot_index import delete_pivot_indices, find_owner, write_pivots
 
 __all__ = ["add_alias", "create_concrete", "delete_concrete", "list_concrete_indices"]
+
+_CHECK_PRIORITY = 2**40
 
 
 def create_concrete(
@@ -26,7 +30,7 @@ def create_concrete(
     *,
     spec: IndexSpec,
     settings: Mapping[str, Any],
-    properties: Mapping[str, Any] | None = None,
+    learnt: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
     reach: Reach | None = None,
 ) -> None:
@@ -36,12 +40,13 @@ def create_concrete(
         cluster: the cluster.
         concrete: the name of the index, from `Layout.index_name`.
         spec: the spec of the index.
-        settings: settings in addition to the template's: shards and replicas.
-        properties: mappings of fields in addition to the template's.
+        settings: settings in addition to the template's: shards, replicas and the limit of fields.
+        learnt: as for `build_index_mappings`.
         origin: the content of ``_meta.deepterms.migration``, for a copy.
         reach: as for `write_pivots`.
 
     Raises:
+        InvalidInput: the engine cannot create the spec's schema.
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
         UnsupportedEngine: the spec has a dense_vector, which the server's scripts cannot compare.
         RequestRejected: the index already exists, or the engine rejected the request body.
@@ -50,10 +55,15 @@ def create_concrete(
     body = build_index_pipeline(spec)
     _require_pipeline(cluster, body["processors"])
     meta = spec.to_meta() | ({"migration": dict(origin)} if origin else {})
-    index = {
+    index: dict[str, Any] = {
         "settings": {**settings, "default_pipeline": concrete},
-        "mappings": build_index_mappings(spec, template["mappings"], meta=meta, properties=properties or {}),
+        "mappings": build_index_mappings(spec, template["mappings"], meta=meta, learnt=learnt),
     }
+    if spec.analysis:
+        taken = template["settings"]["index"].get("analysis")
+        index["settings"]["analysis"] = parse_analysis(spec.analysis, template=taken)
+    if spec.schema or spec.analysis:
+        _check_schema(cluster, concrete, index)
     # Pivots before the index, so that any client that finds the index can encode. Concurrent creators do not conflict.
     pivots = find_pivots(spec.encoder)
     stored = pivots is not None and write_pivots(cluster, concrete, pivots, reach=reach)
@@ -153,6 +163,28 @@ def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> dict[s
             "lower its priority or narrow its patterns"
         )
     return dict(answer["template"])
+
+
+def _check_schema(cluster: Cluster, concrete: str, index: Mapping[str, Any]) -> None:
+    """Raise InvalidInput unless the engine could create an index with these settings and mappings."""
+    fields = {"metadata": index["mappings"]["properties"].get("metadata", {"type": "object"})}
+    settings = {key: index["settings"][key] for key in ("analysis",) if key in index["settings"]}
+    template = {"settings": settings, "mappings": {"properties": fields}}
+    # Of a priority that no other template has, since the engine rejects two that are equal.
+    body = {"index_patterns": [concrete], "priority": _CHECK_PRIORITY, "template": template}
+    try:
+        cluster.request("POST", "/_index_template/_simulate", body=body)
+    except RequestRejected as error:
+        if error.status != 400:
+            raise
+        reason = extract_reason(error.body.get("error") if isinstance(error.body, Mapping) else error.body)
+        lacking = re.search(r"(?:No handler for|The mapper) type \[(.*?)\] declared on field \[(.*?)\]", reason)
+        raise InvalidInput(
+            f"{cluster.engine} has no type {lacking[1]!r} for metadata, which the schema declares for {lacking[2]!r}; "
+            "use another type, or install the engine's module or plugin"
+            if lacking
+            else f"{cluster.engine} cannot create the schema of the metadata: {reason}"
+        ) from error
 
 
 def _require_pipeline(cluster: Cluster, processors: Sequence[Mapping[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from deepterms.schema.layouts import find_layout
 from deepterms.schema.vectors import decode_vector, encode_vector
 
 ENCODER = dt.DeepPermutation(4, top_k=2)
-SPEC = IndexSpec(ENCODER, find_layout("words"))
+SPEC = IndexSpec(ENCODER, find_layout("words"), schema={"n": {"type": "long"}})
 VECTOR = np.array([0.5, -0.25, 0.0, 0.125], dtype=np.float32)
 STORED = {"terms": {"t0": 1, "t3": 2}, "metadata": {"text": "ü\ud800", "n": 2**60}, "vector_bytes": 16}
 

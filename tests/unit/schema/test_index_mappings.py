@@ -13,25 +13,29 @@ SPEC = IndexSpec(dt.DeepPermutation(64, top_k=2), find_layout("words"))
 
 
 def test_codewords_have_an_alias_that_depends_on_the_spec() -> None:
-    mappings = build_index_mappings(SPEC, {}, meta={"a": 1}, properties={})
+    mappings = build_index_mappings(SPEC, {}, meta={"a": 1})
     alias = {f"c_{SPEC.fingerprint}": {"type": "alias", "path": "codewords"}}
     assert mappings == {"_meta": {"deepterms": {"a": 1}}, "properties": alias}
 
 
 def test_rank_features_have_no_alias() -> None:
     spec = replace(SPEC, layout=find_layout("rank_features"))
-    assert build_index_mappings(spec, {}, meta={}, properties={})["properties"] == {}
+    assert build_index_mappings(spec, {}, meta={})["properties"] == {}
 
 
 def test_fields_of_the_template_and_the_user_are_kept() -> None:
-    spec = replace(SPEC, dense_vector=True, sketch=True)
-    metadata = {"metadata": {"type": "object"}}
-    mappings = build_index_mappings(spec, {"_source": {"excludes": ["vector", "id"]}}, meta={}, properties=metadata)
+    spec = replace(SPEC, dense_vector=True, sketch=True, schema={"taken": {"type": "date"}})
+    learnt = {"dynamic": "false", "properties": {"taken": {"type": "keyword"}, "place": {"type": "keyword"}}}
+    mappings = build_index_mappings(spec, {"_source": {"excludes": ["vector", "id"]}}, meta={}, learnt=learnt)
     assert mappings["_source"] == {"excludes": ["vector", "id", "dense_vector", "sketch"]}
     assert (
         mappings["properties"].items()
         >= {
-            "metadata": {"type": "object"},
+            "metadata": {
+                "type": "object",
+                "dynamic": "false",
+                "properties": {"taken": {"type": "date"}, "place": {"type": "keyword"}},
+            },
             "dense_vector": {"type": "dense_vector", "element_type": "float", "dims": 64, "index": False},
             "sketch": {"type": "binary", "doc_values": True},
         }.items()
