@@ -32,6 +32,7 @@ from deepterms.errors import DeepTermsError
 from deepterms.features import FeatureStore, load_image, read_npy
 from deepterms.features.embeddings import EmbeddingFolder
 from deepterms.index.checkpoint import Checkpoint
+from deepterms.memory.field_mapping import FieldMapping
 from deepterms.memory.filters import compile_filter
 from deepterms.schema.documents import build_bulk_lines, check_batch
 from deepterms.schema.index_spec import IndexMeta, IndexSpec
@@ -115,7 +116,10 @@ def _terms(value: Any) -> None:
 
 
 def _filter(value: Any) -> None:
-    compile_filter(value)("a", {"year": 2018, "tags": ["x", {"y": None}]})
+    metadata = {"year": 2018, "tags": ["x"], "taken": "2018-05-01", "own": True, "at": {"y": [None, 1.5]}}
+    fields = FieldMapping()
+    assert fields.learn(metadata) == ""
+    compile_filter(value, fields)("a", metadata)
 
 
 def _features(value: Any) -> None:

@@ -24,6 +24,7 @@ from deepterms.memory.candidates import (
     rank_by_cosine,
     sort_candidates,
 )
+from deepterms.memory.field_mapping import FieldMapping
 from deepterms.memory.filters import compile_filter
 from deepterms.memory.segments import SEGMENT_DOCUMENTS, OpenSegment, Segment
 from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, WriteReport
@@ -54,10 +55,11 @@ class MemoryIndex:
         store_vectors: store vectors (4·D bytes per document) for exact re-ranking; ``"int8"`` stores vectors rounded
             as in an int8 index, but as float32.
         sketch: compare most candidates by sketch only, as in `SurrogateIndex.create`.
+        schema: the types of metadata fields, as in `SurrogateIndex.create`. Other fields get theirs as in the engines.
 
     Raises:
-        InvalidInput: ``"auto"`` without features, an unknown vector type, rerank out of range, or a sketch without
-            vectors.
+        InvalidInput: ``"auto"`` without features, an unknown vector type, rerank out of range, a sketch without
+            vectors, or a schema with a type that no engine has.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class MemoryIndex:
         preset: PresetName = "balanced",
         rerank: int | None = None,
         sketch: bool | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> None:
         chosen = select_encoder(encoder, features=features, documents=documents, preset=preset)
         rerank = chosen.rerank if rerank is None else rerank
@@ -82,6 +85,7 @@ class MemoryIndex:
             stores_vectors=self.vector_type is not None,
             rerank=self.rerank,
         )
+        self.fields = FieldMapping(schema)
         self._segments: list[Segment] = []
         self._open = OpenSegment(self.vector_type)
         self._places: dict[str, int] = {}  # id → segment number · SEGMENT_DOCUMENTS + row
@@ -98,15 +102,20 @@ class MemoryIndex:
         self, ids: Sequence[str], features: ArrayLike, metadata: Sequence[Mapping[str, Any]] | None = None
     ) -> WriteReport:
         """Index documents; a document with an existing id is replaced. See `SurrogateIndex.add`."""
-        return self._add(check_batch(ids, features, metadata, encoder=self.encoder))
+        return self._add(check_batch(ids, features, metadata, encoder=self.encoder, schema=self.fields.schema))
 
     def add_terms(
         self, ids: Sequence[str], terms: TermFrequencies, metadata: Sequence[Mapping[str, Any]] | None = None
     ) -> WriteReport:
         """Index documents by term frequencies computed elsewhere. See `SurrogateIndex.add_terms`."""
-        return self._add(check_batch(ids, terms, metadata, encoder=self.encoder))
+        return self._add(check_batch(ids, terms, metadata, encoder=self.encoder, schema=self.fields.schema))
 
     def _add(self, batch: Batch) -> WriteReport:
+        learnt = [self.fields.learn(metadata) for metadata in batch.metadata]
+        misfits = tuple(Failure(id, reason) for id, reason in zip(batch.ids, learnt, strict=True) if reason)
+        if misfits:
+            kept = batch.select(set(batch.ids) - {failure.id for failure in misfits})
+            batch = replace(kept, failed=(*batch.failed, *misfits))
         self._forget(batch.ids)
         for start in range(0, len(batch.ids), SEGMENT_DOCUMENTS):
             piece = slice(start, start + SEGMENT_DOCUMENTS)
@@ -180,12 +189,14 @@ class MemoryIndex:
         """Replace the metadata of documents. See `SurrogateIndex.update_metadata`."""
         if isinstance(ids, str) or len(metadata) != len(ids):
             raise InvalidInput("ids and metadata are sequences of the same length, aligned by position")
-        kept, usable, failed = select_usable_documents(ids, metadata)
+        kept, usable, failed = select_usable_documents(ids, metadata, schema=self.fields.schema)
         report = WriteReport(0, failed)
         for row, changed in zip(kept, usable, strict=True):
             place = self._places.get(ids[row])
             if place is None:
                 report += WriteReport(0, (Failure(ids[row], "no such document in this index"),))
+            elif reason := self.fields.learn(changed):
+                report += WriteReport(0, (Failure(ids[row], reason),))
             else:
                 segment, at = self._locate(place)
                 segment.metadata[at] = changed
@@ -201,7 +212,7 @@ class MemoryIndex:
 
     def delete_by_filter(self, filter: Mapping[str, Any]) -> WriteReport:
         """Delete the documents that match a filter. See `SurrogateIndex.delete_by_filter`."""
-        accepts = compile_filter(filter)
+        accepts = compile_filter(filter, self.fields)
         return self.delete(
             [
                 identifier
@@ -215,7 +226,7 @@ class MemoryIndex:
         """Count all documents, or those that match a filter."""
         if filter is None:
             return len(self._places)
-        accepts = compile_filter(filter)
+        accepts = compile_filter(filter, self.fields)
         return sum(int(find_accepted(segment, accepts).sum()) for segment in self._all_segments())
 
     def reconcile(self, ids: Iterable[str]) -> Reconciliation:
@@ -306,7 +317,7 @@ class MemoryIndex:
         query = None if isinstance(asked, TermFrequencies) else asked
         stored = self.stores_vectors
         window = options.count_candidates(stores_vectors=stored, default=self.rerank) if query is not None else 0
-        accepts = None if options.filter is None else compile_filter(options.filter)
+        accepts = None if options.filter is None else compile_filter(options.filter, self.fields)
         segments = [
             (segment, segment.live if accepts is None else find_accepted(segment, accepts))
             for segment in self._all_segments()

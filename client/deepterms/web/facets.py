@@ -108,7 +108,7 @@ def _count_in_memory(index: Any, filters: Mapping[str, list[Any] | ValueRange]) 
             fields.setdefault(field, set()).update(values)
     facets: list[Facet | None] = []
     for field, values in list(fields.items())[:MAX_FIELDS]:
-        matches = compile_filter(_filter_by_others(filters, field))
+        matches = compile_filter(_filter_by_others(filters, field), index.fields)
         held = [flat[document.id] for document in documents if matches(document.id, document.metadata)]
         counts = Counter(value for leaves in held for value in leaves.get(field, ()))
         if len(values) > MAX_VALUES and all(_is_number(value) for value in values):
