@@ -43,13 +43,21 @@ class Cluster:
         backpressure: batch size and backoff of bulk requests; a new `Backpressure` by default.
 
     Raises:
-        InvalidInput: the client is of neither library.
+        InvalidInput: the client is of neither library, or asynchronous.
     """
 
     def __init__(self, client: Any, *, backpressure: Backpressure | None = None) -> None:
         families = {base.__module__.partition(".")[0] for base in type(client).__mro__}
         # elasticsearch8 and elasticsearch9 are the same library, installed side by side.
         known = {"opensearchpy", "elasticsearch", "elasticsearch8", "elasticsearch9"} & families
+        kinds = {base.__name__ for base in type(client).__mro__}
+        for synchronous in ("OpenSearch", "Elasticsearch"):
+            if known and f"Async{synchronous}" in kinds:
+                raise InvalidInput(
+                    f"got an Async{synchronous} client, and deepterms needs the synchronous one; pass an "
+                    f"{min(known)}.{synchronous}, and call deepterms in a thread (asyncio.to_thread) where it must not "
+                    "block"
+                )
         if not known or not hasattr(client, "transport"):
             raise InvalidInput(
                 "expected an opensearchpy.OpenSearch or an elasticsearch.Elasticsearch client; "

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import sparse
 
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.inputs import check_features
 from deepterms.errors import InvalidInput
@@ -84,7 +85,7 @@ class DeepPermutation:
             "binary": self.binary,
         }
 
-    def encode(self, features: ArrayLike) -> TermFrequencies:
+    def encode(self, features: Features) -> TermFrequencies:
         """Rank the components of documents.
 
         Args:
@@ -117,7 +118,7 @@ class DeepPermutation:
         matrix.has_canonical_format = True  # sorted, without duplicates
         return TermFrequencies(matrix)
 
-    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
+    def encode_queries(self, features: Features) -> TermFrequencies:
         """Encode queries, which is the same as `encode`."""
         return self.encode(features)
 

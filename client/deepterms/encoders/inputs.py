@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from deepterms.encoders.arrays import Features, as_array
 from deepterms.errors import InvalidInput
 
 __all__ = [
@@ -17,28 +18,23 @@ __all__ = [
 ]
 
 
-def as_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
+def as_features(features: Features, *, dimensions: int) -> NDArray[np.float32]:
     """View features as float32 (N, D); a single feature (D,) becomes (1, D).
 
     Encoders work on float32, so that a float64 input and the float32 vector stored for it give the same term
     frequencies.
 
     Raises:
-        InvalidInput: the features are not numbers, or do not have D columns.
+        InvalidInput: as for `as_array`, or they do not have D columns.
     """
-    try:
-        array = np.asarray(features)
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is rejected row by row
-            array = np.ascontiguousarray(array, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInput(
-            f"features must be numbers in an array (N, {dimensions}); got {type(features).__name__}: {error}"
-        ) from error
+    given = as_array(features)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is rejected row by row
+        array = np.ascontiguousarray(given, dtype=np.float32)  # (1,) if it has no dimension
     if array.ndim == 1:
         array = array[np.newaxis]
     if array.ndim != 2 or array.shape[1] != dimensions:
         raise InvalidInput(
-            f"features have shape {np.shape(features)}; expected (N, {dimensions}), because the encoder was created "
+            f"features have shape {given.shape}; expected (N, {dimensions}), because the encoder was created "
             f"with dimensions={dimensions}"
         )
     return array
@@ -65,7 +61,7 @@ def reject_unusable(features: NDArray[np.float32]) -> None:
         raise InvalidInput(f"{len(reasons)} of {len(features)} features cannot be encoded; first, row {row}: {reason}")
 
 
-def check_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
+def check_features(features: Features, *, dimensions: int) -> NDArray[np.float32]:
     """Return features as `as_features` does, after checking that every row can be encoded.
 
     Raises:
@@ -76,7 +72,7 @@ def check_features(features: ArrayLike, *, dimensions: int) -> NDArray[np.float3
     return array
 
 
-def as_one_feature(feature: ArrayLike, *, dimensions: int) -> NDArray[np.float32]:
+def as_one_feature(feature: Features, *, dimensions: int) -> NDArray[np.float32]:
     """View one feature as float32 (1, D).
 
     Raises:

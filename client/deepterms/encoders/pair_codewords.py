@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.inputs import check_features
@@ -128,7 +129,7 @@ class PairCodewords:
             "seed": self.seed,
         }
 
-    def encode(self, features: ArrayLike) -> TermFrequencies:
+    def encode(self, features: Features) -> TermFrequencies:
         """Encode documents as the pairs of their largest components.
 
         Args:
@@ -142,11 +143,11 @@ class PairCodewords:
         """
         return self._encode(features, self.rank_sum)
 
-    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
+    def encode_queries(self, features: Features) -> TermFrequencies:
         """Encode queries, with pairs up to `query_rank_sum`."""
         return self._encode(features, self._query_sum)
 
-    def _encode(self, features: ArrayLike, rank_sum: int) -> TermFrequencies:
+    def _encode(self, features: Features, rank_sum: int) -> TermFrequencies:
         array = check_features(features, dimensions=self.dimensions)
         left, right = list_rank_pairs(rank_sum - 1, rank_sum=rank_sum)
         signs = [self._draw_signs(rotation) for rotation in range(self.rotations)]

@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
-import numpy as np
-from numpy.typing import ArrayLike
-
+from deepterms.encoders.arrays import Features, as_array
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivots.permutation import PivotPermutation
 from deepterms.encoders.pivots.sampling import sample_pivots
@@ -98,7 +96,7 @@ class SelectedEncoder:
 def select_encoder(
     encoder: Encoder | Literal["auto"],
     *,
-    features: ArrayLike | None = None,
+    features: Features | None = None,
     documents: int | None = None,
     preset: PresetName = "balanced",
     seed: int = 0,
@@ -129,7 +127,7 @@ def select_encoder(
         raise InvalidInput(
             "encoder='auto' samples pivots from features; pass features=, the collection or a few thousand rows of it"
         )
-    rows: Any = features if isinstance(features, np.ndarray) else np.asarray(features)
+    rows = as_array(features)
     expected = (len(rows) if rows.ndim else 0) if documents is None else documents
     settings = PRESETS[preset]
     pivots = sample_pivots(rows, settings.choose_pivot_count(expected), method="auto", seed=seed)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import sparse
 
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.blocks import map_blocks
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.inputs import check_features
@@ -115,7 +116,7 @@ class ScalarQuantization:
             "rotation_seed": self.rotation_seed,
         }
 
-    def encode(self, features: ArrayLike) -> TermFrequencies:
+    def encode(self, features: Features) -> TermFrequencies:
         """Quantize the components of documents.
 
         Args:
@@ -130,11 +131,11 @@ class ScalarQuantization:
         empty = sparse.csr_array((0, self.vocabulary_size), dtype=np.int32)
         return TermFrequencies(sparse.csr_array(sparse.vstack([empty, *self._map_blocks(features, self._quantize)])))
 
-    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
+    def encode_queries(self, features: Features) -> TermFrequencies:
         """Encode queries, which is the same as `encode`."""
         return self.encode(features)
 
-    def threshold_for(self, features: ArrayLike, *, words: float) -> float:
+    def threshold_for(self, features: Features, *, words: float) -> float:
         """Find the threshold at which documents like these keep a given number of components on average.
 
         Only the threshold is considered: with a small factor, some of the components it keeps have frequency 0.
@@ -163,7 +164,7 @@ class ScalarQuantization:
             )
         return float(np.partition(values, place)[place])
 
-    def _map_blocks(self, features: ArrayLike, function: Callable[[NDArray[np.float32]], T]) -> list[T]:
+    def _map_blocks(self, features: Features, function: Callable[[NDArray[np.float32]], T]) -> list[T]:
         """Apply a function to blocks (n, D) of the features, in order."""
         array = check_features(features, dimensions=self.dimensions)
         rows = max(1, BLOCK_BYTES // (8 * self.quantized_dimensions))

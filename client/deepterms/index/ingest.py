@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike
 
 from deepterms.cluster.backpressure import DOCUMENTS_PER_BULK
 from deepterms.cluster.bulk import (
     BulkLine,
     BulkResult,
 )
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput
 from deepterms.index.checkpoint import Checkpoint, hash_piece
 from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
 from deepterms.index.sending import build_report, find_stale, send
 from deepterms.results import Failure, Revision, WriteReport
-from deepterms.schema.documents import Batch, build_bulk_lines, check_batch
+from deepterms.schema.aligned import Ids, MetadataRows, align_documents, read_id_pieces, select_ids
+from deepterms.schema.documents import Batch, build_bulk_lines, check_documents
 from deepterms.schema.index_spec import IndexState
 from deepterms.storage.index_state import is_ancestor
 from deepterms.telemetry import span
@@ -43,7 +41,7 @@ __all__ = [
 
 DEFAULT_THREADS = 2
 
-DocumentBatch = tuple[Sequence[str], ArrayLike | TermFrequencies, Sequence[Mapping[str, Any]] | None]
+DocumentBatch = tuple[Ids, Features | TermFrequencies, MetadataRows | None]
 
 logger = logging.getLogger("deepterms")
 
@@ -54,7 +52,7 @@ def add_batches(
     *,
     threads: int = DEFAULT_THREADS,
     on_progress: Callable[[int], None] | None = None,
-    revisions: Sequence[Revision | None] | None = None,
+    revisions: Iterable[Revision | None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> WriteReport:
     """Implement `SurrogateIndex.add_batches`; `revisions` require a single batch."""
@@ -103,14 +101,16 @@ def add_batches(
     return WriteReport(report.succeeded - lost, report.failed, report.skipped, lost) if lost else report
 
 
-def delete(handle: IndexHandle, ids: Sequence[str]) -> WriteReport:
+def delete(handle: IndexHandle, ids: Ids) -> WriteReport:
     """Implement `SurrogateIndex.delete`."""
-    if isinstance(ids, str):
-        raise InvalidInput(f"ids is a single string, {ids!r}; expected a sequence of ids")
     report = WriteReport(0)
-    remaining = iter(ids)
+    pieces = read_id_pieces(ids, DOCUMENTS_PER_BULK)
     state = confirm_state(handle)
-    while chunk := list(islice(remaining, DOCUMENTS_PER_BULK)):
+    for piece in pieces:
+        chunk, failed = select_ids(piece)
+        report += WriteReport(0, failed)
+        if not chunk:
+            continue
         result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
         if find_stale(result, state):
             # Either the name now points to exactly one other index, or reading its state raises.
@@ -133,7 +133,7 @@ def describe_owner(state: IndexState) -> dict[str, Any]:
 def _split(
     handle: IndexHandle,
     batches: Iterable[DocumentBatch],
-    revisions: Sequence[Revision | None] | None,
+    revisions: Iterable[Revision | None] | None,
     *,
     encoder: Encoder,
 ) -> Iterator[tuple[Batch, IndexState]]:
@@ -141,23 +141,20 @@ def _split(
 
     Terms must be of `encoder`; an index that no longer has it rejects them.
     """
-    for ids, content, metadata in batches:
-        seen: set[str] = set()
-        rows = content if isinstance(content, TermFrequencies) else np.atleast_2d(np.asanyarray(content))
-        for start in range(0, len(ids), DOCUMENTS_PER_BULK):
-            piece = slice(start, start + DOCUMENTS_PER_BULK)
-            state = handle.state
-            batch = check_batch(
-                ids[piece],
-                rows[piece],
-                metadata[piece] if metadata is not None else None,
-                encoder=state.spec.encoder,
-                schema=state.spec.schema,
-                seen=seen,
-                revisions=revisions[piece] if revisions is not None else None,
+    for given in batches:
+        if not isinstance(given, tuple | list) or len(given) != 3:
+            raise InvalidInput(
+                f"a batch is (ids, features or terms, metadata or None); got {type(given).__name__}: pass a stream of "
+                "batches"
             )
+        documents = align_documents(*given, revisions)
+        seen: set[str] = set()
+        for start in range(0, len(documents.ids), DOCUMENTS_PER_BULK):
+            state = handle.state
+            piece = documents.select(slice(start, start + DOCUMENTS_PER_BULK))
+            batch = check_documents(piece, encoder=state.spec.encoder, schema=state.spec.schema, seen=seen)
             kept, rejected = _drop_foreign(batch, state)
-            if isinstance(content, TermFrequencies) and state.spec.encoder.spec() != encoder.spec():
+            if isinstance(documents.content, TermFrequencies) and state.spec.encoder.spec() != encoder.spec():
                 kept, rejected = kept.select(()), (*rejected, *_reject_terms(kept, state))
             yield replace(kept, failed=batch.failed + rejected), state
 

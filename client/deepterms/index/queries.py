@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from deepterms.cluster.engine import MAX_HITS
+from deepterms.encoders.arrays import Features, as_array
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import as_features, as_one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
@@ -17,6 +18,8 @@ from deepterms.index.handle import MAX_REOPENINGS, confirm_state, read_again
 from deepterms.index.reader import IndexReader
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.results import Hit, Hits, StoredDocument
+from deepterms.schema.aligned import read_id
+from deepterms.search.filters import Filter
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort
 from deepterms.search.searcher import Searcher, SearchOutcome
 from deepterms.search.widening import build_query_terms
@@ -33,7 +36,7 @@ DOCUMENTS_PER_PAGE = 2_000
 class IndexQueries(IndexReader):
     """The methods of `SurrogateIndex` that search."""
 
-    def search(self, feature: ArrayLike, **options: Unpack[SearchKeywords]) -> Hits:
+    def search(self, feature: Features, **options: Unpack[SearchKeywords]) -> Hits:
         """Find the documents nearest to a descriptor.
 
         Candidates are found by shared codewords and, by default, re-ranked by exact cosine inside the cluster.
@@ -41,11 +44,11 @@ class IndexQueries(IndexReader):
         Args:
             feature: the query descriptor, float32 (D,).
             k: number of hits, 1 to 10,000. Default: 10. For more hits see `search_all`.
-            filter: any query of the engine's query language, such as ``{"term": {"metadata.year": 2018}}``; only
-                documents that match it are hits. For encoders whose queries have few codewords (pivots and pivot pairs)
-                a narrow filter with re-ranking widens the query, and up to 2,000 matching documents (10,000 where
-                codewords would find too few; more with sketches) are all compared exactly. This costs time and one
-                request that counts matches, but not recall.
+            filter: any query of the engine's query language, such as ``{"term": {"metadata.year": 2018}}``, or a list
+                of queries that must all match; only documents that match it are hits. For encoders whose queries have
+                few codewords (pivots and pivot pairs) a narrow filter with re-ranking widens the query, and up to 2,000
+                matching documents (10,000 where codewords would find too few; more with sketches) are all compared
+                exactly. This costs time and one request that counts matches, but not recall.
             rerank: number of candidates per shard to re-rank by exact cosine. 0 disables re-ranking: the score is then
                 the dot product of term frequencies, as in the paper. Default: ``index.rerank``, set at creation (200;
                 500 with pivots), or 0 if the index stores no vectors.
@@ -73,7 +76,7 @@ class IndexQueries(IndexReader):
         query = self._check_one(feature)
         return self._follow(lambda searcher: searcher.search(query, asked))[0]
 
-    def search_many(self, features: ArrayLike, **options: Unpack[SearchKeywords]) -> list[Hits]:
+    def search_many(self, features: Features, **options: Unpack[SearchKeywords]) -> list[Hits]:
         """Run `search` for each of many descriptors, 32 per request.
 
         Args:
@@ -89,15 +92,15 @@ class IndexQueries(IndexReader):
             IndexNotFound: the index no longer exists.
             RequestRejected: the engine rejected the filter.
         """
-        asked = SearchOptions(**options)
-        array = self._check_features(lambda dimensions: as_features(features, dimensions=dimensions))
+        asked, given = SearchOptions(**options), as_array(features)
+        array = self._check_features(lambda dimensions: as_features(given, dimensions=dimensions))
         return self._follow(lambda searcher: searcher.search_many(array, asked))
 
     def search_all(
         self,
-        feature: ArrayLike,
+        feature: Features,
         *,
-        filter: Mapping[str, Any] | None = None,
+        filter: Filter | None = None,
         effort: float = 1.0,
         min_score: float | None = None,
         fields: Sequence[str] | None = None,
@@ -146,7 +149,7 @@ class IndexQueries(IndexReader):
             InvalidInput: no document has this id, or as in `search`.
             IndexNotFound, ClusterError, ClusterUnreachable, RequestRejected: as in `search`.
         """
-        asked = SearchOptions(**options)
+        asked, id = SearchOptions(**options), read_id(id)
         more = replace(asked, k=min(asked.k + 1, MAX_HITS))  # the document itself is among the hits
         document = self._require_document(id)
         vector = document.vector if asked.rerank_from is None else asked.rerank_from.features_of([id])
@@ -159,7 +162,7 @@ class IndexQueries(IndexReader):
             (hits,) = self._follow(lambda searcher: searcher.search(query, more))
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
 
-    def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
+    def explain(self, id: str, feature: Features, *, effort: float = 1.0) -> Explanation:
         """Explain a score: the codewords that a document shares with a descriptor, and what each contributes.
 
         Args:
@@ -178,15 +181,16 @@ class IndexQueries(IndexReader):
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         check_effort(effort)
-        state = read_again(self)
+        id, state = read_id(id), read_again(self)
         document = self._require_document(id)
         asked = build_query_terms(state.spec.encoder, self._check_one(feature), effort=effort)
         held = TermFrequencies.from_terms([document.terms], vocabulary_size=state.spec.encoder.vocabulary_size)
         return explain(id, query=asked, document=held, engine_score=self._searcher(state).fetch_score(id, asked))
 
-    def _check_one(self, feature: ArrayLike) -> NDArray[np.float32]:
+    def _check_one(self, feature: Features) -> NDArray[np.float32]:
         """Validate one feature and return it as (1, D)."""
-        return self._check_features(lambda dimensions: as_one_feature(feature, dimensions=dimensions))
+        given = as_array(feature)  # once, as it may be an iterator
+        return self._check_features(lambda dimensions: as_one_feature(given, dimensions=dimensions))
 
     def _check_features(self, check: Callable[[int], NDArray[np.float32]]) -> NDArray[np.float32]:
         """Validate features; if they do not fit, retry once in case the index has been replaced."""

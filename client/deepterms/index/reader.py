@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,10 @@ from deepterms.inspection.reconciliation import Reconciliation, reconcile
 from deepterms.inspection.statistics import DEFAULT_SAMPLE, MAX_SAMPLE, measure_stats
 from deepterms.inspection.verification import Verification, verify
 from deepterms.results import IndexStats, StoredDocument
+from deepterms.schema.aligned import Ids, read_id
 from deepterms.schema.index_spec import IndexState
 from deepterms.schema.stored_documents import read_stored_document
+from deepterms.search.filters import Filter, normalise_filter
 from deepterms.search.request import guard_clauses
 from deepterms.search.searcher import Searcher
 
@@ -53,16 +54,17 @@ class IndexReader(IndexHandle):
         """Read one document as stored.
 
         Args:
-            id: id of the document, which must be visible to search (refreshed).
+            id: id of the document, which must be visible to search (refreshed); an integer is taken as its digits.
 
         Returns:
             Its terms, vector, metadata and revision; None if no document has this id.
 
         Raises:
+            InvalidInput: no document can have this id.
             IndexNotFound: the index no longer exists.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
-        state = self.state
+        id, state = read_id(id), self.state
         for _ in range(MAX_REOPENINGS):
             # With the guard clause nothing matches in another index, whose vectors may have another type.
             matching: dict[str, Any] = {"bool": {"filter": [{"ids": {"values": [id]}}, *guard_clauses(state)]}}
@@ -88,18 +90,19 @@ class IndexReader(IndexHandle):
             return document
         return replace(document, revision=replace(document.revision, index=state.uuids.get(hits[0]["_index"], "")))
 
-    def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
+    def count(self, *, filter: Filter | None = None) -> int:
         """Count the documents that are visible to search (refreshed).
 
         Args:
             filter: count only documents that match this query; see `search`.
 
         Raises:
+            InvalidInput: the filter cannot be represented as JSON.
             IndexNotFound: the index no longer exists.
             ClusterError: a shard did not answer, or the name now points to several indices.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the filter.
         """
-        body = {"query": filter} if filter is not None else None
+        body = {"query": normalise_filter(filter)} if filter is not None else None
         answer = self.cluster.request("POST", build_index_path(self.name, "/_count"), body=body)
         if is_incomplete(answer):
             raise ClusterError(f"a shard of {self.name!r} did not answer while documents were counted; try again")
@@ -107,7 +110,7 @@ class IndexReader(IndexHandle):
             confirm_state(self, strict=True)  # raises an error if the name points to several indices
         return int(answer["count"])
 
-    def reconcile(self, ids: Iterable[str]) -> Reconciliation:
+    def reconcile(self, ids: Ids) -> Reconciliation:
         """Compare the index with the ids it should hold: which are missing, and which are extra.
 
         Documents are found whether refreshed or not. Those that others write or delete during the call
@@ -121,7 +124,7 @@ class IndexReader(IndexHandle):
             Both counts, and up to 100,000 ids of each kind; ``equal`` is true if there are none.
 
         Raises:
-            InvalidInput: ids is a single string.
+            InvalidInput: ids is a single string, or has something that is not an id.
             IndexNotFound: the index no longer exists.
             ClusterError: a shard did not answer, so the result would be uncertain.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.

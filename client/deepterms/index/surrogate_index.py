@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from numpy.typing import ArrayLike
-
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import ClusterError, IndexAlreadyExists, InvalidInput, RequestRejected
@@ -61,7 +60,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         name: str,
         *,
         encoder: Encoder | Literal["auto"],
-        features: ArrayLike | None = None,
+        features: Features | None = None,
         documents: int | None = None,
         preset: PresetName = "balanced",
         shards: int = 1,
@@ -89,7 +88,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         *,
         encoder: Encoder | Literal["auto"] | None = None,
         spec: IndexSpec | None = None,
-        features: ArrayLike | None = None,
+        features: Features | None = None,
         documents: int | None = None,
         preset: PresetName = "balanced",
         shards: int = 1,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from deepterms.cluster.bulk import BulkLine, BulkResult
 from deepterms.cluster.index_names import build_index_path
 from deepterms.cluster.scroll import check_hits, scroll_pages
-from deepterms.errors import ClusterError, InvalidInput
+from deepterms.errors import ClusterError
 from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
 from deepterms.index.sending import build_report, find_stale, send
 from deepterms.results import Failure, WriteReport
+from deepterms.schema.aligned import Ids, MetadataRows, align_metadata
 from deepterms.schema.documents import build_condition, select_usable_documents
 from deepterms.schema.stored_documents import STORED, build_address, build_rewrite_lines, read_revision
+from deepterms.search.filters import Filter, normalise_filter
 
 __all__ = ["delete_by_filter", "update_metadata"]
 
@@ -22,24 +24,22 @@ DOCUMENTS_PER_READ = 500  # 2,048 dimensions with K = 400: 8 MB
 DELETES_PER_READ = 1_000
 
 
-def update_metadata(handle: IndexHandle, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
+def update_metadata(handle: IndexHandle, ids: Ids, metadata: MetadataRows) -> WriteReport:
     """Implement `SurrogateIndex.update_metadata`."""
-    if isinstance(ids, str):
-        raise InvalidInput(f"ids is a single string, {ids!r}; expected a sequence of ids")
-    if len(metadata) != len(ids):
-        raise InvalidInput(f"ids and metadata are aligned by position; got {len(ids)} ids, {len(metadata)} metadata")
-    kept, usable, failed = select_usable_documents(ids, metadata)
+    listed, about = align_metadata(ids, metadata)
+    kept, usable, failed = select_usable_documents(listed, about)
     report = WriteReport(0, failed)
-    remaining: Iterator[tuple[str, dict[str, Any]]] = zip([ids[row] for row in kept], usable, strict=True)
+    remaining: Iterator[tuple[str, dict[str, Any]]] = zip([listed[row] for row in kept], usable, strict=True)
     while page := dict(islice(remaining, DOCUMENTS_PER_READ)):
         report += _update(handle, page)
     return report
 
 
-def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteReport:
+def delete_by_filter(handle: IndexHandle, filter: Filter) -> WriteReport:
     """Implement `SurrogateIndex.delete_by_filter`."""
+    query = normalise_filter(filter)
     report, state = WriteReport(0), confirm_state(handle)
-    body = {"query": filter, "_source": False, "seq_no_primary_term": True}
+    body = {"query": query, "_source": False, "seq_no_primary_term": True}
     for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
         # Sequence numbers are those of one index: in another, the condition may hold for some other write.
         if not confirm_state(handle).is_same_index(state):

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from deepterms.errors import InvalidInput
+from deepterms.encoders.arrays import Features
 from deepterms.index import ingest
 from deepterms.index.handle import IndexHandle
 from deepterms.index.ingest import DEFAULT_THREADS, DocumentBatch
 from deepterms.index.updates import delete_by_filter, update_metadata
 from deepterms.results import Revision, WriteReport
-from deepterms.schema.documents import check_batch
+from deepterms.schema.aligned import Ids, MetadataRows, align_documents, check_terms
+from deepterms.search.filters import Filter
 from deepterms.terms import TermFrequencies
 
 __all__ = ["IndexWriter"]
@@ -26,23 +23,27 @@ class IndexWriter(IndexHandle):
 
     def add(
         self,
-        ids: Sequence[str],
-        features: ArrayLike,
-        metadata: Sequence[Mapping[str, Any]] | None = None,
+        ids: Ids,
+        features: Features,
+        metadata: MetadataRows | None = None,
         *,
-        revisions: Sequence[Revision | None] | None = None,
+        revisions: Iterable[Revision | None] | None = None,
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
     ) -> WriteReport:
         """Index documents; a document with an existing id is replaced completely.
 
+        Arguments are aligned by position, in any ordered container: lists, arrays, tensors, iterators, or series and
+        tables of pandas, polars or Arrow, whose labels are ignored (docs/limits.md).
+
         A document that cannot be indexed is reported and does not stop the others. New documents become visible to
         `search` at the engine's next refresh.
 
         Args:
-            ids: N ids, each 1 to 512 bytes of UTF-8.
+            ids: N ids, each 1 to 512 bytes of UTF-8; an integer is taken as its digits.
             features: descriptors, float32 (N, D). A memory-mapped array is read in pieces of 1,000 rows.
-            metadata: N JSON-serialisable mappings. Default: no metadata.
+            metadata: N mappings, or a table of N rows, whose missing cells are left out. Values become JSON: dates
+                ISO 8601, Decimals numbers, enumerations their values. Default: no metadata.
             revisions: N revisions as returned by `get`, or None. A document that was changed since is left alone and
                 reported, so no concurrent change is lost; None overwrites whatever is there.
             threads: number of concurrent bulk requests.
@@ -52,26 +53,23 @@ class IndexWriter(IndexHandle):
             The number of documents indexed, and the id and reason of every document that was not.
 
         Raises:
-            InvalidInput: ids, features, metadata or revisions differ in length, or features do not have D columns.
+            InvalidInput: ids, features, metadata or revisions differ in length, or cannot be read by position; or
+                features are not real numbers in D columns.
             IndexNotFound: the index no longer exists.
             ClusterError: the name now points to several indices, or to one that deepterms did not create.
             ClusterUnreachable, RequestRejected: the state of the index could not be read. A bulk request that fails
                 raises nothing; each of its documents is reported instead.
         """
-        array = features if isinstance(features, np.ndarray) else np.asarray(features)
-        if len(ids) != len(np.atleast_2d(array)) or (metadata is not None and len(metadata) != len(ids)):
-            check_batch(ids, array, metadata, encoder=self.encoder)  # raises an error that says what does not fit
-        if revisions is not None and len(revisions) != len(ids):
-            raise InvalidInput(f"ids and revisions are aligned by position; got {len(ids)} and {len(revisions)}")
+        given = align_documents(ids, features, metadata, revisions)
         return ingest.add_batches(
-            self, [(ids, array, metadata)], threads=threads, on_progress=on_progress, revisions=revisions
+            self, [given[:3]], threads=threads, on_progress=on_progress, revisions=given.revisions
         )
 
     def add_terms(
         self,
-        ids: Sequence[str],
+        ids: Ids,
         terms: TermFrequencies,
-        metadata: Sequence[Mapping[str, Any]] | None = None,
+        metadata: MetadataRows | None = None,
         *,
         threads: int = DEFAULT_THREADS,
         on_progress: Callable[[int], None] | None = None,
@@ -82,9 +80,9 @@ class IndexWriter(IndexHandle):
         holds only such documents with ``store_vectors=False``.
 
         Args:
-            ids: N ids, each 1 to 512 bytes of UTF-8.
+            ids: N ids, as in `add`.
             terms: term frequencies, (N, V).
-            metadata: N JSON-serialisable mappings. Default: no metadata.
+            metadata: N mappings or a table of N rows, as in `add`. Default: no metadata.
             threads: number of concurrent bulk requests.
             on_progress: called with the number of documents in each finished bulk request.
 
@@ -96,9 +94,8 @@ class IndexWriter(IndexHandle):
             EncoderMismatch: the vocabulary of the terms is not the encoder's.
             IndexNotFound, ClusterError, ClusterUnreachable, RequestRejected: as for `add`.
         """
-        if len(ids) != len(terms) or (metadata is not None and len(metadata) != len(ids)):
-            check_batch(ids, terms, metadata, encoder=self.encoder)  # raises an error that says what does not fit
-        return self.add_batches([(ids, terms, metadata)], threads=threads, on_progress=on_progress)
+        given = align_documents(ids, check_terms(terms), metadata)
+        return ingest.add_batches(self, [given[:3]], threads=threads, on_progress=on_progress)
 
     def add_batches(
         self,
@@ -134,30 +131,30 @@ class IndexWriter(IndexHandle):
         """
         return ingest.add_batches(self, batches, threads=threads, on_progress=on_progress, checkpoint=checkpoint)
 
-    def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
+    def update_metadata(self, ids: Ids, metadata: MetadataRows) -> WriteReport:
         """Replace the metadata of documents, keeping their codewords and vectors.
 
         Each document is read and written back whole, and only if nobody changed it in between.
 
         Args:
             ids: N ids of documents visible to search (refreshed).
-            metadata: N JSON-serialisable mappings; each replaces all metadata stored with its document.
+            metadata: N mappings or a table of N rows, as in `add`; each replaces all metadata stored with its document.
 
         Returns:
             The number of documents changed, and the id and reason of every document that was not: no such document, or
             changed by somebody else in the meantime.
 
         Raises:
-            InvalidInput: ids and metadata differ in length, or ids is a single string.
+            InvalidInput: ids and metadata differ in length, or cannot be read by position.
             IndexNotFound: the index no longer exists.
         """
         return update_metadata(self, ids, metadata)
 
-    def delete(self, ids: Sequence[str]) -> WriteReport:
+    def delete(self, ids: Ids) -> WriteReport:
         """Delete documents by id.
 
         Args:
-            ids: ids of the documents; an id that is not in the index counts as deleted.
+            ids: ids of the documents, in any order; an id that is not in the index counts as deleted.
 
         Returns:
             The number of documents deleted, and the id and reason of every document that was not.
@@ -168,11 +165,12 @@ class IndexWriter(IndexHandle):
         """
         return ingest.delete(self, ids)
 
-    def delete_by_filter(self, filter: Mapping[str, Any]) -> WriteReport:
+    def delete_by_filter(self, filter: Filter) -> WriteReport:
         """Delete the documents that match a filter and are visible to search (refreshed).
 
         Args:
-            filter: any query of the engine's query language, such as ``{"term": {"metadata.year": 2018}}``.
+            filter: any query of the engine's query language, such as ``{"term": {"metadata.year": 2018}}``, or a list
+                of queries that must all match.
 
         Returns:
             The number of documents deleted, and the id and reason of every match that was not; a document changed

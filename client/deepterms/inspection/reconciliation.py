@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,8 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
 from deepterms.cluster.responses import is_incomplete
 from deepterms.cluster.scroll import scroll_pages
-from deepterms.errors import ClusterError, InvalidInput
+from deepterms.errors import ClusterError
+from deepterms.schema.aligned import Ids, read_id, read_id_pieces
 
 __all__ = ["MAX_NAMED", "Reconciliation", "reconcile", "reconcile_with"]
 
@@ -46,7 +46,7 @@ class Reconciliation:
         return not self.missing_count and not self.extra_count
 
 
-def reconcile(cluster: Cluster, name: str, ids: Iterable[str]) -> Reconciliation:
+def reconcile(cluster: Cluster, name: str, ids: Ids) -> Reconciliation:
     """Compare an index with the ids that it should hold.
 
     Expected ids are looked up in real time, refreshed or not. Then the index is refreshed, and all its ids are read
@@ -62,7 +62,7 @@ def reconcile(cluster: Cluster, name: str, ids: Iterable[str]) -> Reconciliation
         Both counts, and at most 100,000 ids of each kind.
 
     Raises:
-        InvalidInput: ids is a single string.
+        InvalidInput: ids is a single string, or has something that is not an id.
         ClusterError: a shard did not answer, so the result would be uncertain.
     """
     path = build_index_path(name)
@@ -92,7 +92,7 @@ def reconcile(cluster: Cluster, name: str, ids: Iterable[str]) -> Reconciliation
 
 
 def reconcile_with(
-    ids: Iterable[str],
+    ids: Ids,
     *,
     find_present: Callable[[list[str]], set[str]],
     read_ids: Callable[[], Iterable[list[str]]],
@@ -110,15 +110,13 @@ def reconcile_with(
         Both counts, and at most 100,000 ids of each kind.
 
     Raises:
-        InvalidInput: ids is a single string.
+        InvalidInput: ids is a single string, or has something that is not an id.
     """
-    if isinstance(ids, str):
-        raise InvalidInput(f"ids is a single string, {ids!r}; expected a stream of ids")
     hashes: list[NDArray[np.uint64]] = []
     missing: dict[str, None] = {}
     absent: list[NDArray[np.uint64]] = []
-    remaining = iter(ids)
-    while piece := list(islice(remaining, IDS_PER_REQUEST)):
+    for given in read_id_pieces(ids, IDS_PER_REQUEST):
+        piece = [read_id(identifier) for identifier in given]
         there = find_present(list(dict.fromkeys(piece)))
         gone = [identifier for identifier in piece if identifier not in there]
         missing.update(dict.fromkeys(gone[: max(0, MAX_NAMED - len(missing))]))

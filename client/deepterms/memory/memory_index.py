@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import as_features, as_one_feature, normalise_rows
 from deepterms.encoders.presets import PresetName, select_encoder
@@ -28,10 +29,20 @@ from deepterms.memory.field_mapping import FieldMapping
 from deepterms.memory.filters import compile_filter
 from deepterms.memory.segments import SEGMENT_DOCUMENTS, OpenSegment, Segment
 from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, WriteReport
+from deepterms.schema.aligned import (
+    Ids,
+    MetadataRows,
+    align_metadata,
+    check_terms,
+    read_id,
+    read_id_pieces,
+    select_ids,
+)
 from deepterms.schema.documents import Batch, check_batch, select_usable_documents
 from deepterms.schema.index_spec import check_rerank, choose_default_rerank
 from deepterms.schema.sketches import count_survivors, wants_sketch
 from deepterms.schema.vectors import StoreVectors, parse_vector_type, quantise_and_restore
+from deepterms.search.filters import Filter, normalise_filter
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, select_fields
 from deepterms.search.request import drop_below
 from deepterms.search.widening import DEFAULT_BREADTH, build_query_terms, choose_breadth, needs_widening
@@ -67,7 +78,7 @@ class MemoryIndex:
         encoder: Encoder | Literal["auto"],
         *,
         store_vectors: StoreVectors = True,
-        features: ArrayLike | None = None,
+        features: Features | None = None,
         documents: int | None = None,
         preset: PresetName = "balanced",
         rerank: int | None = None,
@@ -98,17 +109,15 @@ class MemoryIndex:
     def __repr__(self) -> str:
         return f"MemoryIndex({self.encoder}, {self.count()} documents)"
 
-    def add(
-        self, ids: Sequence[str], features: ArrayLike, metadata: Sequence[Mapping[str, Any]] | None = None
-    ) -> WriteReport:
+    def add(self, ids: Ids, features: Features, metadata: MetadataRows | None = None) -> WriteReport:
         """Index documents; a document with an existing id is replaced. See `SurrogateIndex.add`."""
         return self._add(check_batch(ids, features, metadata, encoder=self.encoder, schema=self.fields.schema))
 
-    def add_terms(
-        self, ids: Sequence[str], terms: TermFrequencies, metadata: Sequence[Mapping[str, Any]] | None = None
-    ) -> WriteReport:
+    def add_terms(self, ids: Ids, terms: TermFrequencies, metadata: MetadataRows | None = None) -> WriteReport:
         """Index documents by term frequencies computed elsewhere. See `SurrogateIndex.add_terms`."""
-        return self._add(check_batch(ids, terms, metadata, encoder=self.encoder, schema=self.fields.schema))
+        return self._add(
+            check_batch(ids, check_terms(terms), metadata, encoder=self.encoder, schema=self.fields.schema)
+        )
 
     def _add(self, batch: Batch) -> WriteReport:
         learnt = [self.fields.learn(metadata) for metadata in batch.metadata]
@@ -122,12 +131,12 @@ class MemoryIndex:
             self._append(batch.ids[piece], batch.content[piece], batch.metadata[piece])
         return WriteReport(len(batch.ids), batch.failed)
 
-    def search(self, feature: ArrayLike, **options: Unpack[SearchKeywords]) -> Hits:
+    def search(self, feature: Features, **options: Unpack[SearchKeywords]) -> Hits:
         """Find the documents nearest to a descriptor. See `SurrogateIndex.search`; for filters, `compile_filter`."""
         asked = SearchOptions(**options)
         return self._search(self._check_one(feature), asked)
 
-    def search_many(self, features: ArrayLike, **options: Unpack[SearchKeywords]) -> list[Hits]:
+    def search_many(self, features: Features, **options: Unpack[SearchKeywords]) -> list[Hits]:
         """Run `search` for each descriptor of (N, D). See `SurrogateIndex.search_many`."""
         asked = SearchOptions(**options)
         array = as_features(features, dimensions=self.encoder.dimensions)
@@ -142,9 +151,9 @@ class MemoryIndex:
 
     def search_all(
         self,
-        feature: ArrayLike,
+        feature: Features,
         *,
-        filter: Mapping[str, Any] | None = None,
+        filter: Filter | None = None,
         effort: float = 1.0,
         min_score: float | None = None,
         fields: Sequence[str] | None = None,
@@ -157,7 +166,7 @@ class MemoryIndex:
 
     def search_by_id(self, id: str, **options: Unpack[SearchKeywords]) -> Hits:
         """Find the documents nearest to an indexed one, excluding it. See `SurrogateIndex.search_by_id`."""
-        asked = SearchOptions(**options)
+        asked, id = SearchOptions(**options), read_id(id)
         more = replace(asked, k=asked.k + 1)  # the document itself is among the hits
         segment, row = self._require_document(id)
         if asked.rerank_from is not None:
@@ -167,9 +176,10 @@ class MemoryIndex:
             hits = self._search(segment.get_terms(row) if vector is None else vector[np.newaxis], more)
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
 
-    def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
+    def explain(self, id: str, feature: Features, *, effort: float = 1.0) -> Explanation:
         """Explain a score by the codewords a document shares with a descriptor. See `SurrogateIndex.explain`."""
         check_effort(effort)
+        id = read_id(id)
         segment, row = self._require_document(id)
         asked = build_query_terms(self.encoder, self._check_one(feature), effort=effort)
         ((components, weights),) = asked.rows()
@@ -178,6 +188,7 @@ class MemoryIndex:
 
     def get(self, id: str) -> StoredDocument | None:
         """Read one document as stored; None if no document has this id."""
+        id = read_id(id)
         place = self._places.get(id)
         if place is None:
             return None
@@ -185,34 +196,35 @@ class MemoryIndex:
         (terms,) = segment.get_terms(row).to_terms()
         return StoredDocument(id=id, terms=terms, vector=segment.get_vector(row), metadata=segment.metadata[row])
 
-    def update_metadata(self, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> WriteReport:
+    def update_metadata(self, ids: Ids, metadata: MetadataRows) -> WriteReport:
         """Replace the metadata of documents. See `SurrogateIndex.update_metadata`."""
-        if isinstance(ids, str) or len(metadata) != len(ids):
-            raise InvalidInput("ids and metadata are sequences of the same length, aligned by position")
-        kept, usable, failed = select_usable_documents(ids, metadata, schema=self.fields.schema)
+        listed, about = align_metadata(ids, metadata)
+        kept, usable, failed = select_usable_documents(listed, about, schema=self.fields.schema)
         report = WriteReport(0, failed)
         for row, changed in zip(kept, usable, strict=True):
-            place = self._places.get(ids[row])
+            place = self._places.get(listed[row])
             if place is None:
-                report += WriteReport(0, (Failure(ids[row], "no such document in this index"),))
+                report += WriteReport(0, (Failure(listed[row], "no such document in this index"),))
             elif reason := self.fields.learn(changed):
-                report += WriteReport(0, (Failure(ids[row], reason),))
+                report += WriteReport(0, (Failure(listed[row], reason),))
             else:
                 segment, at = self._locate(place)
                 segment.metadata[at] = changed
                 report += WriteReport(1)
         return report
 
-    def delete(self, ids: Sequence[str]) -> WriteReport:
+    def delete(self, ids: Ids) -> WriteReport:
         """Delete documents by id; an id that is not in the index counts as deleted."""
-        if isinstance(ids, str):
-            raise InvalidInput(f"ids is a single string, {ids!r}; expected a sequence of ids")
-        self._forget(ids)
-        return WriteReport(len(ids))
+        report = WriteReport(0)
+        for piece in read_id_pieces(ids, SEGMENT_DOCUMENTS):
+            usable, failed = select_ids(piece)
+            self._forget(usable)
+            report += WriteReport(len(usable), failed)
+        return report
 
-    def delete_by_filter(self, filter: Mapping[str, Any]) -> WriteReport:
+    def delete_by_filter(self, filter: Filter) -> WriteReport:
         """Delete the documents that match a filter. See `SurrogateIndex.delete_by_filter`."""
-        accepts = compile_filter(filter, self.fields)
+        accepts = compile_filter(normalise_filter(filter), self.fields)
         return self.delete(
             [
                 identifier
@@ -222,14 +234,14 @@ class MemoryIndex:
             ]
         )
 
-    def count(self, *, filter: Mapping[str, Any] | None = None) -> int:
+    def count(self, *, filter: Filter | None = None) -> int:
         """Count all documents, or those that match a filter."""
         if filter is None:
             return len(self._places)
-        accepts = compile_filter(filter, self.fields)
+        accepts = compile_filter(normalise_filter(filter), self.fields)
         return sum(int(find_accepted(segment, accepts).sum()) for segment in self._all_segments())
 
-    def reconcile(self, ids: Iterable[str]) -> Reconciliation:
+    def reconcile(self, ids: Ids) -> Reconciliation:
         """Compare the index with the ids it should hold. See `SurrogateIndex.reconcile`."""
         return reconcile_with(
             ids,
@@ -294,7 +306,7 @@ class MemoryIndex:
         number, row = divmod(place, SEGMENT_DOCUMENTS)
         return (self._segments[number] if number < len(self._segments) else self._open.build()), row
 
-    def _check_one(self, feature: ArrayLike) -> NDArray[np.float32]:
+    def _check_one(self, feature: Features) -> NDArray[np.float32]:
         """Validate one feature and return it as (1, D)."""
         return as_one_feature(feature, dimensions=self.encoder.dimensions)
 
@@ -317,7 +329,7 @@ class MemoryIndex:
         query = None if isinstance(asked, TermFrequencies) else asked
         stored = self.stores_vectors
         window = options.count_candidates(stores_vectors=stored, default=self.rerank) if query is not None else 0
-        accepts = None if options.filter is None else compile_filter(options.filter, self.fields)
+        accepts = None if options.plain_filter is None else compile_filter(options.plain_filter, self.fields)
         segments = [
             (segment, segment.live if accepts is None else find_accepted(segment, accepts))
             for segment in self._all_segments()

@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, ValidationError
+from numpy.typing import NDArray
 
 from deepterms.cluster.bulk import BulkLine
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import as_features, find_unusable_rows
 from deepterms.errors import EncoderMismatch, InvalidInput
 from deepterms.results import Failure, Revision
+from deepterms.schema.aligned import AlignedDocuments, Ids, MetadataRows, align_documents, find_id_fault
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
+from deepterms.schema.json_values import is_missing, to_json_object
 from deepterms.schema.metadata_values import find_misfit
 from deepterms.schema.vectors import encode_vectors
 from deepterms.terms import TermFrequencies
 
-__all__ = ["Batch", "build_bulk_lines", "build_condition", "check_batch", "select_usable_documents"]
-
-MAX_ID_BYTES = 512  # the limit of both engines
-
-
-def _check_id(identifier: str) -> str:
-    size = len(identifier.encode("utf-8", "surrogatepass"))
-    if not 1 <= size <= MAX_ID_BYTES:
-        raise ValueError(f"an id has 1 to {MAX_ID_BYTES} bytes; got {size}")
-    identifier.encode()  # raises for a lone surrogate, which cannot be sent
-    return identifier
-
-
-class Document(BaseModel):
-    """ID and metadata of a document, as the caller passed them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    id: Annotated[str, AfterValidator(_check_id)]
-    metadata: dict[str, JsonValue]
+__all__ = ["Batch", "build_bulk_lines", "build_condition", "check_batch", "check_documents", "select_usable_documents"]
 
 
 @dataclass(frozen=True)
@@ -79,58 +62,65 @@ class Batch:
 
 
 def check_batch(
-    ids: Sequence[str],
-    content: ArrayLike | TermFrequencies,
-    metadata: Sequence[Mapping[str, Any]] | None,
+    ids: Ids,
+    content: Features | TermFrequencies,
+    metadata: MetadataRows | None,
     *,
     encoder: Encoder,
     seen: set[str] | None = None,
-    revisions: Sequence[Revision | None] | None = None,
+    revisions: Iterable[Revision | None] | None = None,
     schema: Mapping[str, Any] | None = None,
 ) -> Batch:
-    """Separate usable documents from the others.
+    """Separate usable documents from the others; the arguments may be in any container.
 
     Args:
         ids: N ids.
-        content: features, float32 (N, D), or terms (N, V).
-        metadata: N mappings that can be represented as JSON, or None.
+        content: features, numbers (N, D), or terms (N, V).
+        metadata: N mappings of values that `deepterms.schema.json_values` can convert, or None.
         encoder: the encoder of the index; determines D and V.
         seen: ids that occurred earlier in the same call; the usable ids of this batch are added.
         revisions: N expected revisions of the documents to replace, or None.
         schema: the declared metadata fields of the index.
 
     Raises:
-        InvalidInput: the lengths differ, or the features have another D.
+        InvalidInput: as for `align_documents`, or the features have another D.
         EncoderMismatch: the terms have another V.
     """
-    if isinstance(ids, str):
-        raise InvalidInput(f"ids is one text, {ids!r}; expected a sequence of ids")
+    return check_documents(
+        align_documents(ids, content, metadata, revisions), encoder=encoder, seen=seen, schema=schema
+    )
+
+
+def check_documents(
+    given: AlignedDocuments,
+    *,
+    encoder: Encoder,
+    seen: set[str] | None = None,
+    schema: Mapping[str, Any] | None = None,
+) -> Batch:
+    """Separate usable documents from the others; see `check_batch`."""
     usable: NDArray[np.float32] | TermFrequencies
-    if isinstance(content, TermFrequencies):
-        what, usable, reasons = "terms", content, _find_unusable_terms(content, encoder)
+    if isinstance(given.content, TermFrequencies):
+        usable, reasons = given.content, _find_unusable_terms(given.content, encoder)
     else:
-        what = "features"
         usable = (
-            as_features(content, dimensions=encoder.dimensions)
-            if len(ids)
+            as_features(given.content, dimensions=encoder.dimensions)
+            if given.ids
             else np.empty((0, encoder.dimensions), np.float32)
         )
         reasons = find_unusable_rows(usable)
-    given = {what: usable, "metadata": metadata, "revisions": revisions}
-    lengths = {name: len(values) for name, values in given.items() if values is not None}
-    if set(lengths.values()) != {len(ids)}:
-        got = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        raise InvalidInput(f"ids, {what} and metadata are aligned by position; got {len(ids)} ids, {got}")
-    kept, usable_metadata, failed = select_usable_documents(ids, metadata, reasons=reasons, seen=seen, schema=schema)
-    if len(kept) < len(ids):
+    kept, usable_metadata, failed = select_usable_documents(
+        given.ids, given.metadata, reasons=reasons, seen=seen, schema=schema
+    )
+    if len(kept) < len(given.ids):
         usable = TermFrequencies(usable.matrix[kept]) if isinstance(usable, TermFrequencies) else usable[kept]
-    expected = None if revisions is None else [revisions[row] for row in kept]
-    return Batch([ids[row] for row in kept], usable, usable_metadata, failed, expected)
+    expected = None if given.revisions is None else [given.revisions[row] for row in kept]
+    return Batch([given.ids[row] for row in kept], usable, usable_metadata, failed, expected)
 
 
 def select_usable_documents(
-    ids: Sequence[str],
-    metadata: Sequence[Mapping[str, Any]] | None,
+    ids: Sequence[Any],
+    metadata: Sequence[Any] | None,
     *,
     reasons: Mapping[int, str] | None = None,
     seen: set[str] | None = None,
@@ -139,8 +129,8 @@ def select_usable_documents(
     """Select documents with a valid id, used only once, and metadata that can be represented as JSON.
 
     Args:
-        ids: N ids.
-        metadata: N mappings, or None.
+        ids: N ids, as `deepterms.schema.aligned` lists them.
+        metadata: N mappings, None for no metadata; or None for all.
         reasons: row → reason, for documents that are unusable otherwise.
         seen: as in `check_batch`.
         schema: as in `check_batch`.
@@ -153,16 +143,11 @@ def select_usable_documents(
     usable_metadata: list[dict[str, Any]] = []
     failed: list[Failure] = []
     for row, identifier in enumerate(ids):
-        given = {} if metadata is None else metadata[row]
-        reason = reasons.get(row, "") if reasons else ""
-        if not reason:
-            try:
-                document = Document(id=identifier, metadata=dict(given))
-                json.dumps(document.metadata, allow_nan=False)
-            except (ValidationError, ValueError, TypeError, RecursionError) as error:
-                reason = _extract_message(error)
-            else:
-                reason = find_misfit(document.metadata, schema or {})
+        reason = (reasons.get(row, "") if reasons else "") or find_id_fault(identifier)
+        about: dict[str, Any] = {}
+        if not reason and metadata is not None:
+            about, reason = _read_metadata(metadata[row])
+            reason = reason or find_misfit(about, schema or {})
         if not reason and identifier in seen:
             # Two threads send concurrently, so the order of writes is undefined; only the first document is sent.
             reason = "the id occurred earlier in this call; the first document with that id was kept"
@@ -171,7 +156,7 @@ def select_usable_documents(
             continue
         seen.add(identifier)
         kept.append(row)
-        usable_metadata.append(document.metadata)
+        usable_metadata.append(about)
     return kept, usable_metadata, tuple(failed)
 
 
@@ -215,8 +200,11 @@ def _metadata_member(metadata: dict[str, Any]) -> str:
     return f',"metadata":{json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))}' if metadata else ""
 
 
-def _extract_message(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
-    return f"metadata cannot be written as JSON: {error}"
+def _read_metadata(given: Any) -> tuple[dict[str, Any], str]:
+    """Return the metadata of one document as JSON, or the reason why there is none."""
+    if isinstance(given, Mapping):
+        try:
+            return to_json_object(given), ""
+        except (InvalidInput, RecursionError) as error:
+            return {}, str(error)
+    return {}, "" if is_missing(given) else f"metadata is a {type(given).__name__}; expected a mapping"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from deepterms.errors import InvalidInput
+from deepterms.schema.aligned import list_values
 from deepterms.schema.index_spec import DEFAULT_RERANK
+from deepterms.search.filters import Filter, normalise_filter
 from deepterms.search.rerank import FeatureSource, count_candidates
 
 __all__ = ["SearchKeywords", "SearchOptions", "check_effort", "select_fields", "source_fields"]
@@ -18,7 +20,7 @@ class SearchKeywords(TypedDict, total=False):
     """The keyword arguments of the search methods; `SearchOptions` has the same fields, and their defaults."""
 
     k: int
-    filter: Mapping[str, Any] | None
+    filter: Filter | None
     rerank: int | None
     rerank_from: FeatureSource | None
     effort: float
@@ -32,7 +34,7 @@ class SearchOptions:
 
     Attributes:
         k: number of hits.
-        filter: any query of the engine.
+        filter: any query of the engine, or a list of queries that must all match; kept as plain JSON.
         rerank: candidates to re-rank; None for the index's default.
         rerank_from: descriptors to re-rank with in the client.
         effort: share of the query's codewords to search for, largest weights first.
@@ -44,7 +46,7 @@ class SearchOptions:
     """
 
     k: int = 10
-    filter: Mapping[str, Any] | None = None
+    filter: Filter | None = None
     rerank: int | None = None
     rerank_from: FeatureSource | None = None
     effort: float = 1.0
@@ -53,15 +55,24 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         check_effort(self.effort)
+        if self.filter is not None:
+            object.__setattr__(self, "filter", normalise_filter(self.filter))
         if self.min_score is not None and math.isnan(self.min_score):
             raise InvalidInput("min_score is NaN; expected a number, or None")
         if isinstance(self.fields, str):
             raise InvalidInput(
                 f"fields is a single string, {self.fields!r}; expected a sequence of metadata field names"
             )
+        if self.fields is not None:
+            object.__setattr__(self, "fields", list_values(self.fields, "fields", ordered=False))
         if bad := [name for name in self.fields or () if not isinstance(name, str) or not name or "*" in name]:
             raise InvalidInput(f"fields has {bad[0]!r}; expected metadata field names such as 'year', without patterns")
         self.count_candidates(stores_vectors=True)
+
+    @property
+    def plain_filter(self) -> Mapping[str, Any] | None:
+        """The filter, as plain JSON."""
+        return cast("Mapping[str, Any] | None", self.filter)  # since `__post_init__`
 
     def count_candidates(self, *, stores_vectors: bool, default: int = DEFAULT_RERANK) -> int:
         """Return the number of candidates to re-rank; 0 for no re-ranking.

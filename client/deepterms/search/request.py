@@ -72,7 +72,7 @@ class Search:
             layout=spec.layout,
             field=index.field,
             k=window if local else options.k,
-            filter=options.filter,
+            filter=options.plain_filter,
             rescore=steps,
             source=False if local else source_fields(options.fields),
         )
@@ -99,7 +99,7 @@ class Search:
         compared_by = index.spec.compared_by
         if compared_by is None:
             raise InvalidInput("the index stores no vectors, so documents cannot be compared exactly")
-        matching = {"bool": {"filter": [options.filter, *guard_clauses(index)]}}  # not scored
+        matching = {"bool": {"filter": [options.plain_filter, *guard_clauses(index)]}}  # not scored
         body = exact_body(
             score_by_sketch(query, matching) if sketched else score_by_cosine(query, matching, vector_type=compared_by),
             k=options.k,

@@ -164,9 +164,10 @@ class Searcher:
         """Choose the breadth of a search; with a filter, this may count the documents that it keeps."""
         spec = self.index.spec
         window = options.count_candidates(stores_vectors=spec.stores_vectors, default=spec.candidates)
-        if options.filter is None or not needs_widening(self.encoder, window=window):
+        filter = options.plain_filter
+        if filter is None or not needs_widening(self.encoder, window=window):
             return DEFAULT_BREADTH
-        counts = self.counts.get(options.filter)
+        counts = self.counts.get(filter)
         if counts is None:
             return DEFAULT_BREADTH  # a shard did not answer; the search will report it
         exact = spec.stores_vectors and options.rerank_from is None

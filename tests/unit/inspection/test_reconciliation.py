@@ -39,7 +39,7 @@ def test_no_expected_ids_and_an_empty_index(index: dt.MemoryIndex) -> None:
     assert index.reconcile([]).extra_count == 50
     assert dt.MemoryIndex(index.encoder).reconcile([]) == dt.Reconciliation(0)
     assert dt.MemoryIndex(index.encoder).reconcile(["a"]).missing == ("a",)
-    with pytest.raises(InvalidInput, match="stream of ids"):
+    with pytest.raises(InvalidInput, match="a sequence of ids"):
         index.reconcile("d1")
 
 

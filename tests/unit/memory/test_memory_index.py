@@ -119,7 +119,7 @@ def test_a_bad_document_does_not_stop_the_others() -> None:
     assert [(failure.id, failure.reason.split(";")[0][:40]) for failure in report.failed] == [
         ("b", "the feature has a NaN or infinite compon"),
         ("c", "the feature is all zero, so it has no di"),
-        ("d", "metadata cannot be written as JSON: Out "),
+        ("d", "metadata.x is nan, which JSON cannot rep"),
         ("a", "the id occurred earlier in this call"),
     ]
     assert index.count() == 2

@@ -46,7 +46,10 @@ def test_huge_and_tiny_rows_are_normalised() -> None:
     [
         ("", "1 to 512 bytes"),
         ("é" * 257, "got 514"),
-        (7, "id: Input should be a valid string"),
+        (None, "an id is a text or an integer; got NoneType"),
+        (b"a", "got bytes"),
+        (True, "got bool"),
+        (7.0, "got float"),
         ("\ud800", "id"),
     ],
 )

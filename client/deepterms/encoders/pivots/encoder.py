@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.inputs import check_features
 from deepterms.encoders.pivots.nearest import NearestPivots, Search, select_search
 from deepterms.encoders.pivots.pivots import Pivots
@@ -71,7 +72,7 @@ class PivotEncoder(ABC):
         """The number of codewords in a query."""
 
     @abstractmethod
-    def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
+    def encode_wider_queries(self, features: Features, *, words_per_query: int) -> TermFrequencies:
         """Encode queries with more or fewer codewords than usual. A narrow filter needs more.
 
         Args:
@@ -85,7 +86,7 @@ class PivotEncoder(ABC):
             InvalidInput: as for `encode_queries`.
         """
 
-    def encode_queries(self, features: ArrayLike) -> TermFrequencies:
+    def encode_queries(self, features: Features) -> TermFrequencies:
         """Encode queries as their nearest pivots, weighted.
 
         Args:
@@ -99,7 +100,7 @@ class PivotEncoder(ABC):
         """
         return self.encode_wider_queries(features, words_per_query=self.words_per_query)
 
-    def _find_nearest(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    def _find_nearest(self, features: Features, count: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """Check features and find their nearest pivots; returns what `NearestPivots.find` does."""
         return self._nearest.find(check_features(features, dimensions=self.dimensions), count)
 

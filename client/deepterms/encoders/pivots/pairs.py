@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.pairs import build_pair_terms, count_pairs, list_rank_pairs, number_pairs
 from deepterms.encoders.pivots.encoder import PivotEncoder
 from deepterms.encoders.pivots.weights import measure_closeness, scale_weights
@@ -86,7 +87,7 @@ class PivotPairs(PivotEncoder):
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
         return self._build_spec("pivot_pairs")
 
-    def encode(self, features: ArrayLike) -> TermFrequencies:
+    def encode(self, features: Features) -> TermFrequencies:
         """Encode documents as the pairs of their nearest pivots.
 
         Args:
@@ -101,7 +102,7 @@ class PivotPairs(PivotEncoder):
         numbers, _ = self._find_pairs(features, self.top_k)
         return build_pair_terms(numbers, np.ones(numbers.shape, dtype=np.int32), vocabulary_size=self.vocabulary_size)
 
-    def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
+    def encode_wider_queries(self, features: Features, *, words_per_query: int) -> TermFrequencies:
         """Encode queries as the pairs of more or fewer pivots than usual. A narrow filter needs more.
 
         Args:
@@ -119,7 +120,7 @@ class PivotPairs(PivotEncoder):
         numbers, sums = self._find_pairs(features, (1 + math.isqrt(1 + 8 * words_per_query)) // 2)
         return build_pair_terms(numbers, scale_weights(sums), vocabulary_size=self.vocabulary_size)
 
-    def _find_pairs(self, features: ArrayLike, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _find_pairs(self, features: Features, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Find the pairs of the nearest pivots, nearest two first, and the sums of their closeness: (N, pairs) each."""
         nearest, nearness = self._find_nearest(features, count)
         closeness, pivots = measure_closeness(nearness, self.pivots.metric), nearest.astype(np.int64)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import sparse
 
+from deepterms.encoders.arrays import Features
 from deepterms.encoders.pivots.encoder import PivotEncoder
 from deepterms.encoders.pivots.weights import measure_closeness, scale_weights
 from deepterms.errors import InvalidInput
@@ -100,7 +101,7 @@ class PivotPermutation(PivotEncoder):
         """Plain JSON from which `encoder_from_spec` rebuilds this encoder, given its pivots."""
         return self._build_spec("pivot_permutation") | {"weights": self.weights}
 
-    def encode(self, features: ArrayLike) -> TermFrequencies:
+    def encode(self, features: Features) -> TermFrequencies:
         """Encode documents as their nearest pivots.
 
         Args:
@@ -116,7 +117,7 @@ class PivotPermutation(PivotEncoder):
         weights = np.broadcast_to(_count_down(self.top_k) if self.weights == "ranks" else np.int32(1), numbers.shape)
         return self._build_terms(numbers, weights)
 
-    def encode_wider_queries(self, features: ArrayLike, *, words_per_query: int) -> TermFrequencies:
+    def encode_wider_queries(self, features: Features, *, words_per_query: int) -> TermFrequencies:
         """Encode queries with more or fewer pivots than usual. A narrow filter needs more.
 
         Args:

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from deepterms.encoders.arrays import Features, as_array
 from deepterms.errors import InvalidInput
 
 __all__ = ["FAR_QUANTILE", "Metric", "Pivots", "Reach", "find_pivots", "measure_nearest_cosines", "measure_reach"]
@@ -64,11 +65,11 @@ class Pivots:
     metric: Metric = "cosine"
     reach: Reach | None = None
 
-    def __init__(self, features: ArrayLike, *, metric: Metric = "cosine", reach: Reach | None = None) -> None:
+    def __init__(self, features: Features, *, metric: Metric = "cosine", reach: Reach | None = None) -> None:
         if metric not in get_args(Metric):
             raise InvalidInput(f"metric is {metric!r}; expected one of {', '.join(get_args(Metric))}")
-        array = np.asarray(features)
-        if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
+        array = as_array(features, name="pivots")
+        if array.ndim != 2 or not array.size:
             raise InvalidInput(f"pivots have shape {array.shape} and dtype {array.dtype}; expected numbers (P, D)")
         if array.dtype != np.float16:
             array = _round_to_float16(array.astype(np.float32, copy=False), metric)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from deepterms.encoders.arrays import as_array
 from deepterms.encoders.inputs import reject_unusable
 from deepterms.encoders.pivots.nearest import NearestPivots, select_search
 from deepterms.encoders.pivots.pivots import Metric, Pivots, Reach, measure_reach
@@ -81,8 +82,8 @@ def sample_pivots(
     """
     if method not in ("auto", *get_args(SamplingMethod)):
         raise InvalidInput(f"method is {method!r}; expected one of auto, {', '.join(get_args(SamplingMethod))}")
-    rows = features if isinstance(features, np.ndarray) else np.asarray(features)  # keeps a memory map
-    if rows.ndim != 2 or rows.dtype.kind not in "fiu" or not rows.size:
+    rows = as_array(features)  # a view of a memory map
+    if rows.ndim != 2 or not rows.size:
         raise InvalidInput(f"features have shape {rows.shape} and dtype {rows.dtype}; expected numbers (N, D)")
     if count < 1:
         raise InvalidInput(f"count is {count}; expected at least 1")
