@@ -149,7 +149,7 @@ def _held(index: dt.SurrogateIndex, documents: Documents, path: str) -> list[str
         for start in range(0, len(documents.ids), DOCUMENTS_PER_PIECE):
             piece = slice(start, start + DOCUMENTS_PER_PIECE)
             batch = check_batch(documents.ids[piece], documents.rows[piece], None, encoder=ENCODER)
-            if checkpoint.enter(hash_piece(batch), batch.ids)[1]:
+            if checkpoint.holds(hash_piece(batch)):
                 held += batch.ids
         assert len(held) == checkpoint.acknowledged
     return held

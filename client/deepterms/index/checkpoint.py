@@ -5,9 +5,9 @@ metadata) and its number of documents; it is flushed to disk once every document
 After an interruption at any point, even in the middle of a line, at worst the pieces in flight are sent twice, and
 indexing a document twice replaces it with itself.
 
-If an id occurs in two pieces, the later one counts, also when only the earlier one has to be sent again: a piece is done
-only if no piece before it in the stream that shares an id with it is sent in this run, or was recorded after it. So that
-nothing else is sent twice, such ids are kept while pieces of earlier runs are still to come.
+If an id occurs in two pieces, the later one counts, also when only the earlier one has to be sent again: a piece is
+done only if no piece before it in the stream that shares an id with it is sent in this run or was recorded after it. To
+know that, ids are kept while pieces that earlier runs have recorded are still to come.
 """
 
 from __future__ import annotations
@@ -81,6 +81,14 @@ class Checkpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._file)
+
+    def holds(self, piece: str) -> bool:
+        """Whether every document of a piece has been acknowledged, in whatever order.
+
+        Args:
+            piece: from `hash_piece`.
+        """
+        return bytes.fromhex(piece) in self._held
 
     def enter(self, digest: str, ids: Sequence[str]) -> tuple[str, bool]:
         """Take the next piece of the stream.

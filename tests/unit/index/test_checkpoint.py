@@ -25,8 +25,7 @@ def note(path: Path, *pieces: str) -> None:
 
 def held(path: Path) -> tuple[list[str], int]:
     with Checkpoint(path, owner=OWNER) as checkpoint:
-        entered = [checkpoint.enter(piece, [piece]) for piece in PIECES]
-        return [piece for piece, done in entered if done], checkpoint.acknowledged
+        return [piece for piece in PIECES if checkpoint.holds(piece)], checkpoint.acknowledged
 
 
 def test_the_next_call_holds_recorded_pieces(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -59,7 +60,10 @@ class Slow(Cluster):
         time.sleep(delay)
         lines = [json.loads(line) for line in body.splitlines()]
         with self._lock:
-            items = [self._write(action["index"]["_id"], source) for action, source in zip(lines[::2], lines[1::2])]
+            items = [
+                self._write(action["index"]["_id"], source)
+                for action, source in zip(lines[::2], lines[1::2], strict=True)
+            ]
         if lost:
             raise ClusterUnreachable("the response was lost")
         return {"items": items}
@@ -86,7 +90,7 @@ def batches(stream: Stream) -> list[Any]:
     ]
 
 
-def last(stream: Stream, *, refuse: frozenset[str] = frozenset()) -> dict[str, int]:
+def find_last(stream: Stream, *, refuse: frozenset[str] = frozenset()) -> dict[str, int]:
     """The content after one document after the other."""
     written = {f"d{number}": version for batch in stream for number, version in batch}
     return {identifier: version for identifier, version in written.items() if identifier not in refuse}
@@ -105,7 +109,7 @@ streams = st.lists(
 def test_the_content_is_that_of_one_document_after_the_other(stream: Stream, threads: int, seed: int) -> None:
     cluster = Slow(seed)
     report = writer(cluster).add_batches(batches(stream), threads=threads)
-    assert (report.failed, cluster.content) == ((), last(stream))
+    assert (report.failed, cluster.content) == ((), find_last(stream))
 
 
 @given(streams, streams, st.integers(0, 2**16), st.lists(st.integers(0, 8), max_size=3), st.integers(0, 11))
@@ -120,17 +124,15 @@ def test_a_resumed_stream_ends_with_the_same_content(
         path = Path(folder) / "checkpoint"
         for requests in interruptions:
             cluster._left = requests
-            try:
+            with suppress(KeyboardInterrupt):
                 writer(cluster).add_batches(batches(stream), checkpoint=path)
-            except KeyboardInterrupt:
-                pass
             if changed < len(stream):  # fewer documents are rejected, or others: earlier pieces are sent again
                 cluster.refuse = frozenset()
                 stream = [*stream[:changed], other[0], *stream[changed + 1 :]]
         cluster._left = 1_000_000
         ran = cluster.content
         writer(cluster).add_batches(batches(stream), checkpoint=path)
-        wanted = last(stream, refuse=cluster.refuse)
+        wanted = find_last(stream, refuse=cluster.refuse)
         assert {identifier: ran[identifier] for identifier in wanted} == wanted
         before = dict(ran)
         again = writer(cluster).add_batches(batches(stream), checkpoint=path)
@@ -150,7 +152,7 @@ def test_a_piece_sent_again_brings_the_later_ones_with_it(tmp_path: Path, monkey
         assert cluster.content["d0"] == 2
     cluster.refuse = frozenset()
     assert writer(cluster).add_batches(batches(stream), checkpoint=path).skipped == 2
-    assert cluster.content == last(stream)
+    assert cluster.content == find_last(stream)
     assert writer(cluster).add_batches(batches(stream), checkpoint=path).skipped == 6
 
 
