@@ -29,7 +29,7 @@ from deepterms.schema.layouts import find_layout
 ENCODER = dt.DeepPermutation(4, top_k=2)
 ROW = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
 CONCRETE = "deepterms-words-v1-i-000001"
-Stream = list[list[tuple[str, int]]]
+Stream = list[list[tuple[int, int]]]
 
 
 class Slow(Cluster):
