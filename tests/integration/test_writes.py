@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +208,17 @@ def test_an_exported_store_rebuilds_an_equal_index(
     for row in features(9):
         assert copy.search(row, rerank=0).ids[0] == filled.search(row, rerank=0).ids[0]
         assert copy.search(row)[0].score == pytest.approx(filled.search(row)[0].score, abs=5e-7)
+
+
+def test_a_later_document_replaces_an_earlier_one_under_way(index: dt.SurrogateIndex) -> None:
+    """The earlier version is the last of a thousand documents, the later one is alone."""
+    rows = features(1_000)
+    for attempt in range(3):
+        ids = [*(f"d{attempt}-{row}" for row in range(999)), "x"]
+        versions: list[Mapping[str, Any]] = [{"version": f"{attempt} first"} for _ in ids]
+        second = (["x"], rows[:1], [{"version": f"{attempt} second"}])
+        assert not index.add_batches([(ids, rows, versions), second]).failed
+        index.refresh()
+        document = index.get("x")
+        assert document is not None
+        assert document.metadata["version"] == f"{attempt} second"

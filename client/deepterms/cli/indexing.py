@@ -193,7 +193,7 @@ def index(
     if target is None:
         deploy(client)
         chosen = build_encoder(features, name=encoder, preset=preset, top_k=top_k)
-        target = SurrogateIndex.create(
+        target = SurrogateIndex.open_or_create(  # another command may be creating it
             client,
             name,
             encoder=chosen.encoder,

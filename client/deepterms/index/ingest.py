@@ -57,7 +57,7 @@ def add_batches(
 ) -> WriteReport:
     """Implement `SurrogateIndex.add_batches`; `revisions` require a single batch."""
     report = WriteReport(0)
-    waiting: deque[tuple[str, Future[tuple[WriteReport, IndexState]]]] = deque()
+    waiting: deque[tuple[str, set[str], Future[tuple[WriteReport, IndexState]]]] = deque()
     written: Counter[tuple[str, str]] = Counter()  # (concrete index, uuid) → documents acknowledged
     encoder = handle.state.spec.encoder  # that of terms which the caller has made
     first = confirm_state(handle)
@@ -68,7 +68,7 @@ def add_batches(
     ):
 
         def collect() -> WriteReport:
-            piece, sent = waiting.popleft()
+            piece, _, sent = waiting.popleft()
             finished, state = sent.result()
             for identity in state.uuids.items():
                 written[identity] += finished.succeeded
@@ -83,14 +83,18 @@ def add_batches(
                 report += WriteReport(0, batch.failed)
             if not batch.ids:
                 continue
-            piece = "" if journal is None else hash_piece(batch)
-            if journal is not None and journal.holds(piece):
+            piece, done = ("", False) if journal is None else journal.enter(hash_piece(batch), batch.ids)
+            if done:
                 report += WriteReport(len(batch.ids), skipped=len(batch.ids))
                 if on_progress is not None:
                     on_progress(len(batch.ids))
                 continue
             lines = build_bulk_lines(batch, state.spec, fingerprint=state.fingerprint)
-            waiting.append((piece, pool.submit(_index, handle, batch, state, lines)))
+            ids = set(batch.ids)
+            # A document under way, with all its retries, is never overtaken by a later one of the same id.
+            while any(not ids.isdisjoint(sent) for _, sent, _ in waiting):
+                report += collect()
+            waiting.append((piece, ids, pool.submit(_index, handle, batch, state, lines)))
             # To bound memory, encoding runs at most one piece per thread ahead of the requests.
             while len(waiting) > 2 * threads:
                 report += collect()

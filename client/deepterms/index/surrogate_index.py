@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.index_names import check_new_name
 from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.presets import PresetName, select_encoder
-from deepterms.errors import ClusterError, IndexAlreadyExists, InvalidInput, RequestRejected
+from deepterms.encoders.presets import PresetName
+from deepterms.index.creation import WantedIndex, create_index, open_or_create_index
+from deepterms.index.dropping import drop_index
 from deepterms.index.ingest import DocumentBatch
 from deepterms.index.queries import IndexQueries
 from deepterms.index.writer import IndexWriter
-from deepterms.schema.index_spec import IndexSpec, SpecKeywords, read_meta
-from deepterms.storage.concrete_index import add_alias, create_concrete, delete_concrete, list_concrete_indices
-from deepterms.storage.encoder_loading import remember_encoder
-from deepterms.storage.index_state import read_state
+from deepterms.schema.index_spec import IndexSpec, SpecKeywords
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["DocumentBatch", "SurrogateIndex"]
-
-
-CREATION_SECONDS = 15  # for which one of two creators of a name waits for the other
 
 
 class SurrogateIndex(IndexQueries, IndexWriter):
@@ -98,6 +92,8 @@ class SurrogateIndex(IndexQueries, IndexWriter):
     ) -> SurrogateIndex:
         """Create an index; run `deploy` first, which installs the index templates and ingest pipelines.
 
+        If another client was interrupted while it created the same index, its index is finished after 15 seconds.
+
         Pass either `encoder` with options, or the `spec` of another index. Pivots of the encoder are stored in the
         cluster, in a companion of the index, where `open` finds them.
 
@@ -147,57 +143,74 @@ class SurrogateIndex(IndexQueries, IndexWriter):
                 ``"auto"`` without features; the layout is unknown or cannot hold the encoder's terms; the vector type
                 is unknown, or does not support `dense_vector` or `sketch`; the engine cannot create the schema.
             UnsupportedEngine: the engine does not support the layout or `dense_vector`.
-            IndexAlreadyExists: an index or alias has this name.
-            ClusterError: the layout's template or pipelines are not deployed, or another template overrides them.
+            IndexAlreadyExists: an index or alias has this name. See also `open_or_create`.
+            ClusterError: the layout's template or pipelines are not deployed, another template overrides them, or
+                another client was interrupted while it created the name with other options.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
+        wanted = WantedIndex(encoder, spec, features, documents, preset, options)
         cluster = Cluster(client)
-        if spec is None:
-            if encoder is None:
-                raise InvalidInput("an index needs an encoder, or the spec of another index; got neither")
-            picked = select_encoder(encoder, features=features, documents=documents, preset=preset)
-            rerank = options.pop("rerank", None)
-            options["rerank"] = picked.rerank if rerank is None else rerank
-            spec = IndexSpec.choose(cluster.engine, picked.encoder, **options)
-        elif encoder is not None or features is not None or documents is not None or options:
-            raise InvalidInput(
-                "got spec together with an encoder or options; spec already holds all of them, so leave them out"
-            )
-        else:
-            spec.check(cluster.engine)
-        concrete = spec.layout.index_name(name)
-        taken = IndexAlreadyExists(
-            f"an index or alias {name!r} already exists; open it with SurrogateIndex.open, or choose another name"
+        return cls(
+            cluster,
+            create_index(
+                cluster, name, wanted.choose(cluster.engine), settings=_settings(shards, replicas, field_limit)
+            ),
         )
-        if cluster.request("HEAD", build_index_path(name)):
-            raise taken
-        settings: dict[str, Any] = {"number_of_shards": shards}
-        if replicas is not None:
-            settings["number_of_replicas"] = replicas
-        if field_limit is not None:
-            settings["mapping.total_fields.limit"] = field_limit
-        try:
-            create_concrete(cluster, concrete, spec=spec, settings=settings)
-        except RequestRejected as error:
-            if "resource_already_exists" not in str(error):
-                raise
-            _await_alias(cluster, name)
-            raise taken from error
-        try:
-            add_alias(cluster, concrete, name)
-        except RequestRejected as error:
-            delete_concrete(cluster, concrete)
-            if not cluster.request("HEAD", build_index_path(name)):
-                raise
-            raise taken from error
-        remember_encoder(spec.encoder)
-        return cls(cluster, read_state(cluster, name, encoder=spec.encoder))
+
+    @classmethod
+    def open_or_create(
+        cls,
+        client: Any,
+        name: str,
+        *,
+        encoder: Encoder | Literal["auto"] | None = None,
+        spec: IndexSpec | None = None,
+        features: Features | None = None,
+        documents: int | None = None,
+        preset: PresetName = "balanced",
+        shards: int = 1,
+        replicas: int | None = None,
+        field_limit: int | None = None,
+        **options: Unpack[SpecKeywords],
+    ) -> SurrogateIndex:
+        """Open an index, or create it if there is none; any number of processes may call this at once.
+
+        All of them get the same index, which is ready: what they add is stored whole. If one of them is killed, the
+        others, or the next call, finish what it began.
+
+        Args:
+            client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
+            name: name of the alias.
+            encoder: as for `create`; with ``"auto"``, an existing index may have any encoder.
+            spec: as for `create`.
+            features: as for `create`.
+            documents: as for `create`.
+            preset: as for `create`.
+            shards: as for `create`; an existing index may have another number.
+            replicas: as for `create`; an existing index may have another number.
+            field_limit: as for `create`; an existing index may have another number.
+            options: as for `create`; without `extractor`, an existing index may have any.
+
+        Returns:
+            A handle of the index.
+
+        Raises:
+            EncoderMismatch: the index exists and has another encoder.
+            IndexAlreadyExists: the index exists with other options; the message names each difference.
+            InvalidInput, UnsupportedEngine, ClusterError, ClusterUnreachable, RequestRejected: as for `create` and
+                `open`.
+        """
+        wanted = WantedIndex(encoder, spec, features, documents, preset, options)
+        cluster = Cluster(client)
+        check_new_name(name)
+        settings = _settings(shards, replicas, field_limit)
+        return cls(cluster, open_or_create_index(cluster, name, wanted, settings=settings))
 
     def drop(self) -> None:
         """Delete the index with all its documents, its pipeline and its pivots.
 
         Older indices of this name that a migration left behind, and unfinished copies, are deleted too, unless another
-        alias points to them.
+        alias points to them. After an interruption, call it again, or `drop_name` if the index can no longer be opened.
 
         Raises:
             IndexNotFound: the index no longer exists.
@@ -205,33 +218,27 @@ class SurrogateIndex(IndexQueries, IndexWriter):
                 deleted.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
-        behind = self.cluster.request("GET", self._path)
-        foreign = sorted(concrete for concrete, answer in behind.items() if not read_meta(answer))
-        if foreign or len(behind) != 1:
-            raise ClusterError(
-                f"{self.name!r} points to {', '.join(sorted(behind))}; expected one index that deepterms created. "
-                "Nothing was deleted: remove the alias from the others first"
-            )
-        left = {
-            concrete
-            for concrete, answer in list_concrete_indices(self.cluster, self.name).items()
-            if not answer["aliases"]
-        }
-        for concrete in sorted(behind.keys() | left):
-            delete_concrete(self.cluster, concrete)
+        drop_index(self.cluster, self.name, must_exist=True)
+
+    @classmethod
+    def drop_name(cls, client: Any, name: str) -> None:
+        """Delete an index without opening it, or what an interrupted `create` or `drop` left of it.
+
+        Args:
+            client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
+            name: the alias.
+
+        Raises:
+            IndexNotFound: nothing of that name exists.
+            ClusterError, ClusterUnreachable, RequestRejected: as for `drop`.
+        """
+        drop_index(Cluster(client), name, must_exist=False)
 
 
-def _await_alias(cluster: Cluster, name: str) -> None:
-    """Wait until another client that is creating an index has added its alias, so that the index can be opened.
-
-    Raises:
-        ClusterError: the alias is still missing after some seconds: the other client was interrupted.
-    """
-    deadline = time.monotonic() + CREATION_SECONDS
-    while not cluster.request("HEAD", build_index_path(name)):
-        if time.monotonic() > deadline:
-            raise ClusterError(
-                f"another client began to create {name!r} and has not finished after {CREATION_SECONDS} s; if it was "
-                f"interrupted, delete what it left: deepterms-*-{name}-*"
-            )
-        time.sleep(0.1)
+def _settings(shards: int, replicas: int | None, field_limit: int | None) -> dict[str, int]:
+    wanted = {
+        "number_of_shards": shards,
+        "number_of_replicas": replicas,
+        "mapping.total_fields.limit": field_limit,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}

@@ -107,7 +107,8 @@ class IndexWriter(IndexHandle):
     ) -> WriteReport:
         """Index a stream of batches of any size with bounded memory.
 
-        An id repeated within one batch is reported as failed; across batches, the later document replaces the earlier.
+        An id repeated within one batch is reported as failed; across batches, the later document replaces the earlier,
+        whatever is retried: a piece waits until earlier ones that share an id with it have their result.
 
         Args:
             batches: an iterable of (ids, features or terms, metadata or None), each as in `add` or `add_terms`.
@@ -117,7 +118,8 @@ class IndexWriter(IndexHandle):
                 resume after an interruption: only the rest is sent, and what has changed, since each piece of 1,000
                 documents is identified by a hash of its ids, descriptors and metadata. A checkpoint belongs to one
                 index and is rejected once that index is dropped or migrated. Documents deleted in the meantime are not
-                sent again; find them with `reconcile`. Do not use it for streams that repeat an id across batches.
+                sent again; find them with `reconcile`. A piece is also sent again if an earlier one that shares an id
+                with it is, so the later document still replaces the earlier.
 
         Returns:
             As `add`; documents recorded in the checkpoint count as succeeded and skipped.

@@ -16,7 +16,7 @@ from deepterms.cluster.scroll import scroll_pages
 from deepterms.errors import ClusterError
 from deepterms.schema.aligned import Ids, read_id, read_id_pieces
 
-__all__ = ["MAX_NAMED", "Reconciliation", "reconcile", "reconcile_with"]
+__all__ = ["MAX_NAMED", "Reconciliation", "hash_ids", "reconcile", "reconcile_with"]
 
 MAX_NAMED = 100_000
 IDS_PER_REQUEST = 2_000
@@ -120,15 +120,15 @@ def reconcile_with(
         there = find_present(list(dict.fromkeys(piece)))
         gone = [identifier for identifier in piece if identifier not in there]
         missing.update(dict.fromkeys(gone[: max(0, MAX_NAMED - len(missing))]))
-        hashes.append(_hash_ids(piece))
-        absent.append(_hash_ids(gone))
+        hashes.append(hash_ids(piece))
+        absent.append(hash_ids(gone))
     expected = _deduplicate(hashes)
     missing_count = len(_deduplicate(absent))
     extra: list[str] = []
     extra_count = 0
     if count() != len(expected) - missing_count:
         for page in read_ids():
-            found = _hash_ids(page)
+            found = hash_ids(page)
             places = np.searchsorted(expected, found)
             places[places == len(expected)] = 0
             unknown = expected[places] != found if len(expected) else np.ones(len(found), dtype=np.bool_)
@@ -138,7 +138,7 @@ def reconcile_with(
     return Reconciliation(len(expected), tuple(missing), tuple(extra), missing_count, extra_count)
 
 
-def _hash_ids(ids: list[str]) -> NDArray[np.uint64]:
+def hash_ids(ids: list[str]) -> NDArray[np.uint64]:
     """Hash each id to 64 bits; any two of ten million ids collide with a probability of 3 in a million."""
     digests = b"".join(
         hashlib.blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=8).digest() for identifier in ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import time
 from threading import Event, Thread
@@ -44,6 +45,8 @@ class Lease:
         self.seconds = seconds
         self.owner = f"process {os.getpid()} on {socket.gethostname()}"
         self._index = f"/deepterms-migration-{name}"
+        self._token = secrets.token_hex(8)
+        self._writes = 0
         self._last: dict[str, int] = {}  # sequence number and primary term of our last write
         self._renewed = 0.0
         self._stop = Event()
@@ -64,7 +67,11 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if self._last:
-            self.cluster.request("DELETE", self._index)
+            try:
+                self.cluster.request("DELETE", self._index)
+            except RequestRejected as failure:
+                if failure.status != 404:  # 404: a repeated request, whose first response was lost
+                    raise
 
     def check(self) -> None:
         """Raise MigrationFailed unless the lease is still ours."""
@@ -109,14 +116,18 @@ class Lease:
     def _write(self, condition: dict[str, Any]) -> bool:
         """Write the document; False if the condition is not met."""
         started = time.monotonic()
+        self._writes += 1
+        body = {"owner": self.owner, "token": self._token, "writes": self._writes}
         try:
-            answer = self.cluster.request(
-                "PUT", f"{self._index}/_doc/lease", body={"owner": self.owner}, params=condition
-            )
+            answer = self.cluster.request("PUT", f"{self._index}/_doc/lease", body=body, params=condition)
         except RequestRejected as error:
-            if error.status in (404, 409):
+            if error.status not in (404, 409):
+                raise
+            # A client library repeats a request if the response was lost; the second one meets the first one's write.
+            held = self._read() if error.status == 409 else None
+            if held is None or held["_source"] != body:
                 return False
-            raise
+            answer = held
         self._last, self._renewed = _build_condition(answer), started
         return True
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
 from deepterms.cluster.responses import extract_reason
-from deepterms.encoders.pivots.pivots import Pivots, Reach, find_pivots
+from deepterms.encoders.pivots.pivots import Reach, find_pivots
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected, UnsupportedEngine
 from deepterms.schema.index_mappings import build_index_mappings
 from deepterms.schema.index_pipeline import build_index_pipeline
@@ -17,9 +18,19 @@ from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
 from deepterms.schema.metadata_schema import parse_analysis
 from deepterms.storage.dense_vector import check_functions
-from deepterms.storage.pivot_index import delete_pivot_indices, find_owner, write_pivots
+from deepterms.storage.pivot_index import PIVOT_INDEX_PREFIX, delete_pivot_indices, find_owner, has_gaps, write_pivots
 
-__all__ = ["add_alias", "create_concrete", "delete_concrete", "list_concrete_indices"]
+__all__ = [
+    "CREATION",
+    "add_alias",
+    "complete_concrete",
+    "create_concrete",
+    "delete_concrete",
+    "delete_remains",
+    "list_concrete_indices",
+]
+
+CREATION = "creation"  # in ``_meta.deepterms``: a random text by which a creator recognises its own index
 
 _CHECK_PRIORITY = 2**40
 
@@ -52,9 +63,9 @@ def create_concrete(
         RequestRejected: the index already exists, or the engine rejected the request body.
     """
     template = _require_template(cluster, spec.layout, concrete)
-    body = build_index_pipeline(spec)
-    _require_pipeline(cluster, body["processors"])
-    meta = spec.to_meta() | ({"migration": dict(origin)} if origin else {})
+    _require_pipeline(cluster, build_index_pipeline(spec)["processors"])
+    token = secrets.token_hex(8)
+    meta = {**spec.to_meta(), CREATION: token, **({"migration": dict(origin)} if origin else {})}
     index: dict[str, Any] = {
         "settings": {**settings, "default_pipeline": concrete},
         "mappings": build_index_mappings(spec, template["mappings"], meta=meta, learnt=learnt),
@@ -71,17 +82,32 @@ def create_concrete(
     # would replace the pipeline of the first one's index, with the parameters of another encoder.
     try:
         cluster.request("PUT", build_index_path(concrete), body=index)
-    except RequestRejected:
-        if stored and pivots is not None and not _has_pivots(cluster, concrete, pivots):
-            delete_pivot_indices(cluster, concrete, checksum=pivots.checksum)
-        raise
+    except RequestRejected as error:
+        # A client library repeats a request if the response was lost.
+        held = _read_held(cluster, concrete) or {}
+        if "resource_already_exists" not in str(error) or held.get(CREATION) != token:
+            if stored and pivots is not None and _read_checksum(held) != pivots.checksum:
+                delete_pivot_indices(cluster, concrete, checksum=pivots.checksum)
+            raise
     try:
-        cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=body)
-        if spec.dense_vector:
-            check_functions(cluster, concrete, dimensions=spec.encoder.dimensions)
+        complete_concrete(cluster, concrete, spec, reach=reach)
     except (RequestRejected, UnsupportedEngine):
         delete_concrete(cluster, concrete)
         raise
+
+
+def complete_concrete(cluster: Cluster, concrete: str, spec: IndexSpec, *, reach: Reach | None = None) -> None:
+    """Create what an index with this spec needs before `add_alias`: its pipeline, and its pivots if they are missing.
+
+    Several clients may do this at once, with equal results; so one can finish what another one was interrupted at.
+    """
+    cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=build_index_pipeline(spec))
+    if spec.dense_vector:
+        check_functions(cluster, concrete, dimensions=spec.encoder.dimensions)
+    pivots = find_pivots(spec.encoder)
+    # A client that was dropping an older index of this name may have deleted pivots that were written for this one.
+    if pivots is not None and has_gaps(cluster, concrete, pivots.spec()):
+        write_pivots(cluster, concrete, pivots, reach=reach)
 
 
 def add_alias(cluster: Cluster, concrete: str, name: str) -> None:
@@ -109,7 +135,7 @@ def list_concrete_indices(cluster: Cluster, name: str) -> dict[str, dict[str, An
         Concrete index → the engine's response about it.
     """
     path = build_index_path(name)
-    ours = re.compile(rf"deepterms-[a-z_]+-v\d+-{re.escape(name)}-\d{{6}}")
+    ours = _match_names(name)
     answer = cluster.request("GET", f"/deepterms-*-{path.removeprefix('/')}-*")
     return {
         concrete: answer[concrete]
@@ -119,32 +145,79 @@ def list_concrete_indices(cluster: Cluster, name: str) -> dict[str, dict[str, An
 
 
 def delete_concrete(cluster: Cluster, concrete: str) -> None:
-    """Delete a concrete index, its pipeline and its pivot indices. Repeat the call after an interruption.
+    """Delete a concrete index, its pipeline and its pivot indices, in this order.
 
-    Clients that have already loaded the pivots can continue to search; no client can open the index any more.
+    So, after an interruption, the index either is complete, or is gone and has left only what `delete_remains` finds.
+    What is already gone counts as deleted. Clients that have loaded the pivots can search until the index is gone.
     """
-    # Before the index: once it is deleted, another client may create an index of that name, with the same pivots.
-    delete_pivot_indices(cluster, concrete)
-    cluster.request("DELETE", f"/{concrete}")
-    if cluster.request("HEAD", f"/{concrete}"):
-        return  # another client has created it again, and with it the pipeline
-    try:  # after the index: Elasticsearch rejects the deletion of a pipeline that an index uses
-        cluster.request("DELETE", f"/_ingest/pipeline/{concrete}")
+    _delete(cluster, f"/{concrete}")
+    _delete_companions(cluster, concrete)
+
+
+def delete_remains(cluster: Cluster, name: str) -> tuple[str, ...]:
+    """Delete the pipelines and pivot indices of a name that belong to no index, and return their indices' names.
+
+    An interrupted creation or deletion may have left them.
+    """
+    quoted = build_index_path(name).removeprefix("/")
+    ours, indices = _match_names(name), list_concrete_indices(cluster, name)
+    pipelines = _find(cluster, f"/_ingest/pipeline/deepterms-*-{quoted}-*")
+    pivots = _find(cluster, f"/{PIVOT_INDEX_PREFIX}*-{quoted}-*/_mapping")
+    owners = {*pipelines, *filter(None, map(find_owner, pivots))}
+    gone = tuple(sorted(owner for owner in owners - indices.keys() if ours.fullmatch(owner)))
+    for concrete in gone:
+        _delete_companions(cluster, concrete)
+    return gone
+
+
+def _delete_companions(cluster: Cluster, concrete: str) -> None:
+    """Delete the pipeline and the pivots of an index that is gone."""
+    held = _read_held(cluster, concrete)
+    if held is None:  # after the index: Elasticsearch rejects the deletion of a pipeline that an index uses
+        _delete(cluster, f"/_ingest/pipeline/{concrete}", accept=(400, 404))
+        delete_pivot_indices(cluster, concrete)
+    else:  # another client has created it again: the pipeline is its own, and so may be the pivots
+        delete_pivot_indices(cluster, concrete, keep=_read_checksum(held))
+
+
+def _find(cluster: Cluster, path: str) -> dict[str, Any]:
+    """Read everything that a pattern matches; some versions answer 404 if that is nothing."""
+    try:
+        return dict(cluster.request("GET", path))
     except RequestRejected as error:
-        if error.status not in (400, 404):  # 404: the index had no pipeline of its own
+        if error.status == 404:
+            return {}
+        raise
+
+
+def _delete(cluster: Cluster, path: str, *, accept: Collection[int] = (404,)) -> None:
+    """Delete something; that it is gone already is fine, since another client or a repeated request deleted it."""
+    try:
+        cluster.request("DELETE", path)
+    except RequestRejected as error:
+        if error.status not in accept:
             raise
 
 
-def _has_pivots(cluster: Cluster, concrete: str, pivots: Pivots) -> bool:
-    """Whether another client created the index, and with the same pivots."""
+def _match_names(name: str) -> re.Pattern[str]:
+    return re.compile(rf"deepterms-[a-z_]+-v\d+-{re.escape(name)}-\d{{6}}")
+
+
+def _read_held(cluster: Cluster, concrete: str) -> dict[str, Any] | None:
+    """Read ``_meta.deepterms`` of an index; None if there is no such index."""
     try:
         answer = cluster.request("GET", f"/{concrete}/_mapping")
     except RequestRejected as error:
         if error.status == 404:
-            return False
+            return None
         raise
-    meta = read_meta(answer[concrete]) or {}
-    return bool(meta.get("encoder", {}).get("pivots", {}).get("checksum") == pivots.checksum)
+    return dict(read_meta(answer[concrete]) or {})
+
+
+def _read_checksum(held: Mapping[str, Any] | None) -> str | None:
+    """Read the checksum of the pivots that an index needs from its metadata."""
+    checksum = (held or {}).get("encoder", {}).get("pivots", {}).get("checksum")
+    return None if checksum is None else str(checksum)
 
 
 def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> dict[str, Any]:

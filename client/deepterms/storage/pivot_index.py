@@ -5,9 +5,9 @@ Every concrete index that needs pivots has its own pivot index, named after both
 snapshots that select an index by a name pattern select its pivot index too. Concurrent writers write the same
 documents: the name contains the first digits of the pivots' checksum, and the id of a chunk is its number.
 
-The pivot index is complete before the index is created, and deleted before it. An interrupted writer leaves an
-incomplete pivot index, which the next client that creates that index with the same pivots completes; nobody else reads
-it.
+The pivot index is complete before the index is created, and deleted after it, so whoever finds the index can encode.
+An interrupted writer leaves an incomplete pivot index, which the next client that creates that index with the same
+pivots completes; nobody else reads it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ __all__ = [
     "delete_pivot_indices",
     "find_missing_chunks",
     "find_owner",
+    "has_gaps",
     "name_pivot_index",
     "read_pivot_index_meta",
     "read_pivots",
@@ -191,20 +192,32 @@ def find_missing_chunks(cluster: Cluster, concrete: str, described: Mapping[str,
     ]
 
 
-def delete_pivot_indices(cluster: Cluster, concrete: str, *, checksum: str | None = None) -> None:
+def has_gaps(cluster: Cluster, concrete: str, described: Mapping[str, Any]) -> bool:
+    """Whether the pivots of a concrete index are missing from the cluster, or incomplete."""
+    try:
+        return bool(find_missing_chunks(cluster, concrete, described))
+    except PivotsUnavailable:
+        return True
+
+
+def delete_pivot_indices(
+    cluster: Cluster, concrete: str, *, checksum: str | None = None, keep: str | None = None
+) -> None:
     """Delete the pivot indices of a concrete index, including those left by clients that failed to create it.
 
     Args:
         cluster: the cluster.
-        concrete: the index; call this before deleting it, since another client could create it again in between.
+        concrete: the index.
         checksum: deletes only the pivot index of these pivots; None deletes all.
+        keep: keeps the pivot index of these pivots, which another client needs that has created the index again.
     """
     if checksum is not None:
         found = [name_pivot_index(concrete, checksum)]
     else:
         # By explicit names: a cluster may reject deletions by pattern, and a pattern could match too much.
         pattern = f"/{PIVOT_INDEX_PREFIX}*-{concrete.removeprefix(_PREFIX)}/_mapping"
-        found = [name for name in cluster.request("GET", pattern) if find_owner(name) == concrete]
+        kept = None if keep is None else name_pivot_index(concrete, keep)
+        found = [name for name in cluster.request("GET", pattern) if find_owner(name) == concrete and name != kept]
     for pivot_index in found:
         try:
             cluster.request("DELETE", f"/{pivot_index}")
