@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.encoders.pivots import grid, nearest, products, spilling
 from deepterms.encoders.pivots.nearest import NearestPivots
+from deepterms.encoders.pivots.permutation import Spill
 from deepterms.encoders.pivots.pivots import Metric
 from tests.unit.encoders.pivots.definition import compute_losses
 
@@ -72,12 +74,10 @@ def test_matches_the_definition_on_real_numbers(metric: Metric, spread: float, c
 
 def test_a_parallel_residual_is_passed_over() -> None:
     """Squared distances 1, 4 and 6.25: the second pivot lies beyond the first, so its loss is 4 + 4."""
-    pivots = dt.Pivots([[11, 0], [12, 0], [10, 2.5]], metric="l2")
-    documents = {
-        kind: dt.PivotPermutation(pivots, top_k=2, query_top_k=3, spill=kind).encode([10, 0]).to_terms()
-        for kind in ("nearest", "soar")
-    }
-    assert documents == {"nearest": [{"t0": 1, "t1": 1}], "soar": [{"t0": 1, "t2": 1}]}
+    pivots = dt.Pivots([[11.0, 0.0], [12.0, 0.0], [10.0, 2.5]], metric="l2")
+    near, soar = (dt.PivotPermutation(pivots, top_k=2, query_top_k=3, spill=kind) for kind in get_args(Spill))
+    assert near.encode([10, 0]).to_terms() == [{"t0": 1, "t1": 1}]
+    assert soar.encode([10, 0]).to_terms() == [{"t0": 1, "t2": 1}]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -103,7 +103,7 @@ def test_with_all_candidates_or_one_the_pivots_are_the_nearest(metric: Metric, t
     rng = np.random.default_rng(5)
     pivots = dt.Pivots(rng.standard_normal((total, 8)), metric=metric)
     features = rng.standard_normal((9, 8)).astype(np.float32)
-    kinds = [dt.PivotPermutation(pivots, top_k=count, query_top_k=1, spill=kind) for kind in ("nearest", "soar")]
+    kinds = [dt.PivotPermutation(pivots, top_k=count, query_top_k=1, spill=kind) for kind in get_args(Spill)]
     assert kinds[0].encode(features).to_terms() == kinds[1].encode(features).to_terms()
 
 
