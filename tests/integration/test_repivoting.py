@@ -19,9 +19,10 @@ from deepterms.cli.app import app
 from deepterms.cluster.cluster import Cluster
 from deepterms.doctor import Finding, examine
 from deepterms.doctor.pivot_examination import examine_pivots
+from deepterms.encoders.pivots.permutation import Spill
 from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterUnreachable, InvalidInput, PivotsUnavailable
-from deepterms.migration import drop_old, migrate, repivot_encoder, roll_back
+from deepterms.migration import drop_old, migrate, repivot_encoder, respill_encoder, roll_back
 from deepterms.migration.generations import Generations
 from deepterms.migration.repivoting import sample_vectors
 from deepterms.schema.layouts import find_layout
@@ -164,6 +165,81 @@ def test_indices_that_cannot_be_repivoted(
         repivot_encoder(client, unique_name, 10)
 
 
+@pytest.mark.parametrize(("old", "new"), [("nearest", "soar"), ("soar", "nearest")])
+def test_another_spill_gives_the_words_of_a_new_index(
+    client: Any, unique_name: str, elsewhere: Callable[[], None], old: Spill, new: Spill
+) -> None:
+    before = replace(encoder(), spill=old)
+    index = filled(client, unique_name, using=before, rerank=70)
+    wanted = respill_encoder(client, unique_name, new)
+    assert wanted == replace(before, spill=new) != before
+    report = migrate(client, unique_name, encoder=wanted, drop=True)
+    assert (report.documents, report.copied) == (80, 80)
+    elsewhere()
+    moved = dt.SurrogateIndex.open(client, unique_name)
+    assert (moved.encoder, moved.rerank) == (wanted, 70)
+    assert respill_encoder(client, unique_name, new) == wanted
+    fresh = filled(client, f"{unique_name}-fresh", using=wanted)
+    memory = dt.MemoryIndex(wanted)
+    memory.add([f"d{n}" for n in range(80)], np.random.default_rng(0).standard_normal((80, DIMENSIONS)))
+    query = kinds(1, 0, 40, seed=9)[0]
+    scores = {hit.id: hit.score for hit in memory.search(query, k=300, rerank=0)}
+    for one in (index, moved, fresh):
+        assert {hit.id: hit.score for hit in one.search(query, k=300, rerank=0)} == scores
+    differing = dt.MemoryIndex(before)
+    differing.add([f"d{n}" for n in range(80)], np.random.default_rng(0).standard_normal((80, DIMENSIONS)))
+    assert {hit.id: hit.score for hit in differing.search(query, k=300, rerank=0)} != scores
+    described = moved.explain(query, "d3")
+    assert (described.score, described.document_codewords, described.agrees) == (scores.get("d3", 0), 4, True)
+    assert moved.verify().ok
+    assert moved.stats().terms_per_document == 4
+    assert {finding.level for finding in health(moved)} == {"green"}
+    fresh.drop()
+
+
+def test_new_pivots_and_another_spill(client: Any, unique_name: str) -> None:
+    filled(client, unique_name, using=encoder(spill="nearest"))
+    new = repivot_encoder(client, unique_name, 50, spill="soar")
+    kept = repivot_encoder(client, unique_name, 50)
+    assert isinstance(new, dt.PivotPermutation)
+    assert isinstance(kept, dt.PivotPermutation)
+    assert (new.spill, kept.spill, new.pivots) == ("soar", "nearest", kept.pivots)
+
+    def cut(done: int, total: int) -> None:
+        raise ClusterUnreachable("cut")
+
+    with pytest.raises(ClusterUnreachable):
+        migrate(client, unique_name, encoder=new, on_progress=cut)
+    dt.SurrogateIndex.open(client, unique_name).add(["more"], kinds(1, 0, 40))  # a new sample would differ
+    dt.SurrogateIndex.open(client, unique_name).refresh()
+    assert repivot_encoder(client, unique_name, 50, spill="soar") == new
+    other = repivot_encoder(client, unique_name, 50, spill="nearest")
+    assert isinstance(other, dt.PivotPermutation)
+    assert other.pivots != new.pivots
+
+
+@pytest.mark.parametrize(
+    ("using", "options", "why"),
+    [
+        (dt.DeepPermutation(DIMENSIONS, top_k=4, binary=True), {}, "is 'deep_permutation'; only a pivot_permutation"),
+        (dt.PivotPairs(encoder().pivots), {}, "is 'pivot_pairs'; only a pivot_permutation"),
+        (encoder(weights="ranks"), {"layout": "words"}, "have ranks, which are those of the nearest pivots"),
+        (encoder(spill="nearest"), {"store_vectors": False}, "stores no vectors"),
+        (
+            dt.PivotPermutation(dt.Pivots(np.eye(DIMENSIONS), metric="l2"), top_k=2, query_top_k=2, spill="nearest"),
+            {},
+            "metric l2, but its stored vectors are normalised",
+        ),
+    ],
+)
+def test_indices_that_cannot_spill(
+    client: Any, unique_name: str, using: dt.Encoder, options: dict[str, Any], why: str
+) -> None:
+    filled(client, unique_name, using=using, **options)
+    with pytest.raises(InvalidInput, match=why):
+        respill_encoder(client, unique_name, "soar")
+
+
 def test_sampling_stored_vectors(client: Any, unique_name: str) -> None:
     """Each document has the same probability, whatever its position in the index."""
     index = dt.SurrogateIndex.create(client, unique_name, encoder=encoder(), layout="codewords", shards=2, replicas=0)
@@ -236,4 +312,21 @@ def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path, mo
     assert index.encoder.vocabulary_size == 40
     assert len(list_pivot_indices(client, unique_name)) == 1
     rejected = CliRunner().invoke(app, ["migrate", unique_name, "--repivot", "40", "--top-k", "3"])
+    assert rejected.exit_code == 2
+
+
+def test_the_command_with_a_spill(client: Any, url: str, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(client, unique_name, using=encoder(spill="nearest"))
+    monkeypatch.setenv("DEEPTERMS_URL", url)
+    done = CliRunner().invoke(app, ["migrate", unique_name, "--spill", "soar", "--drop-old"])
+    assert done.exit_code == 0, done.output
+    assert dt.SurrogateIndex.open(client, unique_name).encoder == encoder(spill="soar")
+    again = CliRunner().invoke(app, ["migrate", unique_name, "--spill", "soar"])
+    assert "already as requested" in again.output
+    both = CliRunner().invoke(app, ["migrate", unique_name, "--repivot", "40", "--spill", "nearest"])
+    assert both.exit_code == 0, both.output
+    moved = dt.SurrogateIndex.open(client, unique_name).encoder
+    assert isinstance(moved, dt.PivotPermutation)
+    assert (len(moved.pivots), moved.spill) == (40, "nearest")
+    rejected = CliRunner().invoke(app, ["migrate", unique_name, "--spill", "soar", "--top-k", "3"])
     assert rejected.exit_code == 2

@@ -82,7 +82,15 @@ IMPORTS = {
     ],
     "deepterms.index": ["DocumentBatch", "SurrogateIndex"],
     "deepterms.memory": ["MemoryIndex"],
-    "deepterms.migration": ["MigrationReport", "drop_old", "migrate", "parse_layout", "repivot_encoder", "roll_back"],
+    "deepterms.migration": [
+        "MigrationReport",
+        "drop_old",
+        "migrate",
+        "parse_layout",
+        "repivot_encoder",
+        "respill_encoder",
+        "roll_back",
+    ],
     "deepterms.node": ["Node", "NodeStatus", "assemble", "cache_dir", "data_dir", "java_arguments"],
     "deepterms.web": ["Limits", "create_app"],
 }

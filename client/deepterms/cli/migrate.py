@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -17,6 +18,13 @@ from deepterms.index import SurrogateIndex
 from deepterms.migration import MigrationReport, parse_layout
 
 __all__ = ["migrate"]
+
+
+class SpillChoice(str, Enum):
+    """Values of `--spill`."""
+
+    nearest = "nearest"
+    soar = "soar"
 
 
 def migrate(
@@ -49,6 +57,14 @@ def migrate(
             help="Sample this many new pivots from the stored vectors, and rebuild the terms.",
             min=1,
             metavar="COUNT",
+            show_default=False,
+        ),
+    ] = None,
+    spill: Annotated[
+        SpillChoice | None,
+        typer.Option(
+            help="Which pivots documents name: the nearest, or near ones in different directions (soar), which find "
+            "more; terms are rebuilt from the stored vectors.",
             show_default=False,
         ),
     ] = None,
@@ -93,13 +109,13 @@ def migrate(
     an interruption. While the last writes are copied, for about a second, the cluster rejects writes with status 403;
     `deepterms index` waits and retries.
     """
-    changes = (to, top_k, binary, repivot, shards, dense_vector, sketch) != (None,) * 7
+    changes = (to, top_k, binary, repivot, spill, shards, dense_vector, sketch) != (None,) * 8
     if (rollback and (changes or drop_old)) or (discard_writes and not rollback):
         raise typer.BadParameter("--rollback can only be combined with --discard-writes, and that only with --rollback")
     if not changes and not rollback and not drop_old:
         raise typer.BadParameter(
-            "nothing to do; pass --to, --top-k, --binary, --repivot, --shards, --dense-vector, --sketch, --rollback or "
-            "--drop-old"
+            "nothing to do; pass --to, --top-k, --binary, --repivot, --spill, --shards, --dense-vector, --sketch, "
+            "--rollback or --drop-old"
         )
     client = connect(url)
     if rollback:
@@ -112,13 +128,16 @@ def migrate(
         note(f"deleted {', '.join(dropped)}" if dropped else f"nothing to delete: {name!r} has only one index")
         return
     layout = None if to is None else parse_layout(to)
-    if repivot is not None and (top_k is not None or binary is not None):
+    if (repivot is not None or spill is not None) and (top_k is not None or binary is not None):
         raise typer.BadParameter(
-            "--repivot keeps the number of words per document; it cannot be combined with --top-k or --binary"
+            "--repivot and --spill keep the number of words per document; they cannot be combined with --top-k or "
+            "--binary"
         )
     encoder = None
     if repivot is not None:
-        encoder = migration.repivot_encoder(client, name, repivot)
+        encoder = migration.repivot_encoder(client, name, repivot, spill=None if spill is None else spill.value)
+    elif spill is not None:
+        encoder = migration.respill_encoder(client, name, spill.value)
     elif top_k is not None or binary is not None:
         encoder = _change_encoder(SurrogateIndex.open(client, name).encoder, top_k=top_k, binary=binary)
     with progress("Copying") as report:

@@ -132,5 +132,6 @@ def select_encoder(
     settings = PRESETS[preset]
     pivots = sample_pivots(rows, settings.choose_pivot_count(expected), method="auto", seed=seed)
     return SelectedEncoder(
-        PivotPermutation(pivots, top_k=settings.top_k, query_top_k=settings.query_top_k), rerank=settings.rerank
+        PivotPermutation(pivots, top_k=settings.top_k, query_top_k=settings.query_top_k, spill="soar"),
+        rerank=settings.rerank,
     )

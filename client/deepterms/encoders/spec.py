@@ -12,7 +12,7 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pair_codewords import PairCodewords
 from deepterms.encoders.pivots.nearest import Search
 from deepterms.encoders.pivots.pairs import PivotPairs
-from deepterms.encoders.pivots.permutation import PivotPermutation, PivotWeights
+from deepterms.encoders.pivots.permutation import PivotPermutation, PivotWeights, Spill
 from deepterms.encoders.pivots.pivots import Metric, Pivots
 from deepterms.encoders.scalar_quantization import ScalarQuantization
 from deepterms.errors import InvalidInput, MissingPivots
@@ -23,7 +23,7 @@ Size = Annotated[int, Field(ge=1)]
 
 
 class Spec(BaseModel):
-    """Part of a spec. Every declared member is required, and no others are allowed."""
+    """Part of a spec. Every declared member without a default is required, and no others are allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -72,6 +72,7 @@ class PivotPermutationSpec(Spec):
     query_top_k: Size
     weights: PivotWeights
     search: Search
+    spill: Spill = "nearest"
 
     def build(self, pivots: Pivots | None) -> Encoder:
         """Build the encoder that this spec describes, with its pivots."""
@@ -81,6 +82,7 @@ class PivotPermutationSpec(Spec):
             query_top_k=self.query_top_k,
             weights=self.weights,
             search=self.search,
+            spill=self.spill,
         )
 
 

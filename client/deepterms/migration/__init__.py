@@ -2,6 +2,6 @@
 
 from deepterms.migration.operations import MigrationReport, drop_old, migrate, roll_back
 from deepterms.migration.plan import parse_layout
-from deepterms.migration.repivoting import repivot_encoder
+from deepterms.migration.repivoting import repivot_encoder, respill_encoder
 
-__all__ = ["MigrationReport", "drop_old", "migrate", "parse_layout", "repivot_encoder", "roll_back"]
+__all__ = ["MigrationReport", "drop_old", "migrate", "parse_layout", "repivot_encoder", "respill_encoder", "roll_back"]

@@ -96,10 +96,15 @@ def plan_migration(
             stores_vectors=vector_type is not None,
             rerank=0,  # not used, since `sketch` is not None
         ),
-        rerank=meta.rerank if keep_terms else None,  # the best number depends on the encoder
+        # The best number depends on the encoder, but not on its spill.
+        rerank=meta.rerank if _remove_spill(wanted.spec()) == _remove_spill(meta.encoder) else None,
         extractor=meta.extractor,
         schema=change_schema(meta.declared, schema or {}),
         analysis=meta.analysis,
     )
     spec.check(cluster.engine)
     return MigrationPlan(before.live, meta.find_layout(), spec, keep_terms)
+
+
+def _remove_spill(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if key != "spill"}

@@ -1,8 +1,9 @@
-"""Re-pivoting: replaces the pivots of an index's encoder by new ones, sampled from the index's stored vectors."""
+"""Re-pivoting: replaces the pivots of an index's encoder by new ones, or chooses its documents' words differently."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.scroll import scroll_pages
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import find_unusable_rows
+from deepterms.encoders.pivots.permutation import PivotPermutation, Spill
 from deepterms.encoders.pivots.sampling import SamplingMethod, count_rows_needed, sample_pivots
 from deepterms.encoders.spec import encoder_from_spec
 from deepterms.errors import InvalidInput
@@ -19,14 +21,20 @@ from deepterms.migration.generations import Generations, count_documents
 from deepterms.schema.vectors import VectorType, decode_vector
 from deepterms.storage.encoder_loading import load_encoder
 
-__all__ = ["repivot_encoder", "sample_vectors"]
+__all__ = ["repivot_encoder", "respill_encoder", "sample_vectors"]
 
 VECTORS_PER_PAGE = 1_000
 SEED = 2018
 
 
 def repivot_encoder(
-    client: Any, name: str, count: int, *, method: SamplingMethod | Literal["auto"] = "auto", seed: int = SEED
+    client: Any,
+    name: str,
+    count: int,
+    *,
+    method: SamplingMethod | Literal["auto"] = "auto",
+    seed: int = SEED,
+    spill: Spill | None = None,
 ) -> Encoder:
     """Return the encoder of an index with `count` new pivots, for `migrate`.
 
@@ -39,9 +47,10 @@ def repivot_encoder(
         count: number of pivots.
         method: the sampling method, as for `sample_pivots`.
         seed: seed of the sample.
+        spill: which pivots documents name, as for `PivotPermutation`; None keeps the current choice.
 
     Raises:
-        InvalidInput: the index's encoder has no pivots, or the index stores no vectors or too few.
+        InvalidInput: the index's encoder has no pivots, or no such spill; or the index stores no vectors or too few.
         IndexNotFound: there is no such name.
         ClusterError: a shard failed or timed out.
         ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
@@ -60,6 +69,9 @@ def repivot_encoder(
             f"the pivots of {name!r} use the metric {spec['pivots']['metric']}, but its stored vectors are normalised; "
             "sample new pivots from the original descriptors, and migrate with encoder=PivotPermutation(pivots, …)"
         )
+    if spill is not None:
+        _check_spill(name, spec, spill)
+        spec = {**spec, "spill": spill}
     for concrete in state.unfinished:
         other = state.metas[concrete].encoder
         if _remove_pivots(other) == _remove_pivots(spec) and other.get("pivots", {}).get("count") == count:
@@ -74,6 +86,38 @@ def repivot_encoder(
     )
     pivots = sample_pivots(features, count, seed=seed, method=method)
     return encoder_from_spec({**spec, "pivots": pivots.spec()}, pivots=pivots)
+
+
+def respill_encoder(client: Any, name: str, spill: Spill) -> Encoder:
+    """Return the encoder of an index with the same pivots and another spill, for `migrate`.
+
+    Args:
+        client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
+        name: the alias.
+        spill: which pivots documents name: ``nearest`` or ``soar``, as for `PivotPermutation`.
+
+    Raises:
+        InvalidInput: the index's encoder has no such spill, or its words cannot be chosen from the stored vectors.
+        IndexNotFound: there is no such name.
+        PivotsUnavailable: the pivots are missing in the cluster or damaged.
+        ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
+    """
+    cluster = Cluster(client)
+    state = Generations.of(cluster, name)
+    spec = state.meta.encoder
+    _check_spill(name, spec, spill)
+    encoder = load_encoder(cluster, state.live, spec)
+    if not isinstance(encoder, PivotPermutation) or encoder.spill == spill:
+        return encoder
+    if state.meta.find_vector_type() is None:
+        raise InvalidInput(f"{name!r} stores no vectors to choose other words for; index the documents again")
+    if encoder.pivots.metric != "cosine":
+        raise InvalidInput(
+            f"the pivots of {name!r} use the metric {encoder.pivots.metric}, but its stored vectors are normalised; "
+            "index the documents again, or, if the original descriptors have length 1, migrate with "
+            f"encoder=dataclasses.replace(index.encoder, spill={spill!r})"
+        )
+    return replace(encoder, spill=spill)
 
 
 def sample_vectors(
@@ -122,5 +166,16 @@ def sample_vectors(
     return features[kept]
 
 
+def _check_spill(name: str, spec: Mapping[str, Any], spill: Spill) -> None:
+    if spec["type"] != "pivot_permutation":
+        raise InvalidInput(
+            f"the encoder of {name!r} is {spec['type']!r}; only a pivot_permutation chooses which pivots documents name"
+        )
+    if spill == "soar" and spec["weights"] == "ranks":
+        raise InvalidInput(
+            f"the words of {name!r} have ranks, which are those of the nearest pivots, so it cannot spill"
+        )
+
+
 def _remove_pivots(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in spec.items() if key != "pivots"}
+    return {"spill": "nearest"} | {key: value for key, value in spec.items() if key != "pivots"}

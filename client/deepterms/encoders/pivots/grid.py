@@ -126,6 +126,24 @@ class PivotGrid:
             Pivot numbers, int32 (N, count), nearest first, ties by number; and their nearness, float64 (N, count),
             descending: the cosine times the descriptor's length, or minus the squared distance.
         """
+        nearness = self.compare(features, candidates)
+        best = np.argsort(-nearness, axis=1, kind="stable")[:, :count]
+        rows = np.arange(len(best))[:, np.newaxis]  # several times faster than np.take_along_axis for one query
+        nearness = nearness[rows, best]
+        if not self.cosine:  # subtracted last, as ‖q‖² could swamp the differences
+            nearness = np.minimum(2 * nearness - features.lengths[:, np.newaxis] ** 2, 0)
+        return candidates[rows, best].astype(np.int32), nearness
+
+    def compare(self, features: GridFeatures, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Compare candidates exactly, by a measure that ranks them as their nearness does.
+
+        Args:
+            features: N descriptors.
+            candidates: pivot numbers, int64 (N, C), −1 for none.
+
+        Returns:
+            float64 (N, C): the cosine times the descriptor's length, or q·p − ‖p‖²/2; −∞ for none.
+        """
         products = multiply_candidates(features.numbers, self.numbers, candidates)
         squares = self._squares[candidates]
         units = features.units[:, np.newaxis]
@@ -135,12 +153,63 @@ class PivotGrid:
             own = self._units[candidates]
             nearness = products * own * units - squares * own**2 / 2
         nearness[candidates < 0] = -np.inf
-        best = np.argsort(-nearness, axis=1, kind="stable")[:, :count]
-        rows = np.arange(len(best))[:, np.newaxis]  # several times faster than np.take_along_axis for one query
-        nearness = nearness[rows, best]
-        if not self.cosine:  # subtracted last, as ‖q‖² could swamp the differences
-            nearness = np.minimum(2 * nearness - features.lengths[:, np.newaxis] ** 2, 0)
-        return candidates[rows, best].astype(np.int32), nearness
+        return nearness
+
+    def measure_reach(self, features: GridFeatures) -> NDArray[np.float64]:
+        """Measure the largest possible distance of descriptors to pivots, in the unit of `measure_squares`: (N,)."""
+        return np.full(len(features.units), 2.0) if self.cosine else features.lengths / self.longest + 1
+
+    def measure_squares(self, features: GridFeatures, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Measure squared distances from exact products.
+
+        Args:
+            features: N descriptors.
+            candidates: pivot numbers, int64 (N, C); the distance to a negative one is undefined.
+
+        Returns:
+            float64 (N, C), of unit vectors for ``cosine``, and in units of the longest pivot's squared length for
+            ``l2``.
+        """
+        products = multiply_candidates(features.numbers, self.numbers, candidates)
+        lengths, units = features.lengths[:, np.newaxis], features.units[:, np.newaxis]
+        if self.cosine:
+            return 2 - 2 * products / (np.sqrt(self._squares[candidates]) * (lengths / units))
+        own = self._units[candidates]
+        return (lengths**2 + self._squares[candidates] * own**2 - 2 * (products * own * units)) / self.longest**2
+
+    def estimate_squares(
+        self, features: GridFeatures, estimates: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Turn estimates of nearness (N, C) into squared distances as of `measure_squares`.
+
+        Returns:
+            The squared distances, float64 (N, C), and their largest error, float64 (N,).
+        """
+        if self.cosine:
+            return 2 - 2 * estimates.astype(np.float64), np.full(len(estimates), 2 * self.max_error)
+        lengths = features.lengths / self.longest
+        squares = lengths[:, np.newaxis] ** 2 - 2 * (lengths[:, np.newaxis] + 1) * estimates
+        # The second term is for descriptors so long that their squared length swamps the differences.
+        return squares, 2 * (lengths + 1) * self.max_error + lengths**2 * 2.0**-48
+
+    def view_pivots(self, numbers: NDArray[np.int64]) -> GridFeatures:
+        """View pivots, given by number, as descriptors."""
+        units = self._units[numbers]
+        return GridFeatures(self.numbers[numbers].astype(np.float64), units, np.sqrt(self._squares[numbers]) * units)
+
+    def estimate_gaps(self, pivots: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Estimate squared distances between pivots in float32, with an error of at most 2·`max_error`.
+
+        Args:
+            pivots: pivot numbers, int64 (N,).
+            candidates: numbers of the pivots to compare each with, int64 (N, C).
+
+        Returns:
+            float64 (N, C), in the unit of `measure_squares`.
+        """
+        products = multiply_candidates(self.numbers[pivots], self.numbers, candidates) * self.scale[candidates]
+        halves = self._halves[pivots, np.newaxis].astype(np.float64) + self._halves[candidates]
+        return 2 * (halves - products * self.scale[pivots, np.newaxis].astype(np.float64))
 
 
 def _choose_units(largest: NDArray[np.floating[Any]], bits: int) -> NDArray[np.float64]:

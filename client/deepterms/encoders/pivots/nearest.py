@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.encoders.pivots.grid import GridFeatures, PivotGrid
 from deepterms.encoders.pivots.pivots import Pivots
+from deepterms.encoders.pivots.products import list_columns
 from deepterms.encoders.pivots.projection import PivotProjection
+from deepterms.encoders.pivots.spilling import CANDIDATES, spill_pivots
 from deepterms.errors import InvalidInput
 
 __all__ = ["NearestPivots", "Search", "select_search"]
+
+T = TypeVar("T")
 
 Search: TypeAlias = Literal["exact", "projected"]
 """``exact`` compares all pivots in full; ``projected`` compares all in few dimensions, and the best of them in full."""
@@ -26,6 +31,8 @@ MAX_EXACT = 1_024
 BLOCK_BYTES = 32 * 2**20
 # Descriptors projected at once by one thread.
 PROJECTED_ROWS = 256
+# Descriptors whose pivots are chosen at once: 1,280-d, the pivots taken so far are 5 MB each.
+SPILLED_ROWS = 1_024
 
 
 def select_search(search: Search | Literal["auto"], pivots: Pivots) -> Search:
@@ -76,29 +83,71 @@ class NearestPivots:
             Pivot numbers, int32 (N, count), nearest first; and their nearness, float64 (N, count), descending: the
             cosine times the length of the descriptor, or minus the squared distance.
         """
-        grid, projection = self._build_tables()
-        rows = max(1, BLOCK_BYTES // (4 * len(self.pivots)))
-        if projection:
-            rows = min(rows, PROJECTED_ROWS)
-        blocks = [features[start : start + rows] for start in range(0, len(features), rows)]
-        if not blocks:
-            return np.empty((0, count), dtype=np.int32), np.empty((0, count))
 
-        def search_block(block: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-            rounded = grid.round(block)
+        def search_block(
+            grid: PivotGrid, projection: PivotProjection | None, rounded: GridFeatures
+        ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
             if projection:
                 return _compare_candidates(grid, projection, rounded, count)
             return _compare_all(grid, rounded, count)
 
-        if len(blocks) == 1:
-            return search_block(blocks[0])
-        if projection:
-            threads = min(len(blocks), os.cpu_count() or 1)
-            with ThreadPoolExecutor(threads) as pool:
-                results = list(pool.map(search_block, blocks))
-        else:  # BLAS has its own threads
-            results = list(map(search_block, blocks))
+        results = self._map_blocks(features, search_block)
+        if not results:
+            return np.empty((0, count), dtype=np.int32), np.empty((0, count))
         return np.concatenate([numbers for numbers, _ in results]), np.concatenate([near for _, near in results])
+
+    def spill(self, features: NDArray[np.float32], count: int) -> NDArray[np.int32]:
+        """Choose the pivots of documents: near them, and with residuals in different directions.
+
+        See `spill_pivots`. From 32 pivots per document on, or with a single one, they are the nearest.
+
+        Args:
+            features: float32 (N, D), every row finite and not zero.
+            count: the number of pivots per document, at most P.
+
+        Returns:
+            Pivot numbers, int32 (N, count), the nearest first.
+        """
+        if count == 1 or count >= min(len(self.pivots), CANDIDATES):
+            return self.find(features, count)[0]
+
+        def spill_block(
+            grid: PivotGrid, projection: PivotProjection | None, rounded: GridFeatures
+        ) -> NDArray[np.int32]:
+            if projection is None:
+                return spill_pivots(grid, rounded, None, count).astype(np.int32)
+            # As many candidates as for the nearest `count`: the farther of the 32 are rarely chosen.
+            candidates = projection.find_candidates(rounded, count)
+            numbers = np.empty((len(candidates), count), dtype=np.int32)
+            enough = (candidates >= 0).sum(axis=1) >= CANDIDATES
+            for rows, some in ((np.flatnonzero(enough), candidates[enough]), (np.flatnonzero(~enough), None)):
+                if len(rows):  # without enough, the codes distinguish too few pivots
+                    numbers[rows] = spill_pivots(grid, rounded[rows], some, count)
+            return numbers
+
+        results = self._map_blocks(features, spill_block, rows=SPILLED_ROWS)
+        return np.concatenate(results) if results else np.empty((0, count), dtype=np.int32)
+
+    def _map_blocks(
+        self,
+        features: NDArray[np.float32],
+        function: Callable[[PivotGrid, PivotProjection | None, GridFeatures], T],
+        *,
+        rows: int | None = None,
+    ) -> list[T]:
+        """Apply a function to the tables and to descriptors, rounded to the grid, in blocks of at most `rows`."""
+        grid, projection = self._build_tables()
+        fitting = max(1, BLOCK_BYTES // (4 * len(self.pivots)))
+        rows = min(fitting, rows or fitting, PROJECTED_ROWS if projection else fitting)
+        blocks = [features[start : start + rows] for start in range(0, len(features), rows)]
+
+        def apply(block: NDArray[np.float32]) -> T:
+            return function(grid, projection, grid.round(block))
+
+        if len(blocks) > 1 and projection:
+            with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1)) as pool:
+                return list(pool.map(apply, blocks))
+        return list(map(apply, blocks))  # BLAS has its own threads
 
     def _build_tables(self) -> tuple[PivotGrid, PivotProjection | None]:
         with self._lock:
@@ -134,8 +183,7 @@ def _prune(
     estimates = grid.estimate(features, candidates)
     N, C = estimates.shape
     bounds = np.partition(estimates, C - count, axis=1)[:, C - count] - 2 * grid.max_error
-    rows, columns = np.nonzero(estimates >= bounds[:, np.newaxis])
-    places = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    pruned = np.full((N, places.max() + 1), -1, dtype=np.int64)
-    pruned[rows, places] = columns if candidates is None else candidates[rows, columns]
-    return pruned
+    columns = list_columns(estimates >= bounds[:, np.newaxis])
+    if candidates is None:
+        return columns
+    return np.where(columns < 0, -1, candidates[np.arange(N)[:, np.newaxis], columns])

@@ -10,12 +10,21 @@ from numpy.typing import NDArray
 from deepterms.errors import MissingExtra
 from deepterms.optional import faiss, one_thread
 
-__all__ = ["multiply_candidates"]
+__all__ = ["list_columns", "multiply_candidates"]
 
 Real = TypeVar("Real", np.float32, np.float64)
 
 # Bytes of pivots gathered at once: they stay in the CPU cache.
 BLOCK_BYTES = 2**20
+
+
+def list_columns(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """List the true columns of each row (N, C): int64 (N, c), ascending, padded with −1; at least one must be true."""
+    rows, columns = np.nonzero(mask)
+    places = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    listed = np.full((len(mask), places.max() + 1), -1, dtype=np.int64)
+    listed[rows, places] = columns
+    return listed
 
 
 def multiply_candidates(

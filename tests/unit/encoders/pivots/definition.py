@@ -1,4 +1,4 @@
-"""The definition of the nearest pivots in exact arithmetic, to compare the search with."""
+"""The definitions of the nearest pivots and of SOAR losses, to compare the search with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import deepterms as dt
 
-__all__ = ["rank_by_definition"]
+__all__ = ["compute_losses", "rank_by_definition"]
 
 
 def rank_by_definition(pivots: dt.Pivots, feature: NDArray[np.float32], count: int) -> list[int]:
@@ -25,3 +25,21 @@ def rank_by_definition(pivots: dt.Pivots, feature: NDArray[np.float32], count: i
             near = -sum(((a - b) ** 2 for a, b in zip(p, q, strict=True)), Fraction(0))
         keys.append((-near, number))
     return [number for _, number in sorted(keys)[:count]]
+
+
+def compute_losses(pivots: dt.Pivots, feature: NDArray[np.float32], taken: list[int]) -> NDArray[np.longdouble]:
+    """Compute the SOAR losses of all pivots, given those taken, one term after the other; (P,)."""
+    x, rows = feature.astype(np.longdouble), pivots.features.astype(np.longdouble)
+    longest = np.sqrt((rows**2).sum(axis=1).max()) or 1
+    reach = (np.sqrt(x @ x) + longest) / longest
+    if pivots.metric == "cosine":
+        x, rows, longest, reach = x / np.sqrt(x @ x), rows / np.sqrt((rows**2).sum(axis=1))[:, np.newaxis], 1, 2
+    losses = []
+    for c in rows:
+        loss = (x - c) @ (x - c)
+        for number in taken:
+            other = x - rows[number]
+            if np.sqrt(other @ other) > reach * longest * 2.0**-18:  # otherwise rounding
+                loss += (other @ (x - c)) ** 2 / (other @ other)
+        losses.append(loss / longest**2)
+    return np.array(losses)

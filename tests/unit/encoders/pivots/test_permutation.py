@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,46 @@ def test_ties_go_to_the_lower_pivot() -> None:
     assert encoder.encode_queries([3, 0]).to_terms() == [{"t1": 1000, "t2": 1000, "t3": 1000, "t4": 1000}]
     apart = dt.PivotPermutation(dt.Pivots([[0, 1], [0, -1], [9, 9]], metric="l2"), top_k=1, query_top_k=1)
     assert apart.encode([[1, 0], [-1, 0]]).to_terms() == [{"t0": 1}, {"t0": 1}]
+
+
+def test_the_spill_of_binary_weights_is_soar_by_default() -> None:
+    binary, ranks = (dt.PivotPermutation(AXES, top_k=2, query_top_k=2, weights=kind) for kind in ("binary", "ranks"))
+    assert (binary.spill, ranks.spill) == ("soar", "nearest")
+    assert str(binary).endswith("/binary/exact/soar")
+    assert str(ranks).endswith("/ranks/exact")
+    assert binary.spec() == replace(binary, spill="nearest").spec() | {"spill": "soar"}
+    assert "spill" not in ranks.spec()
+
+
+def test_a_spec_without_a_spill_means_the_nearest() -> None:
+    """Indices created before there was a choice keep their words, and their spec is still that of their encoder."""
+    spec = {
+        "type": "pivot_permutation",
+        "pivots": AXES.spec(),
+        "top_k": 2,
+        "query_top_k": 3,
+        "search": "exact",
+        "weights": "binary",
+    }
+    encoder = dt.encoder_from_spec(spec, pivots=AXES)
+    assert encoder == dt.PivotPermutation(AXES, top_k=2, query_top_k=3, spill="nearest")
+    assert encoder.spec() == spec
+    spilled = dt.encoder_from_spec(spec | {"spill": "soar"}, pivots=AXES)
+    assert spilled == dt.PivotPermutation(AXES, top_k=2, query_top_k=3, spill="soar")
+    with pytest.raises(InvalidInput, match="spill"):
+        dt.encoder_from_spec(spec | {"spill": "all"}, pivots=AXES)
+    with pytest.raises(InvalidInput, match="spill is 'soar' and weights is 'ranks'"):
+        dt.encoder_from_spec(spec | {"spill": "soar", "weights": "ranks"}, pivots=AXES)
+
+
+def test_queries_do_not_depend_on_the_spill() -> None:
+    rng = np.random.default_rng(0)
+    pivots, features = dt.Pivots(rng.standard_normal((80, 6))), rng.standard_normal((30, 6))
+    near, soar = (dt.PivotPermutation(pivots, top_k=4, query_top_k=9, spill=kind) for kind in ("nearest", "soar"))
+    assert near.encode_queries(features).to_terms() == soar.encode_queries(features).to_terms()
+    documents = [encoder.encode(features).to_terms() for encoder in (near, soar)]
+    assert documents[0] != documents[1]
+    assert {len(terms) for terms in documents[1]} == {4}
 
 
 def test_auto_search_depends_on_the_number_of_pivots() -> None:
@@ -156,6 +197,11 @@ def test_no_features_give_no_rows() -> None:
             "search is 'tree'; expected one of auto, exact",
         ),
         ({"top_k": 2, "query_top_k": 2, "weights": "values"}, "weights is 'values'; expected one of binary, ranks"),
+        ({"top_k": 2, "query_top_k": 2, "spill": "far"}, "spill is 'far'; expected one of auto, nearest, soar"),
+        (
+            {"top_k": 2, "query_top_k": 2, "spill": "soar", "weights": "ranks"},
+            "spill is 'soar' and weights is 'ranks', which are those of the nearest pivots; use spill='nearest'",
+        ),
     ],
 )
 def test_invalid_options_are_rejected(options: dict[str, int], message: str) -> None:
