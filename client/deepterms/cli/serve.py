@@ -78,6 +78,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    trusted_proxies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            help="Address of a reverse proxy whose X-Forwarded headers are believed; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Reject requests that add or delete documents.")
     ] = False,
@@ -104,7 +112,15 @@ def serve(
     if access_log:
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         logging.getLogger("deepterms.web").setLevel(logging.INFO)
-    run_server(index, extractor, photographs=photos or (), access=access, host=host, port=port)
+    run_server(
+        index,
+        extractor,
+        photographs=photos or (),
+        access=access,
+        host=host,
+        port=port,
+        trusted_proxies=trusted_proxies or (),
+    )
 
 
 def run_server(
@@ -117,6 +133,7 @@ def run_server(
     port: int | None = None,
     query: str | None = None,
     browser: bool = False,
+    trusted_proxies: Sequence[str] = (),
 ) -> None:
     """Serve an index until Ctrl-C.
 
@@ -129,20 +146,23 @@ def run_server(
         port: port to listen on; default: the first free one from 8000 upwards.
         query: id of the document that the page opens with.
         browser: open the page in the local browser, if there is one.
+        trusted_proxies: addresses of reverse proxies whose X-Forwarded headers are believed.
 
     Raises:
         InvalidInput: the address cannot be listened on.
         MissingExtra: the extra ``serve`` is not installed.
     """
-    from deepterms.web import create_app
+    from deepterms.web import Limits, create_app
 
     with require("uvicorn", "serve"):
         import uvicorn
-    app = create_app(index, describer=extractor, photographs=photographs, access=access)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, lifespan="on", timeout_graceful_shutdown=5
+    from deepterms.web.connections import make_config
+
+    limits = Limits()
+    app = create_app(index, describer=extractor, photographs=photographs, access=access, limits=limits)
+    server = uvicorn.Server(
+        make_config(app, limits, trusted_proxies=trusted_proxies, log_level="warning", timeout_graceful_shutdown=5)
     )
-    server = uvicorn.Server(config)
     # Ctrl-C must stop the server from the moment the address is printed. Uvicorn handles it once its event loop runs;
     # an interrupt while the loop is being created would leave it half initialised.
     with _open_socket(host, port) as listening, handled(signal.SIGINT, server.handle_exit):

@@ -27,7 +27,7 @@ from deepterms.memory.candidates import (
 )
 from deepterms.memory.field_mapping import FieldMapping
 from deepterms.memory.filters import compile_filter
-from deepterms.memory.segments import SEGMENT_DOCUMENTS, OpenSegment, Segment
+from deepterms.memory.segments import SEGMENT_DOCUMENTS, Mutex, OpenSegment, Segment
 from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, WriteReport
 from deepterms.schema.aligned import (
     Ids,
@@ -59,6 +59,8 @@ class MemoryIndex:
 
     Without re-ranking, scores are exact integers. Hits are ordered by descending score, then by ascending id. Engines
     order equal scores by internal document number, so their ids can differ only among equal scores.
+
+    Threads may share an index. A search sees each piece of up to 65,536 documents of an `add` whole or not at all.
 
     Args:
         encoder: the encoder for documents and queries, or ``"auto"``; with `features`, `documents`, `preset` and
@@ -97,8 +99,8 @@ class MemoryIndex:
             rerank=self.rerank,
         )
         self.fields = FieldMapping(schema)
-        self._segments: list[Segment] = []
-        self._open = OpenSegment(self.vector_type)
+        self._lock = Mutex()  # held for moments only: never while encoding, inverting or scoring
+        self._segments = [OpenSegment(self.vector_type)]  # only the last one still grows
         self._places: dict[str, int] = {}  # id → segment number · SEGMENT_DOCUMENTS + row
 
     @property
@@ -120,16 +122,22 @@ class MemoryIndex:
         )
 
     def _add(self, batch: Batch) -> WriteReport:
-        learnt = [self.fields.learn(metadata) for metadata in batch.metadata]
+        learnt = [self._learn(metadata) for metadata in batch.metadata]
         misfits = tuple(Failure(id, reason) for id, reason in zip(batch.ids, learnt, strict=True) if reason)
         if misfits:
             kept = batch.select(set(batch.ids) - {failure.id for failure in misfits})
             batch = replace(kept, failed=(*batch.failed, *misfits))
-        self._forget(batch.ids)
         for start in range(0, len(batch.ids), SEGMENT_DOCUMENTS):
             piece = slice(start, start + SEGMENT_DOCUMENTS)
-            self._append(batch.ids[piece], batch.content[piece], batch.metadata[piece])
+            vectors, terms = self._encode(batch.content[piece])
+            with self._lock:
+                self._forget(batch.ids[piece])
+                self._append(batch.ids[piece], vectors, batch.metadata[piece], terms)
         return WriteReport(len(batch.ids), batch.failed)
+
+    def _learn(self, metadata: Mapping[str, Any]) -> str:
+        with self._lock:
+            return self.fields.learn(metadata)
 
     def search(self, feature: Features, **options: Unpack[SearchKeywords]) -> Hits:
         """Find the documents nearest to a descriptor. See `SurrogateIndex.search`; for filters, `compile_filter`."""
@@ -205,11 +213,11 @@ class MemoryIndex:
             place = self._places.get(listed[row])
             if place is None:
                 report += WriteReport(0, (Failure(listed[row], "no such document in this index"),))
-            elif reason := self.fields.learn(changed):
+            elif reason := self._learn(changed):
                 report += WriteReport(0, (Failure(listed[row], reason),))
             else:
-                segment, at = self._locate(place)
-                segment.metadata[at] = changed
+                number, at = divmod(place, SEGMENT_DOCUMENTS)
+                self._segments[number].replace_metadata(at, changed)
                 report += WriteReport(1)
         return report
 
@@ -218,7 +226,8 @@ class MemoryIndex:
         report = WriteReport(0)
         for piece in read_id_pieces(ids, SEGMENT_DOCUMENTS):
             usable, failed = select_ids(piece)
-            self._forget(usable)
+            with self._lock:
+                self._forget(usable)
             report += WriteReport(len(usable), failed)
         return report
 
@@ -246,7 +255,7 @@ class MemoryIndex:
         return reconcile_with(
             ids,
             find_present=lambda piece: {identifier for identifier in piece if identifier in self._places},
-            read_ids=lambda: [list(self._places)],
+            read_ids=lambda: [self._list_places()[0]],
             count=self.count,
         )
 
@@ -269,42 +278,50 @@ class MemoryIndex:
     def refresh(self) -> None:
         """Do nothing: writes are visible to search at once."""
 
-    def _append(
-        self, ids: list[str], content: NDArray[np.float32] | TermFrequencies, metadata: list[dict[str, Any]]
-    ) -> None:
-        """Add new documents, at most one segment of them."""
-        if len(self._open) + len(ids) > SEGMENT_DOCUMENTS:
-            self._segments.append(self._open.build())
-            self._open = OpenSegment(self.vector_type)
-        first = len(self._segments) * SEGMENT_DOCUMENTS + len(self._open)
+    def _encode(self, content: NDArray[np.float32] | TermFrequencies) -> tuple[NDArray[np.float32], TermFrequencies]:
         if isinstance(content, TermFrequencies):
-            vectors = np.full((len(ids), self.encoder.dimensions), np.nan, dtype=np.float32)  # NaN: no vector
-            self._open.append(ids, vectors, metadata, content)
-        else:
-            self._open.append(
-                ids,
-                quantise_and_restore(content, self.vector_type or "float32"),
-                metadata,
-                self.encoder.encode(content),
-            )
-        self._places.update(zip(ids, range(first, first + len(ids)), strict=True))
+            shape = len(content), self.encoder.dimensions
+            return np.full(shape, np.nan, dtype=np.float32), content  # NaN: no vector
+        return quantise_and_restore(content, self.vector_type or "float32"), self.encoder.encode(content)
+
+    def _append(
+        self, ids: list[str], vectors: NDArray[np.float32], metadata: list[dict[str, Any]], terms: TermFrequencies
+    ) -> None:
+        """Add new documents, at most one segment of them, while the lock is held."""
+        done = 0
+        while done < len(ids):
+            if len(self._segments[-1]) == SEGMENT_DOCUMENTS:
+                self._segments.append(OpenSegment(self.vector_type))
+            growing, number = self._segments[-1], len(self._segments) - 1
+            first = len(growing)
+            piece = slice(done, done + SEGMENT_DOCUMENTS - first)
+            growing.append(ids[piece], vectors[piece], metadata[piece], terms[piece])
+            places = range(number * SEGMENT_DOCUMENTS + first, number * SEGMENT_DOCUMENTS + len(growing))
+            self._places.update(zip(ids[piece], places, strict=True))
+            done += len(places)
 
     def _forget(self, ids: Sequence[str]) -> None:
+        """Stop counting documents, while the lock is held."""
         for identifier in ids:
             place = self._places.pop(identifier, None)
             if place is not None:
                 number, row = divmod(place, SEGMENT_DOCUMENTS)
-                live = self._segments[number].live if number < len(self._segments) else self._open.live
-                live[row] = False
+                self._segments[number].live[row] = False
 
     def _all_segments(self) -> Iterator[Segment]:
-        yield from self._segments
-        if len(self._open):
-            yield self._open.build()
+        """Yield the segments as they were at one moment."""
+        with self._lock:
+            live = [(segment, segment.live.copy()) for segment in self._segments if len(segment)]
+        return (segment.build(kept) for segment, kept in live)
+
+    def _list_places(self) -> tuple[list[str], list[int]]:
+        """List all ids and their places."""
+        with self._lock:
+            return list(self._places), list(self._places.values())
 
     def _locate(self, place: int) -> tuple[Segment, int]:
         number, row = divmod(place, SEGMENT_DOCUMENTS)
-        return (self._segments[number] if number < len(self._segments) else self._open.build()), row
+        return self._segments[number].build(), row
 
     def _check_one(self, feature: Features) -> NDArray[np.float32]:
         """Validate one feature and return it as (1, D)."""
@@ -312,7 +329,7 @@ class MemoryIndex:
 
     def _draw_vectors(self, count: int) -> NDArray[np.float32]:
         """Draw vectors of random documents, at most (count, D); the same each time while nothing is written."""
-        places = list(self._places.values())
+        _, places = self._list_places()
         drawn = np.random.default_rng(0).permutation(len(places))[:count]
         vectors = [segment.get_vector(row) for segment, row in (self._locate(places[number]) for number in drawn)]
         kept = [vector for vector in vectors if vector is not None]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import sparse
 from deepterms.schema.vectors import VectorType
 from deepterms.terms import TermFrequencies
 
-__all__ = ["SEGMENT_DOCUMENTS", "OpenSegment", "Segment"]
+__all__ = ["SEGMENT_DOCUMENTS", "Mutex", "OpenSegment", "Segment"]
 
 _NO_METADATA: Mapping[str, Any] = {}
 
@@ -120,8 +121,28 @@ class Segment:
         return TermFrequencies(sparse.csr_array(arrays, shape=(1, self.vocabulary_size)))
 
 
+class Mutex:
+    """A lock that copies and pickles of its owner get anew, as a lock itself can be neither copied nor pickled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Mutex], tuple[()]]:
+        return Mutex, ()
+
+
 class OpenSegment:
-    """A segment that still grows: documents are kept as given and inverted when a search needs them."""
+    """A segment that grows until it is full: documents are kept as given and inverted when a search needs them.
+
+    Threads may read and write it at the same time. A reader waits while another inverts the same documents, but never
+    for a writer, which only appends to lists.
+    """
 
     def __init__(self, vectors: VectorType | None) -> None:
         self._ids: list[str] = []
@@ -129,7 +150,8 @@ class OpenSegment:
         self._vectors: list[NDArray[np.float32]] | None = [] if vectors else None
         self._terms: list[TermFrequencies] = []
         self._segment: Segment | None = None
-        self.live: NDArray[np.bool_] = np.ones(SEGMENT_DOCUMENTS, dtype=np.bool_)
+        self._writing, self._building = Mutex(), Mutex()
+        self.live: NDArray[np.bool_] = np.zeros(SEGMENT_DOCUMENTS, dtype=np.bool_)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -142,20 +164,43 @@ class OpenSegment:
         terms: TermFrequencies,
     ) -> None:
         """Append documents: ids, vectors (n, D), metadata and terms (n, V)."""
-        self._segment = None
-        self._ids += ids
-        self._metadata += [given or _NO_METADATA for given in metadata]
-        self._terms.append(terms)
-        if self._vectors is not None:
-            self._vectors.append(vectors)
+        with self._writing:
+            self._ids += ids
+            self._metadata += [given or _NO_METADATA for given in metadata]
+            self._terms.append(terms)
+            if self._vectors is not None:
+                self._vectors.append(vectors)
+            self.live[len(self._ids) - len(ids) : len(self._ids)] = True
 
-    def build(self) -> Segment:
-        """Invert all documents so far into a segment."""
-        if self._segment is None:
-            vectors = None if self._vectors is None else np.concatenate(self._vectors)
-            if self._vectors is not None and vectors is not None:
-                self._vectors = [vectors]
-            # The slice is a view, so later deletions show in the segment too.
-            live = self.live[: len(self._ids)]
-            self._segment = Segment.build(self._ids, self._metadata, vectors, self._terms, live)
-        return self._segment
+    def replace_metadata(self, row: int, metadata: Mapping[str, Any]) -> None:
+        """Replace the metadata of one document."""
+        with self._writing:
+            self._metadata[row] = metadata
+            if self._segment is not None and row < len(self._segment.ids):
+                self._segment.metadata[row] = metadata
+
+    def build(self, live: NDArray[np.bool_] | None = None) -> Segment:
+        """Invert all documents so far into a segment.
+
+        Args:
+            live: bool (at least n,), which of them count; by default those that are live now.
+        """
+        wanted = len(self._ids)
+        with self._building:
+            if self._segment is None or len(self._segment.ids) < wanted:
+                with self._writing:
+                    ids, metadata, terms = self._ids.copy(), self._metadata.copy(), self._terms.copy()
+                    vectors = None if self._vectors is None else self._vectors.copy()
+                joined = None if vectors is None else np.concatenate(vectors)
+                merged = TermFrequencies(sparse.vstack([piece.matrix for piece in terms], format="csr"))
+                built = Segment.build(ids, metadata, joined, [merged], self.live[: len(ids)])
+                with self._writing:
+                    built.metadata[:] = self._metadata[: len(ids)]  # some may have been replaced meanwhile
+                    self._segment = built
+                    self._terms[: len(terms)] = [merged]  # so that the next time has fewer pieces to join
+                    if self._vectors is not None and joined is not None and vectors is not None:
+                        self._vectors[: len(vectors)] = [joined]
+                    if len(ids) == SEGMENT_DOCUMENTS:
+                        self._terms, self._vectors = [], None  # it will not be built again
+            found = self._segment
+        return replace(found, live=(self.live if live is None else live)[: len(found.ids)])

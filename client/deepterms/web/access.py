@@ -44,6 +44,11 @@ class Access:
                 f"the token has {len(self.token)} characters; expected {MIN_TOKEN_LENGTH} or more, such as the output "
                 "of `openssl rand -hex 24`"
             )
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise InvalidInput(
+                "the token has characters that clients send in different ways; expected printable ASCII, such as the "
+                "output of `openssl rand -hex 24`"
+            )
 
     @classmethod
     def of(cls, host: str, *, token: str | None, names: Iterable[str] = (), read_only: bool = False) -> Access:
@@ -96,7 +101,9 @@ class Access:
 
     def is_token(self, given: str) -> bool:
         """Whether a text is the token; takes the same time for any text of its length."""
-        return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
+        return self.token is not None and hmac.compare_digest(
+            given.encode("utf-8", "surrogatepass"), self.token.encode()
+        )
 
     def sign_session(self) -> str:
         """The value of the session cookie, derived from the token without revealing it."""

@@ -24,7 +24,9 @@ with require("python-multipart", "serve"):
 
 from deepterms.web.access import Access
 from deepterms.web.errors import PROBLEM_JSON, HttpError, to_http_error
+from deepterms.web.json_bodies import make_route_class
 from deepterms.web.limits import Limits
+from deepterms.web.log_lines import printable
 from deepterms.web.middleware import Middleware, request_id_of
 from deepterms.web.routes.documents import DocumentRoutes
 from deepterms.web.routes.operations import VERSION, OperationRoutes
@@ -89,7 +91,7 @@ def create_app(
         docs_url=None,  # both load scripts from other hosts
         redoc_url=None,
     )
-    router = APIRouter()
+    router = APIRouter(route_class=make_route_class(server))
     for routes in (SearchRoutes(service, server), DocumentRoutes(service, server), OperationRoutes(service, server)):
         routes.add_to(router)
     add_page_routes(router)
@@ -105,7 +107,7 @@ def _respond_with_error(request: Request, error: Exception) -> Response:
     http_error = _convert_error(error)
     request_id = request_id_of(request.scope)
     if http_error.status >= 500:
-        logger.warning("%s %s: %s", request_id, type(error).__name__, error)
+        logger.warning("%s %s: %s", request_id, type(error).__name__, printable(str(error)))
     return Response(
         http_error.details(request_id).model_dump_json(),
         http_error.status,
@@ -115,8 +117,6 @@ def _respond_with_error(request: Request, error: Exception) -> Response:
 
 
 def _convert_error(error: Exception) -> HttpError:
-    if isinstance(error.__cause__, HttpError):  # FastAPI wraps errors raised while reading the body in a 400 of its own
-        return error.__cause__
     if isinstance(error, DeepTermsError):
         return to_http_error(error)
     if isinstance(error, RequestValidationError):

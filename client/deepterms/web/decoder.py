@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 
 import deepterms
 from deepterms.errors import TooManyPixels, UnreadableImage
+from deepterms.web.errors import HttpError
 from deepterms.web.limits import Limits
 
 __all__ = ["Pixels", "SandboxedDecoder"]
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
+
+logger = logging.getLogger("deepterms.web")
 
 PROCESSES = 2
 START_SECONDS = 60.0  # on a busy machine, starting Python alone takes several seconds
@@ -45,9 +49,12 @@ class SandboxedDecoder:
         for _ in range(processes):
             self._idle.put(None)  # started on first use
         self._processes = processes
+        self._reported = False
         self.replaced = 0
 
-    def pixels(self, content: bytes, *, sizes: Sequence[int], side: Literal["min", "max"]) -> tuple[Pixels, ...]:
+    def pixels(
+        self, content: bytes | bytearray, *, sizes: Sequence[int], side: Literal["min", "max"]
+    ) -> tuple[Pixels, ...]:
         """Decode an image at each of several sizes, with the same result as `resize_image`.
 
         Args:
@@ -70,7 +77,7 @@ class SandboxedDecoder:
             start += count
         return tuple(pixels)
 
-    def thumbnail(self, content: bytes, *, side: int) -> bytes:
+    def thumbnail(self, content: bytes | bytearray, *, side: int) -> bytes:
         """Decode an image into a JPEG whose longer side is at most `side` pixels.
 
         Raises:
@@ -95,16 +102,32 @@ class SandboxedDecoder:
                 child.kill()
             self._idle.put(None)
 
-    def _ask(self, content: bytes, **order: Any) -> tuple[dict[str, Any], bytes]:
+    def _report_confinement(self, held_by: tuple[str, ...]) -> None:
+        if not self._reported:
+            self._reported = True
+            level = logging.INFO if "seccomp" in held_by else logging.WARNING
+            logger.log(level, "uploaded pictures are decoded in processes held by: %s", ", ".join(held_by) or "nothing")
+
+    def _ask(self, content: bytes | bytearray, **order: Any) -> tuple[dict[str, Any], bytes]:
+        order |= {"pixels": self._limits.pixels}
         child = self._idle.get()
         try:
-            child = child or _Child(self._limits.decoding_bytes)
-            head, body = child.ask(
-                order | {"pixels": self._limits.pixels}, content, seconds=self._limits.decoding_seconds
-            )
-        except _ChildFailed as failure:
-            child, self.replaced = None, self.replaced + 1
-            raise UnreadableImage("the image", str(failure)) from None
+            while True:
+                is_new = child is None or not child.is_ready
+                child = child or _Child(self._limits.decoding_bytes)
+                try:
+                    child.start()
+                    head, body = child.ask(order, content, seconds=self._limits.decoding_seconds)
+                    break
+                except _ChildFailed as failure:
+                    child, self.replaced = None, self.replaced + 1
+                    # A process that has decoded others may have died before: a new one decides.
+                    if failure.is_late or is_new:
+                        raise UnreadableImage("the image", str(failure)) from None
+            self._report_confinement(child.held_by)
+        except HttpError:
+            child = None
+            raise
         finally:
             self._idle.put(child)
         if "width" in head:
@@ -116,6 +139,10 @@ class SandboxedDecoder:
 
 class _ChildFailed(Exception):
     """A process crashed or timed out; the message is the likely reason."""
+
+    def __init__(self, reason: str, *, is_late: bool) -> None:
+        super().__init__(reason)
+        self.is_late = is_late
 
 
 class _Child:
@@ -139,20 +166,33 @@ class _Child:
         )
         assert self._process.stdin and self._process.stdout  # for mypy: both are pipes
         self._sink, self._source = self._process.stdin, self._process.stdout
-        self._ready = False
+        self.is_ready = False
+        self.held_by: tuple[str, ...] = ()
 
-    def ask(self, order: dict[str, Any], content: bytes, *, seconds: float) -> tuple[dict[str, Any], bytes]:
+    def start(self) -> None:
+        """Wait until the process is ready.
+
+        Raises:
+            HttpError: 503, it does not start: the picture is not to blame.
+        """
+        if self.is_ready:
+            return
+        try:
+            with self._kill_after(START_SECONDS, "it takes too long"):
+                self.held_by = tuple(json.loads(self._source.readline())["held_by"])
+        except _ChildFailed:
+            raise HttpError(503, "no decoding process can be started; retry later") from None
+        self.is_ready = True
+
+    def ask(self, order: dict[str, Any], content: bytes | bytearray, *, seconds: float) -> tuple[dict[str, Any], bytes]:
         """Send an order and wait for the reply; kill the process if none arrives in time.
 
         Raises:
             _ChildFailed: the process was killed or crashed.
         """
-        if not self._ready:
-            with self._kill_after(START_SECONDS, f"no decoding process started within {START_SECONDS:g} s"):
-                json.loads(self._source.readline())
-            self._ready = True
         with self._kill_after(seconds, f"not decoded within {seconds:g} s"):
-            self._sink.write(json.dumps(order | {"bytes": len(content)}).encode() + b"\n" + content)
+            self._sink.write(json.dumps(order | {"bytes": len(content)}).encode() + b"\n")
+            self._sink.write(content)
             self._sink.flush()
             head = json.loads(self._source.readline())
             body = self._source.read(head["bytes"])
@@ -166,10 +206,10 @@ class _Child:
         timer.start()
         try:
             yield
-        except (OSError, EOFError, ValueError):  # ValueError: an incomplete line
+        except (OSError, EOFError, ValueError):  # ValueError: an incomplete line, or it was killed before
             in_time = timer.is_alive()
             self.kill()
-            raise _ChildFailed("the decoding process crashed" if in_time else late) from None
+            raise _ChildFailed("the decoding process crashed" if in_time else late, is_late=not in_time) from None
         finally:
             timer.cancel()
 

@@ -5,12 +5,33 @@ The engines' own query language is not exposed: it can run scripts and read othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StringConstraints,
+)
 
-__all__ = ["FieldFilter", "Filters", "ValueRange", "to_engine_filter"]
+__all__ = ["FieldFilter", "Filters", "ValueRange", "at_most", "to_engine_filter"]
+
+
+def at_most(count: int) -> Callable[[Any], Any]:
+    """Make a validator that measures a container before its elements are validated, each of which may be an error."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > count:
+            raise ValueError(f"got {len(value):,} elements; expected at most {count:,}")
+        return value
+
+    return check
+
 
 Value = Annotated[str, StringConstraints(max_length=512)] | StrictBool | StrictInt | StrictFloat
 FieldName = Annotated[str, StringConstraints(pattern=r"^[^\s.*\x00-\x1f]+(\.[^\s.*\x00-\x1f]+)*$", max_length=200)]
@@ -27,9 +48,11 @@ class ValueRange(BaseModel):
     lt: StrictInt | StrictFloat | None = None
 
 
-FieldFilter = Annotated[list[Value], Field(min_length=1, max_length=100)] | ValueRange
+FieldFilter = Annotated[
+    Annotated[list[Value], Field(min_length=1, max_length=100)] | ValueRange, BeforeValidator(at_most(100))
+]
 # Metadata field → a list of values, any of which matches, or a range. A document must match every field.
-Filters = Annotated[dict[FieldName, FieldFilter], Field(max_length=16)]
+Filters = Annotated[dict[FieldName, FieldFilter], Field(max_length=16), BeforeValidator(at_most(16))]
 
 
 def to_engine_filter(filters: Mapping[str, list[Any] | ValueRange] | None) -> dict[str, Any] | None:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import from_json
 
 from deepterms.web.errors import HttpError
-from deepterms.web.filters import Filters
+from deepterms.web.filters import Filters, at_most
 
 __all__ = [
+    "MAX_BATCH",
     "AddRequest",
     "CodewordMatch",
     "DeleteRequest",
@@ -44,19 +57,50 @@ __all__ = [
 ]
 
 DEFAULT_HITS = 24
+MAX_BATCH = 5_000  # documents
+MAX_DIMENSIONS = 65_536
+MAX_MEMBERS = 32  # of an object in a request, apart from metadata
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-Vector = Annotated[
-    list[float] | str,
-    Field(description="D numbers, or base64 of D little-endian float32 values."),
-]
+
+
+def _read_vector(value: Any) -> NDArray[np.float32] | str:
+    """Take numbers as one array: pydantic would make an error of each element that is not a number."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise ValueError("expected a list of numbers or base64")
+    if len(value) > MAX_DIMENSIONS:
+        raise ValueError(f"got {len(value):,} numbers; expected at most {MAX_DIMENSIONS:,}")
+    if others := set(map(type, value)) - {int, float}:
+        raise ValueError(f"expected numbers; got {', '.join(sorted(_JSON_NAMES[kind] for kind in others))} among them")
+    try:
+        with np.errstate(over="ignore"):  # numbers too large for float32 become infinity, which is rejected later
+            return np.asarray(value, dtype=np.float32)
+    except OverflowError:
+        raise ValueError("a number is too large") from None
+
+
+_JSON_NAMES = {str: "a text", bool: "a boolean", type(None): "null", list: "an array", dict: "an object"}
+_VECTOR_SCHEMA = {
+    "anyOf": [{"type": "array", "items": {"type": "number"}, "maxItems": MAX_DIMENSIONS}, {"type": "string"}],
+    "description": "D numbers, or base64 of D little-endian float32 values.",
+}
+Vector = Annotated[NDArray[np.float32] | str, PlainValidator(_read_vector), WithJsonSchema(_VECTOR_SCHEMA)]
 
 
 class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SearchParameters(_Schema):
+class _Request(_Schema):
+    @model_validator(mode="before")
+    @classmethod
+    def _bound_members(cls, data: Any) -> Any:
+        return at_most(MAX_MEMBERS)(data)
+
+
+class SearchParameters(_Request):
     """Parameters of every search."""
 
     k: int = Field(default=DEFAULT_HITS, ge=1, description="Number of hits.")
@@ -70,9 +114,9 @@ class SearchParameters(_Schema):
         default=1.0, gt=0, le=1, description="Fraction of the query's codewords to search for, the largest first."
     )
     min_score: float | None = Field(default=None, description="Omit hits with a lower score.", allow_inf_nan=False)
-    fields: list[Annotated[str, StringConstraints(pattern=r"^[^*]+$", max_length=200)]] | None = Field(
-        default=None, max_length=50, description="Metadata fields to return; all by default."
-    )
+    fields: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[^*]+$", max_length=200)]] | None, BeforeValidator(at_most(50))
+    ] = Field(default=None, max_length=50, description="Metadata fields to return; all by default.")
     split: bool = Field(
         default=False,
         description="Search a second time without re-ranking, so that `times` can report re-ranking separately.",
@@ -145,7 +189,7 @@ class SearchResponse(_Schema):
     vector: str | None = Field(default=None, description="Base64 of D little-endian float32 values.")
 
 
-class ExplainRequest(_Schema):
+class ExplainRequest(_Request):
     """The document to explain, and the query: a descriptor or another document."""
 
     id: Id
@@ -175,7 +219,7 @@ class ExplainResponse(_Schema):
     matches: list[CodewordMatch]
 
 
-class NewDocument(_Schema):
+class NewDocument(_Request):
     """A document to index."""
 
     id: Id
@@ -183,10 +227,10 @@ class NewDocument(_Schema):
     metadata: dict[str, JsonValue] = {}
 
 
-class AddRequest(_Schema):
+class AddRequest(_Request):
     """Documents to index."""
 
-    documents: list[NewDocument] = Field(min_length=1, max_length=5_000)
+    documents: list[NewDocument] = Field(min_length=1, max_length=MAX_BATCH)
     refresh: bool = Field(default=False, description="Make the documents visible to search before responding.")
 
 
@@ -213,10 +257,10 @@ class StreamLine(_Schema):
     done: bool = False
 
 
-class DeleteRequest(_Schema):
+class DeleteRequest(_Request):
     """Documents to delete."""
 
-    ids: list[Id] = Field(min_length=1, max_length=10_000)
+    ids: Annotated[list[Id], BeforeValidator(at_most(10_000))] = Field(min_length=1, max_length=10_000)
     refresh: bool = Field(default=False, description="Make the deletion visible to search before responding.")
 
 
@@ -270,7 +314,7 @@ class StatusResponse(_Schema):
     version: str
 
 
-class SessionRequest(_Schema):
+class SessionRequest(_Request):
     """The server's token, to be exchanged for a cookie."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -294,14 +338,14 @@ def parse_filters(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        return _FILTERS.validate_python(json.loads(text))
+        return _FILTERS.validate_python(from_json(text))
     except ValidationError as error:
         raise HttpError(422, f"invalid filter: {describe_first_error(error)}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise HttpError(422, f"invalid filter: not JSON: {error}") from None
 
 
-def parse_vector(vector: list[float] | str, *, dimensions: int) -> NDArray[np.float32]:
+def parse_vector(vector: NDArray[np.float32] | str, *, dimensions: int) -> NDArray[np.float32]:
     """Parse a vector as sent by a client into float32 (D,).
 
     Raises:
@@ -321,8 +365,7 @@ def parse_vector(vector: list[float] | str, *, dimensions: int) -> NDArray[np.fl
         return np.frombuffer(content, dtype="<f4").astype(np.float32)
     if len(vector) != dimensions:
         raise HttpError(422, f"invalid vector: got {len(vector)} numbers; expected {dimensions}")
-    with np.errstate(over="ignore"):  # numbers too large for float32 become infinity, which is rejected later
-        return np.asarray(vector, dtype=np.float32)
+    return vector
 
 
 def encode_vector(vector: NDArray[np.float32]) -> str:
@@ -334,4 +377,5 @@ def describe_first_error(error: ValidationError) -> str:
     """Describe the first of several validation errors: its location and message."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

@@ -10,8 +10,9 @@ from starlette.types import Receive, Scope, Send
 
 from deepterms.errors import DeepTermsError
 from deepterms.web.errors import to_http_error
+from deepterms.web.limits import Limits
 from deepterms.web.schemas import DocumentFailure, NewDocument, StreamLine, WriteResponse
-from deepterms.web.uploads import parse_document, split_lines
+from deepterms.web.uploads import split_lines
 
 __all__ = ["NDJSON", "StreamingResponse", "index_stream"]
 
@@ -20,41 +21,51 @@ BATCH_DOCUMENTS = 500
 BATCH_BYTES = 4 << 20
 
 Add = Callable[[list[NewDocument]], Awaitable[WriteResponse]]
+Parse = Callable[[list[bytes]], Awaitable[list[NewDocument | ValueError]]]
 
 
-async def index_stream(chunks: AsyncIterator[bytes], add: Add, *, max_line: int) -> AsyncIterator[StreamLine]:
+async def index_stream(
+    chunks: AsyncIterator[bytes], add: Add, parse: Parse, *, limits: Limits
+) -> AsyncIterator[StreamLine]:
     """Index a stream of lines, each of which is one document.
 
     Args:
         chunks: of the request body.
         add: indexes one batch.
-        max_line: length limit of a line in bytes.
+        parse: parses some lines.
+        limits: among them those on a line.
 
     Yields:
         One line after each batch and a final one, which has either ``done`` or an ``error``.
     """
     succeeded, number, size = 0, 0, 0
-    batch: list[NewDocument] = []
-    failed: list[DocumentFailure] = []
+    batch: list[bytes] = []
+
+    async def index_batch() -> WriteResponse:
+        documents, failed = [], []
+        for place, parsed in enumerate(await parse(batch), number - len(batch) + 1):
+            if isinstance(parsed, ValueError):
+                failed.append(DocumentFailure(id=f"line {place}", reason=str(parsed)))
+            else:
+                documents.append(parsed)
+        report = await add(documents) if documents else WriteResponse(succeeded=0, failed=[])
+        return WriteResponse(succeeded=report.succeeded, failed=[*failed, *report.failed])
+
     try:
-        async for line in split_lines(chunks, max_line=max_line):
-            number += 1
-            try:
-                batch.append(parse_document(line))
-                size += len(line)
-            except ValueError as error:
-                failed.append(DocumentFailure(id=f"line {number}", reason=str(error)))
-            if len(batch) >= BATCH_DOCUMENTS or size >= BATCH_BYTES or len(failed) >= BATCH_DOCUMENTS:
-                report = await add(batch) if batch else WriteResponse(succeeded=0, failed=[])
+        async for line in split_lines(chunks, max_line=limits.line_bytes, seconds=limits.seconds):
+            batch.append(line)
+            number, size = number + 1, size + len(line)
+            if len(batch) >= BATCH_DOCUMENTS or size >= BATCH_BYTES:
+                report = await index_batch()
                 succeeded += report.succeeded
-                yield StreamLine(succeeded=succeeded, failed=[*failed, *report.failed])
-                batch, failed, size = [], [], 0
-        report = await add(batch) if batch else WriteResponse(succeeded=0, failed=[])
-        yield StreamLine(succeeded=succeeded + report.succeeded, failed=[*failed, *report.failed], done=True)
+                yield StreamLine(succeeded=succeeded, failed=report.failed)
+                batch, size = [], 0
+        report = await index_batch()
+        yield StreamLine(succeeded=succeeded + report.succeeded, failed=report.failed, done=True)
     except ClientDisconnect:
         return  # nobody is left to report to; what was indexed stays
     except DeepTermsError as error:
-        yield StreamLine(succeeded=succeeded, failed=failed, error=to_http_error(error).detail)
+        yield StreamLine(succeeded=succeeded, error=to_http_error(error).detail)
 
 
 class StreamingResponse(Response):

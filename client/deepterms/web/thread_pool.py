@@ -75,6 +75,7 @@ class ThreadPools:
 
     Attributes:
         searches: searches and explanations.
+        parsings: parsing of JSON bodies.
         decodings: decoding of uploaded images.
         descriptions: extraction of descriptors.
         thumbnails: reading and decoding of photos.
@@ -83,6 +84,7 @@ class ThreadPools:
     """
 
     searches: ThreadPool
+    parsings: ThreadPool
     decodings: ThreadPool
     descriptions: ThreadPool
     thumbnails: ThreadPool
@@ -99,6 +101,7 @@ class ThreadPools:
         few = max(1, limits.threads // 4)
         return cls(
             searches=pool("search", limits.threads),
+            parsings=pool("parsing", 1),  # more would only compete for the global lock
             decodings=pool("decoding", few),
             descriptions=pool("description", 1),  # torch uses all cores by itself
             thumbnails=pool("thumbnail", few),

@@ -1,34 +1,33 @@
-"""Uploads: turns request bodies other than JSON into an image, bare or from a form, or into lines of documents."""
+"""Uploads: turns request bodies other than JSON into an image, bare or from a form, or into lines."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import time
 from collections.abc import AsyncIterator
 
-from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from deepterms.web.errors import HttpError, parse_media_type
+from deepterms.web.json_bodies import read_body
 from deepterms.web.limits import Limits
-from deepterms.web.schemas import NewDocument, describe_first_error
 
-__all__ = ["FORM_FIELD", "parse_document", "read_image", "split_lines"]
+__all__ = ["FORM_FIELD", "read_image", "split_lines"]
 
 FORM_FIELD = "image"
 
 
-async def read_image(request: Request, limits: Limits) -> bytes:
+async def read_image(request: Request, limits: Limits) -> bytes | bytearray:
     """Read the image in a request.
 
     Args:
         request: whose body is an image, or a form with one file named ``image``.
-        limits: on its size and on the time it takes to arrive.
+        limits: on its size.
 
     Raises:
-        HttpError: 408, 413, 415 or 422.
+        HttpError: 413, 415 or 422; 408 from the middleware, which limits the time that a body takes to arrive.
     """
     media_type = parse_media_type(request)
     if not (media_type.startswith("image/") or media_type in {"application/octet-stream", "multipart/form-data"}):
@@ -37,11 +36,7 @@ async def read_image(request: Request, limits: Limits) -> bytes:
             "unsupported media type; send the image as the body with Content-Type: image/…, or as the file `image` of "
             "a form",
         )
-    try:
-        body = _read_form(request) if media_type == "multipart/form-data" else request.body()
-        content = await asyncio.wait_for(body, limits.seconds)
-    except (TimeoutError, asyncio.TimeoutError):
-        raise HttpError(408, f"the image did not arrive within {limits.seconds:g} s") from None
+    content = await (_read_form(request) if media_type == "multipart/form-data" else read_body(request))
     if len(content) > limits.image_bytes:
         raise HttpError(413, f"the image has {len(content):,} bytes; the limit is {limits.image_bytes:,}")
     if not content:
@@ -65,18 +60,28 @@ async def _read_form(request: Request) -> bytes:
         await form.close()
 
 
-async def split_lines(chunks: AsyncIterator[bytes], *, max_line: int) -> AsyncIterator[bytes]:
+async def split_lines(chunks: AsyncIterator[bytes], *, max_line: int, seconds: float) -> AsyncIterator[bytes]:
     r"""Split a stream into lines, without their ``\n``; empty lines are skipped.
 
     Args:
         chunks: of any size.
         max_line: length limit of a line in bytes.
+        seconds: time limit for a line to arrive; a stream has no other.
 
     Raises:
-        HttpError: 413, a line is too long.
+        HttpError: 413, a line is too long; 408, it took too long.
     """
     rest = bytearray()
-    async for chunk in chunks:
+    waited = 0.0  # for the rest of this line; the time that its reader takes does not count
+    while True:
+        asked = time.monotonic()
+        try:
+            chunk = await asyncio.wait_for(anext(chunks), seconds - waited)
+        except StopAsyncIteration:
+            break
+        except (TimeoutError, asyncio.TimeoutError):
+            raise HttpError(408, f"a line did not arrive within {seconds:g} s") from None
+        waited = 0.0 if b"\n" in chunk else waited + time.monotonic() - asked
         rest += chunk
         *whole, last = rest.split(b"\n") if b"\n" in chunk else [rest]
         for line in whole:
@@ -89,20 +94,6 @@ async def split_lines(chunks: AsyncIterator[bytes], *, max_line: int) -> AsyncIt
             raise _too_long(max_line)
     if rest.strip():
         yield bytes(rest)
-
-
-def parse_document(line: bytes) -> NewDocument:
-    """Parse one line of a stream.
-
-    Raises:
-        ValueError: it is not a valid document; the message says why.
-    """
-    try:
-        return NewDocument.model_validate(json.loads(line))
-    except ValidationError as error:
-        raise ValueError(describe_first_error(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"invalid JSON: {error}") from None
 
 
 def _too_long(max_line: int) -> HttpError:

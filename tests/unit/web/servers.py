@@ -5,20 +5,26 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from deepterms.web import Limits
+from deepterms.web.connections import make_config
+
 __all__ = ["running"]
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
-    """Run an application and yield its address."""
+def running(app: ASGIApp, limits: Limits | None = None, *, trusted_proxies: Sequence[str] = ()) -> Iterator[str]:
+    """Run an application as `deepterms serve` does, and yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+        config = make_config(
+            app, limits or Limits(), trusted_proxies=trusted_proxies, log_level="error", timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -298,7 +298,7 @@ def test_concurrent_requests_per_address_are_limited(index: dt.MemoryIndex, feat
 
 
 def test_size_limits_are_enforced(index: dt.MemoryIndex) -> None:
-    limits = Limits(image_bytes=40_000, json_bytes=1_000, pixels=50_000)
+    limits = Limits(image_bytes=40_000, json_bytes=2_000, query_bytes=1_000, pixels=50_000)
     app = create_app(index, describer=GridExtractor(), limits=limits)
     with TestClient(app, base_url=HERE) as client:
         declared = client.post("/v1/search/image", content=bytes(200_000), headers=IMAGE)
@@ -312,6 +312,8 @@ def test_size_limits_are_enforced(index: dt.MemoryIndex) -> None:
         body = (b" " * 100 for _ in range(20))
         json_headers = {"Content-Type": "application/json"}
         assert client.post("/v1/search/id", content=body, headers=json_headers).status_code == 413
+        batch = {"documents": [{"id": "x" * 2_000, "vector": [1.0]}]}
+        assert client.post("/v1/documents", json=batch).status_code == 413
         many = client.post("/v1/search/image", content=jpeg(1, width=250, height=201), headers=IMAGE)
         assert many.status_code == 413
         assert "50,250 pixels; the limit is 50,000" in many.json()["detail"]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -17,6 +21,7 @@ from PIL import Image
 from deepterms.errors import TooManyPixels, UnreadableImage
 from deepterms.features.images import load_image, resize_image
 from deepterms.web.decoder import SandboxedDecoder
+from deepterms.web.errors import HttpError
 from deepterms.web.limits import Limits
 from tests.unit.features.odd_files import write_odd_but_good, write_odd_files
 from tests.unit.web.conftest import jpeg
@@ -88,15 +93,83 @@ def test_time_is_limited() -> None:
         decoder.close()
 
 
-def test_crashed_process_is_replaced(decoder: SandboxedDecoder) -> None:
-    decoder.thumbnail(jpeg(1), side=32)
-    child = decoder._idle.get()
-    assert child is not None
-    os.kill(child._process.pid, signal.SIGKILL)
-    decoder._idle.put(child)
-    with pytest.raises(UnreadableImage, match="process crashed"):
+def test_process_that_died_while_idle_costs_no_picture(decoder: SandboxedDecoder) -> None:
+    for _ in range(3):
         decoder.thumbnail(jpeg(1), side=32)
-    assert decoder.thumbnail(jpeg(1), side=32)
+        child = decoder._idle.get()
+        assert child is not None
+        os.kill(child._process.pid, signal.SIGKILL)
+        decoder._idle.put(child)
+        assert decoder.thumbnail(jpeg(1), side=32)
+
+
+def test_a_picture_that_kills_every_process_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process has hardly any memory, so that it dies instead of replying."""
+    decoder = SandboxedDecoder(Limits(decoding_bytes=4096), processes=1)
+    try:
+        for _ in range(2):
+            with pytest.raises(UnreadableImage, match=r"memory|crashed"):
+                decoder.pixels(png(3_000, 3_000), sizes=[48], side="min")
+    finally:
+        decoder.close()
+
+
+def test_no_process_is_the_fault_of_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/bin/false")
+        decoder = SandboxedDecoder(Limits(), processes=1)
+        with pytest.raises(HttpError) as failed:
+            decoder.thumbnail(jpeg(1), side=32)
+    assert failed.value.status == 503
+    try:
+        assert decoder.thumbnail(jpeg(1), side=32)
+    finally:
+        decoder.close()
+
+
+ESCAPES = {
+    "reads the server's environment": "open(f'/proc/{os.getppid()}/environ', 'rb').read()",
+    "reads a file": "open('/etc/passwd').read()",
+    "lists a folder": "os.listdir('/')",
+    "writes a file": "open('/tmp/deepterms-escaped', 'w').write('x')",
+    "connects": "socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=5)",
+    "opens a socket": "socket.socket(socket.AF_UNIX)",
+    "forks": "os.fork() or os._exit(0)",
+    "starts a program": "os.execv('/bin/true', ['true'])",
+    "signals the server": "os.kill(os.getppid(), 0)",
+    "makes code": "mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)",
+    "traces the server": "ptrace()",
+}
+PROGRAM = """
+import ctypes, json, mmap, os, socket, sys
+from deepterms.web.decoder_process import _drop_privileges
+def ptrace():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(16, os.getppid(), 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+held_by, outcome = _drop_privileges(memory=1 << 30), {}
+for name, code in json.loads(sys.argv[2]).items():
+    try:
+        exec(code)
+        outcome[name] = "possible"
+    except OSError as error:
+        outcome[name] = error.strerror
+print(json.dumps([held_by, outcome]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is part of Linux")
+def test_exploited_process_cannot_leave() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])
+        run = subprocess.run(
+            [sys.executable, "-c", PROGRAM, port, json.dumps(ESCAPES)], capture_output=True, text=True, timeout=120
+        )
+    assert run.returncode == 0, run.stderr
+    held_by, outcome = json.loads(run.stdout)
+    assert "seccomp" in held_by
+    assert ("user" in held_by) == (os.geteuid() == 0)
+    assert outcome == dict.fromkeys(ESCAPES, "Operation not permitted")
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deepterms.web.errors import HttpError, describe_errors, parse_media_type, require_json
+from deepterms.web.errors import HttpError, describe_errors, parse_media_type
+from deepterms.web.json_bodies import parse_document
 from deepterms.web.schemas import (
     AddRequest,
     DeleteRequest,
@@ -56,10 +57,10 @@ class DocumentRoutes:
 
     def add_to(self, router: APIRouter) -> None:
         """Add the routes."""
-        post, get, json = router.post, router.get, [Depends(require_json)]
+        post, get = router.post, router.get
         get("/v1/document", summary="Get a document", responses=describe_errors(404))(self.document)
         router.delete("/v1/document", summary="Delete a document", responses=describe_errors())(self.delete_document)
-        post("/v1/documents", summary="Add documents", responses=describe_errors(415), dependencies=json)(self.add)
+        post("/v1/documents", summary="Add documents", responses=describe_errors(408, 415))(self.add)
         post(
             "/v1/documents/stream",
             summary="Add a stream of documents",
@@ -67,9 +68,7 @@ class DocumentRoutes:
             openapi_extra=_STREAM_BODY,
             response_class=Response,
         )(self.add_stream)
-        post("/v1/documents/delete", summary="Delete documents", responses=describe_errors(415), dependencies=json)(
-            self.delete
-        )
+        post("/v1/documents/delete", summary="Delete documents", responses=describe_errors(408, 415))(self.delete)
         get(
             "/v1/thumbnail",
             summary="Get the thumbnail of a document's photo",
@@ -111,8 +110,11 @@ class DocumentRoutes:
         if parse_media_type(request) not in {NDJSON, "application/ndjson", "application/jsonl"}:
             raise HttpError(415, f"unsupported media type; send one JSON document per line with Content-Type: {NDJSON}")
         self._check_writable()
-        lines = index_stream(request.stream(), self._add, max_line=self._server.limits.line_bytes)
+        lines = index_stream(request.stream(), self._add, self._parse, limits=self._server.limits)
         return StreamingResponse(lines)
+
+    async def _parse(self, lines: list[bytes]) -> list[NewDocument | ValueError]:
+        return await self._server.pools.parsings.run(lambda: [_parse_line(line) for line in lines])
 
     async def delete(self, body: DeleteRequest) -> WriteResponse:
         """A document that does not exist counts as deleted."""
@@ -135,3 +137,10 @@ class DocumentRoutes:
     async def _delete(self, ids: Sequence[str], *, refresh: bool) -> WriteResponse:
         self._check_writable()
         return await self._server.pools.writes.run(lambda: self._service.delete(ids, refresh=refresh))
+
+
+def _parse_line(line: bytes) -> NewDocument | ValueError:
+    try:
+        return parse_document(line)
+    except ValueError as error:
+        return error

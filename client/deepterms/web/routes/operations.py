@@ -7,14 +7,14 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deepterms.errors import ClusterError, DeepTermsError
 from deepterms.web.access import COOKIE
-from deepterms.web.errors import HttpError, ProblemDetails, describe_errors, require_json, to_http_error
+from deepterms.web.errors import HttpError, ProblemDetails, describe_errors, to_http_error
 from deepterms.web.schemas import HealthResponse, SessionRequest, StatusResponse
 from deepterms.web.server import Server
 from deepterms.web.service import Service
@@ -45,8 +45,7 @@ class OperationRoutes:
         router.post(
             "/v1/session",
             summary="Exchange the token for a cookie",
-            responses=describe_errors(415),
-            dependencies=[Depends(require_json)],
+            responses=describe_errors(408, 415),
             status_code=204,
         )(self.session)
         unready: dict[int | str, dict[str, Any]] = {503: {"model": ProblemDetails}}

@@ -6,13 +6,13 @@ import time
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from numpy.typing import NDArray
 from starlette.requests import Request
 
 from deepterms.errors import TooManyPixels, UnreadableImage
 from deepterms.web.decoder import Pixels
-from deepterms.web.errors import HttpError, describe_errors, require_json
+from deepterms.web.errors import HttpError, describe_errors
 from deepterms.web.facets import count_facets
 from deepterms.web.schemas import (
     CodewordMatch,
@@ -67,22 +67,18 @@ class SearchRoutes:
 
     def add_to(self, router: APIRouter) -> None:
         """Add the routes."""
-        post, json = router.post, [Depends(require_json)]
+        post = router.post
         post(
             "/v1/search/image",
             summary="Search by image",
             responses=describe_errors(408, 415, 501),
             openapi_extra=_IMAGE_BODY,
         )(self.search_image)
-        post("/v1/search/vector", summary="Search by descriptor", responses=describe_errors(415), dependencies=json)(
+        post("/v1/search/vector", summary="Search by descriptor", responses=describe_errors(408, 415))(
             self.search_vector
         )
-        post("/v1/search/id", summary="Search by document", responses=describe_errors(404, 415), dependencies=json)(
-            self.search_id
-        )
-        post("/v1/explain", summary="Explain a hit", responses=describe_errors(404, 415), dependencies=json)(
-            self.explain
-        )
+        post("/v1/search/id", summary="Search by document", responses=describe_errors(404, 408, 415))(self.search_id)
+        post("/v1/explain", summary="Explain a hit", responses=describe_errors(404, 408, 415))(self.explain)
         router.get("/v1/facets", summary="Count the values to filter by", responses=describe_errors())(self.facets)
 
     async def search_image(self, request: Request, options: Annotated[ImageSearch, Query()]) -> SearchResponse:
@@ -156,10 +152,10 @@ class SearchRoutes:
         if parameters.rerank is not None and parameters.rerank > limits.candidates:
             raise HttpError(422, f"rerank is {parameters.rerank:,}; expected at most {limits.candidates:,}")
 
-    def _parse_vector(self, vector: list[float] | str) -> NDArray[np.float32]:
+    def _parse_vector(self, vector: NDArray[np.float32] | str) -> NDArray[np.float32]:
         return parse_vector(vector, dimensions=self._service.index.encoder.dimensions)
 
-    def _decode(self, extractor: Extractor, content: bytes) -> tuple[Pixels, ...]:
+    def _decode(self, extractor: Extractor, content: bytes | bytearray) -> tuple[Pixels, ...]:
         try:
             return self._server.decoder.pixels(content, sizes=extractor.sizes, side=extractor.side)
         except TooManyPixels:
