@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepterms.schema.dense_vector import build_dense_vector_field
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import CODEWORDS
-from deepterms.schema.scripts import DENSE_VECTOR
+from deepterms.schema.native_vectors import build_vector_field
 from deepterms.schema.sketches import SKETCH
 
 __all__ = ["build_index_mappings"]
@@ -29,8 +28,6 @@ def build_index_mappings(
         properties: the user's fields.
     """
     filled: dict[str, Any] = {}
-    if spec.dense_vector:
-        filled[DENSE_VECTOR] = build_dense_vector_field(spec.encoder.dimensions)
     if spec.sketch:
         filled[SKETCH] = {"type": "binary", "doc_values": True}
     alias = spec.codewords_alias
@@ -39,6 +36,8 @@ def build_index_mappings(
         "properties": {
             **properties,
             **filled,
+            # In place of the template's binary field of this name.
+            **({"vector": build_vector_field(spec.encoder.dimensions)} if spec.is_native else {}),
             **({} if alias is None else {alias: {"type": "alias", "path": CODEWORDS}}),
         },
     }

@@ -14,7 +14,7 @@ from deepterms.schema.index_mappings import build_index_mappings
 from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
-from deepterms.storage.dense_vector import check_functions
+from deepterms.storage.native_functions import check_functions
 from deepterms.storage.pivot_index import delete_pivot_indices, find_owner, write_pivots
 
 __all__ = ["add_alias", "create_concrete", "delete_concrete", "list_concrete_indices"]
@@ -43,7 +43,7 @@ def create_concrete(
 
     Raises:
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
-        UnsupportedEngine: the spec has a dense_vector, which the server's scripts cannot compare.
+        UnsupportedEngine: vectors are compared natively, but the server's scripts lack the function for the last step.
         RequestRejected: the index already exists, or the engine rejected the request body.
     """
     template = _require_template(cluster, spec.layout, concrete)
@@ -67,7 +67,7 @@ def create_concrete(
         raise
     try:
         cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=body)
-        if spec.dense_vector:
+        if spec.is_native:
             check_functions(cluster, concrete, dimensions=spec.encoder.dimensions)
     except (RequestRejected, UnsupportedEngine):
         delete_concrete(cluster, concrete)
