@@ -110,4 +110,4 @@ def test_all_of_a_list_is_compared(elasticsearch: Any, unique_name: str) -> None
         shared = np.flatnonzero((words @ encoder.encode_queries(query[np.newaxis]).matrix.T).toarray()[:, 0])
         cosines = unit[shared] @ query / np.linalg.norm(query)
         found = index.search(query, k=10, rerank=10)
-        assert [hit.score for hit in found] == pytest.approx(np.sort(cosines)[::-1][:10], abs=2e-3)  # int8
+        assert [hit.score for hit in found] == pytest.approx(np.sort(cosines)[::-1][:10], abs=4e-3)  # int8
