@@ -46,9 +46,9 @@ field() { printf '%s' "$answer" | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/
 # because of a migration in progress.
 put_pipeline() {
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.layout,*.mappings._meta.deepterms.version,\
-*.mappings._meta.deepterms.vectors,*.mappings._meta.deepterms.dense_vector,*.mappings._meta.deepterms.sketch,\
+*.mappings._meta.deepterms.vectors,*.mappings._meta.deepterms.compare,*.mappings._meta.deepterms.sketch,\
 *.mappings._meta.deepterms.fingerprint"
-    layout="$(field layout)-v$(field version)" vectors="$(field vectors)" dense="$(field dense_vector)"
+    layout="$(field layout)-v$(field version)" vectors="$(field vectors)" compare="$(field compare)"
     sketch="$(field sketch)" fingerprint="$(field fingerprint)"
     must GET "/$1/_mapping?filter_path=*.mappings._meta.deepterms.encoder"
     pipeline="$1" guard='' first='' last=''
@@ -56,8 +56,9 @@ put_pipeline() {
         guard="$(processor check-fingerprint-v1 "\"fingerprint\":\"$fingerprint\""),"
         ;;
     esac
-    case "$dense" in true)
-        last=",$(processor decode-vector-v1 "\"dimensions\":$(field dimensions)")"
+    case "$compare" in native)
+        last=",$(processor keep-native-vector-v1 "\"bytes\":$(field dimensions)")"
+        vectors=native
         ;;
     esac
     case "$sketch" in true)
@@ -65,6 +66,11 @@ put_pipeline() {
         ;;
     esac
     case "$vectors:$(field type)" in
+        native:*)
+            calls="deepterms-$layout"
+            first="$(processor check-native-vector-v1 "\"dimensions\":$(field dimensions)"),"
+            then=check-and-render
+            ;;
         int8:*)
             calls="deepterms-$layout"
             first="$(processor check-int8-vector-v1 "$(int8_parameters "$(field dimensions)")"),"

@@ -80,7 +80,7 @@ def test_every_score_equals_the_reference(cluster: Any, unique_name: str, encode
             continue
         name = f"{unique_name}-{layout.name}"
         index = dt.SurrogateIndex.create(cluster, name, encoder=encoder, layout=layout.name, shards=shards, replicas=0)
-        reference = dt.MemoryIndex(encoder)
+        reference = dt.MemoryIndex(encoder, compare=index.compare)
         add_to_both(index, reference, ROWS)
         assert_equal_answers(index, reference, QUERIES, relative=1e-6 if encoder_name in ROUNDED else 0.0)
         assert index.verify(sample=20).ok
@@ -96,7 +96,7 @@ def test_scores_stay_equal_after_deletes_and_additions(cluster: Any, unique_name
     index = dt.SurrogateIndex.create(
         cluster, unique_name, encoder=encoder, layout="codewords", store_vectors="int8", shards=3, replicas=0
     )
-    reference = dt.MemoryIndex(encoder, store_vectors="int8")
+    reference = dt.MemoryIndex(encoder, store_vectors="int8", compare=index.compare)
     add_to_both(index, reference, ROWS)
     ids, metadata = names(len(ROWS))
     for target in (index, reference):

@@ -51,7 +51,7 @@ def test_filtered_searches_agree_with_the_reference(
     monkeypatch.setattr(widening, "COMPARED_IF_FEW_FOUND", few)
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(
-        cluster, unique_name, encoder=encoder, layout="codewords", shards=shards, replicas=0
+        cluster, unique_name, encoder=encoder, layout="codewords", compare="script", shards=shards, replicas=0
     )
     reference = dt.MemoryIndex(encoder)
     ids = [f"d{row:04}" for row in range(DOCUMENTS)]

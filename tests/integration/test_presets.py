@@ -23,7 +23,7 @@ def test_an_index_re_ranks_as_it_was_created(cluster: Any, unique_name: str) -> 
     index = dt.SurrogateIndex.create(
         cluster, unique_name, encoder="auto", features=rows, documents=5_000, preset="small", replicas=0
     )
-    memory = dt.MemoryIndex("auto", features=rows, documents=5_000, preset="small")
+    memory = dt.MemoryIndex("auto", features=rows, documents=5_000, preset="small", compare=index.compare)
     ids = [str(row) for row in range(DOCUMENTS)]
     assert index.add(ids, rows).succeeded == memory.add(ids, rows).succeeded == DOCUMENTS
     index.refresh()

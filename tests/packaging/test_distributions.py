@@ -30,7 +30,7 @@ from deepterms.node.lock import load_lock
 from deepterms.node.distribution import VERSION
 assert pathlib.Path(deepterms.__file__).is_relative_to(sys.argv[1]), deepterms.__file__
 assert len(list_assets(LAYOUTS)) == 3 * len(LAYOUTS) + 1
-assert load_processor("decode-vector-v1", {})["script"]["source"]
+assert load_processor("check-native-vector-v1", {})["script"]["source"]
 assert load_lock(VERSION).jars
 assert deepterms.RMACExtractor().dimensions == 1280  # with the whitening that ships
 """

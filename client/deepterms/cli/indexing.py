@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deepterms.cli.comparison_options import CompareOption
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.encoder_options import EncoderName, EncoderOption, PresetChoice, PresetOption, build_encoder
 from deepterms.cli.folders import forget_photographs, sync_photographs
@@ -93,20 +94,14 @@ def index(
         ),
     ] = None,
     vectors: Annotated[
-        Vectors,
+        Vectors | None,
         typer.Option(
             help="How descriptors are stored for exact re-ranking: float32, int8 (a quarter of the bytes; cosines are "
-            "off by about 1e-4), or none. For a new index."
+            "off by about 1e-4), or none. For a new index. Default: int8 with --compare native, otherwise float32.",
+            show_default=False,
         ),
-    ] = Vectors.float32,
-    dense_vector: Annotated[
-        bool,
-        typer.Option(
-            "--dense-vector",
-            help="Elasticsearch: also store float32 vectors in a dense_vector field, which makes re-ranking faster. "
-            "For a new index.",
-        ),
-    ] = False,
+    ] = None,
+    compare: CompareOption = None,
     sketch: Annotated[
         bool | None,
         typer.Option(
@@ -199,8 +194,8 @@ def index(
             encoder=chosen.encoder,
             rerank=chosen.rerank,
             layout=layout,
-            store_vectors=_STORE_VECTORS[vectors],
-            dense_vector=dense_vector,
+            store_vectors=True if vectors is None else _STORE_VECTORS[vectors],
+            compare=None if compare is None else compare.value,
             sketch=sketch,
             shards=shards,
             replicas=replicas,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deepterms import migration
+from deepterms.cli.comparison_options import CompareChoice
 from deepterms.cli.connection import UrlOption, connect
 from deepterms.cli.terminal import note, print_json, progress
 from deepterms.encoders.deep_permutation import DeepPermutation
@@ -71,10 +72,11 @@ def migrate(
     shards: Annotated[
         int | None, typer.Option(help="Number of shards of the new index. Default: as now.", min=1, show_default=False)
     ] = None,
-    dense_vector: Annotated[
-        bool | None,
+    compare: Annotated[
+        CompareChoice | None,
         typer.Option(
-            help="With or without an Elasticsearch dense_vector field, which makes re-ranking faster.",
+            help="native: Elasticsearch's vector field, which rounds float32 vectors to int8. script: compare only the "
+            "best candidates. Default: as now.",
             show_default=False,
         ),
     ] = None,
@@ -109,12 +111,12 @@ def migrate(
     an interruption. While the last writes are copied, for about a second, the cluster rejects writes with status 403;
     `deepterms index` waits and retries.
     """
-    changes = (to, top_k, binary, repivot, spill, shards, dense_vector, sketch) != (None,) * 8
+    changes = (to, top_k, binary, repivot, spill, shards, compare, sketch) != (None,) * 8
     if (rollback and (changes or drop_old)) or (discard_writes and not rollback):
         raise typer.BadParameter("--rollback can only be combined with --discard-writes, and that only with --rollback")
     if not changes and not rollback and not drop_old:
         raise typer.BadParameter(
-            "nothing to do; pass --to, --top-k, --binary, --repivot, --spill, --shards, --dense-vector, --sketch, "
+            "nothing to do; pass --to, --top-k, --binary, --repivot, --spill, --shards, --compare, --sketch, "
             "--rollback or --drop-old"
         )
     client = connect(url)
@@ -147,7 +149,7 @@ def migrate(
             to=layout,
             encoder=encoder,
             shards=shards,
-            dense_vector=dense_vector,
+            compare=None if compare is None else compare.value,
             sketch=sketch,
             drop=drop_old,
             on_progress=report,

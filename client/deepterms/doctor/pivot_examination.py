@@ -138,7 +138,7 @@ def _sample_cosines(
     """Measure the cosine of each found document's vector with its nearest pivot: float32 (n,)."""
     body = {**search, "size": SAMPLED_VECTORS, "_source": False, "docvalue_fields": ["vector"]}
     hits = check_hits(cluster.request("POST", f"/{live}/_search", body=body))
-    texts = [str(hit["fields"]["vector"][0]) for hit in hits]
-    decoded = [decode_vector(text, vector_type, dimensions=pivots.dimensions) for text in texts]
+    stored = [hit["fields"]["vector"][0] for hit in hits]
+    decoded = [decode_vector(vector, vector_type, dimensions=pivots.dimensions) for vector in stored]
     usable = [vector for vector in decoded if vector.shape == (pivots.dimensions,) and np.isfinite(vector).all()]
     return measure_nearest_cosines(np.array(usable, dtype=np.float32).reshape(-1, pivots.dimensions), pivots)

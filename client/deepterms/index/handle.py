@@ -12,6 +12,7 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.errors import ClusterUnreachable, IndexNotFound, RequestRejected
 from deepterms.schema.index_spec import IndexSpec, IndexState
 from deepterms.schema.layouts import Layout
+from deepterms.schema.native_vectors import Compare
 from deepterms.schema.vectors import VectorType
 from deepterms.search.filter_counts import FilterCounts
 from deepterms.storage.index_state import read_state, read_uuids
@@ -81,9 +82,9 @@ class IndexHandle:
         return self.state.spec.stores_vectors
 
     @property
-    def dense_vector(self) -> bool:
-        """Whether vectors are also stored in Elasticsearch's ``dense_vector`` field."""
-        return self.state.spec.dense_vector
+    def compare(self) -> Compare:
+        """What compares vectors: ``native``, Elasticsearch's vector field; or a ``script``."""
+        return self.state.spec.compare
 
     @property
     def sketch(self) -> bool:

@@ -37,8 +37,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         vector_type: the type of the stored vectors, ``float32`` or ``int8``, used to re-rank by exact cosine; None if
             the index stores none.
         stores_vectors: whether the index stores vectors.
-        dense_vector: whether vectors are also stored in Elasticsearch's ``dense_vector`` field, which re-ranking then
-            reads.
+        compare: what compares vectors: ``native``, Elasticsearch's vector field; or a ``script``.
         sketch: whether sketches are stored: the sign bits of vectors, that is, binary quantization. Re-ranking then
             compares most candidates by their sketches only.
         rerank: candidates per shard that a search re-ranks by default.
@@ -112,13 +111,15 @@ class SurrogateIndex(IndexQueries, IndexWriter):
                 recommends (200; 500 with pivots).
             layout: ``frequencies``, ``words``, ``rank_features`` or ``codewords``. Default: ``codewords`` for an
                 encoder whose frequencies are all 1, otherwise the first that the engine supports.
-            store_vectors: store vectors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes per document),
+            store_vectors: store vectors for exact re-ranking: ``"float32"`` (4·D bytes per document),
                 ``"int8"`` (D + 4 bytes per document; measured at D = 2,048, cosines are off by 1e-4 on average and by
-                6e-4 at most), or ``False``. Fill an int8 index through `add`: its pipeline cannot encode raw vectors.
-            dense_vector: on Elasticsearch, also store float32 vectors of up to 4,096 dimensions in an unindexed
-                ``dense_vector`` field. Re-ranking reads it instead: equal scores in less time, for another 4·D bytes
-                per document (about 9·D more until the engine has merged its history away) and slower indexing
-                (docs/benchmarks.md).
+                6e-4 at most), ``True`` (int8 if they are compared natively, otherwise float32), or ``False``. Fill an
+                int8 index through `add`: its pipeline cannot encode raw vectors.
+            compare: ``"native"`` or ``"script"``. Native comparison stores int8 vectors in Elasticsearch's vector field
+                (9.2 or later, up to 4,096 dimensions, binary pivot codewords), and a search compares all documents
+                that share a codeword with the query there. A script compares only the ``rerank`` best candidates, in
+                any encoder and engine. Default: native where it is possible, unless `store_vectors` names
+                ``"float32"``, `sketch` is on or `rerank` is 0.
             sketch: also store sketches: the sign bits of vectors, that is, binary quantization, D / 8 bytes per
                 document. Candidates are compared by sketch, and only the best 100, or 4·k if that is more, by exact
                 cosine. This takes a fraction of the time for many candidates, but may miss a hit whose signs mislead.
@@ -141,8 +142,8 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         Raises:
             InvalidInput: the engine does not allow the name; neither or both of `encoder` and `spec` are given;
                 ``"auto"`` without features; the layout is unknown or cannot hold the encoder's terms; the vector type
-                is unknown, or does not support `dense_vector` or `sketch`; the engine cannot create the schema.
-            UnsupportedEngine: the engine does not support the layout or `dense_vector`.
+                is unknown, or does not support `compare` or `sketch`; the engine cannot create the schema.
+            UnsupportedEngine: the engine does not support the layout or native comparison.
             IndexAlreadyExists: an index or alias has this name. See also `open_or_create`.
             ClusterError: the layout's template or pipelines are not deployed, another template overrides them, or
                 another client was interrupted while it created the name with other options.

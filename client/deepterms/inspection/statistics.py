@@ -54,8 +54,8 @@ def measure_stats(
         # The same random order, so these are the first documents of the sample.
         first = {**body, "size": min(sample, MAX_QUERIES), "_source": False, "docvalue_fields": ["vector"]}
         found = check_hits(cluster.request("POST", f"{path}/_search", body=first))
-        texts = [str(hit["fields"]["vector"][0]) for hit in found if "vector" in hit.get("fields", {})]
-        decoded = [decode_vector(text, vector_type, dimensions=encoder.dimensions) for text in texts]
+        kept = [hit["fields"]["vector"][0] for hit in found if "vector" in hit.get("fields", {})]
+        decoded = [decode_vector(vector, vector_type, dimensions=encoder.dimensions) for vector in kept]
         usable = [vector for vector in decoded if vector.shape == (encoder.dimensions,) and _is_usable(vector)]
         stored = np.array(usable, dtype=np.float32).reshape(-1, encoder.dimensions)
     drawn = [hit["_source"]["terms"] for hit in hits if "terms" in hit["_source"]]

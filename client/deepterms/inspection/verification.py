@@ -16,6 +16,7 @@ from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.scripts import COSINE_OFFSET
 from deepterms.schema.stored_documents import read_vector
 from deepterms.search.body import search_body
+from deepterms.search.native import list_codewords, native_body
 from deepterms.search.rerank import rescore
 from deepterms.search.searcher import SEARCHES_PER_REQUEST, Searcher
 from deepterms.terms import TermFrequencies
@@ -128,7 +129,15 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
         queries = normalise_rows(stored)
         exact = queries.astype(np.float64) @ stored.astype(np.float64).T  # (m, m)
         asked = [
-            search_body(
+            native_body(
+                query,
+                among=[list_codewords(terms[row : row + 1], field=field), among],
+                k=len(ids),
+                found=len(ids),
+                source=False,
+            )
+            if spec.is_native
+            else search_body(
                 terms[row : row + 1],
                 layout=spec.layout,
                 field=field,

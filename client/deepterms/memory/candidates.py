@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.encoders.inputs import normalise_rows
 from deepterms.memory.filters import Predicate
 from deepterms.memory.segments import Segment
+from deepterms.schema.native_vectors import split_query
 from deepterms.schema.scripts import NO_VECTOR
 from deepterms.schema.sketches import count_agreeing_signs
 from deepterms.search.rerank import FeatureSource, compute_cosines
@@ -17,6 +19,7 @@ __all__ = [
     "find_best",
     "list_candidates",
     "rank_by_agreement",
+    "rank_by_bytes",
     "rank_by_cosine",
     "sort_candidates",
 ]
@@ -59,6 +62,12 @@ def rank_by_agreement(candidates: list[Candidate], query: NDArray[np.float32], c
         for _, identifier, segment, row in candidates
     ]
     return sort_candidates(sketched)[:count]
+
+
+def rank_by_bytes(candidates: list[Candidate], query: NDArray[np.float32], count: int) -> list[Candidate]:
+    """Return the best `count` candidates by cosine with a query (D,) that is rounded to signed bytes."""
+    ((coarse, _),) = split_query(query, parts=1)
+    return rank_by_cosine(candidates, normalise_rows(coarse[np.newaxis].astype(np.float32))[0], None)[:count]
 
 
 def rank_by_cosine(

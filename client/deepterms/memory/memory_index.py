@@ -22,6 +22,7 @@ from deepterms.memory.candidates import (
     find_best,
     list_candidates,
     rank_by_agreement,
+    rank_by_bytes,
     rank_by_cosine,
     sort_candidates,
 )
@@ -39,10 +40,13 @@ from deepterms.schema.aligned import (
     select_ids,
 )
 from deepterms.schema.documents import Batch, check_batch, select_usable_documents
-from deepterms.schema.index_spec import check_rerank, choose_default_rerank
+from deepterms.schema.index_spec import check_rerank, choose_comparison, choose_default_rerank
+from deepterms.schema.layouts import find_layout
+from deepterms.schema.native_vectors import NATIVE, Compare, check_native, parse_compare
 from deepterms.schema.sketches import count_survivors, wants_sketch
-from deepterms.schema.vectors import StoreVectors, parse_vector_type, quantise_and_restore
+from deepterms.schema.vectors import StoreVectors, quantise_and_restore
 from deepterms.search.filters import Filter, normalise_filter
+from deepterms.search.native import count_rescored
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, select_fields
 from deepterms.search.request import drop_below
 from deepterms.search.widening import DEFAULT_BREADTH, build_query_terms, choose_breadth, needs_widening
@@ -67,6 +71,8 @@ class MemoryIndex:
             `rerank` as in `SurrogateIndex.create`.
         store_vectors: store vectors (4·D bytes per document) for exact re-ranking; ``"int8"`` stores vectors rounded
             as in an int8 index, but as float32.
+        compare: ``"native"`` compares all documents that share a codeword with the query, as such an index does, and
+            stores int8 vectors. Default: ``"script"``, only the best candidates, as an index in any other engine.
         sketch: compare most candidates by sketch only, as in `SurrogateIndex.create`.
         schema: the types of metadata fields, as in `SurrogateIndex.create`. Other fields get theirs as in the engines.
 
@@ -84,6 +90,7 @@ class MemoryIndex:
         documents: int | None = None,
         preset: PresetName = "balanced",
         rerank: int | None = None,
+        compare: Compare | None = None,
         sketch: bool | None = None,
         schema: Mapping[str, Any] | None = None,
     ) -> None:
@@ -91,12 +98,24 @@ class MemoryIndex:
         rerank = chosen.rerank if rerank is None else rerank
         self.encoder: Encoder = chosen.encoder
         self.rerank = choose_default_rerank(self.encoder) if rerank is None else check_rerank(rerank)
-        self.vector_type = parse_vector_type(store_vectors)
+        self.compare, self.vector_type = choose_comparison(
+            parse_compare(compare) or "script",
+            store_vectors,
+            engine=None,
+            encoder=self.encoder,
+            layout=find_layout("codewords"),
+            reranks=self.rerank > 0,
+            sketch=sketch,
+        )
+        native = self.compare == NATIVE
+        if native:
+            check_native(None, self.encoder, layout=find_layout("codewords"), vector_type=self.vector_type)
         self.sketch = wants_sketch(
             sketch,
             dimensions=self.encoder.dimensions,
             stores_vectors=self.vector_type is not None,
             rerank=self.rerank,
+            native=native,
         )
         self.fields = FieldMapping(schema)
         self._lock = Mutex()  # held for moments only: never while encoding, inverting or scoring
@@ -361,7 +380,10 @@ class MemoryIndex:
                 effort=options.effort,
                 exact=self.stores_vectors and options.rerank_from is None,
                 sketch=self.sketch,
+                native=self.compare == NATIVE,
             )
+        # All documents of the lists are compared, not only those with the most codewords in common.
+        native = bool(window) and self.compare == NATIVE and query is not None
         terms: TermFrequencies | None = None
         if breadth.exact:
             candidates = [candidate for segment, kept in segments for candidate in list_candidates(segment, kept)]
@@ -373,10 +395,14 @@ class MemoryIndex:
             for segment, kept in segments:
                 scores = segment.score(components, weights)
                 scores[~kept] = 0
-                candidates += find_best(segment, scores, window or options.k)
-            candidates = sort_candidates(candidates)[: window or options.k]
+                candidates += find_best(segment, scores, len(scores) if native else window or options.k)
+            if not native:
+                candidates = sort_candidates(candidates)[: window or options.k]
         if window and query is not None:
             unit = normalise_rows(query)[0]
+            if native:
+                found = count_rescored(options.k) if options.rerank_from is None else window
+                candidates = rank_by_bytes(candidates, unit, found)
             if self.sketch and options.rerank_from is None and (breadth.sketched or not breadth.exact):
                 candidates = rank_by_agreement(candidates, unit, count_survivors(options.k, far=breadth.exact))
             candidates = rank_by_cosine(candidates, unit, options.rerank_from)

@@ -16,6 +16,7 @@ from deepterms.results import Failure
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.rejections import explain_rejection
 from deepterms.schema.stored_documents import STORED, build_address, build_rewrite_lines
+from deepterms.schema.vectors import VectorType
 
 __all__ = ["STORED", "Copier", "build_copy_lines"]
 
@@ -26,7 +27,7 @@ MAX_FAILURES = 1_000
 
 
 def build_copy_lines(
-    hits: Sequence[Mapping[str, Any]], *, spec: IndexSpec, keep_terms: bool
+    hits: Sequence[Mapping[str, Any]], *, spec: IndexSpec, keep_terms: bool, stored_type: VectorType | None = None
 ) -> tuple[list[BulkLine], tuple[Failure, ...]]:
     """Build the lines of a bulk request that write stored documents into another index.
 
@@ -35,13 +36,14 @@ def build_copy_lines(
 
     Args:
         hits: hits of a search with `STORED`.
-        spec: the spec of the other index; both store vectors in its type, and the bytes are copied unchanged.
+        spec: the spec of the other index.
         keep_terms: keep stored terms, since the encoder is the same; otherwise, encode the stored vectors.
+        stored_type: the type in which the copied index stores vectors. Default: that of `spec`.
 
     Returns:
         The lines, and the documents that cannot be copied.
     """
-    return build_rewrite_lines(hits, spec=spec, keep_terms=keep_terms, action=_build_action)
+    return build_rewrite_lines(hits, spec=spec, keep_terms=keep_terms, action=_build_action, stored_type=stored_type)
 
 
 class Copier:
@@ -58,6 +60,7 @@ class Copier:
         target: the concrete index to write; nobody else writes to it.
         spec: the spec of the target.
         keep_terms: as in `build_copy_lines`.
+        stored_type: as in `build_copy_lines`.
         resume: the target may contain documents; those that are already copied are not sent again.
         guard: called before each page is written; raises an exception to stop.
 
@@ -75,6 +78,7 @@ class Copier:
         *,
         spec: IndexSpec,
         keep_terms: bool,
+        stored_type: VectorType | None = None,
         resume: bool,
         guard: Callable[[], None],
     ) -> None:
@@ -84,6 +88,7 @@ class Copier:
         self.copied = self.deleted = self.skipped = 0
         self._spec = spec
         self._keep_terms = keep_terms
+        self._stored_type = stored_type
         self._resume = resume
         self._guard = guard
         self._checkpoints: dict[str, int] = {}  # shard → the sequence number up to which everything is copied
@@ -169,7 +174,9 @@ class Copier:
         if self._resume and not self._checkpoints:
             there = {hit["_id"]: hit["_version"] for hit in self._find_by_ids(self.target, page)}
             hits = [hit for hit in page if there.get(hit["_id"]) != hit["_seq_no"]]
-        lines, failed = build_copy_lines(hits, spec=self._spec, keep_terms=self._keep_terms)
+        lines, failed = build_copy_lines(
+            hits, spec=self._spec, keep_terms=self._keep_terms, stored_type=self._stored_type
+        )
         result = self.cluster.bulk(lines, index=self.target, pipeline=self.target)
         rejected = [Failure(identifier, explain_rejection(reason)) for identifier, reason in result.failed]
         return result.succeeded, [*failed, *rejected]

@@ -12,6 +12,8 @@ from deepterms.inspection.verification import equal_scores, multiply_terms
 from deepterms.migration.copier import STORED, build_copy_lines
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import Layout
+from deepterms.schema.stored_documents import get_stored_vector, restate_vector
+from deepterms.schema.vectors import VectorType
 from deepterms.search.body import search_body
 from deepterms.terms import TermFrequencies
 
@@ -31,6 +33,7 @@ def verify_copy(
     spec: IndexSpec,
     layout: Layout,
     keep_terms: bool,
+    stored_type: VectorType | None = None,
 ) -> int:
     """Compare a copy with its original while nobody writes to either.
 
@@ -45,6 +48,7 @@ def verify_copy(
         spec: the spec of the copy.
         layout: the layout of the original.
         keep_terms: whether both have the same encoder.
+        stored_type: the type in which the original stores vectors. Default: that of the copy.
 
     Returns:
         How many scores were compared.
@@ -58,10 +62,10 @@ def verify_copy(
         return 0
     ids = [hit["_id"] for hit in originals]
     among = {"ids": {"values": ids}}
-    lines, _ = build_copy_lines(originals, spec=spec, keep_terms=keep_terms)
+    lines, _ = build_copy_lines(originals, spec=spec, keep_terms=keep_terms, stored_type=stored_type)
     expected = {action["index"]["_id"]: json.loads(source or "") for action, source in lines}
     found = _search(cluster, target, {**STORED, "query": among, "size": len(ids)})
-    copies = {hit["_id"]: _select_compared(_read_document(hit)) for hit in found}
+    copies = {hit["_id"]: _select_compared(_read_document(hit, spec)) for hit in found}
     for identifier in ids:
         if copies.get(identifier) != _select_compared(expected[identifier]):
             raise MigrationFailed(f"the document {identifier!r} differs between {source} and {target}")
@@ -100,8 +104,9 @@ def _search(cluster: Cluster, index: str, body: Mapping[str, Any]) -> list[dict[
     return list(cluster.request("POST", f"/{index}/_search", body=body)["hits"]["hits"])
 
 
-def _read_document(hit: Mapping[str, Any]) -> dict[str, Any]:
-    vector = hit.get("fields", {}).get("vector", [None])[0]
+def _read_document(hit: Mapping[str, Any], spec: IndexSpec) -> dict[str, Any]:
+    stored = get_stored_vector(hit)
+    vector = None if stored is None else restate_vector(stored, spec.vector_type or "float32", spec=spec)
     return {**hit["_source"], "vector": vector}
 
 

@@ -42,6 +42,7 @@ from deepterms.migration.lease import LEASE_SECONDS, Lease
 from deepterms.migration.pinning import await_requests, pinned, unpin
 from deepterms.migration.plan import MigrationPlan, plan_migration
 from deepterms.schema.layouts import Layout
+from deepterms.schema.native_vectors import Compare
 
 __all__ = ["MigrationReport", "drop_old", "migrate", "roll_back"]
 
@@ -85,7 +86,7 @@ def migrate(
     to: Layout | None = None,
     encoder: Encoder | None = None,
     shards: int | None = None,
-    dense_vector: bool | None = None,
+    compare: Compare | None = None,
     sketch: bool | None = None,
     schema: Mapping[str, Any] | None = None,
     drop: bool = False,
@@ -104,8 +105,8 @@ def migrate(
         encoder: a new encoder, which encodes the stored vectors again (normalised float32, or int8 with its loss of
             precision); None keeps the current one and copies the terms.
         shards: number of shards of the new index; None keeps the current number.
-        dense_vector: whether the new index has Elasticsearch's vector field, as for `SurrogateIndex.create`; None keeps
-            the current choice.
+        compare: what compares vectors, as for `SurrogateIndex.create`; None keeps the current choice if the new layout
+            and encoder allow it. ``native`` rounds vectors to int8, and ``script`` then keeps those.
         sketch: whether the new index has sketches of the vectors; None keeps the current choice.
         schema: metadata fields whose types change, as for `SurrogateIndex.create`; a field mapped to None is no longer
             declared, and has the type of its first value. None keeps the declared fields.
@@ -115,16 +116,14 @@ def migrate(
 
     Raises:
         InvalidInput: the layout cannot store the encoder's terms; there are no vectors to encode again or to sketch; or
-            the dense_vector cannot store the vectors; or the engine cannot create the schema.
+            they cannot be compared natively; or the engine cannot create the schema.
         IndexNotFound: there is no such name.
         MigrationFailed: another migration of the name is running, documents cannot be copied, or the copy differs from
             the original. The name still points to the old index.
         ClusterError, UnsupportedEngine, ClusterUnreachable, RequestRejected: as `SurrogateIndex.create`.
     """
     cluster = Cluster(client)
-    planned = plan_migration(
-        cluster, name, to=to, encoder=encoder, dense_vector=dense_vector, sketch=sketch, schema=schema
-    )
+    planned = plan_migration(cluster, name, to=to, encoder=encoder, compare=compare, sketch=sketch, schema=schema)
     with Lease(cluster, name, seconds=lease_seconds) as lease:
         state = Generations.of(cluster, name)  # read again: it may have changed while waiting for the lease
         if state.meta.describes(planned.spec) and shards in (None, count_shards(cluster, state.live)):
@@ -139,6 +138,7 @@ def migrate(
             target,
             spec=planned.spec,
             keep_terms=planned.keep_terms,
+            stored_type=planned.stored_type,
             resume=resume,
             guard=lease.check,
         )
@@ -183,7 +183,13 @@ def _switch(
                 f"delete the new index (deepterms migrate {state.name} --drop-old) and run this again"
             )
         scores = verify_copy(
-            cluster, state.live, target, spec=planned.spec, layout=planned.layout, keep_terms=planned.keep_terms
+            cluster,
+            state.live,
+            target,
+            spec=planned.spec,
+            layout=planned.layout,
+            keep_terms=planned.keep_terms,
+            stored_type=planned.stored_type,
         )
         lease.check()
         write_origin(cluster, target, {**state.origin, "operations": _count_writes(cluster, target)})

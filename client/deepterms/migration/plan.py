@@ -14,7 +14,9 @@ from deepterms.migration.generations import Generations
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import Layout, find_layout
 from deepterms.schema.metadata_schema import change_schema
+from deepterms.schema.native_vectors import NATIVE, Compare, is_native_possible, parse_compare
 from deepterms.schema.sketches import wants_sketch
+from deepterms.schema.vectors import VectorType
 from deepterms.storage.encoder_loading import load_encoder
 
 __all__ = ["MigrationPlan", "parse_layout", "plan_migration"]
@@ -39,12 +41,14 @@ class MigrationPlan:
         layout: the layout of that index.
         spec: the spec of the new index.
         keep_terms: whether the encoder stays the same, so that stored terms are copied unchanged.
+        stored_type: the type in which the old index stores vectors; None if it stores none.
     """
 
     live: str
     layout: Layout
     spec: IndexSpec
     keep_terms: bool
+    stored_type: VectorType | None
 
 
 def plan_migration(
@@ -53,7 +57,7 @@ def plan_migration(
     *,
     to: Layout | None,
     encoder: Encoder | None,
-    dense_vector: bool | None,
+    compare: Compare | None,
     sketch: bool | None,
     schema: Mapping[str, Any] | None = None,
 ) -> MigrationPlan:
@@ -64,7 +68,7 @@ def plan_migration(
         name: the alias.
         to: the layout and its version; None keeps the old one.
         encoder: the new encoder; None keeps the old one.
-        dense_vector: whether the new index has a dense_vector; None keeps the old choice.
+        compare: what compares vectors in the new index; None keeps the old choice if layout and encoder allow it.
         sketch: whether the new index has sketches; None keeps the old choice.
         schema: changes of the declared metadata fields, as for `change_schema`; None keeps them.
 
@@ -85,16 +89,23 @@ def plan_migration(
         raise InvalidInput(
             f"{name!r} stores vectors of {meta.dimensions} dimensions; {wanted} expects {wanted.dimensions}"
         )
+    layout = meta.find_layout() if to is None else to
+    asked = parse_compare(compare)
+    if asked is None and meta.compare == NATIVE:
+        possible = is_native_possible(cluster.engine, wanted, layout=layout, vector_type=vector_type)
+        asked = NATIVE if possible and not sketch else "script"
+    native = asked == NATIVE
     spec = IndexSpec(
         encoder=wanted,
-        layout=meta.find_layout() if to is None else to,
-        vector_type=vector_type,
-        dense_vector=meta.dense_vector if dense_vector is None else dense_vector,
+        layout=layout,
+        vector_type="int8" if native and vector_type is not None else vector_type,
+        compare=asked or "script",
         sketch=wants_sketch(
-            meta.sketch if sketch is None else sketch,
+            (meta.sketch and not native) if sketch is None else sketch,
             dimensions=wanted.dimensions,
             stores_vectors=vector_type is not None,
             rerank=0,  # not used, since `sketch` is not None
+            native=native,
         ),
         # The best number depends on the encoder, but not on its spill.
         rerank=meta.rerank if _remove_spill(wanted.spec()) == _remove_spill(meta.encoder) else None,
@@ -103,7 +114,7 @@ def plan_migration(
         analysis=meta.analysis,
     )
     spec.check(cluster.engine)
-    return MigrationPlan(before.live, meta.find_layout(), spec, keep_terms)
+    return MigrationPlan(before.live, meta.find_layout(), spec, keep_terms, vector_type)
 
 
 def _remove_spill(spec: Mapping[str, Any]) -> dict[str, Any]:

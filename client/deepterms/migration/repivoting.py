@@ -155,7 +155,7 @@ def sample_vectors(
     filled = 0
     for page in scroll_pages(cluster, concrete, body, size=VECTORS_PER_PAGE):
         for hit in page:
-            vector = decode_vector(str(hit["fields"]["vector"][0]), vector_type, dimensions=dimensions)
+            vector = decode_vector(hit["fields"]["vector"][0], vector_type, dimensions=dimensions)
             if filled < len(features) and vector.shape == (dimensions,) and not find_unusable_rows(vector[np.newaxis]):
                 features[filled] = vector
                 filled += 1

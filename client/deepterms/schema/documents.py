@@ -20,6 +20,7 @@ from deepterms.schema.aligned import AlignedDocuments, Ids, MetadataRows, align_
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
 from deepterms.schema.json_values import is_missing, to_json_object
 from deepterms.schema.metadata_values import find_misfit
+from deepterms.schema.native_vectors import encode_native_vectors
 from deepterms.schema.vectors import encode_vectors
 from deepterms.terms import TermFrequencies
 
@@ -180,7 +181,8 @@ def build_bulk_lines(batch: Batch, spec: IndexSpec, *, fingerprint: str | None =
     """
     rendered, vectors = batch.terms(spec.encoder).to_json(), [""] * len(batch.ids)
     if spec.vector_type is not None and not isinstance(batch.content, TermFrequencies):
-        vectors = [f',"vector":"{text}"' for text in encode_vectors(batch.content, spec.vector_type)]
+        encoded = encode_native_vectors(batch.content) if spec.is_native else None
+        vectors = [f',"vector":"{text}"' for text in encoded or encode_vectors(batch.content, spec.vector_type)]
     mark = "" if fingerprint is None else f',"{FINGERPRINT}":"{fingerprint}"'
     return [
         (

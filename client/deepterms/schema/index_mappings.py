@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepterms.schema.dense_vector import build_dense_vector_field
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import CODEWORDS
 from deepterms.schema.metadata_schema import merge_fields
-from deepterms.schema.scripts import DENSE_VECTOR
+from deepterms.schema.native_vectors import build_vector_field
 from deepterms.schema.sketches import SKETCH
 
 __all__ = ["build_index_mappings"]
@@ -30,8 +29,6 @@ def build_index_mappings(
         learnt: the field ``metadata`` of the index to copy, without its declared fields; None for a new index.
     """
     filled: dict[str, Any] = {}
-    if spec.dense_vector:
-        filled[DENSE_VECTOR] = build_dense_vector_field(spec.encoder.dimensions)
     if spec.sketch:
         filled[SKETCH] = {"type": "binary", "doc_values": True}
     alias = spec.codewords_alias
@@ -40,6 +37,8 @@ def build_index_mappings(
         "properties": {
             **({} if not learnt and not spec.schema else {"metadata": _build_metadata(learnt or {}, spec.schema)}),
             **filled,
+            # In place of the template's binary field of this name.
+            **({"vector": build_vector_field(spec.encoder.dimensions)} if spec.is_native else {}),
             **({} if alias is None else {alias: {"type": "alias", "path": CODEWORDS}}),
         },
     }

@@ -32,11 +32,11 @@ def build_index_pipeline(spec: IndexSpec) -> dict[str, Any]:
     """
     check = load_processor("check-fingerprint-v1", {FINGERPRINT: spec.fingerprint})
     first, call = _build_encoding(spec)
-    # Last, when every vector is base64 of finite float32 numbers, or int8 of the expected length.
+    # Last, when every vector is base64 of finite float32 numbers, or int8 of the expected length, or native.
     last = []
     dimensions = spec.encoder.dimensions
-    if spec.dense_vector:
-        last.append(load_processor("decode-vector-v1", {"dimensions": dimensions}))
+    if spec.is_native:
+        last.append(load_processor("keep-native-vector-v1", {"bytes": dimensions}))
     if spec.sketch and spec.vector_type is not None:
         last.append(load_processor("sketch-vector-v1", _locate_signs(spec.vector_type, dimensions)))
     return {
@@ -53,6 +53,9 @@ def _build_encoding(spec: IndexSpec) -> tuple[list[dict[str, Any]], dict[str, An
     """
     encoder, layout = spec.encoder, spec.layout
     checked = {"pipeline": {"tag": "check-and-render", "name": layout.resource}}
+    if spec.is_native:
+        # The layout's pipeline checks base64, so these vectors pass it under another name. The mapping checks the rest.
+        return [load_processor("check-native-vector-v1", {"dimensions": encoder.dimensions})], checked
     if spec.vector_type == "int8":
         # The layout's pipeline checks every vector except for its length, which depends on the index. The re-ranking
         # script would misread a vector of another length.

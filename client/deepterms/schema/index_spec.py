@@ -15,10 +15,10 @@ from deepterms.cluster.engine import Engine
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput
-from deepterms.schema.dense_vector import check_dense_vector
 from deepterms.schema.layouts import CODEWORDS, Layout, find_layout, select_layout
 from deepterms.schema.metadata_schema import parse_analysis, parse_schema
-from deepterms.schema.scripts import DENSE_VECTOR, ComparedBy
+from deepterms.schema.native_vectors import NATIVE, Compare, check_native, is_native_possible, parse_compare
+from deepterms.schema.scripts import ComparedBy
 from deepterms.schema.sketches import wants_sketch
 from deepterms.schema.vectors import StoreVectors, VectorType, parse_vector_type
 
@@ -33,6 +33,7 @@ __all__ = [
     "IndexState",
     "SpecKeywords",
     "check_rerank",
+    "choose_comparison",
     "choose_default_rerank",
     "name_codewords_alias",
     "read_meta",
@@ -82,12 +83,49 @@ def read_meta(answer: Any) -> Any:
     return answer
 
 
+def choose_comparison(
+    compare: Compare | None,
+    store_vectors: StoreVectors,
+    *,
+    engine: Engine | None,
+    encoder: Encoder,
+    layout: Layout,
+    reranks: bool,
+    sketch: bool | None,
+) -> tuple[Compare, VectorType | None]:
+    """Choose what compares vectors, and the type in which they are stored.
+
+    Args:
+        compare: the user's choice; None for native comparison where it is possible and nothing else was asked for.
+        store_vectors: the user's choice of the type; ``True`` leaves it to the comparison.
+        engine: the engine; None if the index is in memory.
+        encoder: encoder of the index.
+        layout: layout of the index.
+        reranks: whether searches compare vectors by default.
+        sketch: the user's choice of sketches, which only scripts use.
+
+    Raises:
+        InvalidInput: one of the choices is unknown.
+    """
+    asked = parse_compare(compare)
+    scripted = parse_vector_type(store_vectors)
+    native: VectorType | None = "int8" if store_vectors is True else scripted
+    if (
+        asked is None
+        and reranks
+        and not sketch
+        and is_native_possible(engine, encoder, layout=layout, vector_type=native)
+    ):
+        asked = NATIVE
+    return (NATIVE, native) if asked == NATIVE else ("script", scripted)
+
+
 class SpecKeywords(TypedDict, total=False):
     """Keyword arguments of `SurrogateIndex.create` that belong to the spec; documented there."""
 
     layout: str | None
     store_vectors: StoreVectors
-    dense_vector: bool
+    compare: Compare | None
     sketch: bool | None
     rerank: int | None
     extractor: Mapping[str, Any] | None
@@ -107,7 +145,7 @@ class IndexMeta(BaseModel):
     version: int = Field(ge=1)
     encoder: dict[str, Any]
     vector_type: str | None = Field(default=None, alias="vectors")
-    dense_vector: bool = False
+    compare: Compare = "script"
     sketch: bool = False
     extractor: dict[str, Any] = Field(default_factory=dict)
     rerank: int | None = Field(default=None, ge=0)
@@ -125,6 +163,11 @@ class IndexMeta(BaseModel):
         """
         if not isinstance(meta, Mapping) or "encoder" not in meta:
             raise ClusterError(f"the index {name!r} has no encoder in _meta.deepterms, so deepterms did not create it")
+        if meta.get("dense_vector"):
+            raise ClusterError(
+                f"the index {name!r} was created with the option dense_vector of an unreleased version, which "
+                "compare='native' replaces; create the index again"
+            )
         try:
             return cls.model_validate(dict(meta))
         except ValidationError as error:
@@ -162,7 +205,7 @@ class IndexSpec:
         encoder: turns documents and queries into terms.
         layout: how codewords are stored.
         vector_type: the type in which descriptors are stored; None if they are not.
-        dense_vector: whether they are also stored in Elasticsearch's vector field, and compared there.
+        compare: what compares them: ``native``, Elasticsearch's vector field; or a ``script``.
         sketch: whether their sign bits are stored (binary quantization), to compare most candidates by these.
         rerank: how many candidates per shard searches re-rank by default; None for the encoder's number.
         extractor: the spec of the feature extractor; ``{}`` if unknown.
@@ -173,7 +216,7 @@ class IndexSpec:
     encoder: Encoder
     layout: Layout
     vector_type: VectorType | None = "float32"
-    dense_vector: bool = False
+    compare: Compare = "script"
     sketch: bool = False
     rerank: int | None = None
     extractor: Mapping[str, Any] = field(default_factory=dict)
@@ -186,20 +229,31 @@ class IndexSpec:
 
         Raises:
             InvalidInput: a layout or type of vectors is unknown, or options cannot be combined.
-            UnsupportedEngine: the engine does not support the layout or dense_vector.
+            UnsupportedEngine: the engine does not support the layout or native comparison.
         """
-        vector_type = parse_vector_type(options.get("store_vectors", True))
         layout, rerank = options.get("layout"), options.get("rerank")
+        chosen = select_layout(engine, encoder) if layout is None else find_layout(layout)
+        candidates = choose_default_rerank(encoder) if rerank is None else rerank
+        compare, vector_type = choose_comparison(
+            options.get("compare"),
+            options.get("store_vectors", True),
+            engine=engine,
+            encoder=encoder,
+            layout=chosen,
+            reranks=candidates > 0,
+            sketch=options.get("sketch"),
+        )
         spec = cls(
             encoder=encoder,
-            layout=select_layout(engine, encoder) if layout is None else find_layout(layout),
+            layout=chosen,
             vector_type=vector_type,
-            dense_vector=options.get("dense_vector", False),
+            compare=compare,
             sketch=wants_sketch(
                 options.get("sketch"),
                 dimensions=encoder.dimensions,
                 stores_vectors=vector_type is not None,
-                rerank=choose_default_rerank(encoder) if rerank is None else rerank,
+                rerank=candidates,
+                native=compare == NATIVE,
             ),
             rerank=rerank,
             extractor=dict(options.get("extractor") or {}),
@@ -224,7 +278,7 @@ class IndexSpec:
             encoder=encoder,
             layout=meta.find_layout(),
             vector_type=meta.find_vector_type(),
-            dense_vector=meta.dense_vector,
+            compare=meta.compare,
             sketch=meta.sketch,
             rerank=meta.rerank,
             extractor=meta.extractor,
@@ -240,16 +294,17 @@ class IndexSpec:
         """Check that an engine can store such an index.
 
         Raises:
-            InvalidInput: the layout cannot store the encoder's terms, or the dense_vector cannot store the vectors.
-            UnsupportedEngine: the engine does not support the layout or dense_vector.
+            InvalidInput: the layout cannot store the encoder's terms, or vectors cannot be compared natively.
+            UnsupportedEngine: the engine does not support the layout or native comparison.
         """
         if self.rerank is not None:
             check_rerank(self.rerank)
         parse_vector_type(self.vector_type)
         self.layout.require_engine(engine)
         self.layout.check_encoder(self.encoder)
-        if self.dense_vector:
-            check_dense_vector(engine, dimensions=self.encoder.dimensions, vector_type=self.vector_type)
+        if self.is_native:
+            check_native(engine, self.encoder, layout=self.layout, vector_type=self.vector_type)
+            wants_sketch(self.sketch, dimensions=0, stores_vectors=True, rerank=0, native=True)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, IndexSpec) and self._described == other._described
@@ -264,8 +319,13 @@ class IndexSpec:
 
     @property
     def compared_by(self) -> ComparedBy | None:
-        """The stored form by which the cluster compares candidates; None if no vectors are stored."""
-        return DENSE_VECTOR if self.dense_vector else self.vector_type
+        """The stored form by which the cluster compares documents; None if no vectors are stored."""
+        return NATIVE if self.is_native else self.vector_type
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the engine itself compares the vectors of all documents that share a codeword with the query."""
+        return self.compare == NATIVE
 
     @property
     def candidates(self) -> int:
@@ -294,8 +354,8 @@ class IndexSpec:
         }
         if self.rerank is not None:
             meta["rerank"] = self.rerank
-        if self.dense_vector:
-            meta["dense_vector"] = True
+        if self.is_native:
+            meta["compare"] = NATIVE
         if self.sketch:
             meta["sketch"] = True
         if self.schema:

@@ -8,33 +8,29 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.schema.native_vectors import NATIVE, split_query
 from deepterms.schema.sketches import count_sketch_bytes
 from deepterms.schema.vectors import VectorType, count_vector_bytes
 
-__all__ = ["COSINE_OFFSET", "DENSE_VECTOR", "NO_VECTOR", "ComparedBy", "score_by_cosine", "score_by_sketch"]
+__all__ = ["COSINE_OFFSET", "NO_VECTOR", "ComparedBy", "score_by_cosine", "score_by_sketch"]
 
 # The engines reject negative scores, so the script adds this to the cosine.
 COSINE_OFFSET = 2.0
 NO_VECTOR = -1.0  # the cosine assigned to documents without a vector
 
-# The name of Elasticsearch's vector field in an index that has one, and of the comparison that uses it.
-DENSE_VECTOR: Literal["dense_vector"] = "dense_vector"
-ComparedBy = VectorType | Literal["dense_vector"]
+# The stored form by which documents are compared: a type of stored vectors, or Elasticsearch's own vector field.
+ComparedBy = VectorType | Literal["native"]
 
 # Each component of the query is sent as two characters of 15 bits, which stay far below the surrogates (55,296).
 CHARACTER_BITS = 15
 QUERY_LEVELS = 2 ** (2 * CHARACTER_BITS - 1) - 1
-LIST_DECIMALS = 9
 
 # One script per type, the same for both engines. Documents without a vector come last, with a cosine of −1. So do
 # documents with a vector of another length, or one that gives no cosine (NaN, or beyond ±1), which an index can contain
 # if it was written to without its pipeline: a negative score or NaN would fail the whole shard, and other bytes give
 # meaningless scores. The query is sent as text: charAt is a primitive read, whereas each number of a JSON list is an
 # object, which made the whole search half as fast. With 30 bits, only the rounding of the engine's float32 scores
-# remains. Elasticsearch's vector field, an unindexed dense_vector, is faster: benchmarks/dense_vector.py measured 0.57
-# of the script's whole search with float and 0.45 with byte at 500 candidates of 2,048-d, 0.69 and 0.68 at 1,280-d
-# (medians, on a busy machine, with another build of Painless than the vendor's). It is optional: see
-# storage/dense_vector.py.
+# remains.
 _SOURCE = """
 if (doc['vector'].size() == 0) {{ return 1.0; }}
 def stored = doc['vector'].value; byte[] bytes = stored.bytes; int at = stored.offset;
@@ -64,10 +60,13 @@ COSINE_SOURCES: Mapping[ComparedBy, str] = {
         add="int level = bytes[at]; at++; sum += (long) component * (level < 0 ? -128 - level : level);",
         cosine="sum * params.scale * unit",
     ),
-    # The engine's own sum, in float32. The pipeline leaves this field out if the vector has another length.
-    DENSE_VECTOR: """
-if (doc['dense_vector'].size() == 0) { return 1.0; }
-double score = dotProduct(params.query, 'dense_vector') + 2.0;
+    # The engine's own function compares bytes with bytes, so the query is sent in parts, each finer than the last. A
+    # part of zeros has no cosine. The mapping rejects vectors of another length.
+    NATIVE: """
+if (doc['vector'].size() == 0) { return 1.0; }
+double score = params.w0 * cosineSimilarity(params.q0, 'vector') + 2.0;
+if (params.w1 > 0) { score += params.w1 * cosineSimilarity(params.q1, 'vector'); }
+if (params.w2 > 0) { score += params.w2 * cosineSimilarity(params.q2, 'vector'); }
 return score > 0.99 && score < 3.01 ? score : 1.0;
 """.strip(),
 }
@@ -98,16 +97,20 @@ def score_by_cosine(
     Args:
         query: the descriptor, float32 (D,), L2-normalised.
         matching: any query of the engine; selects the documents.
-        vector_type: the type of the stored vectors, or the dense_vector.
+        vector_type: the type of the stored vectors, or ``native``.
     """
     script = {"lang": "painless", "source": COSINE_SOURCES[vector_type], "params": _parameters(query, vector_type)}
     return {"script_score": {"query": matching, "script": script}}
 
 
 def _parameters(query: NDArray[np.float32], vector_type: ComparedBy) -> dict[str, Any]:
-    if vector_type == DENSE_VECTOR:
-        # The function only accepts a list. Nine decimals are as exact as the float32 components of a unit vector.
-        return {"query": np.round(query.astype(np.float64), LIST_DECIMALS).tolist()}
+    if vector_type == NATIVE:
+        parts = split_query(query)
+        weights = [unit * float(np.linalg.norm(part.astype(np.float64))) for part, unit in parts]
+        return {
+            **{f"q{place}": part.tobytes().hex() for place, (part, _) in enumerate(parts)},
+            **{f"w{place}": weight for place, weight in enumerate(weights)},
+        }
     text, scale = _convert_to_text(query)
     return {"query": text, "scale": scale, "bytes": count_vector_bytes(vector_type, len(query))}
 

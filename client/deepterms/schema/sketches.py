@@ -31,7 +31,9 @@ MIN_CANDIDATES = 500
 MIN_DIMENSIONS = 1_024
 
 
-def wants_sketch(sketch: bool | None, *, dimensions: int, stores_vectors: bool, rerank: int) -> bool:
+def wants_sketch(
+    sketch: bool | None, *, dimensions: int, stores_vectors: bool, rerank: int, native: bool = False
+) -> bool:
     """Whether an index should have sketches.
 
     Args:
@@ -39,14 +41,18 @@ def wants_sketch(sketch: bool | None, *, dimensions: int, stores_vectors: bool, 
         dimensions: D.
         stores_vectors: whether the index stores descriptors.
         rerank: how many candidates its searches re-rank by default.
+        native: whether the engine itself compares vectors, so that sketches save nothing.
 
     Raises:
-        InvalidInput: the user wants sketches, but there are no vectors to compute them from.
+        InvalidInput: the user wants sketches, but there are no vectors to compute them from, or the engine compares
+            vectors itself.
     """
+    if sketch and native:
+        raise InvalidInput("sketches are for compare='script'; with compare='native', omit sketch")
     if sketch and not stores_vectors:
         raise InvalidInput("sketches are computed from stored vectors, but the index stores none; omit sketch")
     if sketch is None:
-        return stores_vectors and dimensions >= MIN_DIMENSIONS and rerank >= MIN_CANDIDATES
+        return stores_vectors and not native and dimensions >= MIN_DIMENSIONS and rerank >= MIN_CANDIDATES
     return sketch
 
 

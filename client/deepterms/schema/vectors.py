@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,11 +21,12 @@ __all__ = [
     "encode_vector",
     "encode_vectors",
     "parse_vector_type",
+    "quantise",
     "quantise_and_restore",
 ]
 
 VectorType = Literal["float32", "int8"]
-StoreVectors = bool | VectorType  # as passed to `create`: True means float32
+StoreVectors = bool | VectorType  # as passed to `create`: True means float32, or int8 if they are compared natively
 
 # int8: a float32 scale, then one byte per component (sign and magnitude), zero-padded to a multiple of four. Magnitudes
 # are at most 126, because the released pipelines reject four bytes that would be NaN or infinite as a float32.
@@ -65,7 +67,7 @@ def encode_vectors(features: NDArray[np.float32], vector_type: VectorType = "flo
     if vector_type == "float32":
         return [encode_vector(row) for row in normalise_rows(features)]
     rows, dimensions = features.shape
-    levels, scales = _quantise(features)
+    levels, scales = quantise(features)
     stored = np.zeros((rows, count_vector_bytes(vector_type, dimensions)), dtype=np.uint8)
     stored[:, :_SCALE_BYTES] = scales.astype("<f4")[:, np.newaxis].view(np.uint8)
     stored[:, _SCALE_BYTES : _SCALE_BYTES + dimensions] = np.abs(levels) | ((levels < 0) << 7)
@@ -78,20 +80,24 @@ def encode_vector(vector: NDArray[np.float32]) -> str:
 
 
 def decode_vector(
-    text: str, vector_type: VectorType = "float32", *, dimensions: int | None = None
+    stored: str | Sequence[int], vector_type: VectorType = "float32", *, dimensions: int | None = None
 ) -> NDArray[np.float32]:
     """Decode a stored vector to float32 (D,).
 
     Args:
-        text: base64, with or without padding: engines omit it when they return doc values.
+        stored: base64, with or without padding: engines omit it when they return doc values. Or the numbers of a native
+            vector, of any scale.
         vector_type: the type in which it is stored.
         dimensions: D, required for int8.
 
     Raises:
         ClusterError: the text is not a vector, so the document was not written by deepterms.
     """
+    if not isinstance(stored, str):
+        levels = np.asarray(stored, dtype=np.int16)
+        return _dequantise(levels, np.float32(1 / max(float(np.linalg.norm(levels)), 1.0)))
     try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4))
+        raw = base64.b64decode(stored + "=" * (-len(stored) % 4))
         if vector_type == "float32":
             return np.frombuffer(raw, dtype="<f4").astype(np.float32)
         scale = np.frombuffer(raw[:_SCALE_BYTES], dtype="<f4")[0]
@@ -105,11 +111,11 @@ def quantise_and_restore(features: NDArray[np.float32], vector_type: VectorType)
     """Quantise rows (N, D) and restore them, as storing and reading them would: float32 (N, D), L2-normalised."""
     if vector_type == "float32":
         return normalise_rows(features)
-    levels, scales = _quantise(features)
+    levels, scales = quantise(features)
     return _dequantise(levels, scales[:, np.newaxis])
 
 
-def _quantise(features: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+def quantise(features: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Quantise rows to levels from −126 to 126 (N, D), and the scales (N,) that give each row norm 1."""
     largest = np.abs(features).max(axis=1, keepdims=True).astype(np.float64)
     levels = np.rint(features / largest * INT8_LEVELS).astype(np.int16)

@@ -16,11 +16,15 @@ from deepterms.schema.index_spec import IndexState
 from deepterms.schema.scripts import COSINE_OFFSET, score_by_cosine, score_by_sketch
 from deepterms.schema.sketches import count_survivors
 from deepterms.search.body import count_clauses, exact_body, search_body
+from deepterms.search.native import MAX_NATIVE_HITS, count_rescored, list_codewords, native_body
 from deepterms.search.options import SearchOptions, source_fields
 from deepterms.search.rerank import compute_cosines, rescore
 from deepterms.terms import TermFrequencies
 
 __all__ = ["Search", "drop_below", "guard_clauses", "list_indices"]
+
+# Reading a stored field per hit would cost more than the search; the id is also a doc value.
+_ONLY_IDS: Mapping[str, Any] = {"stored_fields": "_none_", "docvalue_fields": ["id"]}
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,9 @@ class Search:
             window = options.count_candidates(stores_vectors=spec.stores_vectors, default=spec.candidates)
         local = bool(window) and options.rerank_from is not None
         rescored = bool(window) and not local
+        if window and query is not None and spec.is_native:
+            codewords = list_codewords(terms, field=index.field)
+            return cls._compare_natively(query, [codewords], index=index, options=options, terms=terms, window=window)
         steps = None
         if rescored and query is not None and spec.compared_by is not None:
             kept = count_survivors(options.k) if spec.sketch else None
@@ -77,8 +84,7 @@ class Search:
             source=False if local else source_fields(options.fields),
         )
         if local:
-            # Reading a stored field per hit would cost more than the search; the id is also a doc value.
-            body |= {"stored_fields": "_none_", "docvalue_fields": ["id"]}
+            body |= _ONLY_IDS
         return cls(body, options, query, terms=terms, rescored=rescored, candidates=local)
 
     @classmethod
@@ -99,6 +105,8 @@ class Search:
         compared_by = index.spec.compared_by
         if compared_by is None:
             raise InvalidInput("the index stores no vectors, so documents cannot be compared exactly")
+        if index.spec.is_native:
+            return cls._compare_natively(query, guard_clauses(index), index=index, options=options)
         matching = {"bool": {"filter": [options.plain_filter, *guard_clauses(index)]}}  # not scored
         body = exact_body(
             score_by_sketch(query, matching) if sketched else score_by_cosine(query, matching, vector_type=compared_by),
@@ -109,6 +117,34 @@ class Search:
             source=source_fields(options.fields),
         )
         return cls(body, options, query, rescored=True)
+
+    @classmethod
+    def _compare_natively(
+        cls,
+        query: NDArray[np.float32],
+        among: list[dict[str, Any]],
+        *,
+        index: IndexState,
+        options: SearchOptions,
+        terms: TermFrequencies | None = None,
+        window: int = 0,
+    ) -> Search:
+        """Build a search of an index that compares natively, among the documents of these clauses and the filter."""
+        if options.k > MAX_NATIVE_HITS:
+            raise InvalidInput(f"k is {options.k}; expected at most {MAX_NATIVE_HITS:,}. For more hits see search_all")
+        local = options.rerank_from is not None
+        found = min(window, MAX_NATIVE_HITS) if local else count_rescored(options.k)
+        body = native_body(
+            query,
+            among=among if options.plain_filter is None else [*among, options.plain_filter],
+            k=found if local else options.k,
+            found=found,
+            exact=not local,
+            source=False if local else source_fields(options.fields),
+        )
+        if local:
+            body |= _ONLY_IDS
+        return cls(body, options, query, terms=terms, rescored=not local, candidates=local)
 
     @property
     def clauses(self) -> int:

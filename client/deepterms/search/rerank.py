@@ -59,7 +59,7 @@ def rescore(
     Args:
         query: the descriptor, float32 (D,), L2-normalised.
         window: candidates per shard to re-rank; those beyond it keep score 0.
-        vector_type: type of the stored vectors, or ``dense_vector``.
+        vector_type: type of the stored vectors, or ``native``.
         kept: candidates to compare exactly, the others by sketch only; None for all.
 
     Returns:

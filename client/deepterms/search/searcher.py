@@ -179,6 +179,7 @@ class Searcher:
             effort=options.effort,
             exact=exact,
             sketch=spec.sketch,
+            native=spec.is_native,
         )
 
     def _build_search(

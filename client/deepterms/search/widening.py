@@ -36,6 +36,9 @@ COMPARED_IF_FEW_FOUND = 10_000
 # on, codewords would be faster, but when a filter kept 50,000 of 500,000 mixtures, they found .96 of the ten nearest;
 # sketches found all.
 SKETCH_FACTOR = 30
+# Natively compared documents take about a third of a microsecond too, but all documents of the lists are compared, so
+# codewords find nearly all that a wider comparison would: this many are about as fast as the lists of an open query.
+NATIVE_FACTOR = 10
 # Up to this many are compared by vector even with sketches: the nearest of few documents are not near, and sign bits
 # rank them poorly. The best 100 by sketch missed .02 of the ten nearest when 500 of 500,000 mixtures were kept, and
 # .002 when 5,000 were.
@@ -95,6 +98,7 @@ def choose_breadth(
     effort: float = 1.0,
     exact: bool = True,
     sketch: bool = False,
+    native: bool = False,
 ) -> Breadth:
     """Choose the breadth of a filtered search.
 
@@ -106,17 +110,20 @@ def choose_breadth(
         effort: share of the query's codewords to search for.
         exact: whether documents may be compared exactly: the index stores vectors and re-ranks with them.
         sketch: whether the index stores sketches.
+        native: whether the index compares vectors natively, and so all documents that the codewords find.
     """
     if not isinstance(encoder, WideningEncoder) or not 0 < kept < documents:
         return DEFAULT_BREADTH
-    times = SKETCH_FACTOR if sketch else 1
+    times = SKETCH_FACTOR if sketch else NATIVE_FACTOR if native else 1
     if exact and kept <= max(window, times * MAX_COMPARED):
         return Breadth(exact=True, sketched=sketch and kept > MAX_COMPARED_BY_VECTOR)
     # Codewords in proportion to documents / kept find the same number of candidates as without a filter; fewer suffice
     # if they find all candidates to re-rank. With too few, recall fell from .96 to .90 (3 % of 60,000 documents kept).
     default, most = math.ceil(effort * encoder.words_per_query), min(MAX_NAMED, encoder.vocabulary_size)
     found_per_codeword = kept * encoder.words_per_document / encoder.vocabulary_size
-    wanted = min(default * documents / kept, DEPTH_FACTOR * window / found_per_codeword)
+    wanted = default * documents / kept
+    if not native:
+        wanted = min(wanted, DEPTH_FACTOR * window / found_per_codeword)
     codewords = max(default, min(math.ceil(wanted), most))
     found = codewords * found_per_codeword
     if exact and found < window and kept <= times * COMPARED_IF_FEW_FOUND:

@@ -17,7 +17,7 @@ from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
 from deepterms.schema.metadata_schema import parse_analysis
-from deepterms.storage.dense_vector import check_functions
+from deepterms.storage.native_functions import check_functions
 from deepterms.storage.pivot_index import PIVOT_INDEX_PREFIX, delete_pivot_indices, find_owner, has_gaps, write_pivots
 
 __all__ = [
@@ -59,7 +59,7 @@ def create_concrete(
     Raises:
         InvalidInput: the engine cannot create the spec's schema.
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
-        UnsupportedEngine: the spec has a dense_vector, which the server's scripts cannot compare.
+        UnsupportedEngine: vectors are compared natively, but the server's scripts lack the function for the last step.
         RequestRejected: the index already exists, or the engine rejected the request body.
     """
     template = _require_template(cluster, spec.layout, concrete)
@@ -102,7 +102,7 @@ def complete_concrete(cluster: Cluster, concrete: str, spec: IndexSpec, *, reach
     Several clients may do this at once, with equal results; so one can finish what another one was interrupted at.
     """
     cluster.request("PUT", f"/_ingest/pipeline/{concrete}", body=build_index_pipeline(spec))
-    if spec.dense_vector:
+    if spec.is_native:
         check_functions(cluster, concrete, dimensions=spec.encoder.dimensions)
     pivots = find_pivots(spec.encoder)
     # A client that was dropping an older index of this name may have deleted pivots that were written for this one.

@@ -43,7 +43,13 @@ def test_each_file_is_ready_for_curl(asset: Asset) -> None:
 def test_processors_have_one_line_for_their_parameters() -> None:
     """scripts/ops/restore.sh replaces this line with sed."""
     names = sorted(path.stem for path in (TOP / "ingest_pipelines" / "processors").iterdir())
-    assert names == ["check-fingerprint-v1", "check-int8-vector-v1", "decode-vector-v1", "sketch-vector-v1"]
+    assert names == [
+        "check-fingerprint-v1",
+        "check-int8-vector-v1",
+        "check-native-vector-v1",
+        "keep-native-vector-v1",
+        "sketch-vector-v1",
+    ]
     for name in names:
         text = (TOP / "ingest_pipelines" / "processors" / f"{name}.json").read_text()
         processor = load_processor(name, {})

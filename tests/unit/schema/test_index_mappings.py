@@ -24,10 +24,10 @@ def test_rank_features_have_no_alias() -> None:
 
 
 def test_fields_of_the_template_and_the_user_are_kept() -> None:
-    spec = replace(SPEC, dense_vector=True, sketch=True, schema={"taken": {"type": "date"}})
+    spec = replace(SPEC, sketch=True, schema={"taken": {"type": "date"}})
     learnt = {"dynamic": "false", "properties": {"taken": {"type": "keyword"}, "place": {"type": "keyword"}}}
     mappings = build_index_mappings(spec, {"_source": {"excludes": ["vector", "id"]}}, meta={}, learnt=learnt)
-    assert mappings["_source"] == {"excludes": ["vector", "id", "dense_vector", "sketch"]}
+    assert mappings["_source"] == {"excludes": ["vector", "id", "sketch"]}
     assert (
         mappings["properties"].items()
         >= {
@@ -36,7 +36,20 @@ def test_fields_of_the_template_and_the_user_are_kept() -> None:
                 "dynamic": "false",
                 "properties": {"taken": {"type": "date"}, "place": {"type": "keyword"}},
             },
-            "dense_vector": {"type": "dense_vector", "element_type": "float", "dims": 64, "index": False},
             "sketch": {"type": "binary", "doc_values": True},
         }.items()
     )
+
+
+def test_the_engine_compares_native_vectors_in_place_of_the_binary_field() -> None:
+    spec = replace(SPEC, vector_type="int8", compare="native")
+    mappings = build_index_mappings(spec, {"_source": {"excludes": ["vector"]}}, meta={})
+    assert "_source" not in mappings  # the template's
+    assert mappings["properties"]["vector"] == {
+        "type": "dense_vector",
+        "element_type": "byte",
+        "dims": 64,
+        "index": True,
+        "similarity": "cosine",
+        "index_options": {"type": "flat"},
+    }

@@ -62,7 +62,7 @@ def test_only_equal_specs_share_a_fingerprint() -> None:
         replace(spec, layout=replace(spec.layout, version=2)),
         replace(spec, vector_type="int8"),
         replace(spec, vector_type=None),
-        replace(spec, dense_vector=True),
+        replace(spec, vector_type="int8", compare="native"),
         replace(spec, sketch=True),
         replace(spec, rerank=7),
         replace(spec, extractor={"backbone": "x"}),
@@ -71,20 +71,16 @@ def test_only_equal_specs_share_a_fingerprint() -> None:
     assert len({spec.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
 
 
-@pytest.mark.parametrize(
-    ("encoder", "before"),
-    [
-        (dt.DeepPermutation(4, top_k=2), ["check-fingerprint", "set-encoder", "encode"]),
-        (Other(), ["check-fingerprint", "check-and-render"]),
-    ],
-)
-def test_a_dense_vector_is_filled_last(encoder: Any, before: list[str]) -> None:
-    spec = IndexSpec(encoder, find_layout("words"), dense_vector=True)
-    *others, last = build_index_pipeline(spec)["processors"]
-    assert [next(iter(processor.values()))["tag"] for processor in others] == before
-    assert (last["script"]["tag"], last["script"]["params"]) == ("decode-vector", {"dimensions": 4})
-    plain = build_index_pipeline(replace(spec, dense_vector=False))
-    assert plain["processors"][1:] == others[1:]
+def test_native_vectors_pass_the_checks_of_the_layout_under_another_name() -> None:
+    spec = IndexSpec(Other(), find_layout("codewords"), vector_type="int8", compare="native")  # type: ignore[arg-type]
+    processors = [next(iter(processor.values())) for processor in build_index_pipeline(spec)["processors"]]
+    assert [processor["tag"] for processor in processors] == [
+        "check-fingerprint",
+        "check-native-vector",
+        "check-and-render",
+        "keep-native-vector",
+    ]
+    assert (processors[1]["params"], processors[3]["params"]) == ({"dimensions": 4}, {"bytes": 4})
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

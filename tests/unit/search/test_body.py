@@ -63,10 +63,16 @@ def test_the_query_text_decodes_to_the_query(dimensions: int) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 256, 4096])
-def test_a_dense_vector_query_is_sent_as_numbers(dimensions: int) -> None:
+def test_the_parts_of_a_native_query_add_up_to_it(dimensions: int) -> None:
     query = normalise_rows(np.random.default_rng(dimensions).standard_normal((1, dimensions)).astype(np.float32))[0]
-    (body,) = rescore(query, window=50, vector_type="dense_vector")
+    (body,) = rescore(query, window=50, vector_type="native")
     script = body["query"]["rescore_query"]["script_score"]["script"]
-    assert "dotProduct(params.query, 'dense_vector')" in script["source"]
-    numbers = np.array(json.loads(json.dumps(script["params"]["query"])), dtype=np.float32)
-    np.testing.assert_allclose(numbers, query, atol=1e-9)
+    params = json.loads(json.dumps(script["params"]))
+    total = np.zeros(dimensions)
+    for place in range(3):
+        assert f"params.w{place} * cosineSimilarity(params.q{place}, 'vector')" in script["source"]
+        part = np.frombuffer(bytes.fromhex(params[f"q{place}"]), dtype=np.int8).astype(np.float64)
+        assert len(part) == dimensions
+        if params[f"w{place}"] > 0:
+            total += params[f"w{place}"] * part / np.linalg.norm(part)
+    np.testing.assert_allclose(total, query, atol=1e-7)
