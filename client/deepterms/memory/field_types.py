@@ -257,13 +257,17 @@ class _Integer(_Number):
 class _Decimal(_Number):
     def _holds(self, value: float) -> bool:
         try:
-            return math.isfinite(self._convert(value))
+            return math.isfinite(self._round(value))
         except OverflowError:
             return False
 
-    def _convert(self, value: float) -> float:
+    def _round(self, value: float) -> float:
         with np.errstate(over="ignore"):
             return float(_DECIMALS[self.name](float(value)))
+
+    def _convert(self, value: float) -> tuple[float, float]:
+        rounded = self._round(value)
+        return rounded, math.copysign(1, rounded)  # -0.0 comes before 0.0, and differs from it
 
 
 class _ScaledFloat(_Number):
@@ -306,9 +310,9 @@ class _Date(_Typed):
         zone = parse_zone(str(options["time_zone"])) if "time_zone" in options else timezone.utc
 
         def resolve(bound: Any, *, round_up: bool) -> int:
-            if isinstance(bound, bool | float) or not isinstance(bound, str | int):
+            if isinstance(bound, bool) or not isinstance(bound, str | int | float):
                 raise self._reject(bound)
-            if isinstance(bound, int) and not re.search(r"\bepoch_", formats):
+            if not isinstance(bound, str) and not re.search(r"\bepoch_", formats):
                 raise InvalidInput(
                     f"metadata.{self.path} has the type date, and the engines read the number {bound} in different "
                     "ways; pass a string such as '2024-01-31', or a format such as 'epoch_millis'"
