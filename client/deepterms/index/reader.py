@@ -16,6 +16,7 @@ from deepterms.inspection.verification import Verification, verify
 from deepterms.results import IndexStats, StoredDocument
 from deepterms.schema.index_spec import IndexState
 from deepterms.schema.stored_documents import read_stored_document
+from deepterms.search.date_filters import check_date_filter
 from deepterms.search.request import guard_clauses
 from deepterms.search.searcher import Searcher
 
@@ -95,10 +96,12 @@ class IndexReader(IndexHandle):
             filter: count only documents that match this query; see `search`.
 
         Raises:
+            InvalidInput: the filter treats keywords as dates.
             IndexNotFound: the index no longer exists.
             ClusterError: a shard did not answer, or the name now points to several indices.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the filter.
         """
+        check_date_filter(self.cluster, self.name, filter)
         body = {"query": filter} if filter is not None else None
         answer = self.cluster.request("POST", build_index_path(self.name, "/_count"), body=body)
         if is_incomplete(answer):

@@ -15,6 +15,7 @@ from deepterms.index.sending import build_report, find_stale, send
 from deepterms.results import Failure, WriteReport
 from deepterms.schema.documents import build_condition, select_usable_documents
 from deepterms.schema.stored_documents import STORED, build_address, build_rewrite_lines, read_revision
+from deepterms.search.date_filters import check_date_filter
 
 __all__ = ["delete_by_filter", "update_metadata"]
 
@@ -39,6 +40,7 @@ def update_metadata(handle: IndexHandle, ids: Sequence[str], metadata: Sequence[
 def delete_by_filter(handle: IndexHandle, filter: Mapping[str, Any]) -> WriteReport:
     """Implement `SurrogateIndex.delete_by_filter`."""
     report, state = WriteReport(0), confirm_state(handle)
+    check_date_filter(handle.cluster, handle.name, filter)
     body = {"query": filter, "_source": False, "seq_no_primary_term": True}
     for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
         # Sequence numbers are those of one index: in another, the condition may hold for some other write.
