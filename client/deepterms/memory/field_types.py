@@ -59,6 +59,10 @@ class FieldType(Protocol):
         """Convert an accepted value to the form in which it is compared; None if it is not indexed."""
         ...
 
+    def show(self, stored: Any) -> Any:
+        """Convert a stored value to the one that an aggregation shows."""
+        ...
+
     def build_term(self, wanted: Any) -> Test:
         """Build a test of stored values for equality. Raises InvalidInput if the type has no such value."""
         ...
@@ -107,6 +111,9 @@ class _Typed:
     def __init__(self, path: str, name: str) -> None:
         self.path = path
         self.name = name
+
+    def show(self, stored: Any) -> Any:
+        return stored
 
     def build_prefix(self, prefix: str) -> Test:
         raise InvalidInput(f"the filter 'prefix' is for keyword fields; metadata.{self.path} has the type {self.name}")
@@ -269,6 +276,9 @@ class _Decimal(_Number):
         rounded = self._round(value)
         return rounded, math.copysign(1, rounded)  # -0.0 comes before 0.0, and differs from it
 
+    def show(self, stored: Any) -> Any:
+        return stored[0]
+
 
 class _ScaledFloat(_Number):
     def __init__(self, path: str, factor: float, *, coerce: bool) -> None:
@@ -283,6 +293,9 @@ class _ScaledFloat(_Number):
 
     def _scale(self, value: float) -> float:
         return float(Decimal(repr(float(value))) * Decimal(repr(self._factor)))
+
+    def show(self, stored: Any) -> Any:
+        return stored / self._factor
 
     def build_range(self, bounds: Mapping[str, Any], options: Mapping[str, Any]) -> Test:
         # Bounds are not rounded to a stored value, but inwards.

@@ -67,6 +67,5 @@ def _move(field: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _count_fields(fields: Mapping[str, Any]) -> int:
-    return sum(
-        1 + sum(_count_fields(of.get(below, {})) for below in ("properties", "fields")) for of in fields.values()
-    )
+    below = (of.get(inner, {}) for of in fields.values() for inner in ("properties", "fields"))
+    return len(fields) + sum(map(_count_fields, below))
