@@ -25,6 +25,7 @@ from deepterms.memory import MemoryIndex
 from deepterms.permutations import inverted_permutations, kendall_tau, spearman_footrule, spearman_rho
 from deepterms.results import Failure, Hit, Hits, IndexStats, PostingList, Revision, StoredDocument, WriteReport
 from deepterms.schema.index_spec import IndexSpec
+from deepterms.storage.foreign_index import read_schema
 from deepterms.terms import TermFrequencies
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ __all__ = [
     "features",
     "inverted_permutations",
     "kendall_tau",
+    "read_schema",
     "sample_pivots",
     "spearman_footrule",
     "spearman_rho",

@@ -25,12 +25,14 @@ from deepterms.cli.photos import (
     build_extractor,
     describe_differences,
 )
+from deepterms.cli.schema_options import FieldLimitOption, FieldTypesOption, SchemaOption, read_schema
 from deepterms.cli.store_indexing import add_store
 from deepterms.cli.terminal import note, note_each
 from deepterms.deployment import deploy
 from deepterms.encoders.deep_permutation import DEFAULT_TOP_K
-from deepterms.errors import EncoderMismatch, IndexNotFound
+from deepterms.errors import EncoderMismatch, IndexNotFound, InvalidInput
 from deepterms.index import SurrogateIndex
+from deepterms.schema.metadata_schema import change_schema
 from deepterms.schema.vectors import StoreVectors
 
 if TYPE_CHECKING:
@@ -115,6 +117,9 @@ def index(
         int | None,
         typer.Option(help="Number of replicas. For a new index. Default: the engine's.", min=0, show_default=False),
     ] = None,
+    schema: SchemaOption = None,
+    field: FieldTypesOption = None,
+    field_limit: FieldLimitOption = None,
     backbone: BackboneOption = "efficientnet_lite0",
     sizes: SizesOption = None,
     longest_side: LongestSideOption = False,
@@ -158,10 +163,13 @@ def index(
         raise typer.BadParameter(f"{source} does not exist")
     if delete_missing and (delete_folder or not is_photos):
         raise typer.BadParameter("--delete-missing is for indexing a folder of photographs")
+    declared = read_schema(schema, field)
     client = connect(url)
     unreadable = 0
     features: FeatureStore | EmbeddingFolder
     target = SurrogateIndex.open(client, name) if delete_folder else _open_existing(client, name)
+    if target is not None and change_schema(target.spec.schema, declared or {}) != target.spec.schema:
+        raise InvalidInput(f"the index {name!r} declares other fields; change them with: deepterms migrate --schema")
     if delete_folder:
         features = forget_photographs(source, store or Path(f"{name}-features"))
     elif is_photos:
@@ -199,7 +207,9 @@ def index(
             sketch=sketch,
             shards=shards,
             replicas=replicas,
+            field_limit=field_limit,
             extractor=extractor,
+            schema=declared,
         )
     result = add_store(target, features, checkpoint=_checkpoint_file(features, name) if checkpoint else None)
     target.refresh()

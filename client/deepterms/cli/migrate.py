@@ -11,6 +11,7 @@ import typer
 from deepterms import migration
 from deepterms.cli.comparison_options import CompareChoice
 from deepterms.cli.connection import UrlOption, connect
+from deepterms.cli.schema_options import FieldTypesOption, SchemaOption, read_schema
 from deepterms.cli.terminal import note, print_json, progress
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.encoders.encoder import Encoder
@@ -88,6 +89,8 @@ def migrate(
             show_default=False,
         ),
     ] = None,
+    schema: SchemaOption = None,
+    field: FieldTypesOption = None,
     drop_old: Annotated[
         bool,
         typer.Option(
@@ -105,20 +108,22 @@ def migrate(
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Move an index to another layout, version or encoder while it is in use.
+    """Move an index to another layout, version, encoder or schema while it is in use.
 
     At the end, NAME points to the new index; the old one is kept for --rollback until --drop-old. Rerun to resume after
     an interruption. While the last writes are copied, for about a second, the cluster rejects writes with status 403;
     `deepterms index` waits and retries.
     """
-    changes = (to, top_k, binary, repivot, spill, shards, compare, sketch) != (None,) * 8
+    options = (to, top_k, binary, repivot, spill, shards, compare, sketch, schema, field or None)
+    changes = any(option is not None for option in options)
     if (rollback and (changes or drop_old)) or (discard_writes and not rollback):
         raise typer.BadParameter("--rollback can only be combined with --discard-writes, and that only with --rollback")
     if not changes and not rollback and not drop_old:
         raise typer.BadParameter(
-            "nothing to do; pass --to, --top-k, --binary, --repivot, --spill, --shards, --compare, --sketch, "
-            "--rollback or --drop-old"
+            "nothing to do; pass --to, --top-k, --binary, --repivot, --spill, --shards, --compare, --sketch, --schema, "
+            "--field, --rollback or --drop-old"
         )
+    declared = read_schema(schema, field)
     client = connect(url)
     if rollback:
         _show(migration.roll_back(client, name, discard_writes=discard_writes), json=json)
@@ -151,6 +156,7 @@ def migrate(
             shards=shards,
             compare=None if compare is None else compare.value,
             sketch=sketch,
+            schema=declared,
             drop=drop_old,
             on_progress=report,
         )

@@ -16,6 +16,7 @@ from deepterms.results import IndexStats, StoredDocument
 from deepterms.schema.aligned import Ids, read_id
 from deepterms.schema.index_spec import IndexState
 from deepterms.schema.stored_documents import read_stored_document
+from deepterms.search.date_filters import check_date_filter
 from deepterms.search.filters import Filter, normalise_filter
 from deepterms.search.request import guard_clauses
 from deepterms.search.searcher import Searcher
@@ -97,12 +98,14 @@ class IndexReader(IndexHandle):
             filter: count only documents that match this query; see `search`.
 
         Raises:
-            InvalidInput: the filter cannot be represented as JSON.
+            InvalidInput: the filter cannot be represented as JSON, or treats keywords as dates.
             IndexNotFound: the index no longer exists.
             ClusterError: a shard did not answer, or the name now points to several indices.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the filter.
         """
-        body = {"query": normalise_filter(filter)} if filter is not None else None
+        query = None if filter is None else normalise_filter(filter)
+        check_date_filter(self.cluster, self.name, query)
+        body = None if query is None else {"query": query}
         answer = self.cluster.request("POST", build_index_path(self.name, "/_count"), body=body)
         if is_incomplete(answer):
             raise ClusterError(f"a shard of {self.name!r} did not answer while documents were counted; try again")

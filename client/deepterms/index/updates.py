@@ -16,6 +16,7 @@ from deepterms.results import Failure, WriteReport
 from deepterms.schema.aligned import Ids, MetadataRows, align_metadata
 from deepterms.schema.documents import build_condition, select_usable_documents
 from deepterms.schema.stored_documents import STORED, build_address, build_rewrite_lines, read_revision
+from deepterms.search.date_filters import check_date_filter
 from deepterms.search.filters import Filter, normalise_filter
 
 __all__ = ["delete_by_filter", "update_metadata"]
@@ -39,6 +40,7 @@ def delete_by_filter(handle: IndexHandle, filter: Filter) -> WriteReport:
     """Implement `SurrogateIndex.delete_by_filter`."""
     query = normalise_filter(filter)
     report, state = WriteReport(0), confirm_state(handle)
+    check_date_filter(handle.cluster, handle.name, query)
     body = {"query": query, "_source": False, "seq_no_primary_term": True}
     for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
         # Sequence numbers are those of one index: in another, the condition may hold for some other write.

@@ -132,6 +132,11 @@ class FieldMapping:
         values = read_values(metadata, above if above in self.types else path, objects=kind.name in _HOLD_OBJECTS)
         return [stored for value in values if (stored := kind.store(value)) is not None]
 
+    def read_shown(self, metadata: Mapping[str, Any], path: str) -> list[Any]:
+        """Read the values of a field as an engine's aggregations show them: of a date, its milliseconds since 1970."""
+        kind = self.types[path]
+        return [kind.show(stored) for stored in self.read(metadata, path)]
+
 
 def _name_type(value: Any) -> str:
     if isinstance(value, bool):

@@ -59,6 +59,10 @@ class FieldType(Protocol):
         """Convert an accepted value to the form in which it is compared; None if it is not indexed."""
         ...
 
+    def show(self, stored: Any) -> Any:
+        """Convert a stored value to the one that an aggregation shows."""
+        ...
+
     def build_term(self, wanted: Any) -> Test:
         """Build a test of stored values for equality. Raises InvalidInput if the type has no such value."""
         ...
@@ -107,6 +111,9 @@ class _Typed:
     def __init__(self, path: str, name: str) -> None:
         self.path = path
         self.name = name
+
+    def show(self, stored: Any) -> Any:
+        return stored
 
     def build_prefix(self, prefix: str) -> Test:
         raise InvalidInput(f"the filter 'prefix' is for keyword fields; metadata.{self.path} has the type {self.name}")
@@ -257,13 +264,20 @@ class _Integer(_Number):
 class _Decimal(_Number):
     def _holds(self, value: float) -> bool:
         try:
-            return math.isfinite(self._convert(value))
+            return math.isfinite(self._round(value))
         except OverflowError:
             return False
 
-    def _convert(self, value: float) -> float:
+    def _round(self, value: float) -> float:
         with np.errstate(over="ignore"):
             return float(_DECIMALS[self.name](float(value)))
+
+    def _convert(self, value: float) -> tuple[float, float]:
+        rounded = self._round(value)
+        return rounded, math.copysign(1, rounded)  # -0.0 comes before 0.0, and differs from it
+
+    def show(self, stored: Any) -> Any:
+        return stored[0]
 
 
 class _ScaledFloat(_Number):
@@ -279,6 +293,9 @@ class _ScaledFloat(_Number):
 
     def _scale(self, value: float) -> float:
         return float(Decimal(repr(float(value))) * Decimal(repr(self._factor)))
+
+    def show(self, stored: Any) -> Any:
+        return stored / self._factor
 
     def build_range(self, bounds: Mapping[str, Any], options: Mapping[str, Any]) -> Test:
         # Bounds are not rounded to a stored value, but inwards.
@@ -306,9 +323,9 @@ class _Date(_Typed):
         zone = parse_zone(str(options["time_zone"])) if "time_zone" in options else timezone.utc
 
         def resolve(bound: Any, *, round_up: bool) -> int:
-            if isinstance(bound, bool | float) or not isinstance(bound, str | int):
+            if isinstance(bound, bool) or not isinstance(bound, str | int | float):
                 raise self._reject(bound)
-            if isinstance(bound, int) and not re.search(r"\bepoch_", formats):
+            if not isinstance(bound, str) and not re.search(r"\bepoch_", formats):
                 raise InvalidInput(
                     f"metadata.{self.path} has the type date, and the engines read the number {bound} in different "
                     "ways; pass a string such as '2024-01-31', or a format such as 'epoch_millis'"

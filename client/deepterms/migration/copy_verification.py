@@ -114,9 +114,18 @@ def _select_compared(document: Mapping[str, Any]) -> dict[str, Any]:
     vector = document.get("vector")
     return {
         "terms": document.get("terms"),
-        "metadata": document.get("metadata"),
+        "metadata": _mark_booleans(document.get("metadata")),
         "vector": vector.rstrip("=") if vector else None,
     }
+
+
+def _mark_booleans(value: Any) -> Any:
+    """Replace booleans, which Python finds equal to 0 and 1; 40 and 40.0 are the same number."""
+    if isinstance(value, Mapping):
+        return {name: _mark_booleans(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_mark_booleans(item) for item in value]
+    return ("boolean", value) if isinstance(value, bool) else value
 
 
 def _are_equal(found: Sequence[float], expected: Sequence[float]) -> bool:

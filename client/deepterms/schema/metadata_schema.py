@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # The strings that become dates if a field is not declared; the templates contain the same.
-DATE_FORMAT = "yyyy-MM-dd||yyyy-MM-dd'T'HH:mm[:ss[.SSSSSSSSS][.SSSSSS][.SSS]][XXX]||strict_date_time"
+DATE_FORMAT = "uuuu-MM-dd||uuuu-MM-dd'T'HH:mm[:ss[.SSSSSSSSS][.SSSSSS][.SSS]][XXX]||strict_date_time"
 # The type of numbers in fields that are not declared, whole or not.
 DECIMAL: Mapping[str, Any] = {"type": "double", "coerce": False}
 

@@ -19,6 +19,7 @@ from deepterms.errors import ClusterError, InvalidInput
 from deepterms.results import Hit, Hits
 from deepterms.schema.index_spec import IndexState
 from deepterms.search.body import search_body
+from deepterms.search.date_filters import check_date_filter
 from deepterms.search.filter_counts import FilterCounts
 from deepterms.search.options import SearchOptions, source_fields
 from deepterms.search.request import Search, list_indices
@@ -81,9 +82,10 @@ class Searcher:
 
         Raises:
             InvalidInput: the query has more clauses than the cluster allows, re-ranking is requested without vectors,
-                or `rerank_from` lacks a candidate.
+                `rerank_from` lacks a candidate, or the filter treats keywords as dates.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
+        check_date_filter(self.cluster, self.index.name, options.plain_filter)
         breadth = self._choose_breadth(options) if feature is not None and terms is None else DEFAULT_BREADTH
         search = self._build_search(feature, options, terms, breadth)
         self.cluster.check_clauses(search.clauses)
@@ -97,6 +99,7 @@ class Searcher:
 
     def search_many(self, features: NDArray[np.float32], options: SearchOptions) -> SearchOutcome:
         """Send a search for each row of (N, D), several per request; a search that fails does not affect the others."""
+        check_date_filter(self.cluster, self.index.name, options.plain_filter)
         reasons = find_unusable_rows(features)
         breadth = self._choose_breadth(options)
         found = SearchOutcome(
@@ -134,6 +137,7 @@ class Searcher:
             ClusterError: a page is incomplete, or a document without an explicit id makes the order ambiguous.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
+        check_date_filter(self.cluster, self.index.name, options.plain_filter)
         search = self._build_search(
             feature, replace(options, k=size, rerank=0, rerank_from=None), None, DEFAULT_BREADTH
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -14,8 +15,13 @@ __all__ = ["Facet", "count_facets"]
 
 MAX_FIELDS = 24
 MAX_VALUES = 12  # per field; a numeric field with more values becomes a range
+_LAST_TIME = 62_135_596_800_000  # milliseconds before 1970 at which the calendar of Python begins
 NOT_FACETS = frozenset({"id", "path", "title", "url"})  # unique to each document
-_TEXT, _NUMBER = frozenset({"keyword", "boolean"}), frozenset({"long", "integer", "short", "double", "float"})
+_TEXT = frozenset({"keyword", "boolean"})
+_NUMBER = frozenset(
+    {"byte", "double", "float", "half_float", "integer", "long", "scaled_float", "short", "unsigned_long"}
+)
+_DATE = frozenset({"date"})  # always a range, in days
 
 
 @dataclass(frozen=True)
@@ -27,15 +33,15 @@ class Facet:
         values: pairs of a value and the number of documents that have it and match the filters on all other fields,
             in descending order of that number.
         more: whether the field has further values.
-        least: lower bound of a range; None if the facet has values instead.
+        least: lower bound of a range, a number or a day such as ``2018-05-01``; None if the facet has values instead.
         most: upper bound of a range; None if the facet has values instead.
     """
 
     field: str
     values: tuple[tuple[Any, int], ...] = ()
     more: bool = False
-    least: float | None = None
-    most: float | None = None
+    least: float | str | None = None
+    most: float | str | None = None
 
 
 def count_facets(index: Any, filters: Mapping[str, list[Any] | ValueRange]) -> list[Facet]:
@@ -68,20 +74,30 @@ def _count_in_engine(index: Any, filters: Mapping[str, list[Any] | ValueRange]) 
     aggregations: dict[str, Any] = {}
     for number, (field, kind) in enumerate(fields.items()):
         of = {"field": f"metadata.{field}"}
-        inner: dict[str, Any] = {"values": {"terms": {**of, "size": MAX_VALUES + 1}}}
-        if kind in _NUMBER:
+        inner: dict[str, Any] = {}
+        if kind not in _DATE:
+            inner["values"] = {"terms": {**of, "size": MAX_VALUES + 1}}
+        if kind not in _TEXT:
             inner["range"] = {"stats": of}
+        if kind in _NUMBER:
             aggregations[f"all{number}"] = {"cardinality": of}
         aggregations[f"f{number}"] = {"filter": _filter_by_others(filters, field), "aggs": inner}
     response = index.cluster.request("POST", f"{path}/_search", body={"size": 0, "aggs": aggregations})
     facets: list[Facet | None] = []
     for number, (field, kind) in enumerate(fields.items()):
         found = response["aggregations"][f"f{number}"]
+        if kind in _DATE:
+            facets.append(
+                _date_facet(field, found["range"]["min"], found["range"]["max"], is_filtered=field in filters)
+            )
+            continue
         buckets = found["values"]["buckets"]
-        counts = [(bool(b["key"]) if kind == "boolean" else b["key"], int(b["doc_count"])) for b in buckets]
+        read = bool if kind == "boolean" else _to_shortest
+        counts = [(read(b["key"]), int(b["doc_count"])) for b in buckets]
         if kind in _NUMBER and response["aggregations"][f"all{number}"]["value"] > MAX_VALUES:
             numbers = found["range"]
-            facets.append(Facet(field, least=numbers["min"] or 0, most=numbers["max"] or 0))
+            least, most = (_to_shortest(numbers[end] or 0) for end in ("min", "max"))
+            facets.append(Facet(field, least=least, most=most))
         else:
             facets.append(_facet(field, counts, documents=found["doc_count"], is_filtered=field in filters))
     return [facet for facet in facets if facet is not None]
@@ -91,9 +107,9 @@ def _list_fields(mapping: Mapping[str, Any], prefix: str) -> Iterator[tuple[str,
     """The metadata fields of a mapping, with their types."""
     for name, inner in mapping.get("properties", {}).items():
         field = f"{prefix}{name}"
-        if "properties" in inner:
+        if "properties" in inner and inner.get("type") != "nested":  # whose fields only a nested query sees
             yield from _list_fields(inner, f"{field}.")
-        elif inner.get("type") in _TEXT | _NUMBER and name not in NOT_FACETS:
+        elif inner.get("type") in _TEXT | _NUMBER | _DATE and name not in NOT_FACETS and inner.get("doc_values", True):
             yield field, inner["type"]
 
 
@@ -101,38 +117,45 @@ def _count_in_memory(index: Any, filters: Mapping[str, list[Any] | ValueRange]) 
     from deepterms.memory.filters import compile_filter
 
     documents = [index.get(id) for id in index.reconcile(()).extra]
-    flat = {document.id: dict(_list_values(document.metadata, "")) for document in documents}
-    fields: dict[str, set[Any]] = {}
-    for leaves in flat.values():
-        for field, values in leaves.items():
-            fields.setdefault(field, set()).update(values)
+    kinds = {
+        field: kind.name
+        for field, kind in index.fields.types.items()
+        if kind.name in _TEXT | _NUMBER | _DATE and field.rpartition(".")[2] not in NOT_FACETS
+    }
     facets: list[Facet | None] = []
-    for field, values in list(fields.items())[:MAX_FIELDS]:
+    for field, kind in list(kinds.items())[:MAX_FIELDS]:
+        flat = {document.id: set(index.fields.read_shown(document.metadata, field)) for document in documents}
+        if not any(flat.values()):
+            continue
         matches = compile_filter(_filter_by_others(filters, field), index.fields)
         held = [flat[document.id] for document in documents if matches(document.id, document.metadata)]
-        counts = Counter(value for leaves in held for value in leaves.get(field, ()))
-        if len(values) > MAX_VALUES and all(_is_number(value) for value in values):
-            facets.append(Facet(field, least=min(counts, default=0), most=max(counts, default=0)))
+        counts = Counter(value for values in held for value in values)
+        if kind in _DATE:
+            least, most = min(counts, default=None), max(counts, default=None)
+            facets.append(_date_facet(field, least, most, is_filtered=field in filters))
+        elif kind in _NUMBER and len(set().union(*flat.values())) > MAX_VALUES:
+            least, most = (_to_shortest(end(counts, default=0)) for end in (min, max))
+            facets.append(Facet(field, least=least, most=most))
         else:
             ordered = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
-            facets.append(_facet(field, ordered, documents=len(held), is_filtered=field in filters))
+            shown = [(value if kind == "boolean" else _to_shortest(value), count) for value, count in ordered]
+            facets.append(_facet(field, shown, documents=len(held), is_filtered=field in filters))
     return [facet for facet in facets if facet is not None]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _to_shortest(value: Any) -> Any:
+    """A whole number without decimals: 40 rather than 40.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
-def _list_values(value: Any, path: str) -> Iterator[tuple[str, set[Any]]]:
-    """The fields of a document's metadata with their distinct values; objects in arrays are skipped."""
-    for name, inner in value.items():
-        field = f"{path}.{name}" if path else name
-        if isinstance(inner, Mapping):
-            yield from _list_values(inner, field)
-        elif name not in NOT_FACETS:
-            items = inner if isinstance(inner, list) else [inner]
-            if values := {item for item in items if isinstance(item, str | int | float)}:
-                yield field, values
+def _date_facet(field: str, least: float | None, most: float | None, *, is_filtered: bool) -> Facet | None:
+    """A facet of the days between two times in milliseconds; None for a field with one time or none."""
+    if least is None or most is None or not all(abs(end) < _LAST_TIME for end in (least, most)):
+        return None
+    if least == most and not is_filtered:
+        return None
+    first, last = (datetime(1970, 1, 1) + timedelta(milliseconds=end) for end in (least, most))
+    return Facet(field, least=first.date().isoformat(), most=last.date().isoformat())
 
 
 def _facet(field: str, counts: list[tuple[Any, int]], *, documents: int, is_filtered: bool) -> Facet | None:

@@ -37,15 +37,30 @@ Value = Annotated[str, StringConstraints(max_length=512)] | StrictBool | StrictI
 FieldName = Annotated[str, StringConstraints(pattern=r"^[^\s.*\x00-\x1f]+(\.[^\s.*\x00-\x1f]+)*$", max_length=200)]
 
 
+# A complete date, such as 2018-05-01 or 2018-05-01T12:00:00+02:00, or one relative to now, such as now-7d/d.
+DateBound = Annotated[
+    str,
+    StringConstraints(
+        max_length=40,
+        pattern=r"^(\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?"
+        r"|now([+-]\d{1,6}[yMwdhms])*(/[yMwdhms])?)$",
+    ),
+]
+Bound = StrictInt | StrictFloat | DateBound | None
+
+# The format of these dates, whatever that of the field.
+_DATE_FORMAT = "strict_date_optional_time"
+
+
 class ValueRange(BaseModel):
-    """A range of values; omitted bounds do not apply."""
+    """A range of numbers or dates; omitted bounds do not apply. A date without a time is the whole day."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gte: StrictInt | StrictFloat | None = None
-    lte: StrictInt | StrictFloat | None = None
-    gt: StrictInt | StrictFloat | None = None
-    lt: StrictInt | StrictFloat | None = None
+    gte: Bound = None
+    lte: Bound = None
+    gt: Bound = None
+    lt: Bound = None
 
 
 FieldFilter = Annotated[
@@ -65,5 +80,7 @@ def to_engine_filter(filters: Mapping[str, list[Any] | ValueRange] | None) -> di
 def _to_clause(field: str, wanted: list[Any] | ValueRange) -> dict[str, Any]:
     if isinstance(wanted, ValueRange):
         bounds = wanted.model_dump(exclude_none=True)
+        if any(isinstance(bound, str) for bound in bounds.values()):
+            bounds["format"] = _DATE_FORMAT
         return {"range": {field: bounds}} if bounds else {"exists": {"field": field}}
     return {"terms": {field: wanted}}

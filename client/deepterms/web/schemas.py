@@ -130,7 +130,7 @@ class JsonParameters(SearchParameters):
     filter: Filters | None = Field(
         default=None,
         description="Metadata field → list of values, any of which matches, or a range such as "
-        '`{"gte": 2017, "lt": 2019}`. A document must match every field.',
+        '`{"gte": 2017, "lt": 2019}` or `{"gte": "2018-05-01", "lt": "now-1d"}`. A document must match every field.',
         examples=[{"year": [2017, 2018]}],
     )
 
@@ -282,8 +282,8 @@ class FieldFacet(_Schema):
     field: str
     values: list[tuple[JsonValue, int]]
     more: bool
-    least: float | None
-    most: float | None
+    least: float | str | None = Field(description="A number, or a day such as `2018-05-01`.")
+    most: float | str | None
 
 
 class FacetsResponse(_Schema):

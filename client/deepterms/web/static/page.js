@@ -9,7 +9,7 @@ const BARS = 20; // codewords in the chart
 
 let status = null;
 let query = null; // {id} | {vector} | {file}
-let filters = {}; // field → [values] or {gte, lte}
+let filters = {}; // field → [values] or {gte, lte}, of numbers or days
 let running = null; // AbortController of the current search
 let facetsRunning = null;
 const previews = new Map(); // descriptor as it appears in the URL → the photo it was extracted from
@@ -429,12 +429,14 @@ function valueFacet(facet) {
 
 function rangeFacet(facet) {
   const chosen = filters[facet.field] ?? {};
+  const isDate = typeof facet.least === "string";
+  const kind = isDate ? { type: "date", min: facet.least, max: facet.most } : { type: "number", step: "any" };
   const bound = (name, label, end) => node("label", {}, label, node("input", {
-    type: "number", step: "any", placeholder: end, value: chosen[name], "data-facet": `${facet.field} ${name}`,
+    ...kind, placeholder: end, title: String(end), value: chosen[name], "data-facet": `${facet.field} ${name}`,
     onchange: (event) => {
       const next = { ...chosen };
       delete next[name];
-      if (event.target.value !== "") next[name] = Number(event.target.value);
+      if (event.target.value !== "") next[name] = isDate ? event.target.value : Number(event.target.value);
       choose(facet.field, Object.keys(next).length ? next : []);
     },
   }));
