@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,8 @@ def test_blocks_cover_every_row_once_and_are_normalised() -> None:
 def test_rows_are_read_by_position() -> None:
     rows = _rows(9)
     expected = np.concatenate(list(ArrayFeatures(rows).blocks()))
-    for given in (pd.DataFrame(rows, index=np.arange(9.0)[::-1]), torch.tensor(rows, requires_grad=True)):
+    containers: list[Any] = [pd.DataFrame(rows, index=np.arange(9.0)[::-1]), torch.tensor(rows, requires_grad=True)]
+    for given in containers:
         stream = ArrayFeatures(given)
         assert (len(stream), stream.dimensions) == (9, 8)
         np.testing.assert_array_equal(np.concatenate(list(stream.blocks())), expected)

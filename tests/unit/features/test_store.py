@@ -128,7 +128,7 @@ def test_a_store_is_written_by_position(tmp_path: Path) -> None:
     rows, ids = np.arange(9, dtype=np.float32).reshape(3, 3), ["a", "b", "c"]
     labels = [2, 0, 1]
     batch = (pd.Series(ids, index=labels), pd.DataFrame(rows, index=labels), pd.Series(ids, index=labels))
-    store = write_store([batch], tmp_path / "store", dimensions=3, spec={})  # type: ignore[list-item]
+    store = write_store([batch], tmp_path / "store", dimensions=3, spec={})
     assert store.ids == ids
     np.testing.assert_array_equal(store.features_of(ids), rows)
 
