@@ -138,7 +138,7 @@ def test_add_with_revisions_detects_changes(filled: dt.SurrogateIndex) -> None:
     report = filled.add(["d0", "d1", "d2"], -features(3), revisions=[*revisions, None])
     assert report.succeeded == 2
     assert [failure.id for failure in report.failed] == ["d1"]
-    with pytest.raises(InvalidInput, match="ids and revisions are aligned"):
+    with pytest.raises(InvalidInput, match="ids, features and revisions are aligned"):
         filled.add(["d0"], features(1), revisions=[])
 
 

@@ -138,7 +138,7 @@ def mistakes(index: dt.SurrogateIndex, memory: dt.MemoryIndex, feature: NDArray[
     index.search_many(feature, k="10")  # type: ignore[arg-type]
     index.search_by_id("a", efort=0.5)  # type: ignore[call-arg]
     memory.search_many(feature, min_score="high")  # type: ignore[arg-type]
-    memory.get(17)  # type: ignore[arg-type]
+    memory.get(1.7)  # type: ignore[arg-type]
     dt.DeepPermutation(dimensions="2048")  # type: ignore[arg-type]
     dt.MemoryIndex(object())  # type: ignore[arg-type]
     index.get("a").vector  # type: ignore[union-attr]  # noqa: B018

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.encoders.arrays import as_array
 from deepterms.errors import InvalidInput
 from deepterms.evaluation.collections.judgements import Averaging, Judgements
 from deepterms.evaluation.streams import ArrayFeatures, FeatureStream
+from deepterms.schema.aligned import list_values
 
 __all__ = ["JudgedFeatures"]
 
@@ -87,6 +89,7 @@ class JudgedFeatures:
         Raises:
             InvalidInput: a relevant id or a query has no descriptor, or an id occurs twice.
         """
+        ids = list_values(ids, "ids")
         rows = {id: row for row, id in enumerate(ids)}
         if len(rows) != len(ids):
             raise InvalidInput(f"{len(ids) - len(rows)} ids are duplicates; expected every photograph once")
@@ -98,7 +101,7 @@ class JudgedFeatures:
             )
         if missing := [query for query in judgements.queries if query not in queries]:
             raise InvalidInput(f"{len(missing)} queries have no descriptor, starting with {missing[0]!r}")
-        asked = ArrayFeatures(np.stack([queries[query] for query in judgements.queries]))
+        asked = ArrayFeatures(as_array([queries[query] for query in judgements.queries]))
         junk = (judgements.junk.get(query, frozenset()) for query in judgements.queries)
         return cls(
             name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deepterms.encoders.arrays import as_array
 from deepterms.encoders.inputs import normalise_rows, reject_unusable
 from deepterms.errors import InvalidInput
 
@@ -45,10 +46,13 @@ class ArrayFeatures:
     """Rows of an array, which may be memory-mapped.
 
     Attributes:
-        array: numbers (N, D).
+        array: numbers (N, D), or another container that `as_array` reads.
     """
 
     array: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "array", as_array(self.array))
 
     @property
     def dimensions(self) -> int:

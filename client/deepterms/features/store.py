@@ -188,7 +188,9 @@ class FeatureStore:
 
     def features_of(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Look up the descriptors of some ids: float32 (len(ids), D), in the order of `ids`."""
-        places = self._places
+        if isinstance(ids, str):
+            raise InvalidInput(f"ids is one text, {ids!r:.80}; expected a sequence of ids")
+        ids, places = list(ids), self._places  # by position, whatever labels they have
         unknown = [item_id for item_id in ids if item_id not in places]
         if unknown:
             raise InvalidInput(f"{len(unknown)} ids are not in {self.folder}, such as {unknown[0]!r}")

@@ -146,8 +146,9 @@ def write_store(
         open_or_create(partial, dimensions=dimensions, spec=spec)
         shard = UnfinishedShard(partial, 0)
         for ids, features, paths in batches:
-            for item_id, feature, path in zip(ids, features, paths, strict=True):
-                shard.add(item_id, Path(path), feature, read_state(Path(path)))
+            rows = np.asarray(features)  # a table would be read column by column
+            for item_id, feature, path in zip(ids, rows, paths, strict=True):
+                shard.add(str(item_id), Path(path), feature, read_state(Path(path)))
                 if len(shard) == shard_size:
                     shard = shard.commit()
         shard.commit()

@@ -134,7 +134,7 @@ class IndexQueries(IndexReader):
         query = self._check_one(feature)
         return self._iterate_all(query, options, page)
 
-    def search_by_id(self, id: str, **options: Unpack[SearchKeywords]) -> Hits:
+    def search_by_id(self, id: str | int, **options: Unpack[SearchKeywords]) -> Hits:
         """Find the documents nearest to an indexed document, excluding that document.
 
         Args:
@@ -162,7 +162,7 @@ class IndexQueries(IndexReader):
             (hits,) = self._follow(lambda searcher: searcher.search(query, more))
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
 
-    def explain(self, id: str, feature: Features, *, effort: float = 1.0) -> Explanation:
+    def explain(self, id: str | int, feature: Features, *, effort: float = 1.0) -> Explanation:
         """Explain a score: the codewords that a document shares with a descriptor, and what each contributes.
 
         Args:

@@ -51,7 +51,7 @@ class IndexReader(IndexHandle):
         """
         return verify(self._searcher(read_again(self)), sample=sample, seed=seed)
 
-    def get(self, id: str) -> StoredDocument | None:
+    def get(self, id: str | int) -> StoredDocument | None:
         """Read one document as stored.
 
         Args:

@@ -191,7 +191,7 @@ class MemoryIndex:
             self.search(feature, k=k, filter=filter, rerank=0, effort=effort, min_score=min_score, fields=fields)
         )
 
-    def search_by_id(self, id: str, **options: Unpack[SearchKeywords]) -> Hits:
+    def search_by_id(self, id: str | int, **options: Unpack[SearchKeywords]) -> Hits:
         """Find the documents nearest to an indexed one, excluding it. See `SurrogateIndex.search_by_id`."""
         asked, id = SearchOptions(**options), read_id(id)
         more = replace(asked, k=asked.k + 1)  # the document itself is among the hits
@@ -203,7 +203,7 @@ class MemoryIndex:
             hits = self._search(segment.get_terms(row) if vector is None else vector[np.newaxis], more)
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
 
-    def explain(self, id: str, feature: Features, *, effort: float = 1.0) -> Explanation:
+    def explain(self, id: str | int, feature: Features, *, effort: float = 1.0) -> Explanation:
         """Explain a score by the codewords a document shares with a descriptor. See `SurrogateIndex.explain`."""
         check_effort(effort)
         id = read_id(id)
@@ -213,7 +213,7 @@ class MemoryIndex:
         score = float(segment.score(components, weights)[row])
         return explain(id, query=asked, document=segment.get_terms(row), engine_score=score)
 
-    def get(self, id: str) -> StoredDocument | None:
+    def get(self, id: str | int) -> StoredDocument | None:
         """Read one document as stored; None if no document has this id."""
         id = read_id(id)
         place = self._places.get(id)

@@ -106,7 +106,8 @@ def align_documents(
     lengths = {name: len(values) for name, values in given.items() if values is not None}
     if set(lengths.values()) != {len(listed)}:
         got = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        raise InvalidInput(f"ids, {what} and metadata are aligned by position; got {len(listed)} ids, {got}")
+        names = " and ".join([", ".join(["ids", *lengths][:-1]), list(lengths)[-1]])
+        raise InvalidInput(f"{names} are aligned by position; got {len(listed)} ids, {got}")
     return AlignedDocuments(listed, rows, about, expected)
 
 
@@ -242,7 +243,10 @@ def _to_text(identifier: Any) -> Any:
     if isinstance(identifier, str):
         return str.__str__(identifier)
     if isinstance(identifier, int | np.integer) and not isinstance(identifier, bool):
-        return str(int(identifier))
+        number = int(identifier)
+        if number.bit_length() > 8 * MAX_ID_BYTES:  # Python converts no more than some thousands of digits
+            raise InvalidInput(f"an id has 1 to {MAX_ID_BYTES} bytes; got {number.bit_length()} bits of an integer")
+        return str(number)
     return identifier
 
 

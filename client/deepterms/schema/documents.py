@@ -14,7 +14,7 @@ from deepterms.cluster.bulk import BulkLine
 from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.inputs import as_features, find_unusable_rows
-from deepterms.errors import EncoderMismatch, InvalidInput
+from deepterms.errors import EncoderMismatch
 from deepterms.results import Failure, Revision
 from deepterms.schema.aligned import AlignedDocuments, Ids, MetadataRows, align_documents, find_id_fault
 from deepterms.schema.index_spec import FINGERPRINT, IndexSpec
@@ -207,6 +207,6 @@ def _read_metadata(given: Any) -> tuple[dict[str, Any], str]:
     if isinstance(given, Mapping):
         try:
             return to_json_object(given), ""
-        except (InvalidInput, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # an InvalidInput is a ValueError
             return {}, str(error)
     return {}, "" if is_missing(given) else f"metadata is a {type(given).__name__}; expected a mapping"

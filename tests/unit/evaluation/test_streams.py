@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from deepterms.errors import InvalidInput
 from deepterms.evaluation import ArrayFeatures, MixedFeatures, StoredFeatures, sample_rows
@@ -21,6 +24,18 @@ def test_blocks_cover_every_row_once_and_are_normalised() -> None:
     rows = np.concatenate(blocks)
     assert len(rows) == len(stream) == 9_001
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
+
+
+def test_rows_are_read_by_position() -> None:
+    rows = _rows(9)
+    expected = np.concatenate(list(ArrayFeatures(rows).blocks()))
+    containers: list[Any] = [pd.DataFrame(rows, index=np.arange(9.0)[::-1]), torch.tensor(rows, requires_grad=True)]
+    for given in containers:
+        stream = ArrayFeatures(given)
+        assert (len(stream), stream.dimensions) == (9, 8)
+        np.testing.assert_array_equal(np.concatenate(list(stream.blocks())), expected)
+    with pytest.raises(InvalidInput, match="masked array"):
+        ArrayFeatures(np.ma.masked_greater(rows, 0))
 
 
 def test_a_store_streams_like_an_array(tmp_path: Path) -> None:

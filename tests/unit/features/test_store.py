@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from deepterms.errors import FeatureStoreError, InvalidInput, MissingExtra
 from deepterms.features.folder_sync import sync_folder
 from deepterms.features.plain_array import read_npy
 from deepterms.features.store import FeatureStore
-from deepterms.features.store_writer import extract_to_store
+from deepterms.features.store_writer import extract_to_store, write_store
 from tests.unit.features.fake_extractor import FakeExtractor, expected_feature
 
 
@@ -110,8 +111,26 @@ def test_descriptors_are_looked_up_by_id(tmp_path: Path, photos: list[Path]) -> 
     expected = [expected_feature(Path(item_id)) for item_id in wanted]
     np.testing.assert_array_equal(store.features_of(wanted), expected)
     assert store.features_of([]).shape == (0, 5)
+    for given in (
+        iter(wanted),
+        np.array(wanted),
+        pd.Series(wanted, index=[3, 1, 0, 2]),
+        dict(enumerate(wanted)).values(),
+    ):
+        np.testing.assert_array_equal(store.features_of(given), expected)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="ids is one text"):
+        store.features_of(wanted[0])
     with pytest.raises(InvalidInput, match=r"1 ids are not in .* 'nobody'"):
         store.features_of([wanted[0], "nobody"])
+
+
+def test_a_store_is_written_by_position(tmp_path: Path) -> None:
+    rows, ids = np.arange(9, dtype=np.float32).reshape(3, 3), ["a", "b", "c"]
+    labels = [2, 0, 1]
+    batch = (pd.Series(ids, index=labels), pd.DataFrame(rows, index=labels), pd.Series(ids, index=labels))
+    store = write_store([batch], tmp_path / "store", dimensions=3, spec={})
+    assert store.ids == ids
+    np.testing.assert_array_equal(store.features_of(ids), rows)
 
 
 def test_a_second_run_adds_new_photos_and_retries_failures(tmp_path: Path, photos: list[Path]) -> None:
