@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from typing import Any, Literal
 
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.templates import IndexTemplate, describe_override, find_template, list_templates
 from deepterms.errors import DeploymentConflict, RequestRejected, UnsupportedEngine
 from deepterms.schema.assets import Asset, list_assets
 from deepterms.schema.layouts import LAYOUTS, Layout
@@ -16,6 +19,8 @@ from deepterms.schema.layouts import LAYOUTS, Layout
 __all__ = ["Change", "DeploymentPlan", "DeploymentReport", "apply", "check", "deploy", "plan", "rehearse"]
 
 PRODUCT = "deepterms"
+
+logger = logging.getLogger("deepterms")
 
 State = Literal["missing", "same", "differs", "newer", "foreign"]
 Action = Literal["create", "unchanged", "replace", "downgrade"]
@@ -48,12 +53,15 @@ class Change:
             ``version``), or is ``foreign`` (deepterms did not make it).
         version: the cluster's ``version``, or None if it has none.
         diff: unified diff from the cluster's body to this release's, both normalised; empty if missing or the same.
+        overridden: which other template keeps this one from being used, whatever is deployed, and what to do; empty if
+            none does.
     """
 
     asset: Asset
     state: State
     version: int | None = None
     diff: str = ""
+    overridden: str = ""
 
     @property
     def action(self) -> Action:
@@ -72,6 +80,11 @@ class DeploymentPlan:
 
     cluster: Cluster = field(repr=False, compare=False)
     changes: tuple[Change, ...]
+
+    @property
+    def overridden(self) -> tuple[str, ...]:
+        """A sentence for each template that another one in the cluster overrides; deploying does not help."""
+        return tuple(change.overridden for change in self.changes if change.overridden)
 
     @property
     def pending(self) -> tuple[Change, ...]:
@@ -132,7 +145,11 @@ def plan(client: Any, *, layouts: Iterable[Layout] | None = None) -> DeploymentP
     if not chosen:
         raise UnsupportedEngine(f"{cluster.engine} supports none of the layouts")
     assets = sorted(list_assets(chosen), key=_dependency_rank)
-    return DeploymentPlan(cluster, tuple(_compare(cluster, asset) for asset in assets))
+    templates = list_templates(cluster)
+    changes = (_compare(cluster, asset) for asset in assets)
+    return DeploymentPlan(
+        cluster, tuple(replaced(change, overridden=_find_override(change.asset, templates)) for change in changes)
+    )
 
 
 def check(client: Any, *, layouts: Iterable[Layout] | None = None) -> tuple[Change, ...]:
@@ -189,6 +206,8 @@ def apply(plan: DeploymentPlan, *, replace: bool = False, allow_downgrade: bool 
         if change.action != "unchanged":
             plan.cluster.request("PUT", change.asset.endpoint, body=change.asset.body)
         done[change.action].append(change.asset.file)
+    for sentence in plan.overridden:
+        logger.warning("no index can be created yet: %s", sentence)
     return DeploymentReport(
         created=tuple(done["create"]),
         replaced=(*done["replace"], *done["downgrade"]),
@@ -256,6 +275,15 @@ def _read(cluster: Cluster, asset: Asset) -> dict[str, Any] | None:
         return dict(response[asset.name])
     (template,) = response["index_templates"]
     return dict(template["index_template"])
+
+
+def _find_override(asset: Asset, templates: Sequence[IndexTemplate]) -> str:
+    """Describe which template an index would get instead of ours; empty if it would get ours, once it is deployed."""
+    if asset.kind != "index_templates":
+        return ""
+    others = [template for template in templates if template.name != asset.name]
+    winner = find_template(others, f"{asset.name}-name-000001")
+    return "" if winner is None or winner.priority < asset.body["priority"] else describe_override(winner, asset.name)
 
 
 def _require_allowed(changes: Iterable[Change], *, replace: bool, allow_downgrade: bool) -> None:

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 import deepterms as dt
+from deepterms import deployment
+from deepterms.cli.app import app
 from deepterms.cluster.cluster import Cluster
+from deepterms.doctor import examine
 from deepterms.errors import (
     ClusterError,
     EncoderMismatch,
@@ -20,7 +24,7 @@ from deepterms.errors import (
     UnsupportedEngine,
 )
 from deepterms.index import ingest
-from deepterms.schema.layouts import select_default_layout
+from deepterms.schema.layouts import LAYOUTS, select_default_layout
 
 ENCODER = dt.DeepPermutation(64, top_k=16)
 
@@ -83,16 +87,43 @@ def test_create_needs_the_templates(cluster: Any, unique_name: str) -> None:
         dt.deploy(cluster)
 
 
-def test_create_detects_an_overriding_template(cluster: Any, unique_name: str) -> None:
+@pytest.mark.parametrize("settings", [{}, {"index": {"default_pipeline": "theirs"}}], ids=["catch-all", "pipeline"])
+def test_an_overriding_template_is_named(
+    cluster: Any, unique_name: str, url: str, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither `create`, nor `check`, nor the doctor sends anybody to `deploy`, which would not help."""
     dt.deploy(cluster)
-    other = {"index_patterns": [f"deepterms-*{unique_name}*"], "priority": 9_000, "template": {"settings": {}}}
-    other["template"] = {"settings": {"index": {"default_pipeline": "theirs"}}}
-    Cluster(cluster).request("PUT", f"/_index_template/{unique_name}", body=other)
+    own = Cluster(cluster)
+    own.request("PUT", f"/_template/{unique_name}", body={"index_patterns": ["*"], "order": 9_000})  # never overrides
+    layout = select_default_layout(own.engine)
+    assert deployment.plan(cluster).overridden == ()
+    other = {"index_patterns": ["*"], "priority": 9_000, "template": {"settings": settings}}
+    own.request("PUT", f"/_index_template/{unique_name}", body=other)
+    named = rf"'{unique_name}' \(priority 9000, patterns \*\) overrides {layout.resource}.* lower priority"
     try:
-        with pytest.raises(ClusterError, match="another index template overrides"):
+        with pytest.raises(ClusterError, match=named):
             dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER)
+        assert len(deployment.plan(cluster).overridden) == len(LAYOUTS) + 1 - (own.engine.name == "elasticsearch")
+        dt.deploy(cluster)
+        assert f"no index can be created yet: the index template '{unique_name}'" in caplog.text
+        (finding,) = (found for found in examine(cluster) if found.subject == "templates")
+        assert (finding.level, unique_name in finding.text) == ("red", True)
+        assert "give it a lower priority" in finding.advice
+        checked = CliRunner().invoke(app, ["check", "--url", url])
+        assert (checked.exit_code, unique_name in checked.stderr) == (1, True)
     finally:
-        Cluster(cluster).request("DELETE", f"/_index_template/{unique_name}")
+        own.request("DELETE", f"/_index_template/{unique_name}")
+        own.request("DELETE", f"/_template/{unique_name}")
+
+
+def test_a_template_of_the_same_priority_is_rejected_by_name(cluster: Any, unique_name: str, bare: Any) -> None:
+    own = Cluster(bare)
+    own.request("PUT", f"/_index_template/{unique_name}", body={"index_patterns": ["deepterms-*"], "priority": 500})
+    try:
+        with pytest.raises(RequestRejected, match=rf"cannot be deployed, so nothing was changed.*{unique_name}"):
+            dt.deploy(bare)
+    finally:
+        own.request("DELETE", f"/_index_template/{unique_name}")
 
 
 def test_create_rejects_an_unsupported_layout(elasticsearch: Any, unique_name: str) -> None:

@@ -19,7 +19,7 @@ GENERATOR = np.random.default_rng(0)
 ROWS = GENERATOR.standard_normal((40, 16)).astype(np.float32)
 IDS = [f"d{row}" for row in range(len(ROWS))]
 PIVOTS = dt.PivotPermutation(dt.sample_pivots(ROWS, 16, seed=0), top_k=3, query_top_k=8)
-COMPONENTS = dt.DeepPermutation(16, top_k=4)
+OTHERS = dt.PivotPermutation(dt.sample_pivots(ROWS, 12, seed=1), top_k=3, query_top_k=8)
 LEASE_SECONDS = 1.5
 
 
@@ -129,7 +129,7 @@ def test_a_killed_drop(client: Any, unique_name: str, kill: Kill) -> None:
     """Until the last index is gone, it can be opened and is whole."""
     for point in points():
         index = filled(client, unique_name, PIVOTS)
-        migration.migrate(client, unique_name, encoder=COMPONENTS)
+        migration.migrate(client, unique_name, encoder=OTHERS)
         migration.migrate(client, unique_name, encoder=PIVOTS)
         if not kill.run(index.drop, before=point):
             assert point > 8  # three indices and pipelines, two pivot indices
@@ -168,12 +168,12 @@ def test_a_killed_migration(client: Any, unique_name: str, kill: Kill) -> None:
     def migrate() -> None:
         migration.migrate(client, unique_name, encoder=PIVOTS, drop=True, lease_seconds=LEASE_SECONDS)
 
-    kill_and_repeat(client, unique_name, kill, lambda: filled(client, unique_name, COMPONENTS), migrate, requests=12)
+    kill_and_repeat(client, unique_name, kill, lambda: filled(client, unique_name, OTHERS), migrate, requests=12)
 
 
 def test_a_killed_rollback(client: Any, unique_name: str, kill: Kill) -> None:
     def start() -> None:
-        filled(client, unique_name, COMPONENTS)
+        filled(client, unique_name, OTHERS)
         migration.migrate(client, unique_name, encoder=PIVOTS)
 
     def roll_back() -> None:

@@ -51,7 +51,7 @@ def deploy(
 def check(json: JsonOption = False, url: UrlOption = None) -> None:
     """Compare the cluster's templates and pipelines with this release's.
 
-    Exits with status 1 if any is missing or differs.
+    Exits with status 1 if any is missing, differs, or is overridden by another template of higher priority.
     """
     planned = deployment.plan(connect(url))
     if json:
@@ -63,6 +63,7 @@ def check(json: JsonOption = False, url: UrlOption = None) -> None:
                     "version": change.version,
                     "expected": change.asset.body["version"],
                     "diff": change.diff,
+                    "overridden": change.overridden,
                 }
             )
     else:
@@ -70,11 +71,14 @@ def check(json: JsonOption = False, url: UrlOption = None) -> None:
         for change in planned.pending:
             if change.diff:
                 print(change.diff)
+    for sentence in planned.overridden:
+        note(f"[red]no index can be created:[/red] {escape(sentence)}")
     if planned.pending:
         note(
             f"[yellow]{len(planned.pending)} of {len(planned.changes)} resources are missing or differ from this "
             "release;[/yellow] `deepterms deploy --dry-run` shows what a deployment would do"
         )
+    if planned.pending or planned.overridden:
         sys.exit(1)
 
 

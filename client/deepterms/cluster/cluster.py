@@ -17,7 +17,7 @@ from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.bulk import BLOCK_PATIENCE_SECONDS, BulkAnswer, BulkLine, BulkResult, send_all
 from deepterms.cluster.engine import Engine, parse_engine
 from deepterms.cluster.index_names import build_index_path
-from deepterms.cluster.responses import CLAUSE_LIMIT, build_error, build_json_error, extract_reason
+from deepterms.cluster.responses import CLAUSE_LIMIT, build_error, build_json_error, extract_reason, is_incomplete
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRejected, UnsupportedEngine
 
 __all__ = ["Cluster", "Engine"]
@@ -126,6 +126,18 @@ class Cluster:
         answer = self.request("POST", build_index_path(index, "/_msearch"), body=lines)
         return list(answer["responses"])
 
+    def count(self, index: str, *, body: Any = None, params: Mapping[str, Any] | None = None) -> int:
+        """Count the documents of an index that are visible to search.
+
+        Raises:
+            ClusterError: a shard did not answer, so documents would be missing from the number.
+            ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
+        """
+        answer = self.request("POST", build_index_path(index, "/_count"), body=body, params=params)
+        if is_incomplete(answer):
+            raise ClusterError(f"a shard of {index!r} did not answer while documents were counted; try again")
+        return int(answer["count"])
+
     @contextmanager
     def point_in_time(self, index: str) -> Iterator[str]:
         """Open a point in time: searches with its ID see the index as it is now, without later writes.
@@ -140,7 +152,10 @@ class Cluster:
         self.engine.require_point_in_time()
         opensearch = self.engine.name == "opensearch"
         path = build_index_path(index, "/_search/point_in_time") if opensearch else build_index_path(index, "/_pit")
-        answer = self.request("POST", path, params={"keep_alive": POINT_IN_TIME_KEEP_ALIVE})
+        params: dict[str, Any] = {"keep_alive": POINT_IN_TIME_KEEP_ALIVE}
+        if opensearch:  # otherwise shards without a copy would be missing from it, and not count as failed
+            params["allow_partial_pit_creation"] = False
+        answer = self.request("POST", path, params=params)
         identifier = str(answer["pit_id" if opensearch else "id"])
         try:
             yield identifier

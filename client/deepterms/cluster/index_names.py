@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from deepterms.errors import InvalidInput
 
-__all__ = ["MAX_NAME_BYTES", "build_index_path", "check_new_name"]
+__all__ = ["MAX_NAME_BYTES", "OPEN_AND_CLOSED", "build_index_path", "check_new_name"]
 
 # The engines reject index names of more than 255 bytes, and a concrete index adds a prefix and a generation.
 MAX_NAME_BYTES = 200
 
 # Both engines forbid these in index names; % is added, since it could escape any of them in a URL.
+# For requests with a pattern, which by default leaves out closed indices, as if they did not exist.
+OPEN_AND_CLOSED: Mapping[str, str] = {"expand_wildcards": "open,closed"}
+
 _FORBIDDEN = frozenset('\\/*?"<>| ,#:%')
 
 

@@ -8,7 +8,16 @@ from typing import Any
 from deepterms.cluster.engine import explain_version_conflict
 from deepterms.errors import ClusterError, IndexNotFound, RequestRejected, UnsupportedEngine
 
-__all__ = ["CLAUSE_LIMIT", "build_error", "build_json_error", "extract_reason", "find_error", "is_incomplete"]
+__all__ = [
+    "CLAUSE_LIMIT",
+    "build_error",
+    "build_json_error",
+    "explain_closed",
+    "extract_reason",
+    "find_error",
+    "is_closed",
+    "is_incomplete",
+]
 
 CLAUSE_LIMIT = "indices.query.bool.max_clause_count"  # a cluster setting of OpenSearch
 
@@ -78,6 +87,17 @@ def find_error(answer: Mapping[str, Any]) -> ClusterError | None:
     return build_error(int(answer.get("status", 500)), answer)
 
 
+def explain_closed(index: str) -> str:
+    """Say that an index is closed, and how to open it."""
+    return f"the index {index} is closed, so it can be neither read nor written; open it with POST /{index}/_open"
+
+
+def is_closed(answer: Mapping[str, Any]) -> bool:
+    """Whether an index is closed, from a response about it with its settings."""
+    # The engines set this when they close an index, and remove it when they open it.
+    return str(answer["settings"]["index"].get("verified_before_close", "")).lower() == "true"
+
+
 def extract_reason(error: Any) -> str:
     """Extract the most specific message of an engine's error: type and reason of the innermost cause.
 
@@ -95,4 +115,6 @@ def extract_reason(error: Any) -> str:
     kind, text = innermost.get("type") or error.get("type"), innermost.get("reason") or error.get("reason")
     if innermost is not error and "failed to parse field [" in str(error.get("reason")):
         text = f"{error['reason']}: {text}"  # only the outermost reason names the field
+    if kind == "index_closed_exception":
+        text = explain_closed(str(innermost.get("index") or "NAME"))
     return ": ".join(str(part) for part in (kind, text) if part) or _truncate(dict(error))

@@ -11,15 +11,21 @@ from typing import Any
 import numpy as np
 
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.index_names import OPEN_AND_CLOSED
+from deepterms.cluster.responses import is_closed
 from deepterms.deployment import plan
 from deepterms.doctor.findings import (
     Finding,
     judge_clauses,
+    judge_closed,
     judge_engine,
     judge_generations,
     judge_health,
     judge_heap,
     judge_ingest,
+    judge_missing_pipeline,
+    judge_nameless,
+    judge_orphaned_pipelines,
     judge_refresh,
     judge_resources,
     judge_segments,
@@ -41,6 +47,8 @@ __all__ = ["examine"]
 PROBE = np.array([0.1, -0.9, 0.7, 0.0, 0.5, -0.3, 0.05, 0.02], dtype=np.float32)
 PROBE_K = 4
 COSINE_TOLERANCE = 1e-5
+
+CONCRETE = re.compile(r"deepterms-[a-z_]+-v\d+-(.+)-\d{6}")
 
 
 def examine(client: Any, name: str | None = None) -> tuple[Finding, ...]:
@@ -83,9 +91,11 @@ class Examination:
         yield from self._attempt("clause limit", "monitor", lambda: self._check_clauses(largest))
         yield from self._attempt("nodes", "monitor", self._check_nodes)
         yield from listing
+        yield from self._attempt("pipelines", "read_pipeline", self._check_orphaned_pipelines)
         for name, found in sorted(indices.items()):
             live, metas = _split(found)
             yield from self._attempt(name, "monitor on the index", partial(self._check_index, name, live, metas))
+            yield from self._attempt(name, "read_pipeline", partial(self._check_pipeline, name, live))
             yield from self._attempt(
                 name, "read and monitor on the index", partial(examine_pivots, self.cluster, name, live, metas)
             )
@@ -98,12 +108,16 @@ class Examination:
             yield from ask()
         except IndexNotFound:
             raise
+        except ClusterUnreachable:
+            raise
         except RequestRejected as error:
             if error.status in (401, 403):
                 advice = f"rerun as a user with the privilege {privilege}"
                 yield Finding("yellow", subject, "not checked: this user lacks the privilege", advice)
             else:
                 yield Finding("red", subject, str(error), "the engine should accept this request; check its log")
+        except ClusterError as error:  # such as a shard without a copy, which judge_health reports
+            yield Finding("red", subject, str(error), "rerun when all shards are available")
 
     def _check_resources(self) -> Iterator[Finding]:
         yield judge_resources(plan(self.cluster.client).changes)
@@ -122,12 +136,11 @@ class Examination:
 
     def _list_indices(self, found: dict[str, dict[str, Any]]) -> Iterator[Finding]:
         """Fill `found` with name → {live: concrete index, metas: concrete index → its metadata}."""
-        answer = self.cluster.request("GET", "/deepterms-*")
+        answer = self.cluster.request("GET", "/deepterms-*", params=OPEN_AND_CLOSED)
         yield from find_orphans(answer, self.name)
-        pattern = re.compile(r"deepterms-[a-z_]+-v\d+-(.+)-\d{6}")
         for concrete, body in sorted(answer.items()):
             meta = read_meta(body) or {}
-            match = pattern.fullmatch(concrete)
+            match = CONCRETE.fullmatch(concrete)
             if match and find_owner(concrete) is None and "encoder" in meta and self.name in (None, match[1]):
                 try:
                     parsed = IndexMeta.parse(meta, name=concrete)
@@ -138,15 +151,22 @@ class Examination:
                 entry["metas"][concrete] = parsed
                 if match[1] in body["aliases"]:
                     entry["live"] = concrete
-        for name in [name for name, entry in found.items() if not entry["live"]]:
-            orphans = ", ".join(found.pop(name)["metas"])
-            advice = f"delete it, or point the alias {name} to it"
-            yield Finding("yellow", name, f"no alias points to {orphans}", advice)
-        if self.name is not None and self.name not in found:
+        reported = 0
+        for name, entry in sorted(found.items()):
+            if not entry["live"]:
+                problem = judge_nameless(name, entry["metas"])
+            elif is_closed(answer[entry["live"]]):
+                problem = judge_closed(name, entry["live"])
+            else:
+                continue
+            del found[name]  # nothing else about it can be examined
+            reported += 1
+            yield problem
+        if self.name is not None and self.name not in found and not reported:
             raise IndexNotFound(
                 f"no index {self.name!r} in the cluster; check the name, or omit it to examine all indices"
             )
-        if not found:
+        if not found and not reported:
             yield Finding("green", "indices", "no indices yet")
 
     def _check_index(self, name: str, live: str, metas: Mapping[str, IndexMeta]) -> Iterator[Finding]:
@@ -160,6 +180,27 @@ class Examination:
         others = {concrete: meta for concrete, meta in metas.items() if concrete != live}
         if kept := judge_generations(name, others, live=live):
             yield kept
+
+    def _check_pipeline(self, name: str, live: str) -> Iterator[Finding]:
+        settings = self.cluster.request("GET", f"/{live}/_settings")[live]["settings"]["index"]
+        pipeline = settings.get("default_pipeline", "")
+        if pipeline == live and pipeline not in self._list_pipelines(live):
+            yield judge_missing_pipeline(name, pipeline)
+
+    def _check_orphaned_pipelines(self) -> Iterator[Finding]:
+        indices = self.cluster.request("GET", "/deepterms-*", params=OPEN_AND_CLOSED)
+        owned = [match for held in self._list_pipelines("deepterms-*") if (match := CONCRETE.fullmatch(held))]
+        names = sorted({match[1] for match in owned if match[0] not in indices and self.name in (None, match[1])})
+        if names:
+            yield judge_orphaned_pipelines(names)
+
+    def _list_pipelines(self, pattern: str) -> dict[str, Any]:
+        try:
+            return dict(self.cluster.request("GET", f"/_ingest/pipeline/{pattern}"))
+        except RequestRejected as error:
+            if error.status == 404:
+                return {}
+            raise
 
     def _probe_layout(self, layout: Layout) -> Iterator[Finding]:
         """Index one document encoded by the client and one by the pipeline, and find both with exact scores."""
@@ -194,7 +235,8 @@ class Examination:
             again = "rerun as a user who may create and delete deepterms-* indices, or ignore this line"
             yield Finding("red" if allowed else "yellow", subject, str(error), advice if allowed else again)
         except (ClusterError, UnsupportedEngine) as error:
-            yield Finding("red", subject, str(error), "run `deepterms deploy`")
+            text, _, advised = str(error).partition("; ")
+            yield Finding("red", subject, text, advised or "run `deepterms deploy`")
         finally:
             if index is not None:
                 index.drop()

@@ -15,11 +15,15 @@ from deepterms.units import format_bytes
 __all__ = [
     "Finding",
     "judge_clauses",
+    "judge_closed",
     "judge_engine",
     "judge_generations",
     "judge_health",
     "judge_heap",
     "judge_ingest",
+    "judge_missing_pipeline",
+    "judge_nameless",
+    "judge_orphaned_pipelines",
     "judge_refresh",
     "judge_resources",
     "judge_segments",
@@ -66,6 +70,11 @@ def judge_engine(engine: Engine) -> Finding:
 
 def judge_resources(changes: Sequence[Change]) -> Finding:
     """Judge whether templates and pipelines match this release."""
+    overridden = [change.overridden for change in changes if change.overridden]
+    if overridden:
+        text, _, advice = overridden[0].partition("; ")
+        more = f"; {_count(len(overridden) - 1, 'more template')} likewise" if overridden[1:] else ""
+        return Finding("red", "templates", f"no index can be created: {text}{more}", advice)
     by_state: dict[str, list[str]] = {}
     for change in changes:
         by_state.setdefault(change.state, []).append(change.asset.name)
@@ -162,6 +171,37 @@ def judge_health(name: str, health: Mapping[str, Any]) -> Finding:
         return Finding("yellow", name, f"{text}; {_count(missing, 'replica')} not available", advice)
     advice = "run GET _cluster/allocation/explain to see why; restore from a snapshot if the disk is lost"
     return Finding("red", name, f"{text}; {_count(missing, 'shard')} not available, so documents are missing", advice)
+
+
+def judge_closed(name: str, live: str) -> Finding:
+    """Judge a closed index, which can be neither read nor written."""
+    return Finding("red", name, f"{live} is closed, so it can be neither read nor written", f"run POST /{live}/_open")
+
+
+def judge_nameless(name: str, metas: Mapping[str, IndexMeta]) -> Finding:
+    """Judge indices of a name that does not exist, because somebody removed it or a creation was interrupted."""
+    advice = (
+        f"if {name} is not being created right now, create it again with the same options, which finishes an empty "
+        f"index, point the alias {name} to it, or delete it with SurrogateIndex.drop_name(client, {name!r})"
+    )
+    return Finding("yellow", name, f"no alias points to {', '.join(sorted(metas))}", advice)
+
+
+def judge_missing_pipeline(name: str, pipeline: str) -> Finding:
+    """Judge an index whose own pipeline is gone, so that the engine rejects whatever is written."""
+    advice = "SurrogateIndex.open_or_create with the options of the index puts it again"
+    return Finding("red", name, f"its pipeline {pipeline} is missing, so every document is rejected", advice)
+
+
+def judge_orphaned_pipelines(names: Sequence[str]) -> Finding:
+    """Judge pipelines whose index does not exist.
+
+    Args:
+        names: the names of the indices.
+    """
+    advice = f"run SurrogateIndex.drop_name(client, {names[0]!r}), unless it is being created right now"
+    text = f"left over from indices that were deleted: {', '.join(names)}"
+    return Finding("yellow", "pipelines", text, advice)
 
 
 def judge_writes(name: str, settings: Mapping[str, Any]) -> Finding | None:

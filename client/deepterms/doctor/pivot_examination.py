@@ -82,7 +82,7 @@ def examine_pivots(cluster: Cluster, name: str, live: str, metas: Mapping[str, I
         yield judge_pivots(name, described, why=str(error).partition(". ")[0])
         return
     yield judge_pivots(name, described)
-    count = int(cluster.request("POST", f"/{live}/_count")["count"])
+    count = cluster.count(live)
     if not count:
         return
     encoder = encoder_from_spec(meta.encoder, pivots=pivots)

@@ -15,7 +15,6 @@ from typing import Any, Literal, cast
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.engine import Engine
 from deepterms.cluster.index_names import build_index_path
-from deepterms.cluster.responses import is_incomplete
 from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.presets import PresetName, select_encoder
@@ -132,6 +131,7 @@ def open_or_create_index(
                     f"the index {name!r} exists with other options: {'; '.join(differences)}. Open it with "
                     "SurrogateIndex.open, migrate it, or choose another name"
                 )
+            _restore_pipeline(cluster, state)
             return state
         if spec is None:
             spec = wanted.choose(cluster.engine)
@@ -143,6 +143,20 @@ def open_or_create_index(
         except (IndexAlreadyExists, IndexNotFound):
             continue
     raise ClusterError(f"other clients kept creating and deleting {name!r} meanwhile; try again")
+
+
+def _restore_pipeline(cluster: Cluster, state: IndexState) -> None:
+    """Put the index's own pipeline again if somebody has deleted it."""
+    (concrete,) = state.uuids
+    if state.fingerprint is None:
+        return
+    try:
+        cluster.request("GET", f"/_ingest/pipeline/{concrete}")
+    except RequestRejected as error:
+        if error.status == 404:
+            complete_concrete(cluster, concrete, state.spec)
+        elif error.status not in (401, 403):
+            raise
 
 
 def _create(cluster: Cluster, name: str, spec: IndexSpec, *, settings: Mapping[str, Any]) -> bool:
@@ -212,11 +226,9 @@ def _count(cluster: Cluster, concrete: str) -> int:
     deadline = time.monotonic() + CREATION_SECONDS
     while True:
         try:
-            answer = cluster.request("POST", f"/{concrete}/_count")
-            if not is_incomplete(answer) or time.monotonic() > deadline:
-                return int(answer["count"])
-        except RequestRejected as error:
-            if error.status != 503 or time.monotonic() > deadline:
+            return cluster.count(concrete)
+        except ClusterError as error:
+            if getattr(error, "status", 503) != 503 or time.monotonic() > deadline:
                 raise
         time.sleep(POLL_SECONDS)
 

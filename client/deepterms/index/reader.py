@@ -63,6 +63,7 @@ class IndexReader(IndexHandle):
         Raises:
             InvalidInput: no document can have this id.
             IndexNotFound: the index no longer exists.
+            ClusterError: the document was not found, but a shard did not answer.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
         id, state = read_id(id), self.state
@@ -85,6 +86,10 @@ class IndexReader(IndexHandle):
                 break
             state = now
         if not hits:
+            if is_incomplete(answer):
+                raise ClusterError(
+                    f"a shard of {self.name!r} did not answer, which may hold the document {id!r}; try again"
+                )
             return None
         document = read_stored_document(hits[0], state.spec.vector_type, dimensions=state.spec.encoder.dimensions)
         if document.revision is None:

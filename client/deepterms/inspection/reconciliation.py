@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
-from deepterms.cluster.responses import is_incomplete
+from deepterms.cluster.responses import extract_reason
 from deepterms.cluster.scroll import scroll_pages
 from deepterms.errors import ClusterError
 from deepterms.schema.aligned import Ids, read_id, read_id_pieces
@@ -71,7 +71,10 @@ def reconcile(cluster: Cluster, name: str, ids: Ids) -> Reconciliation:
         answer = cluster.request("POST", f"{path}/_mget", body={"ids": piece}, params={"_source": "false"})
         for document in answer["docs"]:
             if "error" in document:
-                raise ClusterError(f"the cluster cannot say whether {document['_id']!r} is in {name!r}; try again")
+                raise ClusterError(
+                    f"the cluster cannot say whether {document['_id']!r} is in {name!r}: "
+                    f"{extract_reason(document['error'])}"
+                )
         return {document["_id"] for document in answer["docs"] if document["found"]}
 
     def read_ids() -> Iterator[list[str]]:
@@ -83,10 +86,7 @@ def reconcile(cluster: Cluster, name: str, ids: Ids) -> Reconciliation:
 
     def count() -> int:
         cluster.request("POST", f"{path}/_refresh")
-        answer = cluster.request("POST", f"{path}/_count")
-        if is_incomplete(answer):
-            raise ClusterError(f"a shard of {name!r} did not answer while documents were counted; try again")
-        return int(answer["count"])
+        return cluster.count(name)
 
     return reconcile_with(ids, find_present=find_present, read_ids=read_ids, count=count)
 

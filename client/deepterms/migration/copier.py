@@ -9,9 +9,8 @@ from typing import Any
 
 from deepterms.cluster.bulk import BulkLine
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.responses import is_incomplete
 from deepterms.cluster.scroll import check_hits, scroll_pages
-from deepterms.errors import ClusterError, MigrationFailed
+from deepterms.errors import MigrationFailed
 from deepterms.results import Failure
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.rejections import explain_rejection
@@ -202,10 +201,7 @@ class Copier:
         return {"preference": "|".join(parts)} if parts else {}
 
     def _count(self, index: str) -> int:
-        answer = self.cluster.request("POST", f"/{index}/_count", params=self._build_preference())
-        if is_incomplete(answer):
-            raise ClusterError(f"a shard of {index} failed while its documents were counted; run this again")
-        return int(answer["count"])
+        return self.cluster.count(index, params=self._build_preference())
 
     def _refresh(self, index: str) -> None:
         self.cluster.request("POST", f"/{index}/_refresh")

@@ -8,6 +8,7 @@ from typing import Any
 
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.responses import explain_closed, is_closed
 from deepterms.encoders.pivots.pivots import Reach
 from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, PivotsUnavailable, RequestRejected
 from deepterms.migration.pinning import unpin
@@ -21,6 +22,7 @@ __all__ = [
     "count_documents",
     "count_shards",
     "read_settings",
+    "require_open",
     "unblock",
     "write_origin",
 ]
@@ -188,6 +190,12 @@ def unblock(cluster: Cluster, concrete: str) -> None:
     cluster.request("PUT", f"/{concrete}/_settings", body={"index.blocks.write": None})
 
 
+def require_open(cluster: Cluster, concrete: str) -> None:
+    """Raise ClusterError if an index is closed."""
+    if is_closed(cluster.request("GET", f"/{concrete}/_settings")[concrete]):
+        raise ClusterError(explain_closed(concrete))
+
+
 def read_settings(cluster: Cluster, concrete: str) -> dict[str, Any]:
     """Read the settings of an index."""
     return dict(cluster.request("GET", f"/{concrete}/_settings")[concrete]["settings"]["index"])
@@ -200,7 +208,7 @@ def count_shards(cluster: Cluster, concrete: str) -> int:
 
 def count_documents(cluster: Cluster, concrete: str) -> int:
     """Count the documents of an index that are visible to search."""
-    return int(cluster.request("POST", f"/{concrete}/_count")["count"])
+    return cluster.count(concrete)
 
 
 def write_origin(cluster: Cluster, concrete: str, origin: Mapping[str, Any]) -> None:

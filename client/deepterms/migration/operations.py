@@ -35,6 +35,7 @@ from deepterms.migration.generations import (
     count_documents,
     count_shards,
     read_settings,
+    require_open,
     unblock,
     write_origin,
 )
@@ -123,6 +124,7 @@ def migrate(
         ClusterError, UnsupportedEngine, ClusterUnreachable, RequestRejected: as `SurrogateIndex.create`.
     """
     cluster = Cluster(client)
+    require_open(cluster, Generations.of(cluster, name).live)
     planned = plan_migration(cluster, name, to=to, encoder=encoder, compare=compare, sketch=sketch, schema=schema)
     with Lease(cluster, name, seconds=lease_seconds) as lease:
         state = Generations.of(cluster, name)  # read again: it may have changed while waiting for the lease
@@ -225,6 +227,8 @@ def roll_back(
                 f"{name!r} points to {state.live}, "
                 + (f"which was migrated from {old}, but {old} was deleted" if old else "which was not migrated")
             )
+        for concrete in (state.live, old):
+            require_open(cluster, concrete)
         with pinned(cluster, state.live) as unpinned:
             await_requests(cluster, unpinned)
             with _blocked(cluster, state.live):

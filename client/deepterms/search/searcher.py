@@ -282,7 +282,10 @@ class Searcher:
             filter={"ids": {"values": [id]}},
             source=False,
         )
-        found = self.cluster.request("POST", build_index_path(self.index.name, "/_search"), body=body)["hits"]["hits"]
+        answer = self.cluster.request("POST", build_index_path(self.index.name, "/_search"), body=body)
+        found = answer["hits"]["hits"]
+        if not found and is_incomplete(answer):
+            raise ClusterError(f"a shard of {self.index.name!r} did not answer, so the score is unknown; try again")
         return float(found[0]["_score"]) if found else 0.0
 
 

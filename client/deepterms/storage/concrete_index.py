@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from deepterms.cluster.cluster import Cluster
-from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.index_names import OPEN_AND_CLOSED, build_index_path
 from deepterms.cluster.responses import extract_reason
+from deepterms.cluster.templates import describe_override, find_template, list_templates
 from deepterms.encoders.pivots.pivots import Reach, find_pivots
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected, UnsupportedEngine
 from deepterms.schema.index_mappings import build_index_mappings
@@ -136,7 +137,7 @@ def list_concrete_indices(cluster: Cluster, name: str) -> dict[str, dict[str, An
     """
     path = build_index_path(name)
     ours = _match_names(name)
-    answer = cluster.request("GET", f"/deepterms-*-{path.removeprefix('/')}-*")
+    answer = cluster.request("GET", f"/deepterms-*-{path.removeprefix('/')}-*", params=OPEN_AND_CLOSED)
     return {
         concrete: answer[concrete]
         for concrete in sorted(answer)
@@ -162,7 +163,7 @@ def delete_remains(cluster: Cluster, name: str) -> tuple[str, ...]:
     quoted = build_index_path(name).removeprefix("/")
     ours, indices = _match_names(name), list_concrete_indices(cluster, name)
     pipelines = _find(cluster, f"/_ingest/pipeline/deepterms-*-{quoted}-*")
-    pivots = _find(cluster, f"/{PIVOT_INDEX_PREFIX}*-{quoted}-*/_mapping")
+    pivots = _find(cluster, f"/{PIVOT_INDEX_PREFIX}*-{quoted}-*/_mapping", params=OPEN_AND_CLOSED)
     owners = {*pipelines, *filter(None, map(find_owner, pivots))}
     gone = tuple(sorted(owner for owner in owners - indices.keys() if ours.fullmatch(owner)))
     for concrete in gone:
@@ -180,10 +181,10 @@ def _delete_companions(cluster: Cluster, concrete: str) -> None:
         delete_pivot_indices(cluster, concrete, keep=_read_checksum(held))
 
 
-def _find(cluster: Cluster, path: str) -> dict[str, Any]:
+def _find(cluster: Cluster, path: str, *, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read everything that a pattern matches; some versions answer 404 if that is nothing."""
     try:
-        return dict(cluster.request("GET", path))
+        return dict(cluster.request("GET", path, params=params))
     except RequestRejected as error:
         if error.status == 404:
             return {}
@@ -228,13 +229,15 @@ def _require_template(cluster: Cluster, layout: Layout, concrete: str) -> dict[s
     """
     answer = cluster.request("POST", f"/_index_template/_simulate_index/{concrete}")
     pipeline = answer.get("template", {}).get("settings", {}).get("index", {}).get("default_pipeline")
-    if pipeline is None:
-        raise ClusterError(f"the template {layout.resource} is not in the cluster; call deepterms.deploy(client) first")
     if pipeline != layout.resource:
-        raise ClusterError(
-            f"another index template overrides {layout.resource} for {concrete} (its pipeline is {pipeline!r}); "
-            "lower its priority or narrow its patterns"
-        )
+        winner = find_template(list_templates(cluster), concrete)
+        overridden = any(other.get("name") == layout.resource for other in answer.get("overlapping", ()))
+        if overridden or (winner is not None and winner.name != layout.resource):
+            lost = (
+                "" if overridden else f". {layout.resource} is not in the cluster either: call deepterms.deploy(client)"
+            )
+            raise ClusterError(f"{concrete} cannot be created: {describe_override(winner, layout.resource)}{lost}")
+        raise ClusterError(f"the template {layout.resource} is not in the cluster; call deepterms.deploy(client) first")
     return dict(answer["template"])
 
 

@@ -23,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepterms.cluster.bulk import BulkLine
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.index_names import OPEN_AND_CLOSED
+from deepterms.cluster.templates import describe_override, find_template, list_templates
 from deepterms.encoders.pivots.pivots import Pivots, Reach
 from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput, PivotsUnavailable, RequestRejected
@@ -217,7 +219,11 @@ def delete_pivot_indices(
         # By explicit names: a cluster may reject deletions by pattern, and a pattern could match too much.
         pattern = f"/{PIVOT_INDEX_PREFIX}*-{concrete.removeprefix(_PREFIX)}/_mapping"
         kept = None if keep is None else name_pivot_index(concrete, keep)
-        found = [name for name in cluster.request("GET", pattern) if find_owner(name) == concrete and name != kept]
+        found = [
+            name
+            for name in cluster.request("GET", pattern, params=OPEN_AND_CLOSED)
+            if find_owner(name) == concrete and name != kept
+        ]
     for pivot_index in found:
         try:
             cluster.request("DELETE", f"/{pivot_index}")
@@ -230,10 +236,10 @@ def _create(cluster: Cluster, pivot_index: str, meta: PivotIndexMeta) -> bool:
     """Create the index; return False if it already exists with the same pivots."""
     simulated = cluster.request("POST", f"/_index_template/_simulate_index/{pivot_index}")
     if (read_meta(simulated.get("template")) or {}).get("companion") != meta.companion:
-        raise ClusterError(
-            f"the template {PIVOTS_TEMPLATE} is not in the cluster, or another one overrides it for {pivot_index}; "
-            "call deepterms.deploy(client) first, or narrow the patterns of the other template"
-        )
+        winner = find_template(list_templates(cluster), pivot_index)
+        if any(other.get("name") == PIVOTS_TEMPLATE for other in simulated.get("overlapping", ())):
+            raise ClusterError(f"{pivot_index} cannot be created: {describe_override(winner, PIVOTS_TEMPLATE)}")
+        raise ClusterError(f"the template {PIVOTS_TEMPLATE} is not in the cluster; call deepterms.deploy(client) first")
     expected = meta.model_dump()
     body = {"mappings": {"_meta": {"deepterms": expected}}}
     for _ in range(2):

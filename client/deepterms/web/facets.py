@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from deepterms.cluster.responses import is_incomplete
+from deepterms.errors import ClusterError
 from deepterms.web.filters import ValueRange, to_engine_filter
 
 __all__ = ["Facet", "count_facets"]
@@ -53,6 +55,7 @@ def count_facets(index: Any, filters: Mapping[str, list[Any] | ValueRange]) -> l
             values.
 
     Raises:
+        ClusterError: a shard did not answer, so counts would be too small.
         ClusterUnreachable, RequestRejected: the cluster did not respond, or rejected the request.
     """
     return _count_in_engine(index, filters) if hasattr(index, "cluster") else _count_in_memory(index, filters)
@@ -83,6 +86,8 @@ def _count_in_engine(index: Any, filters: Mapping[str, list[Any] | ValueRange]) 
             aggregations[f"all{number}"] = {"cardinality": of}
         aggregations[f"f{number}"] = {"filter": _filter_by_others(filters, field), "aggs": inner}
     response = index.cluster.request("POST", f"{path}/_search", body={"size": 0, "aggs": aggregations})
+    if is_incomplete(response):
+        raise ClusterError(f"a shard of {index.name!r} did not answer, so the values cannot be counted; try again")
     facets: list[Facet | None] = []
     for number, (field, kind) in enumerate(fields.items()):
         found = response["aggregations"][f"f{number}"]
