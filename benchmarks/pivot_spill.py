@@ -4,12 +4,12 @@ python benchmarks/pivot_spill.py recall --kind mixed --documents 40000 --pivots 
 python benchmarks/pivot_spill.py recall --kind real
 python benchmarks/pivot_spill.py recall --features FILE.npy --pivots 4096
 python benchmarks/pivot_spill.py encode
-python benchmarks/pivot_spill.py ingest --url URL
+python benchmarks/pivot_spill.py ingest URL
 
 `recall` compares every document that shares a codeword with the query, by exact cosine, so R@10 is the share of the ten
 nearest that have one of its codewords. Queries are not in the collection: additional crops for `real`, mixtures of
 another seed for `mixed`, and rows held out at random for a file. `ingest` takes turns, and counts the processor time of
-the client only; add that of the node, as `nodes.stats` reports it, which is printed as well.
+the client and that of the node, as its statistics report it.
 """
 
 from __future__ import annotations

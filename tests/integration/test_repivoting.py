@@ -189,7 +189,7 @@ def test_another_spill_gives_the_words_of_a_new_index(
     differing = dt.MemoryIndex(before)
     differing.add([f"d{n}" for n in range(80)], np.random.default_rng(0).standard_normal((80, DIMENSIONS)))
     assert {hit.id: hit.score for hit in differing.search(query, k=300, rerank=0)} != scores
-    described = moved.explain(query, "d3")
+    described = moved.explain("d3", query)
     assert (described.score, described.document_codewords, described.agrees) == (scores.get("d3", 0), 4, True)
     assert moved.verify().ok
     assert moved.stats().terms_per_document == 4

@@ -43,7 +43,7 @@ EncoderOption = Annotated[
     EncoderName,
     typer.Option(
         help="components: the ranks of the K largest components, as in the paper. quantized: the K largest components "
-        "after a random rotation, with their values. auto: the nearest of a set of pivots that are sampled from the "
+        "after a random rotation, with their values. auto: pivots near the descriptor, of a set sampled from all "
         "descriptors; their number depends on the size of the collection. For a new index."
     ),
 ]

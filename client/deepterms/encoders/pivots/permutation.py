@@ -43,8 +43,8 @@ class PivotPermutation(PivotEncoder):
     With the spill ``soar``, a document's first word is its nearest pivot, and each further one, out of the 32 nearest,
     is near and has a residual at an angle to those of the words before it. A neighbour whose pivots do not include one
     of them is then likelier to have another (`spill_pivots` has the formula; Sun et al., "SOAR: Improved Indexing for
-    Approximate Nearest Neighbor Search", 2023). Three such words find about what the four nearest do. With 32 words or
-    more, they are the nearest. Queries always name their nearest pivots.
+    Approximate Nearest Neighbor Search", NeurIPS 2023). With 32 words or more, they are the nearest. Queries always
+    name their nearest pivots.
 
     With ``binary`` weights, each word of a document occurs once, and a query weighs its pivots by closeness: 1,000 for
     the nearest, the others in proportion to the square of their cosine, at least 1. For the metric ``l2``, the squared
