@@ -45,7 +45,7 @@ def test_no_flipped_bit_and_no_lost_tail_is_silent(store: Path, tmp_path: Path) 
     expected = [read(shard, sound) for shard in sound.shards]
     files = sorted(path.name for path in store.iterdir() if path.suffix in (".npy", ".parquet"))
     assert len(files) == 2 * SHARDS
-    noticed = dict.fromkeys(files, 0)
+    noticed, changed = dict.fromkeys(files, 0), dict.fromkeys(files, 0)
     for trial in range(240):
         name = files[trial % len(files)]
         damaged = tmp_path / "damaged"
