@@ -106,7 +106,10 @@ class Shard:
     def _read_items(self, columns: list[str] | None = None) -> list[dict[str, Any]]:
         if self.items_path is None:
             return [{"id": item_id} for item_id in self.given_ids]
-        items = read_parquet(self.items_path, count=self.stored, columns=columns)
+        try:
+            items = read_parquet(self.items_path, count=self.stored, columns=columns)
+        except FeatureStoreError as error:
+            raise FeatureStoreError(f"{error}. {describe_remedy(self.items_path)}") from error
         if self.checksums is not None:
             self.checksums.check_columns(self.items_path, items)
         return items

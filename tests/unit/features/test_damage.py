@@ -65,7 +65,9 @@ def test_no_flipped_bit_and_no_lost_tail_is_silent(store: Path, tmp_path: Path) 
         assert set(opened.damaged) <= {int(name[-13:-8] if name.endswith("parquet") else name[-9:-4])}
         assert all(str(damaged) in reason and "discard_damaged" in reason for reason in opened.damaged.values())
         noticed[name] += bool(opened.damaged)
-    assert all(noticed[name] == changed[name] > 30 for name in files if name.endswith("npy"))  # each single one
+    arrays = [name for name in files if name.endswith("npy")]
+    assert {name: noticed[name] for name in arrays} == {name: changed[name] for name in arrays}  # each single one
+    assert min(changed.values()) > 20
 
 
 def test_a_damaged_array_is_named_when_it_is_read(store: Path) -> None:
