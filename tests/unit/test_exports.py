@@ -74,6 +74,7 @@ IMPORTS = {
         "PCAWhitening",
         "RMACExtractor",
         "StoreReport",
+        "discard_damaged",
         "extract_to_store",
         "find_images",
         "load_image",

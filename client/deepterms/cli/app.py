@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from deepterms.cli import (
     search,
     serve,
 )
-from deepterms.cli.terminal import print_error
+from deepterms.cli.terminal import describe_system_error, discard_output, prepare_streams, print_error
 from deepterms.errors import DeepTermsError
 
 __all__ = ["app", "main"]
@@ -72,10 +73,19 @@ app.add_typer(paper.app, name="paper")
 
 def main() -> None:
     """Run the command line. This is the console script."""
+    prepare_streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # an error here is reported, one at exit is not
     except DeepTermsError as error:
         print_error(str(error))
+        sys.exit(1)
+    except OSError as error:  # a full disk, a file without permission, a program in a pipe that has ended
+        discard_output()
+        if error.errno != errno.EPIPE:
+            print_error(describe_system_error(error))
         sys.exit(1)
     except KeyboardInterrupt:
         print_error("interrupted")

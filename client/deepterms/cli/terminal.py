@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,12 +28,24 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["format_command", "note", "note_each", "note_stage", "print_error", "print_json", "print_table", "progress"]
+__all__ = [
+    "describe_system_error",
+    "discard_output",
+    "format_command",
+    "note",
+    "note_each",
+    "note_stage",
+    "prepare_streams",
+    "print_error",
+    "print_json",
+    "print_table",
+    "progress",
+]
 
 _MAX_LISTED = 20
 
 # Wide enough in a pipe that nothing is wrapped: the next program must get each path in one piece.
-_results = Console(width=None if sys.stdout.isatty() else 1_000)
+_results = Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 1_000)
 _notes = Console(stderr=True)
 
 
@@ -79,13 +95,38 @@ def note_stage(text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print an error message to stderr."""
-    _notes.print(Text.assemble(("error: ", "bold red"), text), highlight=False, soft_wrap=True)
+    """Print an error message to stderr, if it can be written to."""
+    with suppress(OSError):
+        _notes.print(Text.assemble(("error: ", "bold red"), text), highlight=False, soft_wrap=True)
+
+
+def prepare_streams() -> None:
+    """Make stdout and stderr usable: a closed one is discarded, and what an encoding lacks is escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for as long as the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def discard_output() -> None:
+    """Discard what is buffered for stdout, which Python would otherwise try to write once more when it exits."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def describe_system_error(error: OSError) -> str:
+    """Describe an error of the operating system in a sentence."""
+    reason = error.strerror or str(error)
+    file = "" if error.filename is None else f"{error.filename}: "
+    advice = "; free some space and run the command again" if error.errno == errno.ENOSPC else ""
+    return f"{file}{reason}{advice}"
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one line of JSON to stdout, for programs."""
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() not in ("utf-8", "utf8")))
 
 
 def print_table(table: Table) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deepterms.features.images import find_images, load_image
     from deepterms.features.plain_array import read_npy
     from deepterms.features.store import FeatureBatch, FeatureStore
-    from deepterms.features.store_writer import StoreReport, extract_to_store, write_store
+    from deepterms.features.store_writer import StoreReport, discard_damaged, extract_to_store, write_store
     from deepterms.features.whitening import PCAWhitening
 
 _MODULES = {
@@ -29,6 +29,7 @@ _MODULES = {
     "PCAWhitening": "whitening",
     "RMACExtractor": "extractor",
     "StoreReport": "store_writer",
+    "discard_damaged": "store_writer",
     "extract_to_store": "store_writer",
     "find_images": "images",
     "load_image": "images",
@@ -46,6 +47,7 @@ __all__ = [
     "PCAWhitening",
     "RMACExtractor",
     "StoreReport",
+    "discard_damaged",
     "extract_to_store",
     "find_images",
     "load_image",

@@ -22,6 +22,7 @@ __all__ = [
     "map_array",
     "read_parquet",
     "read_parquet_batches",
+    "read_parquet_footer",
     "read_parquet_schema",
 ]
 
@@ -47,9 +48,15 @@ def map_array(path: Path) -> NDArray[Any]:
 
 def count_parquet_rows(path: Path) -> int:
     """Read the number of rows from the footer of a Parquet file."""
+    return read_parquet_footer(path)[0]
+
+
+def read_parquet_footer(path: Path) -> tuple[int, dict[bytes, bytes]]:
+    """Read the number of rows and the metadata from the footer of a Parquet file."""
     pq = import_parquet()
     try:
-        return int(pq.read_metadata(path).num_rows)
+        footer = pq.read_metadata(path)
+        return int(footer.num_rows), dict(footer.metadata or {})
     except Exception as error:  # on damaged files Arrow raises anything
         raise FeatureStoreError(f"{path} is damaged: {error}") from error
 

@@ -12,16 +12,17 @@ import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import FeatureStoreError, UnreadableImage
+from deepterms.features.checksums import Checksums, hash_array_file, hash_column
 from deepterms.features.file_formats import import_parquet
 from deepterms.features.store import FeatureStore, Shard
 from deepterms.features.store_header import StoreHeader
@@ -42,6 +43,7 @@ __all__ = [
     "rewrite_times",
     "write_failures",
     "write_header",
+    "write_shard",
 ]
 
 DEFAULT_SHARD_SIZE = 1024  # 8 MB of 2,048 dimensions; the most that a kill loses
@@ -65,6 +67,9 @@ class StreamExtractor(Protocol):
     def dimensions(self) -> int: ...
     def spec(self) -> dict[str, Any]: ...
     def stream(self, paths: Iterable[str | Path]) -> Iterator[Outcome]: ...
+
+
+Item: TypeAlias = "tuple[str, str, int | None, int | None, str | None]"  # id, path, size, mtime_ns, hash
 
 
 class FileState(NamedTuple):
@@ -111,7 +116,7 @@ class UnfinishedShard:
         self.number = number
         self._folder = folder
         self._features: list[NDArray[np.float32]] = []
-        self._items: list[tuple[str, str, int | None, int | None, str | None]] = []
+        self._items: list[Item] = []
 
     def __len__(self) -> int:
         return len(self._items)
@@ -125,16 +130,23 @@ class UnfinishedShard:
         """Write both files, unless the shard is empty; return the next shard."""
         if not self._items:
             return self
-        pa, pq = _import_pyarrow()
-        with _replacing(self._folder / f"features-{self.number:05d}.npy") as file:
-            np.save(file, np.stack(self._features).astype(np.float32, copy=False))
-        ids, paths, sizes, times, hashes = zip(*self._items, strict=True)
-        columns = {"id": pa.array(ids, pa.string()), "path": pa.array(paths, pa.string())}
-        columns |= {"size": pa.array(sizes, pa.int64()), "mtime_ns": pa.array(times, pa.int64())}
-        columns["hash"] = pa.array(hashes, pa.string())
-        with _replacing(self._folder / f"items-{self.number:05d}.parquet") as file:
-            pq.write_table(pa.table(columns), file)
+        write_shard(self._folder, self.number, np.stack(self._features), self._items)
         return UnfinishedShard(self._folder, self.number + 1)
+
+
+def write_shard(folder: Path, number: int, features: NDArray[np.float32], items: Sequence[Item]) -> None:
+    """Write both files of a shard: features (n, D), and n items."""
+    pa, pq = _import_pyarrow()
+    path = folder / f"features-{number:05d}.npy"
+    with _replacing(path) as file:
+        np.save(file, features.astype(np.float32, copy=False))
+    types = {"id": pa.string(), "path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64(), "hash": pa.string()}
+    columns = dict(zip(types, zip(*items, strict=True) if items else [()] * len(types), strict=True))
+    # Of the array as it is on disk; it was written a moment ago, so reading it is cheap.
+    sums = Checksums(number, hash_array_file(path), {name: hash_column(values) for name, values in columns.items()})
+    table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+    with _replacing(folder / f"items-{number:05d}.parquet") as file:
+        pq.write_table(table.replace_schema_metadata(sums.to_metadata()), file)
 
 
 @dataclass(frozen=True)
@@ -208,8 +220,11 @@ def open_or_create(folder: Path, *, dimensions: int, spec: Mapping[str, Any]) ->
             raise FeatureStoreError(
                 f"{folder} is not a feature store, but contains {others[0]!r}; pass an empty folder"
             )
-        write_header(folder, StoreHeader(dimensions, spec))
+        write_header(folder, StoreHeader(dimensions, spec, checksums_from=0))
     store = FeatureStore.open(folder, extractor_spec=spec)
+    if store.header is not None and store.header.checksums_from is None:
+        write_header(folder, replace(store.header, checksums_from=len(store.shards)))
+        store = FeatureStore.open(folder)
     (folder / f"features-{len(store.shards):05d}.npy").unlink(missing_ok=True)  # its items were never renamed
     return store
 
@@ -229,6 +244,9 @@ def rewrite_times(shard: Shard, times: Mapping[int, int | None]) -> None:
     column = [times.get(row, value) for row, value in enumerate(table["mtime_ns"].to_pylist())]
     place = table.schema.get_field_index("mtime_ns")
     table = table.set_column(place, "mtime_ns", pa.array(column, pa.int64()))
+    if shard.checksums is not None:
+        columns = {**shard.checksums.columns, "mtime_ns": hash_column(column)}
+        table = table.replace_schema_metadata(replace(shard.checksums, columns=columns).to_metadata())
     with _replacing(shard.items_path) as file:
         pq.write_table(table, file)
 

@@ -9,13 +9,16 @@
 
 A shard is complete once its items file exists, which `store_writer` renames last. Other files are leftovers of a writer
 that was killed, and are ignored.
+
+The items file of a shard also contains the checksums of both files. They are compared when the shard is first read.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepterms.errors import FeatureStoreError, InvalidInput
-from deepterms.features.file_formats import UNREADABLE_JSON, count_parquet_rows, map_array, read_parquet
+from deepterms.features.checksums import Checksums, describe_remedy
+from deepterms.features.file_formats import UNREADABLE_JSON, map_array, read_parquet, read_parquet_footer
 from deepterms.features.store_header import StoreHeader, read_header
 
 __all__ = ["FeatureBatch", "FeatureStore", "Shard"]
+
+logger = logging.getLogger("deepterms.features")
 
 
 class FeatureBatch(NamedTuple):
@@ -55,6 +61,7 @@ class Shard:
         given_ids: the ids, if there is no such file.
         number: of the shard, from 0.
         header: of the store; None for a plain `.npy`.
+        checksums: of both files; None for a plain `.npy`, and for shards of earlier releases.
     """
 
     features_path: Path
@@ -63,6 +70,7 @@ class Shard:
     given_ids: tuple[str, ...] = ()
     number: int = 0
     header: StoreHeader | None = None
+    checksums: Checksums | None = None
 
     @property
     def rows(self) -> int:
@@ -80,9 +88,31 @@ class Shard:
         return np.setdiff1d(np.arange(self.stored), sorted(self.removed))
 
     def array(self) -> NDArray[np.float32]:
-        """Return all rows of the file, float32 (stored, D), memory-mapped (or copied, if it has another dtype)."""
+        """Return all rows of the file, float32 (stored, D), memory-mapped (or copied, if it has another dtype).
+
+        Raises:
+            FeatureStoreError: the file is damaged. Other shards can still be read.
+        """
+        self._check()
         features: NDArray[np.float32] = map_array(self.features_path).astype(np.float32, copy=False)
         return features
+
+    def _check(self) -> None:
+        """Compare the checksum of the array file, once."""
+        if self.checksums is not None and "_is_checked" not in self.__dict__:
+            self.checksums.check_array(self.features_path)
+            self.__dict__["_is_checked"] = True
+
+    def _read_items(self, columns: list[str] | None = None) -> list[dict[str, Any]]:
+        if self.items_path is None:
+            return [{"id": item_id} for item_id in self.given_ids]
+        try:
+            items = read_parquet(self.items_path, count=self.stored, columns=columns)
+        except FeatureStoreError as error:
+            raise FeatureStoreError(f"{error}. {describe_remedy(self.items_path)}") from error
+        if self.checksums is not None:
+            self.checksums.check_columns(self.items_path, items)
+        return items
 
     def ids(self) -> list[str]:
         """Return the n ids."""
@@ -91,9 +121,7 @@ class Shard:
 
     def all_ids(self) -> list[str]:
         """Return the ids of all rows of the file, including removed ones."""
-        if self.items_path is None:
-            return list(self.given_ids)
-        return [row["id"] for row in read_parquet(self.items_path, count=self.stored, columns=["id"])]
+        return [row["id"] for row in self._read_items(["id"])]
 
     def removed_ids(self) -> list[str]:
         """Return the ids of removed rows; another row may have the same id by now."""
@@ -104,8 +132,6 @@ class Shard:
 
     def items(self) -> list[dict[str, Any]]:
         """Return the metadata of the n rows, each with its id and current path."""
-        if self.items_path is None:
-            return [{"id": item_id} for item_id in self.given_ids]
         items = self.all_items()
         for item in items:
             item.pop("hash", None)
@@ -113,9 +139,7 @@ class Shard:
 
     def all_items(self) -> list[dict[str, Any]]:
         """Return the metadata of all rows of the file, including removed ones, with their hashes."""
-        if self.items_path is None:
-            return self.items()
-        items = read_parquet(self.items_path, count=self.stored)
+        items = self._read_items()
         if self.header is not None and self.header.renames:
             for item in items:
                 item["path"] = self.header.current_path(item["path"], self.number)
@@ -132,6 +156,7 @@ class FeatureStore:
         spec: `spec()` of the extractor that made them; None for a plain `.npy`.
         shards: the complete ones.
         header: the content of `store.json`; None for a plain `.npy`.
+        damaged: number of a shard → why it was left out, for a store that was opened with ``skip_damaged``.
     """
 
     folder: Path
@@ -139,14 +164,21 @@ class FeatureStore:
     spec: Mapping[str, Any] | None
     shards: tuple[Shard, ...]
     header: StoreHeader | None = None
+    damaged: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: str | Path, *, extractor_spec: Mapping[str, Any] | None = None) -> FeatureStore:
+    def open(
+        cls, folder: str | Path, *, extractor_spec: Mapping[str, Any] | None = None, skip_damaged: bool = False
+    ) -> FeatureStore:
         """Open a store for reading; a shard that is still being written is ignored.
+
+        Missing, shortened and exchanged files are found at once. The content of a shard is compared with its checksums
+        when it is first read; a shard that was written by an earlier release has none.
 
         Args:
             folder: the store.
             extractor_spec: `spec()` of the extractor whose descriptors will be compared with these.
+            skip_damaged: read every shard now, and leave out those that are damaged or missing; see `damaged`.
 
         Raises:
             FeatureStoreError: the store is missing or damaged, or was made by a different extractor.
@@ -157,10 +189,28 @@ class FeatureStore:
             _check_spec(folder, header.extractor, extractor_spec)
         names = [path.stem.removeprefix("items-") for path in folder.glob("items-*.parquet")]
         numbers = sorted(int(name) for name in names if name.isdecimal())
-        if numbers != list(range(len(numbers))):
+        if numbers != list(range(len(numbers))) and not skip_damaged:
             raise FeatureStoreError(f"{folder} lacks shards: found only {numbers}; copy the store again")
-        shards = tuple(_open_shard(folder, number, header) for number in numbers)
-        return cls(folder, header.dimensions, header.extractor, shards, header)
+        shards: list[Shard] = []
+        damaged: dict[int, str] = {}
+        for number in range(max(numbers, default=-1) + 1):
+            try:
+                shard = _open_shard(folder, number, header)
+                if skip_damaged:
+                    shard.array()
+                    shard.all_items()
+                shards.append(shard)
+            except FeatureStoreError as error:
+                if not skip_damaged:
+                    raise
+                damaged[number] = str(error)
+        unchecked = sum(shard.checksums is None for shard in shards)
+        if unchecked:
+            logger.warning(
+                "%s: %d of %d shards were written by an earlier release, without checksums; damage is not noticed",
+                *(folder, unchecked, len(shards)),
+            )
+        return cls(folder, header.dimensions, header.extractor, tuple(shards), header, damaged)
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self.shards)
@@ -197,6 +247,8 @@ class FeatureStore:
         gathered = np.empty((len(ids), self.dimensions), dtype=np.float32)
         for row, item_id in enumerate(ids):
             shard, place = places[item_id]
+            if shard not in self._arrays:
+                self._arrays[shard] = self.shards[shard].array()
             gathered[row] = self._arrays[shard][place]
         return gathered
 
@@ -225,8 +277,8 @@ class FeatureStore:
         }
 
     @cached_property
-    def _arrays(self) -> list[NDArray[np.float32]]:
-        return [shard.array() for shard in self.shards]
+    def _arrays(self) -> dict[int, NDArray[np.float32]]:
+        return {}  # opened as needed: opening one reads it as a whole, to compare its checksum
 
 
 def _check_spec(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -246,13 +298,24 @@ def _check_spec(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, An
 
 def _open_shard(folder: Path, number: int, header: StoreHeader) -> Shard:
     features_path, items_path = folder / f"features-{number:05d}.npy", folder / f"items-{number:05d}.parquet"
-    features, rows = map_array(features_path), count_parquet_rows(items_path)
+    try:
+        features, (rows, metadata) = map_array(features_path), read_parquet_footer(items_path)
+    except FeatureStoreError as error:
+        raise FeatureStoreError(f"{error}. {describe_remedy(items_path)}") from error
+    checksums = Checksums.parse(metadata, items_path)
+    if checksums is None and header.checksums_from is not None and number >= header.checksums_from:
+        raise FeatureStoreError(f"{items_path} is damaged: it has no checksums. {describe_remedy(items_path)}")
+    if checksums is not None and checksums.shard != number:
+        raise FeatureStoreError(
+            f"{items_path} belongs to shard {checksums.shard}, not {number}: files were exchanged. "
+            f"{describe_remedy(items_path)}"
+        )
     if features.shape != (rows, header.dimensions) or features.dtype != np.float32:
         raise FeatureStoreError(
             f"{features_path} contains {features.dtype} {features.shape}; expected float32 "
-            f"({rows}, {header.dimensions})"
+            f"({rows}, {header.dimensions}). {describe_remedy(features_path)}"
         )
-    shard = Shard(features_path, rows, items_path, number=number, header=header)
+    shard = Shard(features_path, rows, items_path, number=number, header=header, checksums=checksums)
     if shard.removed and max(shard.removed) >= rows:
         raise FeatureStoreError(
             f"{folder / 'store.json'} is damaged: {items_path.name} has no row {max(shard.removed)}"

@@ -5,7 +5,11 @@ Shards never change. What became of their photos is in the header, which is repl
     {"format": "deepterms-features", "version": 2, "dimensions": D, "extractor": spec,
      "folders": [{"path": "/photos/camA", "prefix": ""}, {"path": "/photos/camB", "prefix": "camB-1f3a9c2e/"}],
      "renames": [{"before": "/old/camA", "after": "/photos/camA", "shards": 3}],
-     "removed": {"0": [17, 230]}}
+     "removed": {"0": [17, 230]},
+     "checksums_from": 0, "crc32": 3405691582}
+
+`checksums_from` is the first shard that has checksums, which earlier releases did not write; `crc32` is that of the
+rest of this file.
 
 Version 1 has only the first four; a store remains at version 1 until `sync_folder` writes it.
 """
@@ -13,6 +17,7 @@ Version 1 has only the first four; a store remains at version 1 until `sync_fold
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -75,6 +80,7 @@ class StoreHeader:
         folders: in the order in which they were added; empty in a store of version 1.
         renames: in the order in which they happened.
         removed: number of a shard → rows that no longer count, because the photo was replaced, moved or deleted.
+        checksums_from: number of the first shard that has checksums; None if only earlier releases wrote the store.
     """
 
     dimensions: int
@@ -82,6 +88,7 @@ class StoreHeader:
     folders: tuple[StoreFolder, ...] = ()
     renames: tuple[Rename, ...] = ()
     removed: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    checksums_from: int | None = None
 
     def remove(self, places: Iterable[tuple[int, int]]) -> StoreHeader:
         """Return a header with further removed rows, given as (shard, row)."""
@@ -105,6 +112,9 @@ class StoreHeader:
             content["folders"] = [vars(folder) for folder in self.folders]
             content["renames"] = [vars(rename) for rename in self.renames]
             content["removed"] = {str(number): sorted(rows) for number, rows in sorted(self.removed.items())}
+        if self.checksums_from is not None:
+            content["checksums_from"] = self.checksums_from
+        content["crc32"] = _hash_header(content)
         return json.dumps(content, indent=None if self.removed else 1).encode()
 
 
@@ -134,6 +144,8 @@ def read_header(folder: Path) -> StoreHeader:
             f"{file} is damaged: dimensions is {dimensions!r} and extractor is a "
             f"{type(extractor).__name__}; expected a positive integer and an object"
         )
+    if "crc32" in header and header["crc32"] != _hash_header(header):
+        raise FeatureStoreError(f"{file} is damaged: its checksum is wrong. Copy it again")
     try:
         return StoreHeader(
             dimensions,
@@ -144,9 +156,15 @@ def read_header(folder: Path) -> StoreHeader:
                 for item in header.get("renames", [])
             ),
             {int(key): frozenset(map(_number, rows)) for key, rows in header.get("removed", {}).items()},
+            _number(header["checksums_from"]) if "checksums_from" in header else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FeatureStoreError(f"{file} is damaged: folders, renames or removed is not valid ({error})") from error
+
+
+def _hash_header(content: Mapping[str, Any]) -> int:
+    kept = {key: value for key, value in content.items() if key != "crc32"}
+    return zlib.crc32(json.dumps(kept, sort_keys=True).encode())
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ from deepterms.features.shard_writer import (
     open_or_create,
     read_state,
     write_failures,
+    write_header,
+    write_shard,
 )
 from deepterms.features.store import FeatureStore
+from deepterms.features.store_header import read_header
 
-__all__ = ["StoreReport", "extract_to_store", "write_store"]
+__all__ = ["StoreReport", "discard_damaged", "extract_to_store", "write_store"]
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,32 @@ def write_store(
         shard.commit()
     partial.replace(folder)
     return FeatureStore.open(folder)
+
+
+def discard_damaged(folder: str | Path) -> Mapping[int, str]:
+    """Replace the damaged and missing shards of a store by empty ones; the next run describes their photos again.
+
+    Every shard is read. The descriptors of a damaged shard are lost, also the intact ones among them.
+
+    Args:
+        folder: the store.
+
+    Returns:
+        Number of a shard → what was wrong with it; empty if nothing was.
+
+    Raises:
+        FeatureStoreError: there is no such store, its `store.json` is damaged, or it is being written.
+    """
+    folder = Path(folder)
+    read_header(folder)  # before the lock, which would create a file
+    with locked(folder):
+        store = FeatureStore.open(folder, skip_damaged=True)
+        if store.header is not None and store.damaged:
+            removed = {number: rows for number, rows in store.header.removed.items() if number not in store.damaged}
+            write_header(folder, replace(store.header, removed=removed))
+            for number in store.damaged:
+                write_shard(folder, number, np.empty((0, store.dimensions), np.float32), ())
+    return store.damaged
 
 
 def _map_ids(paths: list[Path], root: str | Path | None, *, prefix: str) -> dict[str, Path]:
