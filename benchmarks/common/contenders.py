@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import deepterms as dt
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import IndexNotFound
+from deepterms.schema.native_vectors import Compare
 from deepterms.schema.vectors import VectorType
 from deepterms.storage.pivot_index import PIVOT_INDEX_PREFIX
 
@@ -185,6 +186,7 @@ class Surrogate:
     settings: Mapping[str, Options]
     layout: str | None = None
     sketch: bool | None = None
+    compare: Compare | None = None
     index: dt.SurrogateIndex | None = None
 
     def create(self) -> None:
@@ -197,6 +199,7 @@ class Surrogate:
             layout=self.layout,
             store_vectors=self.vectors,
             sketch=self.sketch,
+            compare=self.compare,
             replicas=0,
         )
 

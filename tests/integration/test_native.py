@@ -70,7 +70,7 @@ def test_a_spec_is_reused_and_refused_by_the_other_engine(
 def test_documents_of_other_producers_are_checked_one_by_one(elasticsearch: Any, unique_name: str) -> None:
     index = created(elasticsearch, unique_name)
     terms = ENCODER.encode(ROWS[:1]).to_terms()[0]
-    bad = {
+    bad: dict[str, tuple[object, str]] = {
         "list": ([1.0] * 31, "expected hexadecimal text of 32 signed bytes, 64 characters"),
         "short": ("00ff", "expected hexadecimal text of 32 signed bytes"),
         "base64": ("AAAA" * 44, "expected hexadecimal text of 32 signed bytes"),
@@ -78,13 +78,14 @@ def test_documents_of_other_producers_are_checked_one_by_one(elasticsearch: Any,
         "letters": ("zz" * 32, "not a hexadecimal digit"),
         "zeros": ("00" * 32, "zero magnitude"),
     }
-    for identifier, (vector, why) in bad.items():
+    for identifier, (wrong, why) in bad.items():
         with pytest.raises(RequestRejected, match=why):
-            index.cluster.request("PUT", f"/{unique_name}/_doc/{identifier}", body={"terms": terms, "vector": vector})
+            index.cluster.request("PUT", f"/{unique_name}/_doc/{identifier}", body={"terms": terms, "vector": wrong})
     with pytest.raises(RequestRejected, match="vector_bytes"):  # a copy of _source, which holds no vectors
         index.cluster.request("PUT", f"/{unique_name}/_doc/copy", body={"terms": terms, "vector_bytes": DIMENSIONS})
     levels = np.rint(ROWS[0] / np.abs(ROWS[0]).max() * 126).astype(np.int8)
-    for identifier, vector in (("hex", levels.tobytes().hex()), ("numbers", levels.tolist()), ("none", None)):
+    good: dict[str, object] = {"hex": levels.tobytes().hex(), "numbers": levels.tolist(), "none": None}
+    for identifier, vector in good.items():
         body = {"terms": terms, "vector": vector, "native_vector": "x"}
         index.cluster.request("PUT", f"/{unique_name}/_doc/{identifier}", body=body)
     index.refresh()
@@ -169,7 +170,8 @@ def test_a_layout_or_encoder_without_it_returns_to_scripts(elasticsearch: Any, u
 def test_handles_follow_a_name_between_comparisons(elasticsearch: Any, unique_name: str) -> None:
     """A query for native vectors finds nothing in an index of binary ones, and the other way round."""
     handle = created(elasticsearch, unique_name)
-    for options in ({"compare": "script"}, {}, {"encoder": dt.DeepPermutation(48, top_k=8)}, {}):
+    changes: list[dict[str, Any]] = [{"compare": "script"}, {}, {"encoder": dt.DeepPermutation(48, top_k=8)}, {}]
+    for options in changes:
         handle_before = dt.SurrogateIndex.open(elasticsearch, unique_name)
         handle_before.drop()
         dimensions = options["encoder"].dimensions if "encoder" in options else DIMENSIONS

@@ -60,7 +60,7 @@ COSINE_SOURCES: Mapping[ComparedBy, str] = {
         add="int level = bytes[at]; at++; sum += (long) component * (level < 0 ? -128 - level : level);",
         cosine="sum * params.scale * unit",
     ),
-    # The engine's own function compares bytes with bytes, so the query is sent in parts, each finer than the last. A
+    # The engine's own function compares bytes with bytes, so the query is sent in three parts of rising precision. A
     # part of zeros has no cosine. The mapping rejects vectors of another length.
     NATIVE: """
 if (doc['vector'].size() == 0) { return 1.0; }

@@ -72,7 +72,7 @@ def test_only_equal_specs_share_a_fingerprint() -> None:
 
 
 def test_native_vectors_pass_the_checks_of_the_layout_under_another_name() -> None:
-    spec = IndexSpec(Other(), find_layout("codewords"), vector_type="int8", compare="native")  # type: ignore[arg-type]
+    spec = IndexSpec(Other(), find_layout("codewords"), vector_type="int8", compare="native")
     processors = [next(iter(processor.values())) for processor in build_index_pipeline(spec)["processors"]]
     assert [processor["tag"] for processor in processors] == [
         "check-fingerprint",
