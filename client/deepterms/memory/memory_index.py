@@ -20,8 +20,8 @@ from deepterms.memory.candidates import (
     find_accepted,
     find_best,
     list_candidates,
-    rank_by_agreement,
     rank_by_cosine,
+    rank_by_sketch,
     sort_candidates,
 )
 from deepterms.memory.filters import compile_filter
@@ -30,7 +30,7 @@ from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, Wr
 from deepterms.schema.documents import Batch, check_batch, select_usable_documents
 from deepterms.schema.index_spec import check_rerank, choose_default_rerank
 from deepterms.schema.sketches import count_survivors, wants_sketch
-from deepterms.schema.vectors import StoreVectors, parse_vector_type, quantise_and_restore
+from deepterms.schema.vectors import StoreVectors, parse_vector_type, quantise_and_restore, round_query
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, select_fields
 from deepterms.search.request import drop_below
 from deepterms.search.widening import DEFAULT_BREADTH, build_query_terms, choose_breadth, needs_widening
@@ -338,7 +338,9 @@ class MemoryIndex:
         if window and query is not None:
             unit = normalise_rows(query)[0]
             if self.sketch and options.rerank_from is None and (breadth.sketched or not breadth.exact):
-                candidates = rank_by_agreement(candidates, unit, count_survivors(options.k, far=breadth.exact))
+                candidates = rank_by_sketch(candidates, unit, count_survivors(options.k, far=breadth.exact))
+            if self.vector_type is not None and options.rerank_from is None:
+                unit = round_query(unit, self.vector_type)
             candidates = rank_by_cosine(candidates, unit, options.rerank_from)
         hits = (
             Hit(identifier, -score, select_fields(segment.metadata[row], options.fields))
