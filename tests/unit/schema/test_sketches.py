@@ -94,7 +94,7 @@ def test_when_an_index_has_sketches() -> None:
 def test_candidates_are_compared_in_two_steps() -> None:
     query = np.eye(1, 64, dtype=np.float32)[0]
     first, then = rescore(query, window=4_000, kept=count_survivors(10))
-    assert (first["window_size"], then["window_size"]) == (4_000, 100)
+    assert (first["window_size"], then["window_size"]) == (4_000, 200)
     assert "doc['sketch']" in first["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert "doc['vector']" in then["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert count_survivors(100) == 400
