@@ -56,7 +56,7 @@ class Corpus:
 
     def create(self, name: str, **options: Any) -> dt.SurrogateIndex:
         """Create an empty index without replicas; options as in `SurrogateIndex.create`."""
-        return dt.SurrogateIndex.create(self._client, name, encoder=self.encoder, replicas=0, **options)
+        return dt.SurrogateIndex.create(self._client, name, **{"encoder": self.encoder, "replicas": 0, **options})
 
     def add_to(
         self,

@@ -65,6 +65,9 @@ def faiss(extra: Literal["evaluate", "pivots"] = "pivots") -> Any:
     Raises:
         MissingExtra: FAISS is not installed.
     """
+    loaded = sys.modules.get("faiss")
+    if loaded is not None:  # the import system takes longer, and a query passes here several times
+        return loaded
     with require("faiss-cpu", extra):
         return import_module("faiss")  # as Any: its type stubs are incomplete
 
@@ -78,6 +81,9 @@ def one_thread() -> Iterator[None]:
     """
     module = faiss()
     before = module.omp_get_max_threads()  # a setting of the calling thread
+    if before == 1:
+        yield
+        return
     module.omp_set_num_threads(1)
     try:
         yield

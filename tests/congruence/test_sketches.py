@@ -15,8 +15,8 @@ DIMENSIONS = 100  # not a multiple of 8, so that sketches have padding
 DOCUMENTS = 300
 ROWS = np.random.default_rng(21).standard_normal((DOCUMENTS, DIMENSIONS)).astype(np.float32)
 QUERY = np.random.default_rng(22).standard_normal(DIMENSIONS).astype(np.float32)
-# By cosine nearer than all but NEAR, but its small components have opposite signs, so most bits of its sketch differ.
-MISLEADING = np.where(np.abs(QUERY) > np.sort(np.abs(QUERY))[-30], 40 * QUERY, -QUERY).astype(np.float32)
+# By cosine nearer than all but NEAR, but only its few large components have the query's signs.
+MISLEADING = np.where(np.abs(QUERY) > np.sort(np.abs(QUERY))[-6], 40 * QUERY, -QUERY).astype(np.float32)
 NEAR = (QUERY + np.random.default_rng(23).standard_normal((5, DIMENSIONS)).astype(np.float32) / 3).astype(np.float32)
 IDS = [*(f"d{row:03}" for row in range(DOCUMENTS)), *(f"near{row}" for row in range(5)), "misleading"]
 FEATURES = np.concatenate([ROWS, NEAR, MISLEADING[np.newaxis]])

@@ -48,6 +48,8 @@ def find_unusable_rows(features: NDArray[np.float32]) -> dict[int, str]:
     """
     finite = np.isfinite(features).all(axis=1)
     zero = ~features.any(axis=1)
+    if finite.all() and not zero.any():
+        return {}
     reasons = {int(row): "the feature has a NaN or infinite component (float32)" for row in np.flatnonzero(~finite)}
     reasons |= {int(row): "the feature is all zero, so it has no direction" for row in np.flatnonzero(zero & finite)}
     return reasons

@@ -121,7 +121,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
                 any encoder and engine. Default: native where it is possible, unless `store_vectors` names
                 ``"float32"``, `sketch` is on or `rerank` is 0.
             sketch: also store sketches: the sign bits of vectors, that is, binary quantization, D / 8 bytes per
-                document. Candidates are compared by sketch, and only the best 100, or 4·k if that is more, by exact
+                document. Candidates are compared by sketch, and only the best 200, or 4·k if that is more, by exact
                 cosine. This takes a fraction of the time for many candidates, but may miss a hit whose signs mislead.
                 Default: on for vectors of 1,024 dimensions or more, if searches re-rank 500 candidates or more.
             shards: number of primary shards; scores do not depend on it.

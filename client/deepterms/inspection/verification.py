@@ -15,6 +15,7 @@ from deepterms.encoders.inputs import normalise_rows
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.scripts import COSINE_OFFSET
 from deepterms.schema.stored_documents import read_vector
+from deepterms.schema.vectors import round_query
 from deepterms.search.body import search_body
 from deepterms.search.native import list_codewords, native_body
 from deepterms.search.rerank import rescore
@@ -124,10 +125,11 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
     dimensions = spec.encoder.dimensions
     held = [read_vector(hit, spec.vector_type, dimensions=dimensions) for hit in drawn]
     places = [row for row, vector in enumerate(held) if vector is not None]
-    if spec.compared_by is not None and places:
+    if spec.compared_by is not None and spec.vector_type is not None and places:
         stored = np.stack([vector for vector in held if vector is not None])  # (m, D)
         queries = normalise_rows(stored)
-        exact = queries.astype(np.float64) @ stored.astype(np.float64).T  # (m, m)
+        sent = np.stack([round_query(query, spec.vector_type) for query in queries])
+        exact = sent.astype(np.float64) @ stored.astype(np.float64).T  # (m, m)
         asked = [
             native_body(
                 query,

@@ -10,7 +10,7 @@ from deepterms.memory.filters import Predicate
 from deepterms.memory.segments import Segment
 from deepterms.schema.native_vectors import split_query
 from deepterms.schema.scripts import NO_VECTOR
-from deepterms.schema.sketches import count_agreeing_signs
+from deepterms.schema.sketches import quantise_for_sketches, score_sketch
 from deepterms.search.rerank import FeatureSource, compute_cosines
 
 __all__ = [
@@ -18,9 +18,9 @@ __all__ = [
     "find_accepted",
     "find_best",
     "list_candidates",
-    "rank_by_agreement",
     "rank_by_bytes",
     "rank_by_cosine",
+    "rank_by_sketch",
     "sort_candidates",
 ]
 
@@ -53,12 +53,13 @@ def list_candidates(segment: Segment, kept: NDArray[np.bool_]) -> list[Candidate
     return [(0.0, segment.ids[row], segment, row) for row in np.flatnonzero(kept).tolist()]
 
 
-def rank_by_agreement(candidates: list[Candidate], query: NDArray[np.float32], count: int) -> list[Candidate]:
-    """Return the best `count` candidates by the number of sign bits they share with a query (D,)."""
+def rank_by_sketch(candidates: list[Candidate], query: NDArray[np.float32], count: int) -> list[Candidate]:
+    """Return the best `count` candidates by the signs of their vectors and the values of a query (D,)."""
     if len(candidates) <= count:
         return candidates
+    levels = quantise_for_sketches(query)
     sketched = [
-        (-float(count_agreeing_signs(query, segment.get_vector(row))), identifier, segment, row)
+        (-float(score_sketch(levels, segment.get_vector(row))), identifier, segment, row)
         for _, identifier, segment, row in candidates
     ]
     return sort_candidates(sketched)[:count]

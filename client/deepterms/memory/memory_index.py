@@ -21,9 +21,9 @@ from deepterms.memory.candidates import (
     find_accepted,
     find_best,
     list_candidates,
-    rank_by_agreement,
     rank_by_bytes,
     rank_by_cosine,
+    rank_by_sketch,
     sort_candidates,
 )
 from deepterms.memory.field_mapping import FieldMapping
@@ -44,7 +44,7 @@ from deepterms.schema.index_spec import check_rerank, choose_comparison, choose_
 from deepterms.schema.layouts import find_layout
 from deepterms.schema.native_vectors import NATIVE, Compare, check_native, parse_compare
 from deepterms.schema.sketches import count_survivors, wants_sketch
-from deepterms.schema.vectors import StoreVectors, quantise_and_restore
+from deepterms.schema.vectors import StoreVectors, quantise_and_restore, round_query
 from deepterms.search.filters import Filter, normalise_filter
 from deepterms.search.native import count_rescored
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, select_fields
@@ -404,7 +404,9 @@ class MemoryIndex:
                 found = count_rescored(options.k) if options.rerank_from is None else window
                 candidates = rank_by_bytes(candidates, unit, found)
             if self.sketch and options.rerank_from is None and (breadth.sketched or not breadth.exact):
-                candidates = rank_by_agreement(candidates, unit, count_survivors(options.k, far=breadth.exact))
+                candidates = rank_by_sketch(candidates, unit, count_survivors(options.k, far=breadth.exact))
+            if self.vector_type is not None and options.rerank_from is None and not native:
+                unit = round_query(unit, self.vector_type)
             candidates = rank_by_cosine(candidates, unit, options.rerank_from)
         hits = (
             Hit(identifier, -score, select_fields(segment.metadata[row], options.fields))

@@ -23,6 +23,8 @@ __all__ = [
     "parse_vector_type",
     "quantise",
     "quantise_and_restore",
+    "quantise_query",
+    "round_query",
 ]
 
 VectorType = Literal["float32", "int8"]
@@ -31,6 +33,9 @@ StoreVectors = bool | VectorType  # as passed to `create`: True means float32, o
 # int8: a float32 scale, then one byte per component (sign and magnitude), zero-padded to a multiple of four. Magnitudes
 # are at most 126, because the released pipelines reject four bytes that would be NaN or infinite as a float32.
 INT8_LEVELS = 126
+# A query is compared with int8 vectors in 12 bits per component. In 8 bits, it lost .001 to .002 of the ten nearest
+# that int8 vectors find; from 10 bits on, none (benchmarks/sketches.py).
+QUERY_LEVELS = 2_047
 _SCALE_BYTES = 4
 
 
@@ -113,6 +118,29 @@ def quantise_and_restore(features: NDArray[np.float32], vector_type: VectorType)
         return normalise_rows(features)
     levels, scales = quantise(features)
     return _dequantise(levels, scales[:, np.newaxis])
+
+
+def quantise_query(query: NDArray[np.float32]) -> tuple[NDArray[np.int16], float]:
+    """Quantise a query to compare it with int8 vectors.
+
+    Args:
+        query: float32 (D,), not all zero.
+
+    Returns:
+        Levels from −2,047 to 2,047, int16 (D,), and the scale that gives them norm 1, so that no cosine exceeds 1.
+    """
+    wide = query.astype(np.float64)
+    levels = np.rint(wide * (QUERY_LEVELS / np.abs(wide).max())).astype(np.int16)
+    return levels, 1 / float(np.linalg.norm(levels.astype(np.float64)))
+
+
+def round_query(query: NDArray[np.float32], vector_type: VectorType) -> NDArray[np.float32]:
+    """Round a normalised query (D,) as scripts do that compare it with vectors of a type: float32 (D,)."""
+    if vector_type == "float32":
+        return query
+    levels, scale = quantise_query(query)
+    rounded: NDArray[np.float32] = (levels * scale).astype(np.float32)
+    return rounded
 
 
 def quantise(features: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:

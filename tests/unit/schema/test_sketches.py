@@ -18,7 +18,13 @@ from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec
 from deepterms.schema.layouts import find_layout
 from deepterms.schema.scripts import score_by_sketch
-from deepterms.schema.sketches import count_agreeing_signs, count_sketch_bytes, count_survivors, wants_sketch
+from deepterms.schema.sketches import (
+    count_sketch_bytes,
+    count_survivors,
+    quantise_for_sketches,
+    score_sketch,
+    wants_sketch,
+)
 from deepterms.schema.vectors import VectorType, encode_vectors, quantise_and_restore
 from deepterms.search.rerank import rescore
 
@@ -31,30 +37,47 @@ def scored(text: str, query: NDArray[np.float32], parameters: dict[str, Any]) ->
     for i in range(parameters["dimensions"]):
         if stored[parameters["first"] + i * parameters["step"]] > 127:
             sketch[i >> 3] |= 1 << (i & 7)
-    asked = score_by_sketch(query, {"match_all": {}})["script_score"]["script"]["params"]["query"]
-    travelled = json.loads(json.dumps(asked))
-    assert len(travelled) == len(sketch) == count_sketch_bytes(parameters["dimensions"])
-    return 8 * len(sketch) - sum((a ^ ord(b)).bit_count() for a, b in zip(sketch, travelled, strict=True))
+    asked = score_by_sketch(query, {"match_all": {}})["script_score"]["script"]["params"]
+    sent = base64.b64decode(json.loads(json.dumps(asked))["query"])
+    assert len(sent) == 4 * len(sketch)
+    assert len(sketch) == asked["bytes"] == count_sketch_bytes(parameters["dimensions"])
+    scores = [0] * (32 * len(sketch))
+    for i in range(8 * len(sketch)):
+        level = (sent[i // 2] & 15 if i % 2 == 0 else sent[i // 2] >> 4 & 15) - 8
+        first, half = i // 4 * 16, 1 << (i % 4)
+        for j in range(first, first + half):
+            score, positive = scores[j], max(level, 0)
+            scores[j], scores[j + half] = score + positive, score + positive - level
+    return 1 + sum(scores[32 * i + (own & 15)] + scores[32 * i + 16 + (own >> 4)] for i, own in enumerate(sketch))
 
 
 @given(dimensions=st.integers(1, 70), seed=st.integers(0, 99), vectors=st.sampled_from(get_args(VectorType)))
-def test_the_reference_counts_what_the_scripts_count(dimensions: int, seed: int, vectors: VectorType) -> None:
+def test_the_reference_scores_as_the_scripts_do(dimensions: int, seed: int, vectors: VectorType) -> None:
     rng = np.random.default_rng(seed)
     query, row = rng.integers(-2, 3, (2, 1, dimensions)).astype(np.float32)
-    row[0, 0] = 1
+    query[0, 0] = row[0, 0] = 1
     encoder = dt.DeepPermutation(dimensions, top_k=1)
     body = build_index_pipeline(IndexSpec(encoder, find_layout("words"), vectors, sketch=True))
     last = body["processors"][-1]["script"]
     assert last["tag"] == "sketch-vector"
     (text,) = encode_vectors(row, vectors)
     restored = quantise_and_restore(row, vectors)[0]
-    assert count_agreeing_signs(query[0], restored) == scored(text, query[0], last["params"])
+    assert score_sketch(quantise_for_sketches(query[0]), restored) == scored(text, query[0], last["params"])
 
 
-def test_a_missing_vector_agrees_in_no_sign() -> None:
-    ones = np.ones(8, dtype=np.float32)
-    assert count_agreeing_signs(ones, None) == 0
-    assert count_agreeing_signs(ones, -ones) == 24  # of the 32 bits, 24 are padding
+def test_a_sketch_scores_the_magnitudes_of_components_that_agree() -> None:
+    query = np.array([1, -2, 0.1, -0.0, 3], dtype=np.float32)
+    levels = quantise_for_sketches(query)  # a root mean square of 1.67 is 7/4
+    assert levels.tolist() == [1, -2, 0, 0, 3] + 27 * [0]
+    assert quantise_for_sketches(1e30 * query).tolist() == levels.tolist()
+    assert score_sketch(levels, query) == 7
+    assert score_sketch(levels, np.array([1, 1, 1, 1, -1], dtype=np.float32)) == 2
+    assert score_sketch(levels, -query) == 1
+    assert score_sketch(levels, None) == 0
+
+
+def test_rare_large_components_are_clipped() -> None:
+    assert quantise_for_sketches(np.eye(1, 100, dtype=np.float32)[0])[0] == 7
 
 
 def test_when_an_index_has_sketches() -> None:
@@ -71,7 +94,7 @@ def test_when_an_index_has_sketches() -> None:
 def test_candidates_are_compared_in_two_steps() -> None:
     query = np.eye(1, 64, dtype=np.float32)[0]
     first, then = rescore(query, window=4_000, kept=count_survivors(10))
-    assert (first["window_size"], then["window_size"]) == (4_000, 100)
+    assert (first["window_size"], then["window_size"]) == (4_000, 200)
     assert "doc['sketch']" in first["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert "doc['vector']" in then["query"]["rescore_query"]["script_score"]["script"]["source"]
     assert count_survivors(100) == 400
@@ -81,12 +104,12 @@ def test_candidates_are_compared_in_two_steps() -> None:
 def test_documents_of_a_wide_filter_are_compared_by_sketches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The one document that is nearest but for its signs is the last to survive."""
+    """The one document whose few large components make it the nearest is the last to survive."""
     monkeypatch.setattr("deepterms.search.widening.MAX_COMPARED_BY_VECTOR", 450)
     rng = np.random.default_rng(6)
     query = rng.standard_normal(64).astype(np.float32)
     rows = rng.standard_normal((900, 64)).astype(np.float32)
-    rows[0] = np.where(np.abs(query) > np.sort(np.abs(query))[-15], 40 * query, -query)
+    rows[0] = np.where(np.abs(query) > np.sort(np.abs(query))[-5], 40 * query, -query)
     index = dt.MemoryIndex(dt.PivotPermutation(dt.Pivots(rows[:64]), top_k=4, query_top_k=8), sketch=True)
     index.add([str(row) for row in range(900)], rows, [{"row": row} for row in range(900)])
     for kept, first in ((450, True), (800, False)):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import deepterms as dt
 from deepterms.encoders.inputs import normalise_rows
 from deepterms.schema.layouts import find_layout
-from deepterms.schema.scripts import CHARACTER_BITS, QUERY_LEVELS
+from deepterms.schema.vectors import round_query
 from deepterms.search.body import search_body
 from deepterms.search.rerank import rescore
 
@@ -45,21 +47,57 @@ def test_rank_features_use_a_clause_both_engines_support() -> None:
     ]
 
 
-@pytest.mark.parametrize("dimensions", [1, 2, 256, 2048])
-def test_the_query_text_decodes_to_the_query(dimensions: int) -> None:
-    rng = np.random.default_rng(dimensions)
-    query = normalise_rows(rng.standard_normal((1, dimensions)).astype(np.float32))[0]
+def _draw_query(dimensions: int) -> NDArray[np.float32]:
+    drawn = np.random.default_rng(dimensions).standard_normal((1, dimensions)).astype(np.float32)
+    query: NDArray[np.float32] = normalise_rows(drawn)[0]
+    return query
+
+
+def _decode_12_bits(sent: bytes, dimensions: int) -> list[int]:
+    """Decode as the script does."""
+    levels = []
+    for i in range(dimensions):
+        k = i // 2 * 3
+        even = sent[k] << 4 | (sent[k + 1] & 240) >> 4
+        levels.append((even if i % 2 == 0 else (sent[k + 1] & 15) << 8 | sent[k + 2]) - 2048)
+    return levels
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 255, 2048])
+def test_the_query_sent_for_float32_vectors_is_the_query(dimensions: int) -> None:
+    query = _draw_query(dimensions)
     (body,) = rescore(query, window=50)
     assert body["window_size"] == 50
     params = body["query"]["rescore_query"]["script_score"]["script"]["params"]
-    # As transmitted: JSON, read as Java chars, which are UTF-16.
-    characters = np.frombuffer(json.loads(json.dumps(params["query"])).encode("utf-16-le"), dtype="<u2").astype(
-        np.int64
+    assert (params["dimensions"], params["bytes"]) == (dimensions, 4 * dimensions)
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(params["query"]), dtype="<f4"), query)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 255, 2048])
+def test_the_query_sent_for_int8_vectors_has_12_bits(dimensions: int) -> None:
+    query = _draw_query(dimensions)
+    (body,) = rescore(query, window=50, vector_type="int8")
+    params = body["query"]["rescore_query"]["script_score"]["script"]["params"]
+    sent = base64.b64decode(params["query"])
+    assert len(sent) == -(-dimensions // 2) * 3
+    levels = np.array(_decode_12_bits(sent, dimensions))
+    assert np.abs(levels).max() == 2047
+    np.testing.assert_array_equal((levels * params["scale"]).astype(np.float32), round_query(query, "int8"))
+    np.testing.assert_allclose(round_query(query, "int8"), query, atol=np.abs(query).max() / 2000)
+    assert np.linalg.norm(levels * params["scale"]) == pytest.approx(1, abs=1e-12)
+
+
+def test_a_search_of_1280_dimensions_is_sent_in_about_7_kilobytes() -> None:
+    encoder = dt.PivotPermutation(dt.Pivots(np.eye(64, 1280)), top_k=4, query_top_k=32)
+    query = _draw_query(1280)
+    body = search_body(
+        encoder.encode_queries(query),
+        layout=find_layout("codewords"),
+        field="c_0123abcd",
+        k=10,
+        rescore=rescore(query, window=1_000, vector_type="int8", kept=100),
     )
-    assert len(characters) == 2 * dimensions
-    assert characters.max() < 0xD800
-    numbers = (characters[0::2] << CHARACTER_BITS) + characters[1::2] - (QUERY_LEVELS + 1)
-    np.testing.assert_allclose(numbers * params["scale"], query, atol=2e-9)
+    assert len(json.dumps(body, separators=(",", ":"))) < 7_200
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 256, 4096])
@@ -70,7 +108,7 @@ def test_the_parts_of_a_native_query_add_up_to_it(dimensions: int) -> None:
     params = json.loads(json.dumps(script["params"]))
     total = np.zeros(dimensions)
     for place in range(3):
-        assert f"params.w{place} * cosineSimilarity(params.q{place}, 'vector')" in script["source"]
+        assert f"params.w{place}*cosineSimilarity(params.q{place},'vector')" in script["source"]
         part = np.frombuffer(bytes.fromhex(params[f"q{place}"]), dtype=np.int8).astype(np.float64)
         assert len(part) == dimensions
         if params[f"w{place}"] > 0:
