@@ -69,7 +69,8 @@ def test_pivots_are_kept_by_a_change_of_layout(client: Any, unique_name: str, el
 
 
 def test_repivoting_during_writes_and_searches(client: Any, unique_name: str, elsewhere: Callable[[], None]) -> None:
-    index = filled(client, unique_name)
+    # Whole vectors, so that encoding them again equals encoding the originals.
+    index = filled(client, unique_name, store_vectors="float32")
     rest = kinds(120, 0, 40, seed=2)
     failed: list[Any] = []
     stop = threading.Event()
@@ -253,7 +254,7 @@ def test_sampling_stored_vectors(client: Any, unique_name: str) -> None:
         drawn = sample_vectors(index.cluster, concrete, 200, dimensions=DIMENSIONS, vector_type="float32", seed=seed)
         assert drawn.shape == (200, DIMENSIONS)
         similar = drawn @ units.T
-        assert similar.max(axis=1) == pytest.approx(np.ones(200), abs=1e-5)
+        assert similar.max(axis=1) == pytest.approx(np.ones(200), abs=1e-3)  # int8
         places += [int(place) for place in similar.argmax(axis=1)]
     assert len(set(places)) > 600  # of 800, since samples differ
     assert 0.4 < np.mean(np.array(places) < 1_000) < 0.6
