@@ -128,7 +128,7 @@ def verify(searcher: Searcher, *, sample: int, seed: int) -> Verification:
     if spec.compared_by is not None and spec.vector_type is not None and places:
         stored = np.stack([vector for vector in held if vector is not None])  # (m, D)
         queries = normalise_rows(stored)
-        sent = np.stack([round_query(query, spec.vector_type) for query in queries])
+        sent = np.stack([round_query(query, spec.compared_by) for query in queries])
         exact = sent.astype(np.float64) @ stored.astype(np.float64).T  # (m, m)
         asked = [
             native_body(

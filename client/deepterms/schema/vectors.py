@@ -134,9 +134,9 @@ def quantise_query(query: NDArray[np.float32]) -> tuple[NDArray[np.int16], float
     return levels, 1 / float(np.linalg.norm(levels.astype(np.float64)))
 
 
-def round_query(query: NDArray[np.float32], vector_type: VectorType) -> NDArray[np.float32]:
-    """Round a normalised query (D,) as scripts do that compare it with vectors of a type: float32 (D,)."""
-    if vector_type == "float32":
+def round_query(query: NDArray[np.float32], compared_by: VectorType | Literal["native"]) -> NDArray[np.float32]:
+    """Round a normalised query (D,) as the cluster does before it compares: float32 (D,). Only int8 scripts do."""
+    if compared_by != "int8":
         return query
     levels, scale = quantise_query(query)
     rounded: NDArray[np.float32] = (levels * scale).astype(np.float32)
