@@ -139,7 +139,7 @@ def test_the_limit_of_fields(cluster: Any, unique_name: str) -> None:
 def test_a_bad_schema_creates_nothing(cluster: Any, unique_name: str, schema: Any, message: str) -> None:
     dt.deploy(cluster)
     pivots = dt.sample_pivots(rows(64), 16)
-    encoder = dt.PivotPermutation(pivots, top_k=4)
+    encoder = dt.PivotPermutation(pivots, top_k=4, query_top_k=8)
     with pytest.raises(InvalidInput, match=message):
         dt.SurrogateIndex.create(cluster, unique_name, encoder=encoder, schema=schema)
     assert not Cluster(cluster).request("GET", f"/deepterms-*-{unique_name}-*")
@@ -172,7 +172,8 @@ def test_declared_types(cluster: Any, unique_name: str) -> None:
     assert add(memory, [*DECLARED, {"views": 40.5}, {"taken": "2024-01-31"}]).keys() == {"d2", "d3"}
     assert [memory.count(filter=query) for query in (DECLARED_FILTERS[0], DECLARED_FILTERS[2])] == [1, 1]
     assert memory.count(filter={"exists": {"field": "metadata.caption"}}) == 2
-    refused = [{"term": {"metadata.caption": "tower"}}, {"term": {"metadata.parts.count": 2}}, DECLARED_FILTERS[3]]
+    inner = {"term": {"metadata.parts.count": 2}}
+    refused: list[dict[str, Any]] = [{"term": {"metadata.caption": "tower"}}, inner, DECLARED_FILTERS[3]]
     for query in refused:
         with pytest.raises(InvalidInput, match="Use SurrogateIndex"):
             memory.count(filter=query)

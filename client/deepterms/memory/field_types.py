@@ -29,13 +29,23 @@ _INTEGERS: Mapping[str, tuple[int, int]] = {
     "long": (-(2**63), 2**63 - 1),
     "unsigned_long": (0, 2**64 - 1),
 }
-_DECIMALS: Mapping[str, type[np.floating[Any]]] = {"double": np.float64, "float": np.float32, "half_float": np.float16}
+_DECIMALS: Mapping[str, type[np.floating[Any]]] = {"double": np.float64, "float": np.float32}
 # Types that only an engine compares; MemoryIndex stores their values and answers `exists`.
 _OPAQUE = frozenset(
     {
         *("alias", "annotated-text", "binary", "completion", "constant_keyword", "date_nanos", "date_range"),
         *("dense_vector", "double_range", "flat_object", "flattened", "float_range", "geo_point", "geo_shape"),
-        *("histogram", "icu_collation_keyword", "integer_range", "ip", "ip_range", "join", "knn_vector", "long_range"),
+        *(
+            "half_float",
+            "histogram",
+            "icu_collation_keyword",
+            "integer_range",
+            "ip",
+            "ip_range",
+            "join",
+            "knn_vector",
+            "long_range",
+        ),
         *("match_only_text", "murmur3", "nested", "object", "percolator", "point", "rank_feature", "rank_features"),
         *("search_as_you_type", "semantic", "semantic_text", "shape", "sparse_vector", "text", "token_count"),
         *("version", "wildcard"),
@@ -298,9 +308,14 @@ class _ScaledFloat(_Number):
         return stored / self._factor
 
     def build_range(self, bounds: Mapping[str, Any], options: Mapping[str, Any]) -> Test:
-        # Bounds are not rounded to a stored value, but inwards.
-        parsed = {name: self._scale(self._parse(bound)) for name, bound in bounds.items()}
-        return lambda stored: _is_inside(stored, parsed)
+        scaled = {name: self._scale(self._parse(bound)) for name, bound in bounds.items()}
+        for name, bound in scaled.items():
+            if not bound.is_integer():
+                raise InvalidInput(
+                    f"metadata.{self.path} has the type scaled_float, and the engines read the number {bounds[name]} "
+                    f"in different ways; pass a bound that is a multiple of 1/{self._factor:g}"
+                )
+        return lambda stored: _is_inside(stored, scaled)
 
 
 class _Date(_Typed):

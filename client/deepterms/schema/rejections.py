@@ -57,6 +57,11 @@ def explain_rejection(reason: str) -> str:
             f"the field {found[1]!r} holds objects in this index or document, but also a single value; rename one of "
             "them, so that a field has either"
         )
+    if "java.math.BigInteger" in reason:
+        return (
+            "the metadata has an integer beyond 2^63 - 1, which this engine's ingest pipelines cannot carry; pass it "
+            "as a string"
+        )
     if found := _LIMIT.search(reason):
         return (
             f"the index would have more than {int(found[1]):,} fields, its limit. Put what differs from document to "

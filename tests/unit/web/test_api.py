@@ -85,6 +85,26 @@ def test_filters_apply_and_facets_count(client: TestClient, features: NDArray[np
     assert "path" not in facets
 
 
+def test_filters_by_date(features: NDArray[np.float32]) -> None:
+    index = dt.MemoryIndex(dt.DeepPermutation(features.shape[1], top_k=20))
+    metadata = [{"taken": f"2024-01-{day:02}T12:00:00+02:00", "name": f"n{day}"} for day in range(1, 31)]
+    assert index.add([f"d{day}" for day in range(1, 31)], features, metadata).failed == ()
+    with TestClient(create_app(index, describer=GridExtractor()), base_url="http://127.0.0.1") as client:
+
+        def find(field: str, **bounds: str) -> Any:
+            body = {"query": features[0].tolist(), "k": 100, "rerank": 1000, "filter": {field: bounds}}
+            return client.post("/v1/search/vector", json=body)
+
+        assert len(find("taken", gte="2024-01-10", lte="2024-01-12").json()["hits"]) == 3
+        assert len(find("taken", gt="2024-01-10T10:00:00Z", lt="now-1d/d").json()["hits"]) == 20
+        for bound in ("2024", "yesterday", "now-1d||x", "2024-01-10||/M", "now/x"):
+            assert find("taken", gte=bound).status_code == 422
+        refused = find("name", gte="2024-01-10")
+        assert (refused.status_code, "type keyword" in refused.json()["detail"]) == (422, True)
+        (facet,) = client.get("/v1/facets").json()["facets"]
+        assert (facet["field"], facet["least"], facet["most"]) == ("taken", "2024-01-01", "2024-01-30")
+
+
 def test_explain_matches_the_index(client: TestClient, index: dt.MemoryIndex, features: NDArray[np.float32]) -> None:
     expected = index.explain(name_of(8), features[7])
     for query in ({"query": features[7].tolist()}, {"query_id": name_of(7)}):
