@@ -20,6 +20,7 @@ from deepterms.cluster.bulk import (
     BulkLine,
     BulkResult,
 )
+from deepterms.cluster.patience import Patience
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput
 from deepterms.index.checkpoint import Checkpoint, hash_piece
@@ -63,6 +64,7 @@ def add_batches(
     written: Counter[tuple[str, str]] = Counter()  # (concrete index, uuid) → documents acknowledged
     encoder = handle.state.spec.encoder  # that of terms which the caller has made
     first = confirm_state(handle)
+    patience = Patience(handle.cluster.backpressure)
     with (
         span("deepterms.add", index=handle.name) as spanned,
         ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
@@ -96,7 +98,7 @@ def add_batches(
             # A document under way, with all its retries, is never overtaken by a later one of the same id.
             while any(not ids.isdisjoint(sent) for _, sent, _ in waiting):
                 report += collect()
-            waiting.append((piece, ids, pool.submit(_index, handle, batch, state, lines)))
+            waiting.append((piece, ids, pool.submit(_index, handle, batch, state, lines, patience)))
             # To bound memory, encoding runs at most one piece per thread ahead of the requests.
             while len(waiting) > 2 * threads:
                 report += collect()
@@ -114,12 +116,14 @@ def delete(handle: IndexHandle, ids: Sequence[str]) -> WriteReport:
     report = WriteReport(0)
     remaining = iter(ids)
     state = confirm_state(handle)
+    patience = Patience(handle.cluster.backpressure)
     while chunk := list(islice(remaining, DOCUMENTS_PER_BULK)):
-        result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
+        lines: list[BulkLine] = [({"delete": {"_id": identifier}}, None) for identifier in chunk]
+        result = send(handle, lines, state, patience=patience)
         if find_stale(result, state):
             # Either the name now points to exactly one other index, or reading its state raises.
             state = read_again(handle)
-            result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
+            result = send(handle, lines, state, patience=patience)
         report += build_report(result)
     return report
 
@@ -166,7 +170,7 @@ def _split(
 
 
 def _index(
-    handle: IndexHandle, batch: Batch, state: IndexState, lines: list[BulkLine]
+    handle: IndexHandle, batch: Batch, state: IndexState, lines: list[BulkLine], patience: Patience
 ) -> tuple[WriteReport, IndexState]:
     """Send a batch; if the name moved to another index, encode the affected documents again for that one.
 
@@ -179,7 +183,7 @@ def _index(
     """
     report = WriteReport(0)
     for _ in range(MAX_REOPENINGS):
-        result = send(handle, lines, state)
+        result = send(handle, lines, state, patience=patience)
         stale = find_stale(result, state)
         now = read_again(handle) if stale else confirm_state(handle)
         if now.is_same_index(state):
