@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import deepterms as dt
 from deepterms import migration
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.patience import Patience
 from deepterms.doctor import examine
 from deepterms.errors import ClusterError, InvalidInput
+from deepterms.index import ingest
 from deepterms.index.export import export_features
 from deepterms.web.facets import count_facets
 from tests.clusters.trio import wait_until
@@ -99,6 +102,46 @@ def test_reads_of_an_index_that_lacks_a_shard_are_flagged_or_fail(
         with pytest.raises(ClusterError):
             pytest.fail(f"read {number} returned {read()}")
     assert any(finding.level == "red" for finding in examine(cluster, lacking.name) if finding.subject == lacking.name)
+
+
+def test_documents_for_a_missing_shard_are_waited_for_once(
+    lacking: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten requests wait no longer than one: the engine waits two seconds for the first of them."""
+    _be_patient(monkeypatch, 2)
+    started = time.monotonic()
+    report = lacking.add(IDS, ROWS)
+    assert time.monotonic() - started < 30  # two seconds for the first request, one for each later one
+    assert 0 < report.succeeded < len(IDS)
+    assert len(report.failed) == len(IDS) - report.succeeded
+    assert all("unavailable_shards" in failure.reason for failure in report.failed)
+    assert sum("waiting up to 2 s for a primary of shard" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_write_block_that_stays_is_waited_for_once(
+    index: dt.SurrogateIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _be_patient(monkeypatch, 3)
+    (concrete,) = index.concrete
+    index.cluster.request("PUT", f"/{concrete}/_block/write")
+    writes: list[Callable[[], dt.WriteReport]] = [lambda: index.add(IDS, ROWS), lambda: index.delete(IDS)]
+    for write in writes:
+        caplog.clear()
+        started = time.monotonic()
+        report = write()
+        assert 3 < time.monotonic() - started < 15
+        assert len(report.failed) == len(IDS)
+        messages = [record.getMessage() for record in caplog.records if record.name == "deepterms"]
+        assert messages.count(f"waiting up to 3 s for the write block of {concrete} to be removed") == 1
+    index.cluster.request("PUT", f"/{concrete}/_settings", body={"index.blocks.write": None})
+    assert not index.add(IDS, ROWS).failed
+
+
+def _be_patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Make calls patient for some seconds, and send ten requests for the documents."""
+    defaults: Any = Patience.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "seconds", seconds)
+    monkeypatch.setattr(ingest, "DOCUMENTS_PER_BULK", 6)
 
 
 def test_calls_on_a_closed_index_say_how_to_open_it(closed: dt.SurrogateIndex, cluster: Any, tmp_path: Any) -> None:

@@ -32,7 +32,7 @@ class Backpressure:
 
     Args:
         random: returns random numbers from 0 to 1, for the jitter.
-        sleep: waits for the given number of seconds.
+        sleep: waits for the given number of seconds. With another function than `time.sleep`, time passes only in it.
 
     Attributes:
         documents: the current limit of documents per request.
@@ -48,8 +48,18 @@ class Backpressure:
         self.exhausted = False
         # Not seeded: with equal delays, two clients would collide on every retry.
         self._random = random or Random().random
-        self._sleep = sleep or time.sleep
+        self._really_sleep = sleep or time.sleep
+        self._slept = 0.0
+        self._is_real = sleep is None
         self._lock = Lock()
+
+    def now(self) -> float:
+        """Return the time, in seconds from an arbitrary moment."""
+        return time.monotonic() if self._is_real else self._slept
+
+    def _sleep(self, seconds: float) -> None:
+        self._really_sleep(seconds)
+        self._slept += seconds
 
     @property
     def retries(self) -> int:

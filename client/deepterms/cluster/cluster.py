@@ -6,6 +6,7 @@ No other module knows the client libraries. A library is only used if the caller
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,13 +15,16 @@ from typing import Any
 from urllib.parse import quote
 
 from deepterms.cluster.backpressure import Backpressure
-from deepterms.cluster.bulk import BLOCK_PATIENCE_SECONDS, BulkAnswer, BulkLine, BulkResult, send_all
+from deepterms.cluster.bulk import BulkAnswer, BulkLine, BulkResult, send_all
 from deepterms.cluster.engine import Engine, parse_engine
 from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.patience import Patience
 from deepterms.cluster.responses import CLAUSE_LIMIT, build_error, build_json_error, extract_reason, is_incomplete
 from deepterms.errors import ClusterError, ClusterUnreachable, InvalidInput, RequestRejected, UnsupportedEngine
 
 __all__ = ["Cluster", "Engine"]
+
+ENGINE_PATIENCE_SECONDS = 60  # how long both engines wait for a primary unless asked for less
 
 POINT_IN_TIME_KEEP_ALIVE = "5m"  # between two pages
 
@@ -210,13 +214,15 @@ class Cluster:
         require_alias: bool = False,
         pipeline: str | None = None,
         waits_for_block: bool = True,
+        patience: Patience | None = None,
     ) -> BulkResult:
         """Send documents in bulk requests of adaptive size, and retry temporary failures.
 
         A status of 429, 502, 503 or 504, of a whole request or of one document, and a missing response are retried
         with exponential backoff and jitter (`Backpressure`): as long as the cluster accepts some documents, and for
-        about 90 s after it stops. A request that is too large (413) is split. A write block is retried for up to two
-        minutes: a migration sets one before it moves the alias.
+        about 90 s, and the time of nine requests, after it stops. A request that is too large (413) is split. A write
+        block, which a migration sets before it moves the alias, and a shard without a primary are waited for up to two
+        minutes each. The log says what is waited for.
 
         Args:
             actions: (action line, source line as JSON text or None) pairs.
@@ -226,6 +232,8 @@ class Cluster:
             pipeline: process documents by this pipeline instead of the index's default; the engine rejects them if
                 there is none.
             waits_for_block: retry a write block; otherwise it is a result like any other.
+            patience: of the call that this is a part of, so that its requests together wait no longer than one would.
+                Once it is over, the engine is asked to wait for a primary for a second only. Default: a new one.
 
         Returns:
             The result of each action, in order.
@@ -243,7 +251,13 @@ class Cluster:
             params["pipeline"] = pipeline
         path = build_index_path(index, "/_bulk")
 
+        patience = patience or Patience(self.backpressure)
+
         def send(lines: str) -> list[BulkAnswer]:
+            if patience.left_in_engine < ENGINE_PATIENCE_SECONDS:
+                params["timeout"] = f"{max(1, math.ceil(patience.left_in_engine))}s"
+            else:
+                params.pop("timeout", None)
             answer = self.request("POST", path, body=lines, params=params)
             try:
                 return [_bulk_answer(*next(iter(item.items()))) for item in answer["items"]]
@@ -252,8 +266,9 @@ class Cluster:
                     f"the response to a bulk request is not in the engines' format: {error!r}"
                 ) from error
 
-        patience = BLOCK_PATIENCE_SECONDS if waits_for_block else 0
-        return send_all(actions, send=send, backpressure=self.backpressure, block_patience=patience)
+        return send_all(
+            actions, send=send, backpressure=self.backpressure, patience=patience, waits_for_block=waits_for_block
+        )
 
     def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
         try:

@@ -16,6 +16,7 @@ from deepterms.cluster.bulk import (
     BulkLine,
     BulkResult,
 )
+from deepterms.cluster.patience import Patience
 from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
 from deepterms.errors import InvalidInput
@@ -61,6 +62,7 @@ def add_batches(
     written: Counter[tuple[str, str]] = Counter()  # (concrete index, uuid) → documents acknowledged
     encoder = handle.state.spec.encoder  # that of terms which the caller has made
     first = confirm_state(handle)
+    patience = Patience(handle.cluster.backpressure)
     with (
         span("deepterms.add", index=handle.name) as spanned,
         ThreadPoolExecutor(threads, thread_name_prefix="deepterms-bulk") as pool,
@@ -94,7 +96,7 @@ def add_batches(
             # A document under way, with all its retries, is never overtaken by a later one of the same id.
             while any(not ids.isdisjoint(sent) for _, sent, _ in waiting):
                 report += collect()
-            waiting.append((piece, ids, pool.submit(_index, handle, batch, state, lines)))
+            waiting.append((piece, ids, pool.submit(_index, handle, batch, state, lines, patience)))
             # To bound memory, encoding runs at most one piece per thread ahead of the requests.
             while len(waiting) > 2 * threads:
                 report += collect()
@@ -110,16 +112,18 @@ def delete(handle: IndexHandle, ids: Ids) -> WriteReport:
     report = WriteReport(0)
     pieces = read_id_pieces(ids, DOCUMENTS_PER_BULK)
     state = confirm_state(handle)
+    patience = Patience(handle.cluster.backpressure)
     for piece in pieces:
         chunk, failed = select_ids(piece)
         report += WriteReport(0, failed)
         if not chunk:
             continue
-        result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
+        lines: list[BulkLine] = [({"delete": {"_id": identifier}}, None) for identifier in chunk]
+        result = send(handle, lines, state, patience=patience)
         if find_stale(result, state):
             # Either the name now points to exactly one other index, or reading its state raises.
             state = read_again(handle)
-            result = send(handle, [({"delete": {"_id": identifier}}, None) for identifier in chunk], state)
+            result = send(handle, lines, state, patience=patience)
         report += build_report(result)
     return report
 
@@ -164,7 +168,7 @@ def _split(
 
 
 def _index(
-    handle: IndexHandle, batch: Batch, state: IndexState, lines: list[BulkLine]
+    handle: IndexHandle, batch: Batch, state: IndexState, lines: list[BulkLine], patience: Patience
 ) -> tuple[WriteReport, IndexState]:
     """Send a batch; if the name moved to another index, encode the affected documents again for that one.
 
@@ -177,7 +181,7 @@ def _index(
     """
     report = WriteReport(0)
     for _ in range(MAX_REOPENINGS):
-        result = send(handle, lines, state)
+        result = send(handle, lines, state, patience=patience)
         stale = find_stale(result, state)
         now = read_again(handle) if stale else confirm_state(handle)
         if now.is_same_index(state):

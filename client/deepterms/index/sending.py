@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from deepterms.cluster.bulk import (
-    BLOCK_PATIENCE_SECONDS,
     BLOCK_WAIT_SECONDS,
     WRITE_BLOCK,
     BulkAnswer,
     BulkLine,
     BulkResult,
+    find_blocked_index,
+    name_block,
 )
+from deepterms.cluster.patience import Patience
 from deepterms.errors import ClusterError
 from deepterms.index.handle import IndexHandle, confirm_state
 from deepterms.results import Failure, WriteReport
@@ -25,7 +27,9 @@ from deepterms.storage.index_state import read_uuids
 __all__ = ["build_report", "find_stale", "send"]
 
 
-def send(handle: IndexHandle, lines: list[BulkLine], state: IndexState) -> BulkResult:
+def send(
+    handle: IndexHandle, lines: list[BulkLine], state: IndexState, *, patience: Patience | None = None
+) -> BulkResult:
     """Send lines rendered for a state of the index; if the whole request fails, each of its actions fails.
 
     Requests carry ``require_alias``: otherwise the engine would create a plain index of that name if ours no longer
@@ -33,17 +37,24 @@ def send(handle: IndexHandle, lines: list[BulkLine], state: IndexState) -> BulkR
     the concrete index, which is not an alias. Documents rejected for that reason, and all later ones, are sent without
     ``require_alias`` after checking that the index exists.
 
+    Args:
+        handle: the handle of the index.
+        lines: the lines of a bulk request.
+        state: the state that they were rendered for.
+        patience: of the call that they are a part of; None gives them their own.
+
     Raises:
         IndexNotFound: the index no longer exists.
     """
+    patience = patience or Patience(handle.cluster.backpressure)
     if not state.is_alias or handle.pinned is state:
-        return _send_to_concrete(handle, lines, state)
-    result = _send(handle, lines, index=state.name, require_alias=True)
+        return _send_to_concrete(handle, lines, state, patience)
+    result = _send(handle, lines, index=state.name, require_alias=True, patience=patience)
     pinned = [row for row, answer in enumerate(result.answers) if _is_pinned(answer, state)]
     if not pinned:
         return result
     handle.pinned = state
-    return _replace_answers(result, pinned, _send_to_concrete(handle, [lines[row] for row in pinned], state))
+    return _replace_answers(result, pinned, _send_to_concrete(handle, [lines[row] for row in pinned], state, patience))
 
 
 def build_report(result: BulkResult) -> WriteReport:
@@ -58,7 +69,7 @@ def find_stale(result: BulkResult, state: IndexState) -> set[str]:
     return {answer.id for answer in result.answers if (_is_stale(answer.reason) if answer.reason else moved)}
 
 
-def _send_to_concrete(handle: IndexHandle, lines: list[BulkLine], state: IndexState) -> BulkResult:
+def _send_to_concrete(handle: IndexHandle, lines: list[BulkLine], state: IndexState, patience: Patience) -> BulkResult:
     """Send lines to the concrete index by its own name, through its own pipeline.
 
     The pipeline is deleted with the index, and without it the engine rejects documents instead of creating the index
@@ -68,19 +79,18 @@ def _send_to_concrete(handle: IndexHandle, lines: list[BulkLine], state: IndexSt
     if state.fingerprint is None:  # the index has no pipeline of its own
         read_uuids(handle.cluster, concrete)
     pipeline = None if state.fingerprint is None else concrete
-    patience: float = BLOCK_PATIENCE_SECONDS
-    result = _send(handle, lines, index=concrete, pipeline=pipeline, waits_for_block=not state.is_alias)
-    while state.is_alias and patience > 0:
+    options = {"index": concrete, "pipeline": pipeline, "patience": patience}
+    result = _send(handle, lines, **options, waits_for_block=not state.is_alias)
+    while state.is_alias:
         blocked = [row for row, answer in enumerate(result.answers) if WRITE_BLOCK in answer.reason]
-        if not blocked:
+        if not blocked or not patience.allows(name_block(find_blocked_index(result.answers[blocked[0]]))):
             break
         if not confirm_state(handle).is_same_index(state):
             reason = f"{STALE_DOCUMENT} the index has moved"
             moved = (replace(result.answers[row], reason=reason) for row in blocked)
             return _replace_answers(result, blocked, BulkResult(tuple(moved)))
         handle.cluster.backpressure.wait(BLOCK_WAIT_SECONDS)
-        patience -= BLOCK_WAIT_SECONDS
-        again = _send(handle, [lines[row] for row in blocked], index=concrete, pipeline=pipeline, waits_for_block=False)
+        again = _send(handle, [lines[row] for row in blocked], **options, waits_for_block=False)
         result = _replace_answers(result, blocked, again)
     return result
 

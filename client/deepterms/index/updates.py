@@ -8,6 +8,7 @@ from typing import Any
 
 from deepterms.cluster.bulk import BulkLine, BulkResult
 from deepterms.cluster.index_names import build_index_path
+from deepterms.cluster.patience import Patience
 from deepterms.cluster.scroll import check_hits, scroll_pages
 from deepterms.errors import ClusterError
 from deepterms.index.handle import MAX_REOPENINGS, IndexHandle, confirm_state, read_again
@@ -30,9 +31,10 @@ def update_metadata(handle: IndexHandle, ids: Ids, metadata: MetadataRows) -> Wr
     listed, about = align_metadata(ids, metadata)
     kept, usable, failed = select_usable_documents(listed, about)
     report = WriteReport(0, failed)
+    patience = Patience(handle.cluster.backpressure)
     remaining: Iterator[tuple[str, dict[str, Any]]] = zip([listed[row] for row in kept], usable, strict=True)
     while page := dict(islice(remaining, DOCUMENTS_PER_READ)):
-        report += _update(handle, page)
+        report += _update(handle, page, patience)
     return report
 
 
@@ -41,6 +43,7 @@ def delete_by_filter(handle: IndexHandle, filter: Filter) -> WriteReport:
     query = normalise_filter(filter)
     report, state = WriteReport(0), confirm_state(handle)
     check_date_filter(handle.cluster, handle.name, query)
+    patience = Patience(handle.cluster.backpressure)
     body = {"query": query, "_source": False, "seq_no_primary_term": True}
     for page in scroll_pages(handle.cluster, handle.name, body, size=DELETES_PER_READ):
         # Sequence numbers are those of one index: in another, the condition may hold for some other write.
@@ -52,11 +55,11 @@ def delete_by_filter(handle: IndexHandle, filter: Filter) -> WriteReport:
         lines: list[BulkLine] = [
             ({"delete": {**build_address(hit), **build_condition(read_revision(hit))}}, None) for hit in page
         ]
-        report += build_report(send(handle, lines, state))
+        report += build_report(send(handle, lines, state, patience=patience))
     return report
 
 
-def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteReport:
+def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]], patience: Patience) -> WriteReport:
     """Read documents and write them back with new metadata; repeat those that moved to another index."""
     body = {**STORED, "query": {"ids": {"values": list(wanted)}}, "size": len(wanted)}
     now = confirm_state(handle)
@@ -82,12 +85,14 @@ def _update(handle: IndexHandle, wanted: Mapping[str, dict[str, Any]]) -> WriteR
         metadata=wanted,
         fingerprint=state.fingerprint,
     )
-    result = send(handle, lines, state)
+    result = send(handle, lines, state, patience=patience)
     stale = find_stale(result, state)
     if stale and not read_again(handle).is_same_index(state):
         # The name moved to another index between reading and writing.
         fine = tuple(answer for answer in result.answers if answer.id not in stale)
-        again = _update(handle, {identifier: wanted[identifier] for identifier in wanted if identifier in stale})
+        again = _update(
+            handle, {identifier: wanted[identifier] for identifier in wanted if identifier in stale}, patience
+        )
         report = build_report(BulkResult(fine)) + again
     else:
         report = build_report(result)

@@ -12,16 +12,18 @@ import pytest
 from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
-from deepterms.cluster import backpressure, bulk
+from deepterms.cluster import backpressure
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.bulk import BulkAnswer, send_all
 from deepterms.cluster.cluster import Cluster
+from deepterms.cluster.patience import PATIENCE_SECONDS, Patience
 from deepterms.errors import ClusterError, ClusterUnreachable, RequestRejected
 from tests.unit.fake_server import Answer, Asked, serving
 
 BLOCKED = ("index [i] blocked by: [FORBIDDEN/8/index write (api)];", 403)
 FULL_DISK = ("index [i] blocked by: [FORBIDDEN/12/index read-only / allow delete (api)];", 403)
 BUSY = ("rejected_execution_exception: queue is full", 429)
+LOST_SHARD = ("unavailable_shards_exception: [i][2] primary shard is not active Timeout: [1m]", 503)
 BAD = ("mapper_parsing_exception: no", 400)
 FINE = ("", 200)
 OVERLOADED = RequestRejected("circuit_breaking_exception: Data too large", status=429)
@@ -48,9 +50,11 @@ class Script:
             results.append(BulkAnswer(identifier, why, status, "i-000001"))
         return results
 
-    def run(self, send: Callable[[str], list[BulkAnswer]] | None = None) -> list[tuple[str, str]]:
+    def run(
+        self, send: Callable[[str], list[BulkAnswer]] | None = None, *, patience: Patience | None = None
+    ) -> list[tuple[str, str]]:
         actions: list[Any] = [({"index": {"_id": identifier}}, "{}") for identifier in self.answers]
-        result = send_all(actions, send=send or self.send, backpressure=self.backpressure)
+        result = send_all(actions, send=send or self.send, backpressure=self.backpressure, patience=patience)
         self.indices = result.indices
         return result.outcomes
 
@@ -66,7 +70,45 @@ def test_only_temporary_failures_are_retried() -> None:
 def test_a_write_block_is_retried_for_two_minutes() -> None:
     script = Script({"a": [BLOCKED]})
     assert script.run() == [("a", BLOCKED[0])]
-    assert sum(script.pauses) == bulk.BLOCK_PATIENCE_SECONDS
+    assert sum(script.pauses) == PATIENCE_SECONDS
+
+
+def test_the_requests_of_one_call_share_their_patience(caplog: pytest.LogCaptureFixture) -> None:
+    script = Script({"a": [BLOCKED]})
+    patience = Patience(script.backpressure)
+    for _ in range(3):
+        assert script.run(patience=patience) == [("a", BLOCKED[0])]
+    assert sum(script.pauses) == PATIENCE_SECONDS
+    assert [record.getMessage() for record in caplog.records] == [
+        "waiting up to 120 s for the write block of i to be removed"
+    ]
+    script.answers = {"b": [FINE], "c": [LOST_SHARD]}  # another index, whose shard is lost
+    script.pauses.clear()
+    assert script.run(patience=patience) == [("b", ""), ("c", LOST_SHARD[0])]
+    script.answers = {"d": [LOST_SHARD], "e": [("index [i-000001] blocked by: [FORBIDDEN/8/", 403), FINE]}
+    assert script.run(patience=patience) == [("d", LOST_SHARD[0]), ("e", "")]
+    assert sum(script.pauses) == PATIENCE_SECONDS + 0.5
+    assert script.backpressure.documents == backpressure.DOCUMENTS_PER_BULK
+
+
+def test_a_shard_that_gets_its_primary_back_is_waited_for_again() -> None:
+    script = Script({"a": [LOST_SHARD, LOST_SHARD, FINE]})
+    patience = Patience(script.backpressure)
+    assert script.run(patience=patience) == [("a", "")]
+    script.answers = {"a": [LOST_SHARD]}
+    assert script.run(patience=patience) == [("a", LOST_SHARD[0])]
+    assert sum(script.pauses) == PATIENCE_SECONDS + 1
+
+
+def test_a_call_that_gave_up_sends_a_request_every_half_minute() -> None:
+    script = Script({"a": [BUSY]})
+    patience = Patience(script.backpressure)
+    for _ in range(3):
+        assert script.run(patience=patience) == [("a", BUSY[0])]
+    assert len(script.requests) == backpressure.RETRIES + 1
+    script.backpressure.wait(30)
+    script.answers = {"a": [FINE]}
+    assert script.run(patience=patience) == [("a", "")]
 
 
 def test_a_full_queue_is_retried_eight_times() -> None:
