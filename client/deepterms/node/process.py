@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from deepterms.node import folders
 from deepterms.node.assembly import assemble
 from deepterms.node.child_process import end_child, find_child, spawn_child
 from deepterms.node.distribution import CHILD_CONFIG, VERSION
+from deepterms.node.door import choose_hidden_address, has_door, open_door, read_address
 from deepterms.node.file_lock import locked
 from deepterms.node.folders import Owner
 from deepterms.node.health import count_documents, get_health, get_node_pid
@@ -28,6 +30,7 @@ from deepterms.node.state import NodeState, NodeStatus
 __all__ = ["DEFAULT_HEAP", "Node"]
 
 DEFAULT_HEAP = "1g"
+LOW_SPACE = ("700mb", "600mb", "500mb")  # free: no new shards, writes again, no writes
 
 _START_TIMEOUT = 120.0  # seconds; takes 6 on an idle machine with two cores
 _STOP_TIMEOUT = 30.0
@@ -38,7 +41,7 @@ _PORT_IN_USE = "java.net.BindException"
 
 
 class Node:
-    """One OpenSearch on this machine, reachable only through 127.0.0.1.
+    """One OpenSearch on this machine, reachable only through 127.0.0.1, and by no web page (see `guard`).
 
     All objects with the same folder control the same node, in this process and in others.
     """
@@ -127,9 +130,7 @@ class Node:
         try:
             with locked(self._lock_file, timeout=_START_TIMEOUT + timeout, activity="starting or stopping the node"):
                 state = NodeState.read(self._state_file)
-                ended = state is not None and end_child(state.pid, self._marker, timeout=timeout)
-                self._state_file.unlink(missing_ok=True)
-                return ended
+                return self._end(state, timeout=timeout)
         except OSError as error:
             raise NodeError(f"the node in {self.data_dir} cannot be stopped: {error}") from error
 
@@ -183,6 +184,11 @@ class Node:
         """The command-line argument that identifies this node's process."""
         return f"-Dopensearch.path.conf={self._config}"
 
+    @property
+    def _door_marker(self) -> str:
+        """The command-line argument that identifies the process at this node's door."""
+        return f"--of={self._config}"
+
     @staticmethod
     def _format_url(state: NodeState) -> str:
         return f"http://{LOCALHOST}:{state.port}"
@@ -202,7 +208,7 @@ class Node:
             owner.require_access(self.data_dir, variable="DEEPTERMS_DATA")
         with locked(self._lock_file, timeout=timeout + _STOP_TIMEOUT, activity="starting or stopping the node"):
             if state := self._find_running():
-                return state
+                return self._open_door(state, owner)
             self._state_file.unlink(missing_ok=True)  # left by a node that crashed
             deadline = time.monotonic() + timeout
             for tries_left, candidate in zip(reversed(range(_PORT_TRIES)), find_free_ports(port), strict=False):
@@ -214,11 +220,31 @@ class Node:
                 except _Red:
                     raise
                 except BaseException as error:  # also Ctrl-C: leave no node behind that never served
-                    end_child(state.pid, self._marker, timeout=_STOP_TIMEOUT)
-                    self._state_file.unlink(missing_ok=True)
+                    self._end(state, timeout=_STOP_TIMEOUT)
                     if port or not tries_left or not isinstance(error, _PortLost):
                         raise
         raise NodeError("every port from 9200 to 9299 is taken; pass another port")
+
+    def _end(self, state: NodeState | None, *, timeout: float) -> bool:
+        """End the processes of a node; whether it was running."""
+        ended = state is not None and end_child(state.pid, self._marker, timeout=timeout)
+        if state is not None and state.door:
+            end_child(state.door, self._door_marker, timeout=timeout)
+        self._state_file.unlink(missing_ok=True)
+        return ended
+
+    def _open_door(self, state: NodeState, owner: Owner | None) -> NodeState:
+        """Open the door of a node that has none, or none any more, and record it."""
+        node = find_child(state.pid, self._marker)
+        if node is None or not has_door() or (state.door and find_child(state.door, self._door_marker)):
+            return state
+        address, folder = read_address(node), self.data_dir
+        if address == (LOCALHOST, state.port):  # started by an earlier release
+            return state
+        door = open_door(state.port, address, pid=state.pid, marker=self._door_marker, folder=folder, owner=owner)
+        state = replace(state, door=door)
+        state.write(self._state_file)
+        return state
 
     def _prepare(self, owner: Owner | None) -> None:
         """Create the folders and the configuration.
@@ -240,16 +266,24 @@ class Node:
                     os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
 
     def _spawn(self, java: Path, home: Path, owner: Owner | None, port: int, heap: str) -> NodeState:
+        host, http_port = choose_hidden_address() if has_door() else (LOCALHOST, port)
         settings = {
             "cluster.name": self.cluster_name,
             "node.name": self.cluster_name,
             **({} if "discovery.seed_hosts" in self.settings else {"discovery.type": "single-node"}),
             "network.host": LOCALHOST,
-            "http.port": str(port),
+            "http.host": host,
+            "http.port": str(http_port),
             "path.data": str(self.data_dir / "data"),
             "path.logs": str(self.data_dir / "logs"),
-            # Otherwise every index becomes read-only once the disk is 95 % full, whatever its size.
-            "cluster.routing.allocation.disk.threshold_enabled": "false",
+            # Any web page can send requests here. With CORS on and no origin allowed, those with an Origin get 403.
+            "http.cors.enabled": "true",
+            # By default every index becomes read-only once the disk is 95 % full, whatever its size. A shard that meets
+            # a full disk fails, so writes are rejected shortly before, until there is space again.
+            "cluster.routing.allocation.disk.watermark.low": LOW_SPACE[0],
+            "cluster.routing.allocation.disk.watermark.high": LOW_SPACE[1],
+            "cluster.routing.allocation.disk.watermark.flood_stage": LOW_SPACE[2],
+            "cluster.info.update.interval": "10s",
             # A query may have one clause per codeword of a vocabulary of 4,096.
             "indices.query.bool.max_clause_count": "4096",
             **self.settings,
@@ -269,7 +303,7 @@ class Node:
         pid = spawn_child([str(java), *arguments], folder=self.data_dir / "logs", output=self._output, owner=owner)
         state = NodeState(pid=pid, port=port, version=self.version, heap=heap, started=time.time())
         state.write(self._state_file)
-        return state
+        return self._open_door(state, owner)
 
     def _wait_until_serving(self, state: NodeState, deadline: float) -> None:
         """Wait until the node serves searches; raise NodeError if its process ends or the time is up."""
@@ -288,6 +322,8 @@ class Node:
                 )
             if not alive:
                 raise self._explain_exit()
+            if state.door and not find_child(state.door, self._door_marker):
+                raise _PortLost(f"port {state.port} was taken by another program; see {self.data_dir / 'door.log'}")
             if late:
                 reason = "\n".join(self.logs(_LINES_IN_ERROR))
                 raise NodeError(f"the node did not respond within the timeout; the end of {self._log}:\n{reason}")

@@ -22,6 +22,7 @@ class NodeState:
         version: of OpenSearch.
         heap: the Java heap, such as "1g".
         started: start time, in seconds since 1970.
+        door: process id of what guards the port; 0 for none.
     """
 
     pid: int
@@ -29,6 +30,7 @@ class NodeState:
     version: str
     heap: str
     started: float
+    door: int = 0
 
     def write(self, path: Path) -> None:
         """Replace the file atomically."""

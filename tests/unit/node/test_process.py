@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -19,6 +22,7 @@ import pytest
 from deepterms.errors import NodeError
 from deepterms.node import Node, NodeStatus
 from deepterms.node.folders import find_node_owner
+from deepterms.node.process import LOW_SPACE
 from deepterms.node.state import NodeState
 
 HEAP = "512m"
@@ -166,11 +170,13 @@ def test_it_serves_on_this_machine_only(node: Node) -> None:
     assert call(status, "GET", "/")["cluster_name"] == "photos"
     assert call(status, "GET", "/")["version"]["number"] == status.version
     listening = {
-        each.laddr.ip
+        (each.laddr.ip.removeprefix("::ffff:"), each.laddr.port)
         for each in psutil.Process(status.pid).net_connections("inet")
         if each.status == psutil.CONN_LISTEN
     }
-    assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+    assert all(ipaddress.ip_address(address).is_loopback for address, _ in listening)
+    if sys.platform == "linux":  # HTTP is where no web page looks for it
+        assert [port for address, port in listening if address == "127.0.0.1" and port < 9300] == []
     assert any("started" in line for line in node.logs())
     assert len(node.logs(2)) == 2
 
@@ -210,7 +216,7 @@ def test_a_second_start_returns_the_running_one(node: Node, running: NodeStatus)
 @pytest.mark.slow
 def test_it_has_what_deepterms_needs(running: NodeStatus) -> None:
     settings = call(running, "GET", "/_cluster/settings?include_defaults=true&flat_settings=true")["defaults"]
-    assert settings["cluster.routing.allocation.disk.threshold_enabled"] == "false"
+    assert settings["cluster.routing.allocation.disk.threshold_enabled"] == "true"
     assert settings["indices.query.bool.max_clause_count"] == "4096"
     plugins = call(running, "GET", "/_nodes/_local/plugins")["nodes"].popitem()[1]["modules"]
     assert {"lang-painless", "analysis-common", "ingest-common", "mapper-extras", "reindex"} <= {
@@ -240,6 +246,56 @@ def test_it_has_what_deepterms_needs(running: NodeStatus) -> None:
     call(running, "PUT", "/pictures/_doc/1?refresh=true", {"terms": "t1|7 t2|3", "features": {"t1": 7}})
     query = {"query": {"term": {"terms": {"value": "t1", "boost": 2}}}}
     assert call(running, "POST", "/pictures/_search", query)["hits"]["hits"][0]["_score"] == 14
+
+
+def respond(status: NodeStatus, method: str, path: str, **headers: str) -> int:
+    connection = HTTPConnection("127.0.0.1", status.port, timeout=30)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+def test_web_pages_are_refused(running: NodeStatus) -> None:
+    """What a page may send without asking: a request without a body, or with a plain text, to any address and name."""
+    call(running, "PUT", "/kept/_doc/1?refresh=true", {"a": 1})
+    delete = "/kept/_delete_by_query?q=*&refresh=true"
+    here = f"127.0.0.1:{running.port}"
+    for origin in (
+        "http://evil.example",
+        "null",
+        "https://127.0.0.1.evil.example",
+        f"http://evil.example:{running.port}",
+    ):
+        assert respond(running, "POST", delete, Origin=origin) == 403, origin
+    for name in ("evil.example", f"evil.example:{running.port}", "127.0.0.1.evil.example", "localhost.", ""):
+        assert respond(running, "GET", "/kept/_count", Host=name) == 421, name
+        assert respond(running, "POST", delete, Host=name, Origin=f"http://{name}") == 421, name
+    assert call(running, "GET", "/kept/_count")["count"] == 1
+    for name in (here, f"localhost:{running.port}", "LOCALHOST", "[::1]:9200"):
+        assert respond(running, "GET", "/kept/_count", Host=name) == 200, name
+    assert respond(running, "POST", "/kept/_refresh", Origin=f"http://{here}") == 200
+    call(running, "DELETE", "/kept")
+
+
+@pytest.mark.slow
+def test_a_door_that_was_killed_is_opened_again(node: Node, running: NodeStatus) -> None:
+    state = NodeState.read(node.data_dir / "node.json")
+    assert state is not None
+    owner = find_node_owner()
+    if owner:
+        assert set(psutil.Process(state.door).uids()) == {owner.uid}
+    psutil.Process(state.door).kill()
+    deadline = time.monotonic() + 30
+    while node.status().health and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert node.status().health is None
+    again = node.start()
+    assert (again.pid, again.port, again.health) == (running.pid, running.port, running.health)
 
 
 @pytest.mark.slow
@@ -299,6 +355,59 @@ def test_a_start_is_taken_over_from_a_killed_process(node: Node) -> None:
     assert status.pid == orphan.pid
     assert status.documents == 1  # it also survived the stop
     assert node.stop() is True
+
+
+@pytest.fixture
+def small_disk(shared_folder: Path) -> Iterator[Path]:
+    """A file system of 160 MB."""
+    folder = shared_folder / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160m,mode=755", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("cannot mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or find_node_owner() is None, reason="only root mounts a file system")
+def test_a_full_disk_stops_writes_only_and_only_while_it_is_full(home: Path, small_disk: Path) -> None:
+    watermark = "cluster.routing.allocation.disk.watermark"
+    assert LOW_SPACE == ("700mb", "600mb", "500mb")  # of a disk of any size; here less, on a small one
+    settings = {f"{watermark}.low": "80mb", f"{watermark}.high": "70mb", f"{watermark}.flood_stage": "60mb"}
+    node = Node(small_disk / "node", settings=settings)
+    try:
+        status = node.start(port=0, heap=HEAP)
+        call(status, "PUT", "/photos/_doc/1?refresh=true", {"a": 1})
+        filler = small_disk / "filler"
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free - (40 << 20))
+        wait_for(lambda: respond_to_write(status) == 429)
+        assert call(status, "POST", "/photos/_search", {})["hits"]["total"]["value"] >= 1
+        assert node.status().health == "yellow"
+        filler.unlink()
+        wait_for(lambda: respond_to_write(status) == 200)
+        assert node.status().pid == status.pid
+    finally:
+        node.stop()
+
+
+def respond_to_write(status: NodeStatus) -> int:
+    request = urllib.request.Request(f"{status.url}/photos/_doc/1", json.dumps({"a": 2}).encode(), method="PUT")
+    request.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        with error:
+            return error.code
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.5)
 
 
 @pytest.mark.slow
