@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
+from deepterms.encoders.presets import PRESETS
 from numpy.typing import NDArray
 
 import deepterms as dt
@@ -24,7 +25,6 @@ from common.contenders import Features
 from common.descriptors import DEFAULT_FOLDER, generate_mixtures, load_mixed, load_real
 from common.measuring import compute_recall, find_exact
 from deepterms.encoders.pivots.pivots import measure_nearest_cosines
-from deepterms.encoders.presets import PRESETS
 from deepterms.evaluation import mean_average_precision
 
 RESULTS = Path(__file__).parent / "results"

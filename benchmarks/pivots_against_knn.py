@@ -26,6 +26,7 @@ from typing import Any, cast
 
 import numpy as np
 import typer
+from deepterms.encoders.presets import PRESETS
 from numpy.typing import NDArray
 
 import deepterms as dt
@@ -54,7 +55,6 @@ from deepterms.cli.connection import connect
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.encoders.pivots.sampling import SamplingMethod
-from deepterms.encoders.presets import PRESETS
 from deepterms.evaluation import mean_average_precision
 from deepterms.schema.vectors import VectorType
 

@@ -10,10 +10,10 @@ from typing import get_args
 
 import numpy as np
 import typer
+from deepterms.encoders.presets import PresetName
 
 import deepterms as dt
 from common.descriptors import DEFAULT_FOLDER, Features, generate_mixtures, load_mixed, load_real
-from deepterms.encoders.presets import PresetName
 
 ADDED = 2_000
 

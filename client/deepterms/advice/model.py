@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from deepterms.advice.costs import Figures
 from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallCurve
 from deepterms.encoders.pivots.nearest import MAX_EXACT
-from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS
 from deepterms.errors import InvalidInput
 from deepterms.schema.sketches import MIN_SURVIVORS, count_sketch_bytes, wants_sketch
 from deepterms.schema.vectors import VectorType, count_vector_bytes
+from deepterms.tuning.selection import MAX_PIVOTS, MIN_PIVOTS
 
 __all__ = ["CapacityPlan", "Prediction", "Workload", "advise", "enumerate_plans", "predict"]
 

@@ -20,6 +20,7 @@ from deepterms.cli import (
     photos,
     search,
     serve,
+    tune,
 )
 from deepterms.cli.terminal import print_error
 from deepterms.errors import DeepTermsError
@@ -61,6 +62,7 @@ app.command("deploy")(deployment.deploy)
 app.command("check")(deployment.check)
 app.command("migrate")(migrate.migrate)
 app.command("index")(indexing.index)
+app.command("tune")(tune.tune)
 app.command("search")(search.search)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)

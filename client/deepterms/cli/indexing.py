@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deepterms.cli.connection import UrlOption, connect
-from deepterms.cli.encoder_options import EncoderName, EncoderOption, PresetChoice, PresetOption, build_encoder
+from deepterms.cli.encoder_options import EncoderName, EncoderOption, RecallOption, build_encoder
 from deepterms.cli.folders import forget_photographs, sync_photographs
 from deepterms.cli.photos import (
     BackboneOption,
@@ -77,7 +77,7 @@ def index(
         ),
     ] = None,
     encoder: EncoderOption = EncoderName.components,
-    preset: PresetOption = PresetChoice.balanced,
+    recall: RecallOption = None,
     top_k: Annotated[
         int,
         typer.Option(
@@ -192,12 +192,10 @@ def index(
     _check_extractor(target, extractor)
     if target is None:
         deploy(client)
-        chosen = build_encoder(features, name=encoder, preset=preset, top_k=top_k)
         target = SurrogateIndex.create(
             client,
             name,
-            encoder=chosen.encoder,
-            rerank=chosen.rerank,
+            **build_encoder(features, name=encoder, recall=recall, top_k=top_k),
             layout=layout,
             store_vectors=_STORE_VECTORS[vectors],
             dense_vector=dense_vector,

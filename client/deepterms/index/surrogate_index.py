@@ -10,15 +10,17 @@ from numpy.typing import ArrayLike
 from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import ClusterError, IndexAlreadyExists, InvalidInput, RequestRejected
 from deepterms.index.ingest import DocumentBatch
 from deepterms.index.queries import IndexQueries
 from deepterms.index.writer import IndexWriter
 from deepterms.schema.index_spec import IndexSpec, SpecKeywords, read_meta
+from deepterms.schema.tuning import Tuning
+from deepterms.schema.vectors import parse_vector_type
 from deepterms.storage.concrete_index import add_alias, create_concrete, delete_concrete, list_concrete_indices
 from deepterms.storage.encoder_loading import remember_encoder
 from deepterms.storage.index_state import read_state
+from deepterms.tuning.selection import select_encoder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -63,7 +65,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         encoder: Encoder | Literal["auto"],
         features: ArrayLike | None = None,
         documents: int | None = None,
-        preset: PresetName = "balanced",
+        recall: float | None = None,
         shards: int = 1,
         replicas: int | None = None,
         **options: Unpack[SpecKeywords],
@@ -83,7 +85,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         spec: IndexSpec | None = None,
         features: ArrayLike | None = None,
         documents: int | None = None,
-        preset: PresetName = "balanced",
+        recall: float | None = None,
         shards: int = 1,
         replicas: int | None = None,
         **options: Unpack[SpecKeywords],
@@ -97,15 +99,15 @@ class SurrogateIndex(IndexQueries, IndexWriter):
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: name of the alias to create for the index.
             encoder: the encoder for documents and queries; ``"auto"`` chooses a `PivotPermutation` with pivots from
-                `features`.
+                `features`, and how broadly searches look, by measuring on them what reaches `recall`.
             spec: the options of an existing index, ``other.spec``, instead of an encoder and options.
             features: for ``"auto"``: the collection, or a random sample of some thousands of its descriptors, float32
-                (n, D); eight rows per pivot are enough.
+                (n, D): 32,768 rows are enough.
             documents: for ``"auto"``: number of documents that the index will hold. Default: n.
-            preset: for ``"auto"``: ``small``, ``balanced`` or ``accurate``, which set the number of pivots, words and
-                candidates; see docs/choosing.md.
-            rerank: candidates per shard that a search re-ranks by default. Default: as the preset or the encoder
-                recommends (200; 500 with pivots).
+            recall: for ``"auto"``: the share of the ten nearest documents that searches find. Default: .95. Call `tune`
+                once the index is filled, which measures it there; see docs/recall.md.
+            rerank: candidates per shard that a search re-ranks by default. Default: what reaches `recall`, or as the
+                encoder recommends (200; 500 with pivots). If given, searches keep no recall by default.
             layout: ``frequencies``, ``words``, ``rank_features`` or ``codewords``. Default: ``codewords`` for an
                 encoder whose frequencies are all 1, otherwise the first that the engine supports.
             store_vectors: store vectors for exact re-ranking: ``True`` or ``"float32"`` (4·D bytes per document),
@@ -137,14 +139,26 @@ class SurrogateIndex(IndexQueries, IndexWriter):
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
         cluster = Cluster(client)
+        tuning: Tuning | None = None
         if spec is None:
             if encoder is None:
                 raise InvalidInput("an index needs an encoder, or the spec of another index; got neither")
-            picked = select_encoder(encoder, features=features, documents=documents, preset=preset)
-            rerank = options.pop("rerank", None)
-            options["rerank"] = picked.rerank if rerank is None else rerank
+            vector_type = parse_vector_type(options.get("store_vectors", True))
+            picked = select_encoder(
+                encoder,
+                features=features,
+                documents=documents,
+                recall=recall,
+                sketch=options.get("sketch"),
+                stores_vectors=vector_type is not None,
+                int8=vector_type == "int8",
+            )
+            if options.get("rerank") is None:
+                options["rerank"], tuning = picked.rerank, picked.tuning
+            if options.get("sketch") is None:
+                options["sketch"] = picked.sketch
             spec = IndexSpec.choose(cluster.engine, picked.encoder, **options)
-        elif encoder is not None or features is not None or documents is not None or options:
+        elif encoder is not None or features is not None or documents is not None or recall is not None or options:
             raise InvalidInput(
                 "got spec together with an encoder or options; spec already holds all of them, so leave them out"
             )
@@ -160,7 +174,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         if replicas is not None:
             settings["number_of_replicas"] = replicas
         try:
-            create_concrete(cluster, concrete, spec=spec, settings=settings)
+            create_concrete(cluster, concrete, spec=spec, settings=settings, tuning=tuning)
         except RequestRejected as error:
             if "resource_already_exists" not in str(error):
                 raise

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.inputs import as_features, as_one_feature, normalise_rows
-from deepterms.encoders.presets import PresetName, select_encoder
+from deepterms.encoders.inputs import as_features, as_one_feature, check_features, normalise_rows
 from deepterms.errors import InvalidInput
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.inspection.reconciliation import Reconciliation, reconcile_with
@@ -30,11 +29,21 @@ from deepterms.results import Failure, Hit, Hits, IndexStats, StoredDocument, Wr
 from deepterms.schema.documents import Batch, check_batch, select_usable_documents
 from deepterms.schema.index_spec import check_rerank, choose_default_rerank
 from deepterms.schema.sketches import count_survivors, wants_sketch
+from deepterms.schema.tuning import DEFAULT_RECALL, Tuning, check_recall
 from deepterms.schema.vectors import StoreVectors, parse_vector_type, quantise_and_restore
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, select_fields
+from deepterms.search.promise import keep_promise
 from deepterms.search.request import drop_below
-from deepterms.search.widening import DEFAULT_BREADTH, build_query_terms, choose_breadth, needs_widening
+from deepterms.search.widening import (
+    DEFAULT_BREADTH,
+    build_query_terms,
+    choose_breadth,
+    choose_unfiltered_breadth,
+    needs_widening,
+)
 from deepterms.terms import TermFrequencies
+from deepterms.tuning.measurement import OnTuningProgress, Queries, TuningTask
+from deepterms.tuning.selection import select_encoder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -49,7 +58,7 @@ class MemoryIndex:
     order equal scores by internal document number, so their ids can differ only among equal scores.
 
     Args:
-        encoder: the encoder for documents and queries, or ``"auto"``; with `features`, `documents`, `preset` and
+        encoder: the encoder for documents and queries, or ``"auto"``; with `features`, `documents`, `recall` and
             `rerank` as in `SurrogateIndex.create`.
         store_vectors: store vectors (4·D bytes per document) for exact re-ranking; ``"int8"`` stores vectors rounded
             as in an int8 index, but as float32.
@@ -67,21 +76,32 @@ class MemoryIndex:
         store_vectors: StoreVectors = True,
         features: ArrayLike | None = None,
         documents: int | None = None,
-        preset: PresetName = "balanced",
+        recall: float | None = None,
         rerank: int | None = None,
         sketch: bool | None = None,
     ) -> None:
-        chosen = select_encoder(encoder, features=features, documents=documents, preset=preset)
+        self.vector_type = parse_vector_type(store_vectors)
+        chosen = select_encoder(
+            encoder,
+            features=features,
+            documents=documents,
+            recall=recall,
+            sketch=sketch,
+            stores_vectors=self.vector_type is not None,
+            int8=self.vector_type == "int8",
+        )
+        # A number of candidates that the user sets takes the place of what was measured.
+        self.tuning: Tuning | None = chosen.tuning if rerank is None else None
         rerank = chosen.rerank if rerank is None else rerank
         self.encoder: Encoder = chosen.encoder
         self.rerank = choose_default_rerank(self.encoder) if rerank is None else check_rerank(rerank)
-        self.vector_type = parse_vector_type(store_vectors)
         self.sketch = wants_sketch(
-            sketch,
+            chosen.sketch if sketch is None else sketch,
             dimensions=self.encoder.dimensions,
             stores_vectors=self.vector_type is not None,
             rerank=self.rerank,
         )
+        self._warned: set[float] = set()
         self._segments: list[Segment] = []
         self._open = OpenSegment(self.vector_type)
         self._places: dict[str, int] = {}  # id → segment number · SEGMENT_DOCUMENTS + row
@@ -157,6 +177,32 @@ class MemoryIndex:
             vector = segment.get_vector(row)
             hits = self._search(segment.get_terms(row) if vector is None else vector[np.newaxis], more)
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
+
+    def tune(
+        self,
+        *,
+        recall: float | None = None,
+        queries: ArrayLike | None = None,
+        sample: int = 400,
+        on_progress: OnTuningProgress | None = None,
+        seed: int = 2018,
+    ) -> Tuning:
+        """Measure what searches find, and keep a recall from then on. See `SurrogateIndex.tune`."""
+        if not self.stores_vectors:
+            raise InvalidInput("the index stores no vectors, so its nearest documents cannot be found")
+        held = DEFAULT_RECALL if self.tuning is None else self.tuning.recall
+        self.tuning = TuningTask(
+            ask=self._search,
+            queries=self._draw_queries(sample, seed)
+            if queries is None
+            else Queries(check_features(queries, dimensions=self.encoder.dimensions)),
+            documents=self.count(),
+            encoder=self.encoder,
+            recall=held if recall is None else check_recall(recall),
+            on_progress=on_progress or (lambda *_: None),
+        ).run()
+        self._warned.clear()
+        return self.tuning
 
     def explain(self, id: str, feature: ArrayLike, *, effort: float = 1.0) -> Explanation:
         """Explain a score by the codewords a document shares with a descriptor. See `SurrogateIndex.explain`."""
@@ -287,6 +333,15 @@ class MemoryIndex:
         """Validate one feature and return it as (1, D)."""
         return as_one_feature(feature, dimensions=self.encoder.dimensions)
 
+    def _draw_queries(self, count: int, seed: int) -> Queries:
+        """Draw random documents that have a vector."""
+        ids = list(self._places)
+        drawn = [ids[number] for number in np.random.default_rng(seed).permutation(len(ids))[:count]]
+        vectors = [segment.get_vector(row) for segment, row in (self._locate(self._places[id]) for id in drawn)]
+        kept = [(id, vector) for id, vector in zip(drawn, vectors, strict=True) if vector is not None]
+        array = np.array([vector for _, vector in kept], dtype=np.float32).reshape(-1, self.encoder.dimensions)
+        return Queries(array, tuple(id for id, _ in kept))
+
     def _draw_vectors(self, count: int) -> NDArray[np.float32]:
         """Draw vectors of random documents, at most (count, D); the same each time while nothing is written."""
         places = list(self._places.values())
@@ -305,43 +360,52 @@ class MemoryIndex:
         """Search by a feature (1, D), or by terms alone, which disables re-ranking."""
         query = None if isinstance(asked, TermFrequencies) else asked
         stored = self.stores_vectors
+        if query is not None:
+            options = keep_promise(
+                options, tuning=self.tuning, stores_vectors=stored, name="a MemoryIndex", warned=self._warned
+            )
+        breadth = DEFAULT_BREADTH if query is None else choose_unfiltered_breadth(options)
         window = options.count_candidates(stores_vectors=stored, default=self.rerank) if query is not None else 0
+        window = breadth.window or window
         accepts = None if options.filter is None else compile_filter(options.filter)
         segments = [
             (segment, segment.live if accepts is None else find_accepted(segment, accepts))
             for segment in self._all_segments()
         ]
-        breadth = DEFAULT_BREADTH
-        if accepts is not None and needs_widening(self.encoder, window=window):
+        if accepts is not None and not breadth.exact and needs_widening(self.encoder, window=window):
             breadth = choose_breadth(
                 self.encoder,
                 kept=sum(int(kept.sum()) for _, kept in segments),
                 documents=self.count(),
                 window=window,
-                effort=options.effort,
+                effort=options.share,
                 exact=self.stores_vectors and options.rerank_from is None,
                 sketch=self.sketch,
+                base=breadth,
             )
         terms: TermFrequencies | None = None
         if breadth.exact:
             candidates = [candidate for segment, kept in segments for candidate in list_candidates(segment, kept)]
         else:
             window = breadth.window or window
-            terms = build_query_terms(self.encoder, asked, breadth, effort=options.effort)
+            terms = build_query_terms(self.encoder, asked, breadth, effort=options.share)
             ((components, weights),) = terms.rows()
             candidates = []
             for segment, kept in segments:
                 scores = segment.score(components, weights)
                 scores[~kept] = 0
-                candidates += find_best(segment, scores, window or options.k)
-            candidates = sort_candidates(candidates)[: window or options.k]
+                candidates += find_best(segment, scores, len(scores) if breadth.listed else window or options.k)
+            if not breadth.listed:
+                candidates = sort_candidates(candidates)[: window or options.k]
         if window and query is not None:
             unit = normalise_rows(query)[0]
-            if self.sketch and options.rerank_from is None and (breadth.sketched or not breadth.exact):
+            by_sketch = breadth.sketched or not (breadth.exact or breadth.listed)
+            if self.sketch and options.rerank_from is None and by_sketch:
                 candidates = rank_by_agreement(candidates, unit, count_survivors(options.k, far=breadth.exact))
             candidates = rank_by_cosine(candidates, unit, options.rerank_from)
         hits = (
             Hit(identifier, -score, select_fields(segment.metadata[row], options.fields))
             for score, identifier, segment, row in candidates[: options.k]
         )
-        return drop_below(Hits(tuple(hits), terms=terms), options.min_score)
+        promised = None if options.setting is None else options.setting.recall
+        return drop_below(Hits(tuple(hits), terms=terms, recall=promised), options.min_score)

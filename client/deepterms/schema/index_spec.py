@@ -19,6 +19,7 @@ from deepterms.schema.dense_vector import check_dense_vector
 from deepterms.schema.layouts import CODEWORDS, Layout, find_layout, select_layout
 from deepterms.schema.scripts import DENSE_VECTOR, ComparedBy
 from deepterms.schema.sketches import wants_sketch
+from deepterms.schema.tuning import Tuning
 from deepterms.schema.vectors import StoreVectors, VectorType, parse_vector_type
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class IndexMeta(BaseModel):
     rerank: int | None = Field(default=None, ge=0)
     fingerprint: str | None = None
     migration: dict[str, Any] = Field(default_factory=dict)
+    tuning: Any = None
 
     @classmethod
     def parse(cls, meta: Any, *, name: str) -> IndexMeta:
@@ -137,7 +139,7 @@ class IndexMeta(BaseModel):
 
     def describes(self, spec: IndexSpec) -> bool:
         """Whether this is the metadata of an index with that spec, whatever it was copied from."""
-        ignored = {"migration", FINGERPRINT}
+        ignored = {"migration", "tuning", FINGERPRINT}
         return self.model_dump(exclude=ignored) == IndexMeta.model_validate(spec.to_meta()).model_dump(exclude=ignored)
 
     def find_layout(self) -> Layout:
@@ -303,6 +305,7 @@ class IndexState:
         field: the field that queries search: an alias that only indices with this spec have, or ``codewords`` itself.
         migrated_from: name and UUID of the concrete index from which this one was copied; None if it is not a copy,
             and an empty UUID if an earlier release copied it.
+        tuning: the settings that were measured for searches; None if none were.
     """
 
     name: str
@@ -312,6 +315,7 @@ class IndexState:
     fingerprint: str | None = None
     field: str = CODEWORDS
     migrated_from: tuple[str, str] | None = None
+    tuning: Tuning | None = None
 
     @property
     def is_alias(self) -> bool:

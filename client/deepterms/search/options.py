@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from deepterms.errors import InvalidInput
 from deepterms.schema.index_spec import DEFAULT_RERANK
+from deepterms.schema.tuning import SearchSetting, check_recall
 from deepterms.search.rerank import FeatureSource, count_candidates
 
 __all__ = ["SearchKeywords", "SearchOptions", "check_effort", "select_fields", "source_fields"]
@@ -21,7 +22,8 @@ class SearchKeywords(TypedDict, total=False):
     filter: Mapping[str, Any] | None
     rerank: int | None
     rerank_from: FeatureSource | None
-    effort: float
+    effort: float | None
+    recall: float | None
     min_score: float | None
     fields: Sequence[str] | None
 
@@ -35,9 +37,11 @@ class SearchOptions:
         filter: any query of the engine.
         rerank: candidates to re-rank; None for the index's default.
         rerank_from: descriptors to re-rank with in the client.
-        effort: share of the query's codewords to search for, largest weights first.
+        effort: share of the query's codewords to search for, largest weights first; None for the index's.
+        recall: share of the ten nearest to find; None for the index's. Ignored if `rerank` or `effort` is given.
         min_score: hits below this score are dropped.
         fields: metadata fields to return; None for all.
+        setting: how broadly to look, as chosen by `deepterms.search.promise`; not an option of the search methods.
 
     Raises:
         InvalidInput: an option is out of range.
@@ -47,12 +51,17 @@ class SearchOptions:
     filter: Mapping[str, Any] | None = None
     rerank: int | None = None
     rerank_from: FeatureSource | None = None
-    effort: float = 1.0
+    effort: float | None = None
+    recall: float | None = None
     min_score: float | None = None
     fields: Sequence[str] | None = None
+    setting: SearchSetting | None = None
 
     def __post_init__(self) -> None:
-        check_effort(self.effort)
+        if self.effort is not None:
+            check_effort(self.effort)
+        if self.recall is not None:
+            check_recall(self.recall)
         if self.min_score is not None and math.isnan(self.min_score):
             raise InvalidInput("min_score is NaN; expected a number, or None")
         if isinstance(self.fields, str):
@@ -62,6 +71,11 @@ class SearchOptions:
         if bad := [name for name in self.fields or () if not isinstance(name, str) or not name or "*" in name]:
             raise InvalidInput(f"fields has {bad[0]!r}; expected metadata field names such as 'year', without patterns")
         self.count_candidates(stores_vectors=True)
+
+    @property
+    def share(self) -> float:
+        """Share of the query's codewords to search for, unless a setting says how many."""
+        return 1.0 if self.effort is None else self.effort
 
     def count_candidates(self, *, stores_vectors: bool, default: int = DEFAULT_RERANK) -> int:
         """Return the number of candidates to re-rank; 0 for no re-ranking.

@@ -15,7 +15,7 @@ from deepterms.results import Hit, Hits
 from deepterms.schema.index_spec import IndexState
 from deepterms.schema.scripts import COSINE_OFFSET, score_by_cosine, score_by_sketch
 from deepterms.schema.sketches import count_survivors
-from deepterms.search.body import count_clauses, exact_body, search_body
+from deepterms.search.body import count_clauses, exact_body, list_body_query, search_body
 from deepterms.search.options import SearchOptions, source_fields
 from deepterms.search.rerank import compute_cosines, rescore
 from deepterms.terms import TermFrequencies
@@ -90,7 +90,7 @@ class Search:
         Args:
             query: the descriptor, float32 (D,), L2-normalised.
             index: state of the index, which stores vectors.
-            options: options of the search, with a filter.
+            options: options of the search; without a filter, all documents are compared.
             sketched: compare documents by sketch first, and only the best of them by vector.
 
         Raises:
@@ -99,7 +99,8 @@ class Search:
         compared_by = index.spec.compared_by
         if compared_by is None:
             raise InvalidInput("the index stores no vectors, so documents cannot be compared exactly")
-        matching = {"bool": {"filter": [options.filter, *guard_clauses(index)]}}  # not scored
+        kept = {"match_all": {}} if options.filter is None else options.filter
+        matching = {"bool": {"filter": [kept, *guard_clauses(index)]}}  # not scored
         body = exact_body(
             score_by_sketch(query, matching) if sketched else score_by_cosine(query, matching, vector_type=compared_by),
             k=options.k,
@@ -110,10 +111,36 @@ class Search:
         )
         return cls(body, options, query, rescored=True)
 
+    @classmethod
+    def listed(
+        cls, terms: TermFrequencies, query: NDArray[np.float32], *, index: IndexState, options: SearchOptions
+    ) -> Search:
+        """Build a search that compares every document that shares a codeword with the query.
+
+        Args:
+            terms: term frequencies of the query, (1, V).
+            query: the descriptor, float32 (D,), L2-normalised.
+            index: state of the index, which stores vectors.
+            options: options of the search.
+
+        Raises:
+            InvalidInput: the index stores no vectors.
+        """
+        compared_by = index.spec.compared_by
+        if compared_by is None:
+            raise InvalidInput("the index stores no vectors, so documents cannot be compared exactly")
+        (named,) = terms.to_terms()
+        matching = list_body_query(named, layout=index.spec.layout, field=index.field, filter=options.filter)
+        body = exact_body(
+            score_by_cosine(query, matching, vector_type=compared_by), k=options.k, source=source_fields(options.fields)
+        )
+        return cls(body, options, query, terms=terms, rescored=True)
+
     @property
     def clauses(self) -> int:
         """Number of clauses of the query, including its filter's."""
-        return count_clauses(self.body["query"])
+        query = self.body["query"]
+        return count_clauses(query.get("script_score", {}).get("query", query))
 
     def read_hits(self, answer: Mapping[str, Any]) -> Hits:
         """Read the hits of a response; for candidates, ids with their scores before re-ranking.
@@ -136,8 +163,19 @@ class Search:
             )
             for hit in found
         )
-        read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=is_incomplete(answer), terms=self.terms)
+        read = Hits(
+            tuple(hits),
+            took_ms=float(answer["took"]),
+            partial=is_incomplete(answer),
+            terms=self.terms,
+            recall=self._promised,
+        )
         return read if self.candidates else drop_below(read, self.options.min_score)
+
+    @property
+    def _promised(self) -> float | None:
+        setting = self.options.setting
+        return None if setting is None else setting.recall
 
     def rerank(self, candidates: Hits) -> Hits:
         """Return the best k candidates by exact cosine with descriptors in the client, equal cosines by id.

@@ -14,10 +14,11 @@ from deepterms.schema.index_mappings import build_index_mappings
 from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
+from deepterms.schema.tuning import Tuning
 from deepterms.storage.dense_vector import check_functions
 from deepterms.storage.pivot_index import delete_pivot_indices, find_owner, write_pivots
 
-__all__ = ["add_alias", "create_concrete", "delete_concrete", "list_concrete_indices"]
+__all__ = ["add_alias", "create_concrete", "delete_concrete", "list_concrete_indices", "write_tuning"]
 
 
 def create_concrete(
@@ -29,6 +30,7 @@ def create_concrete(
     properties: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
     reach: Reach | None = None,
+    tuning: Tuning | None = None,
 ) -> None:
     """Create the index behind a name, with its pipeline and its pivots, if any; `add_alias` then adds the name.
 
@@ -40,6 +42,7 @@ def create_concrete(
         properties: mappings of fields in addition to the template's.
         origin: the content of ``_meta.deepterms.migration``, for a copy.
         reach: as for `write_pivots`.
+        tuning: the settings that searches start with.
 
     Raises:
         ClusterError: the layout's template or pipelines are not deployed, or another template overrides it.
@@ -50,6 +53,8 @@ def create_concrete(
     body = build_index_pipeline(spec)
     _require_pipeline(cluster, body["processors"])
     meta = spec.to_meta() | ({"migration": dict(origin)} if origin else {})
+    if tuning is not None:
+        meta["tuning"] = tuning.to_meta()
     index = {
         "settings": {**settings, "default_pipeline": concrete},
         "mappings": build_index_mappings(spec, template["mappings"], meta=meta, properties=properties or {}),
@@ -84,6 +89,25 @@ def add_alias(cluster: Cluster, concrete: str, name: str) -> None:
     """
     action = {"add": {"index": concrete, "alias": name, "is_write_index": True}}
     cluster.request("POST", "/_aliases", body={"actions": [action]})
+
+
+def write_tuning(cluster: Cluster, concrete: str, tuning: Tuning, *, uuid: str) -> None:
+    """Store in an index's mapping what was measured for its searches.
+
+    Args:
+        cluster: the cluster.
+        concrete: the concrete index.
+        tuning: what was measured.
+        uuid: of the index that was measured.
+
+    Raises:
+        ClusterError: it was deleted meanwhile, and another one created.
+    """
+    answer = cluster.request("GET", build_index_path(concrete))[concrete]
+    if answer["settings"]["index"]["uuid"] != uuid:
+        raise ClusterError(f"{concrete} was created again while it was measured; tune it again")
+    meta = {**(read_meta(answer) or {}), "tuning": tuning.to_meta()}
+    cluster.request("PUT", f"/{concrete}/_mapping", body={"_meta": {"deepterms": meta}})
 
 
 def list_concrete_indices(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from deepterms.encoders.inputs import reject_unusable
@@ -13,7 +13,13 @@ from deepterms.encoders.pivots.nearest import NearestPivots, select_search
 from deepterms.encoders.pivots.pivots import Metric, Pivots, Reach, measure_reach
 from deepterms.errors import InvalidInput
 
-__all__ = ["SamplingMethod", "count_rows_needed", "move_to_centroids", "sample_pivots"]
+__all__ = [
+    "SamplingMethod",
+    "check_rows",
+    "count_rows_needed",
+    "move_to_centroids",
+    "sample_pivots",
+]
 
 SamplingMethod: TypeAlias = Literal["mixtures", "rows", "farthest", "kmeans"]
 """How pivots are chosen or computed; see `sample_pivots`."""
@@ -81,9 +87,7 @@ def sample_pivots(
     """
     if method not in ("auto", *get_args(SamplingMethod)):
         raise InvalidInput(f"method is {method!r}; expected one of auto, {', '.join(get_args(SamplingMethod))}")
-    rows = features if isinstance(features, np.ndarray) else np.asarray(features)  # keeps a memory map
-    if rows.ndim != 2 or rows.dtype.kind not in "fiu" or not rows.size:
-        raise InvalidInput(f"features have shape {rows.shape} and dtype {rows.dtype}; expected numbers (N, D)")
+    rows = check_rows(features)
     if count < 1:
         raise InvalidInput(f"count is {count}; expected at least 1")
     if method == "auto":
@@ -115,6 +119,18 @@ def sample_pivots(
         others = _draw_rows(np.random.default_rng([seed, 1]), len(rows), _count_reach_rows(count))
     sampled = Pivots(pivots, metric=metric)
     return Pivots(sampled.features, metric=metric, reach=_measure_row_reach(rows, others, sampled))
+
+
+def check_rows(features: ArrayLike) -> NDArray[Any]:
+    """View features as an array of numbers (N, D), of which nothing has been read yet if it is memory-mapped.
+
+    Raises:
+        InvalidInput: they are something else.
+    """
+    rows = features if isinstance(features, np.ndarray) else np.asarray(features)  # keeps a memory map
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu" or not rows.size:
+        raise InvalidInput(f"features have shape {rows.shape} and dtype {rows.dtype}; expected numbers (N, D)")
+    return rows
 
 
 def move_to_centroids(pivots: Pivots, rows: NDArray[np.float32], *, iterations: int) -> Pivots:
