@@ -44,7 +44,7 @@ def main(
     documents: Annotated[list[int], typer.Option()] = [20_000, 100_000],  # noqa: B006
     kind: Annotated[list[str], typer.Option()] = list(KINDS),  # noqa: B006
     queries: int = 200,
-    sample: int = 200,
+    sample: int = 120,
     folder: Path = DEFAULT_FOLDER,
     results: Path = Path(__file__).parent / "results" / "promised_recall.json",
 ) -> None:

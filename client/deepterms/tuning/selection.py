@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ logger = logging.getLogger("deepterms")
 
 MIN_PIVOTS = 256
 MAX_PIVOTS = 65_536  # 168 MB at 1,280 dimensions, in the memory of every client
-DOCUMENTS_PER_PIVOT = (8, 16, 32, 64)
+DOCUMENTS_PER_PIVOT = (10, 20, 40)
 WORDS_PER_DOCUMENT = (4, 8)
 QUERY_WORDS = (8, 16, 32, 64, 128, 256, 512)
 CANDIDATES = (100, 200, 500, 1_000, 2_000, 4_000, 8_000)
@@ -51,8 +51,7 @@ MIN_ROWS = 200
 MAX_DOCUMENTS = 16_384
 # Rows that pivots are fitted to: eight per centroid.
 MAX_TRAINING = 65_536
-# An encoder that costs searches this much more than the cheapest is still chosen if it has fewer words or pivots, which
-# cost bytes and time of ingestion.
+# An encoder that costs searches up to this much more than the cheapest is still chosen if it has fewer words or pivots.
 NEARLY = 1.1
 # Where no recall can be measured, an index of so few documents compares all of them.
 FEW_DOCUMENTS = 10_000
@@ -81,13 +80,11 @@ class _Design:
 
     Attributes:
         encoder: the encoder, whose queries have one codeword.
-        outcomes: what each setting found in the sample.
-        find_ms: milliseconds to find a query's pivots.
+        tuning: what each setting found, as simulated.
     """
 
     encoder: PivotPermutation
-    outcomes: tuple[Outcome, ...]
-    find_ms: float
+    tuning: Tuning
 
 
 def select_encoder(
@@ -106,8 +103,7 @@ def select_encoder(
 
     Args:
         encoder: an encoder for documents and queries, or ``auto``.
-        features: for ``auto``: (n, D), the collection or a random sample of it; up to 65,736 rows are
-            read.
+        features: for ``auto``: (n, D), the collection or a random sample of it; up to 65,736 rows are read.
         documents: for ``auto``: the number of documents that the index will hold; default: n.
         recall: for ``auto``: the share of the ten nearest that searches find; default: .95.
         sketch: for ``auto``: whether the index has sketches; None for the default.
@@ -222,31 +218,30 @@ class _Choice:
         return SelectedEncoder(encoder, 1_000, tuning)
 
     def select(self) -> SelectedEncoder:
-        """Try every design, and take the cheapest that reaches the recall."""
+        """Try each number of pivots with few words per document, and the best of them with more."""
         scale = max(1.0, self.documents / len(self.sample))
         collection = Collection.build(self.sample, self.queries, scale=scale)
-        designs = [design for pivots in choose_pivot_counts(self.documents) for design in self._try(collection, pivots)]
-        tunings = [self._tune(design) for design in designs]
-        costs = [tuning.choose().ms for tuning in tunings]
-        reaching = [number for number, tuning in enumerate(tunings) if tuning.choose().compares != "all"]
-        if reaching:
-            limit = NEARLY * min(costs[number] for number in reaching)
-            best = min(
-                (number for number in reaching if costs[number] <= limit),
-                key=lambda number: (designs[number].encoder.top_k, len(designs[number].encoder.pivots), costs[number]),
-            )
-        else:  # of no use for this recall; lower ones may still be asked for
-            best = len(designs) // 2
+        few, many = WORDS_PER_DOCUMENT
+        designs = [self._try(collection, pivots, few) for pivots in self._sample_pivots()]
+        best = min(designs, key=_cost)
+        # More words cost bytes and time of ingestion, so they have to save more than a little.
+        richer = self._try(collection, best.encoder.pivots, many)
+        if _cost(richer) < _cost(best) and not _cost(best)[1] <= NEARLY * _cost(richer)[1]:
+            best = richer
+        else:  # so do more pivots
+            near = [design for design in designs if _cost(design)[1] <= NEARLY * _cost(best)[1] and _reaches(design)]
+            best = min(near, key=lambda design: len(design.encoder.pivots), default=best)
+        tuning = best.tuning
+        setting = tuning.choose()
+        if setting.compares == "all" and self.documents > FEW_DOCUMENTS:
             logger.warning(
                 "no number of pivots finds %g of the ten nearest of these descriptors, so searches compare all "
                 "documents: about %.0f ms each among %s. A lower recall= takes less",
                 self.recall,
-                tunings[best].exhaustive_ms,
+                tuning.exhaustive_ms,
                 f"{self.documents:,}",
             )
-        design, tuning = designs[best], tunings[best]
-        setting = tuning.choose()
-        encoder = replace(design.encoder, query_top_k=min(setting.words or 32, len(design.encoder.pivots)))
+        encoder = replace(best.encoder, query_top_k=min(setting.words or 32, len(best.encoder.pivots)))
         sketch = self._is_sketched(setting)
         if sketch:  # the index then compares by sketch for every number of candidates
             survivors, least = count_survivors(PROMISED_HITS), self.sketched_from or 0
@@ -258,26 +253,30 @@ class _Choice:
         """Whether the candidates of a setting are compared by sketch first."""
         return self.sketched_from is not None and setting.candidates >= self.sketched_from
 
-    def _try(self, collection: Collection, count: int) -> Iterator[_Design]:
-        """Simulate an index with each number of words per document."""
-        pivots = sample_pivots(self.training, count, method="auto", seed=self.seed)
-        for top_k in WORDS_PER_DOCUMENT:
-            encoder = _build(pivots, top_k=top_k, query_top_k=1)
-            outcomes = simulate_searches(
-                collection,
-                encoder,
-                encoder.encode(collection.documents),
-                words=[words for words in QUERY_WORDS if words <= count],
-                candidates=CANDIDATES,
-                sketched_from=self.sketched_from,
-            )
-            yield _Design(encoder, tuple(outcomes), predict_find_ms(count, self.rows.shape[1], self.figures))
+    def _sample_pivots(self) -> Iterator[Pivots]:
+        """Sample each number of pivots to try."""
+        for count in choose_pivot_counts(self.documents):
+            yield sample_pivots(self.training, count, method="auto", seed=self.seed)
 
-    def _tune(self, design: _Design) -> Tuning:
-        """Turn what a design found into settings with their recall and milliseconds."""
+    def _try(self, collection: Collection, pivots: Pivots, top_k: int) -> _Design:
+        """Simulate an index with these pivots and so many words per document."""
+        encoder = _build(pivots, top_k=top_k, query_top_k=1)
+        outcomes = simulate_searches(
+            collection,
+            encoder,
+            encoder.encode(collection.documents),
+            words=[words for words in QUERY_WORDS if words <= len(pivots)],
+            candidates=CANDIDATES,
+            sketched_from=self.sketched_from,
+        )
+        find_ms = predict_find_ms(len(pivots), self.rows.shape[1], self.figures)
+        return _Design(encoder, self._tune(outcomes, find_ms))
+
+    def _tune(self, outcomes: Iterable[Outcome], find_ms: float) -> Tuning:
+        """Turn what was found into settings with their recall and milliseconds."""
         D = self.rows.shape[1]
         settings = []
-        for outcome in design.outcomes:
+        for outcome in outcomes:
             reached = bound_recall(outcome.shares)  # nothing verifies it, so the mean would be too high
             compared = outcome.listed if outcome.candidates is None else min(outcome.candidates, outcome.listed)
             survivors = count_survivors(PROMISED_HITS)
@@ -287,7 +286,7 @@ class _Choice:
                 and outcome.candidates >= self.sketched_from
                 and compared > survivors
             )
-            ms = design.find_ms + predict_search_ms(
+            ms = find_ms + predict_search_ms(
                 self.figures,
                 dimensions=D,
                 words=outcome.words,
@@ -316,6 +315,19 @@ class _Choice:
             settings=keep_cheapest(setting for setting in settings if setting.ms < exhaustive_ms),
             exhaustive_ms=exhaustive_ms,
         )
+
+
+def _cost(design: _Design) -> tuple[bool, float, float]:
+    """What a design costs: at most the milliseconds of its setting; if none reaches the recall, all documents compared.
+
+    Of several that do not reach it, the one that comes nearest is the cheapest.
+    """
+    most = max((setting.recall for setting in design.tuning.settings), default=0.0)
+    return not _reaches(design), design.tuning.choose().ms, -most
+
+
+def _reaches(design: _Design) -> bool:
+    return design.tuning.choose().compares != "all"
 
 
 def _build(pivots: Pivots, *, top_k: int, query_top_k: int) -> PivotPermutation:

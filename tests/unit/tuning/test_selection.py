@@ -46,9 +46,9 @@ def fill(index: dt.MemoryIndex, rows: NDArray[np.float32]) -> dt.MemoryIndex:
     [
         (1, [256]),
         (4_000, [512, 256]),
-        (20_000, [2_048, 1_024, 512, 256]),
-        (100_000, [16_384, 8_192, 4_096, 2_048]),
-        (1_000_000, [65_536, 32_768, 16_384]),
+        (20_000, [2_048, 1_024, 512]),
+        (100_000, [8_192, 4_096, 2_048]),
+        (1_000_000, [65_536, 32_768]),
         (10**9, [65_536]),
     ],
 )
@@ -79,9 +79,8 @@ def test_where_no_setting_reaches_the_recall_all_documents_are_compared(caplog: 
     index = fill(dt.MemoryIndex("auto", features=rows, recall=1.0), rows)
     assert index.tuning is not None
     assert index.tuning.choose().compares == "all"
-    assert "compare all documents" in caplog.text
-    caplog.clear()
     assert find_recall(index, rows, queries) == 1
+    assert "no measured setting reaches a recall of 1, so searches compare all documents" in caplog.text
     assert len(caplog.records) == 1  # the first search says so, not every one
     hits = index.search(queries[0])
     assert hits.recall == 1
