@@ -62,6 +62,7 @@ With curl alone <ingest_pipelines/README>
 :caption: Choose
 
 docs/choosing
+A promised recall <docs/recall>
 docs/limits
 Pivots against k-NN <docs/pivots>
 From dense vectors <docs/from-dense-vectors>

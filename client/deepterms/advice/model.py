@@ -197,7 +197,7 @@ def predict(plan: CapacityPlan, workload: Workload, figures: Figures) -> Predict
 def enumerate_plans(workload: Workload) -> Iterator[CapacityPlan]:
     """Enumerate the plans from which `advise` chooses."""
     pivots = [2**power for power in range(MIN_PIVOTS.bit_length() - 1, MAX_PIVOTS.bit_length())]
-    # At least four documents per pivot, as in the presets.
+    # At least four documents per pivot, as many as a small collection can use.
     usable = [count for count in pivots if count <= max(MIN_PIVOTS, workload.documents / 4)]
     kinds: tuple[VectorType, ...] = ("int8", "float32")
     for vector_type in kinds:

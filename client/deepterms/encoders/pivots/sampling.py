@@ -31,7 +31,7 @@ FARTHEST_ROWS_PER_PIVOT = 8
 KMEANS_ROWS_PER_PIVOT = 8
 KMEANS_ITERATIONS = 2
 # ``auto`` computes centroids for up to this many pivots, given enough rows per pivot. For 3,000 mixtures, R@10 with
-# 1,024 centroids was .976 to .995, depending on the preset, and .925 to .988 with mixtures as pivots. For 500,000
+# 1,024 centroids was .976 to .995, depending on the candidates, and .925 to .988 with mixtures as pivots. For 500,000
 # mixtures, 16,384 centroids raised R@10 from .982 to .991 (16 words, 1,000 candidates), but sampling reads 671 MB of
 # rows and filling the index took 1.14 times as long.
 MAX_CENTROIDS = 8_192
@@ -66,7 +66,8 @@ def sample_pivots(
       rows per pivot (Gonzalez, 1985). It picks outliers first.
     - ``kmeans``: random rows, moved twice to the centroid of the rows nearest to them, out of a random sample of 8 rows
       per pivot. It gives the highest recall and takes as long as encoding 16 documents per pivot.
-    - ``auto``: ``kmeans`` for up to 8,192 pivots if there are 2 rows per pivot, else ``mixtures``. Presets use it.
+    - ``auto``: ``kmeans`` for up to 8,192 pivots if there are 2 rows per pivot, else ``mixtures``; also the choice of
+      `encoder="auto"`.
 
     The pivots' `reach` is measured on other rows, at most 1,000; with ``kmeans``, on at most a tenth of the sample,
     which is held out from training.
