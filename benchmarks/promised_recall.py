@@ -43,8 +43,8 @@ def main(
     url: Annotated[list[str], typer.Option(help="clusters to measure")],
     documents: Annotated[list[int], typer.Option()] = [20_000, 100_000],  # noqa: B006
     kind: Annotated[list[str], typer.Option()] = list(KINDS),  # noqa: B006
-    queries: int = 200,
-    sample: int = 120,
+    queries: int = 150,
+    sample: int = 100,
     folder: Path = DEFAULT_FOLDER,
     results: Path = Path(__file__).parent / "results" / "promised_recall.json",
 ) -> None:
@@ -97,6 +97,8 @@ def measure(client: Any, kind: str, features: Features, asked: Features, *, samp
     found = {
         "kind": kind,
         "documents": len(features),
+        "queries": len(asked),
+        "sample": sample,
         "dimensions": features.shape[1],
         "encoder": str(index.encoder),
         "sketch": index.sketch,
@@ -105,10 +107,6 @@ def measure(client: Any, kind: str, features: Features, asked: Features, *, samp
         "filtered": filtered,
         "tuned": search(index, asked, true[None]) | {"setting": describe(tuning.choose())},
         "tuned .99": search(index, asked, true[None], recall=0.99) | {"setting": describe(tuning.choose(0.99))},
-        "tuned filtered": {
-            str(share): search(index, asked, true[limit], filter={"range": {"metadata.draw": {"lt": limit}}})
-            for share, limit in limits.items()
-        },
         "exhaustive_ms": tuning.exhaustive_ms,
         "curve": tuning.to_meta(),
     }
