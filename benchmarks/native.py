@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 import typer
+from deepterms.encoders.presets import PRESETS
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,7 +29,6 @@ from deepterms.advice.probe import generate_descriptors
 from deepterms.cache import cache_folder
 from deepterms.cli.connection import connect
 from deepterms.encoders.inputs import normalise_rows
-from deepterms.encoders.presets import PRESETS
 
 K = 10
 SIDE = 16  # of a patch, in pixels

@@ -1,9 +1,9 @@
 """Measure how pivots age when a collection grows tenfold, without a cluster: R@10, postings, and the doctor's figures.
 
-Pivots are sampled from the first tenth of the documents, in the number that the balanced preset chooses for that size;
-then the other nine tenths are added. With real descriptors, these are crops of other photographs, so they show scenes
+Pivots are sampled from the first tenth of the documents, in the number of `common.pivot_counts` for that size; then the
+other nine tenths are added. With real descriptors, these are crops of other photographs, so they show scenes
 that no pivot has seen; with mixtures, they come from the same distribution. For comparison: the same number of pivots
-sampled from all documents (the cost of growth without drift), and the preset's number for all documents (the result of
+sampled from all documents (the cost of growth without drift), and that for all documents (the result of
 `deepterms migrate --repivot`).
 
 python benchmarks/pivot_growth.py                       # 16,992 crops
@@ -23,12 +23,12 @@ import deepterms as dt
 from common.contenders import Features
 from common.descriptors import DEFAULT_FOLDER, generate_mixtures, load_mixed, load_real
 from common.measuring import compute_recall, find_exact
+from common.pivot_counts import choose_pivot_count
 from deepterms.encoders.pivots.pivots import measure_nearest_cosines
-from deepterms.encoders.presets import PRESETS
 from deepterms.evaluation import mean_average_precision
 
 RESULTS = Path(__file__).parent / "results"
-PRESET = PRESETS["balanced"]
+TOP_K, QUERY_TOP_K, RERANK = 4, 32, 1_000
 GROWTH = 10
 DEEP = 100  # hits used to compute mAP
 JUDGED = 5_000  # documents whose nearest pivot is checked
@@ -49,10 +49,10 @@ def main(
     qrels = {} if documents else described.qrels
     N = len(features)
     first = features[: N // GROWTH]
-    few, many = (PRESET.choose_pivot_count(n) for n in (len(first), N))
+    few, many = (choose_pivot_count(n) for n in (len(first), N))
     best = find_exact(features, asked, k=DEEP, draws=np.zeros(N, dtype=np.int64), below=[None])[None]
     rows = []
-    choices = (("a tenth", first, few), ("all, as many", features, few), ("all, the preset's number", features, many))
+    choices = (("a tenth", first, few), ("all, as many", features, few), ("all, as for all", features, many))
     for name, sample, count in choices:
         found = measure_pivots(dt.sample_pivots(sample, count, method="auto"), features, asked, best, qrels)
         rows.append({"sampled_of": name, "documents": N} | found)
@@ -65,8 +65,8 @@ def measure_pivots(
     pivots: dt.Pivots, features: Features, asked: Features, best: NDArray[np.int64], qrels: dict[str, dict[str, int]]
 ) -> dict[str, float]:
     """Measure recall, postings and balance of an index with these pivots."""
-    encoder = dt.PivotPermutation(pivots, top_k=PRESET.top_k, query_top_k=PRESET.query_top_k)
-    index = dt.MemoryIndex(encoder, store_vectors="int8", rerank=PRESET.rerank)
+    encoder = dt.PivotPermutation(pivots, top_k=TOP_K, query_top_k=QUERY_TOP_K)
+    index = dt.MemoryIndex(encoder, store_vectors="int8", rerank=RERANK)
     step = 10_000
     for start in range(0, len(features), step):
         some = features[start : start + step]

@@ -50,11 +50,11 @@ from common.measuring import (
     search_in_turn,
     summarize_times,
 )
+from common.pivot_counts import choose_pivot_count
 from deepterms.cli.connection import connect
 from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.pivots.pivots import Pivots
 from deepterms.encoders.pivots.sampling import SamplingMethod
-from deepterms.encoders.presets import PRESETS
 from deepterms.evaluation import mean_average_precision
 from deepterms.schema.vectors import VectorType
 
@@ -101,7 +101,7 @@ class Benchmark:
             self.queries = np.concatenate(list(generate_mixtures(self.base.features, count=queries, seed=1)))
         self.documents = len(self.features)
         self.draws: NDArray[np.int64] = np.random.default_rng(7).integers(0, DRAWS, self.documents)
-        self.pivots = pivots or PRESETS["balanced"].choose_pivot_count(self.documents)
+        self.pivots = pivots or choose_pivot_count(self.documents)
         self.node = create_knn_node(data)
         self.heap = heap
         self.path = RESULTS / f"{'-'.join(filter(None, (kind.value, str(self.documents), run)))}.json"
@@ -485,7 +485,7 @@ def main(
     part: list[str] = typer.Option([], help=f"one of {', '.join(PARTS)}; default: all"),  # noqa: B008
     only: list[str] = typer.Option([], help="a contender; default: all"),  # noqa: B008
     queries: int = 200,
-    pivots: int = typer.Option(0, help="number of pivots; default: that of the balanced preset"),
+    pivots: int = typer.Option(0, help="number of pivots; default: one per 32, or 64 of many documents"),
     folder: Path = typer.Option(DEFAULT_FOLDER, help="folder for descriptors"),  # noqa: B008
     data: Path = typer.Option(Path(tempfile.gettempdir()) / "deepterms-benchmark", help="folder for the node's data"),  # noqa: B008
     heap: str = "4g",

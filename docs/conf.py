@@ -63,6 +63,7 @@ With curl alone <ingest_pipelines/README>
 
 docs/choosing
 docs/metadata
+A promised recall <docs/recall>
 docs/limits
 Pivots against k-NN <docs/pivots>
 From dense vectors <docs/from-dense-vectors>

@@ -49,6 +49,9 @@ class Hits(Sequence[Hit]):
         error: why this query of `search_many` failed; such a query has no hits and is partial. Empty on success.
         terms: term frequencies of the query as searched, (1, V); None if all documents of a filter were compared
             exactly instead.
+        recall: the share of the ten nearest documents that searches like this one were measured to find
+            (`SurrogateIndex.tune`); 1 if all documents were compared; None if nothing was measured, or `rerank` or
+            `effort` was given.
     """
 
     hits: tuple[Hit, ...]
@@ -56,6 +59,7 @@ class Hits(Sequence[Hit]):
     partial: bool = False
     error: str = ""
     terms: TermFrequencies | None = field(default=None, repr=False, compare=False)
+    recall: float | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -1,4 +1,4 @@
-"""docs/pivots.md and docs/operate.md: their Python blocks run on a real OpenSearch."""
+"""docs/pivots.md, docs/operate.md and docs/recall.md: their Python blocks run on a real OpenSearch."""
 
 from __future__ import annotations
 
@@ -34,3 +34,10 @@ def test_operate_page_runs(opensearch: Any, url: str, folder: Path) -> None:
     assert names["drift"] == ()
     assert names["report"] == dt.WriteReport(2)
     names["cluster"].close()  # its nodes do not exist
+
+
+def test_recall_page_runs(opensearch: Any, url: str) -> None:
+    features = np.random.default_rng(0).normal(size=(1_500, 16)).astype(np.float32)
+    ids = [str(row) for row in range(len(features))]
+    names = run_blocks("recall.md", dt=dt, cluster=opensearch, ids=ids, features=features, feature=features[0])
+    assert names["index"].tuning.source == "documents"

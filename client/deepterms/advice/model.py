@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from deepterms.advice.costs import Figures
 from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallCurve
 from deepterms.encoders.pivots.nearest import MAX_EXACT
-from deepterms.encoders.presets import MAX_PIVOTS, MIN_PIVOTS
 from deepterms.errors import InvalidInput
 from deepterms.schema.sketches import MIN_SURVIVORS, count_sketch_bytes, wants_sketch
 from deepterms.schema.vectors import VectorType, count_vector_bytes
+from deepterms.tuning.selection import MAX_PIVOTS, MIN_PIVOTS
 
 __all__ = ["CapacityPlan", "Prediction", "Workload", "advise", "enumerate_plans", "predict"]
 
@@ -197,7 +197,7 @@ def predict(plan: CapacityPlan, workload: Workload, figures: Figures) -> Predict
 def enumerate_plans(workload: Workload) -> Iterator[CapacityPlan]:
     """Enumerate the plans from which `advise` chooses."""
     pivots = [2**power for power in range(MIN_PIVOTS.bit_length() - 1, MAX_PIVOTS.bit_length())]
-    # At least four documents per pivot, as in the presets.
+    # At least four documents per pivot, as many as a small collection can use.
     usable = [count for count in pivots if count <= max(MIN_PIVOTS, workload.documents / 4)]
     kinds: tuple[VectorType, ...] = ("int8", "float32")
     for vector_type in kinds:

@@ -21,6 +21,7 @@ from deepterms.cli import (
     photos,
     search,
     serve,
+    tune,
 )
 from deepterms.cli.terminal import describe_system_error, discard_output, prepare_streams, print_error
 from deepterms.errors import DeepTermsError
@@ -62,6 +63,7 @@ app.command("deploy")(deployment.deploy)
 app.command("check")(deployment.check)
 app.command("migrate")(migrate.migrate)
 app.command("index")(indexing.index)
+app.command("tune")(tune.tune)
 app.command("search")(search.search)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from deepterms.encoders.deep_permutation import DeepPermutation
-from deepterms.encoders.pivots.sampling import count_rows_needed
-from deepterms.encoders.presets import PRESETS, PresetName, SelectedEncoder, select_encoder
+from deepterms.encoders.encoder import Encoder
 from deepterms.encoders.scalar_quantization import ScalarQuantization
+from deepterms.errors import InvalidInput
+from deepterms.tuning.selection import count_sample_rows
 
 if TYPE_CHECKING:
     from deepterms.features import EmbeddingFolder, FeatureStore
 
-__all__ = ["EncoderName", "EncoderOption", "PresetChoice", "PresetOption", "build_encoder", "sample_features"]
-
-# Rows to sample pivots from: 168 MB at 1,280 dimensions.
-MAX_ROWS = 32_768
+__all__ = ["EncoderKeywords", "EncoderName", "EncoderOption", "RecallOption", "build_encoder", "sample_features"]
 
 
 class EncoderName(str, Enum):
@@ -31,43 +29,52 @@ class EncoderName(str, Enum):
     auto = "auto"
 
 
-class PresetChoice(str, Enum):
-    """Values of `--preset`."""
-
-    small = "small"
-    balanced = "balanced"
-    accurate = "accurate"
-
-
 EncoderOption = Annotated[
     EncoderName,
     typer.Option(
         help="components: the ranks of the K largest components, as in the paper. quantized: the K largest components "
         "after a random rotation, with their values. auto: pivots near the descriptor, of a set sampled from all "
-        "descriptors; their number depends on the size of the collection. For a new index."
+        "descriptors; their number and the rest are measured to reach --recall. For a new index."
     ),
 ]
-PresetOption = Annotated[
-    PresetChoice, typer.Option(help="For --encoder auto: numbers of pivots, words and candidates that go together.")
+RecallOption = Annotated[
+    float | None,
+    typer.Option(
+        help="For --encoder auto: the share of the ten nearest documents that searches find. Pivots, words and "
+        "candidates are chosen by measuring on the descriptors; `deepterms tune` measures the filled index.",
+        min=0,
+        max=1,
+        show_default="0.95",
+    ),
 ]
+
+
+class EncoderKeywords(TypedDict, total=False):
+    """Arguments of `SurrogateIndex.create` that set the encoder."""
+
+    encoder: Encoder | Literal["auto"]
+    features: NDArray[np.float32]
+    documents: int
+    recall: float | None
 
 
 def build_encoder(
-    features: FeatureStore | EmbeddingFolder, *, name: EncoderName, preset: PresetChoice, top_k: int
-) -> SelectedEncoder:
-    """Build the encoder of a new index, and choose how many candidates its searches re-rank.
+    features: FeatureStore | EmbeddingFolder, *, name: EncoderName, recall: float | None, top_k: int
+) -> EncoderKeywords:
+    """Build the arguments of `SurrogateIndex.create` that set the encoder of a new index.
 
     Raises:
-        InvalidInput: there are too few descriptors to sample pivots from.
+        InvalidInput: a recall is given for an encoder other than auto.
     """
+    if name is EncoderName.auto:
+        documents = max(1, len(features))
+        sample = sample_features(features, count_sample_rows(documents))
+        return {"encoder": "auto", "features": sample, "documents": documents, "recall": recall}
+    if recall is not None:
+        raise InvalidInput(f"--recall is for --encoder auto; with {name.value}, run `deepterms tune` after indexing")
     if name is EncoderName.components:
-        return SelectedEncoder(DeepPermutation(features.dimensions, top_k=top_k))
-    if name is EncoderName.quantized:
-        return SelectedEncoder(ScalarQuantization(features.dimensions, top_k=top_k, rotation_seed=0))
-    preset_name: PresetName = preset.value
-    pivots = PRESETS[preset_name].choose_pivot_count(max(1, len(features)))
-    sample = sample_features(features, min(MAX_ROWS, count_rows_needed(pivots)))
-    return select_encoder("auto", features=sample, documents=max(1, len(features)), preset=preset_name)
+        return {"encoder": DeepPermutation(features.dimensions, top_k=top_k)}
+    return {"encoder": ScalarQuantization(features.dimensions, top_k=top_k, rotation_seed=0)}
 
 
 def sample_features(features: FeatureStore | EmbeddingFolder, count: int, *, seed: int = 0) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ import typer
 
 from deepterms.cli.comparison_options import CompareOption
 from deepterms.cli.connection import UrlOption, connect
-from deepterms.cli.encoder_options import EncoderName, EncoderOption, PresetChoice, PresetOption, build_encoder
+from deepterms.cli.encoder_options import EncoderName, EncoderOption, RecallOption, build_encoder
 from deepterms.cli.folders import forget_photographs, sync_photographs
 from deepterms.cli.photos import (
     BackboneOption,
@@ -80,7 +80,7 @@ def index(
         ),
     ] = None,
     encoder: EncoderOption = EncoderName.components,
-    preset: PresetOption = PresetChoice.balanced,
+    recall: RecallOption = None,
     top_k: Annotated[
         int,
         typer.Option(
@@ -195,12 +195,10 @@ def index(
     _check_extractor(target, extractor)
     if target is None:
         deploy(client)
-        chosen = build_encoder(features, name=encoder, preset=preset, top_k=top_k)
         target = SurrogateIndex.open_or_create(  # another command may be creating it
             client,
             name,
-            encoder=chosen.encoder,
-            rerank=chosen.rerank,
+            **build_encoder(features, name=encoder, recall=recall, top_k=top_k),
             layout=layout,
             store_vectors=True if vectors is None else _STORE_VECTORS[vectors],
             compare=None if compare is None else compare.value,

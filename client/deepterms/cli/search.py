@@ -48,9 +48,24 @@ def search(
         ),
     ] = None,
     effort: Annotated[
-        float,
-        typer.Option(help="Fraction of the query's codewords to search for, largest first.", min=0, max=1),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Fraction of the query's codewords to search for, largest first.",
+            min=0,
+            max=1,
+            show_default="the index's",
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the ten nearest documents to find, by what was measured in the index (`deepterms tune`). "
+            "--rerank and --effort override it.",
+            min=0,
+            max=1,
+            show_default="the index's",
+        ),
+    ] = None,
     min_score: Annotated[
         float | None, typer.Option(help="Leave out hits with a lower score.", show_default=False)
     ] = None,
@@ -78,6 +93,7 @@ def search(
         "rerank": rerank,
         "filter": parsed,
         "effort": effort,
+        "recall": recall,
         "min_score": min_score,
         "fields": field or None,
     }
@@ -93,7 +109,8 @@ def search(
             print_json({"rank": rank, "id": hit.id, "score": hit.score, "metadata": dict(hit.metadata)})
     else:
         print_table(_build_table(hits))
-        note(f"{len(hits)} hits of {target.count()} documents; the engine took {hits.took_ms:.0f} ms")
+        kept = "" if hits.recall is None else f"; such searches find {hits.recall:.3f} of the ten nearest"
+        note(f"{len(hits)} hits of {target.count()} documents; the engine took {hits.took_ms:.0f} ms{kept}")
 
 
 def rebuild_extractor(target: SurrogateIndex, weights: str, whitening: str) -> RMACExtractor:

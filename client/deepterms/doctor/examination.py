@@ -33,11 +33,13 @@ from deepterms.doctor.findings import (
     judge_writes,
 )
 from deepterms.doctor.pivot_examination import examine_pivots, find_orphans
+from deepterms.doctor.tuning_findings import judge_tuning
 from deepterms.encoders.deep_permutation import DeepPermutation
 from deepterms.errors import ClusterError, ClusterUnreachable, IndexNotFound, RequestRejected, UnsupportedEngine
 from deepterms.index import SurrogateIndex
 from deepterms.schema.index_spec import IndexMeta, read_meta
 from deepterms.schema.layouts import LAYOUTS, Layout
+from deepterms.schema.tuning import Tuning
 from deepterms.storage.pivot_index import find_owner
 
 __all__ = ["examine"]
@@ -97,7 +99,7 @@ class Examination:
             yield from self._attempt(name, "monitor on the index", partial(self._check_index, name, live, metas))
             yield from self._attempt(name, "read_pipeline", partial(self._check_pipeline, name, live))
             yield from self._attempt(
-                name, "read and monitor on the index", partial(examine_pivots, self.cluster, name, live, metas)
+                name, "read and monitor on the index", partial(self._check_recall, name, live, metas)
             )
         for layout in layouts:
             yield from self._probe_layout(layout)
@@ -201,6 +203,17 @@ class Examination:
             if error.status == 404:
                 return {}
             raise
+
+    def _check_recall(self, name: str, live: str, metas: Mapping[str, IndexMeta]) -> Iterator[Finding]:
+        """Examine the pivots, and whether what was measured with them still applies."""
+        drifted = False
+        for finding in examine_pivots(self.cluster, name, live, metas):
+            drifted = drifted or (finding.level == "yellow" and "--repivot" in finding.advice)
+            yield finding
+        meta = metas[live]
+        documents = int(self.cluster.request("POST", f"/{live}/_count")["count"])
+        if meta.vector_type is not None and documents:
+            yield judge_tuning(name, Tuning.parse(meta.tuning), documents=documents, drifted=drifted)
 
     def _probe_layout(self, layout: Layout) -> Iterator[Finding]:
         """Index one document encoded by the client and one by the pipeline, and find both with exact scores."""

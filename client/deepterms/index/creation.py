@@ -17,12 +17,22 @@ from deepterms.cluster.engine import Engine
 from deepterms.cluster.index_names import build_index_path
 from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.presets import PresetName, select_encoder
 from deepterms.errors import ClusterError, IndexAlreadyExists, IndexNotFound, InvalidInput, RequestRejected
-from deepterms.schema.index_spec import FINGERPRINT, IndexMeta, IndexSpec, IndexState, SpecKeywords, read_meta
+from deepterms.schema.index_spec import (
+    FINGERPRINT,
+    IndexMeta,
+    IndexSpec,
+    IndexState,
+    SpecKeywords,
+    read_meta,
+    will_compare_natively,
+)
+from deepterms.schema.tuning import Tuning
+from deepterms.schema.vectors import parse_vector_type
 from deepterms.storage.concrete_index import add_alias, complete_concrete, create_concrete, delete_concrete
 from deepterms.storage.encoder_loading import load_encoder, remember_encoder
 from deepterms.storage.index_state import read_state
+from deepterms.tuning.selection import select_encoder
 
 __all__ = ["WantedIndex", "create_index", "describe_differences", "open_or_create_index"]
 
@@ -39,13 +49,13 @@ class WantedIndex:
     spec: IndexSpec | None = None
     features: Features | None = None
     documents: int | None = None
-    preset: PresetName = "balanced"
+    recall: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.spec is None and self.encoder is None:
             raise InvalidInput("an index needs an encoder, or the spec of another index; got neither")
-        given = (self.encoder, self.features, self.documents)
+        given = (self.encoder, self.features, self.documents, self.recall)
         if self.spec is not None and (any(value is not None for value in given) or self.options):
             raise InvalidInput(
                 "got spec together with an encoder or options; spec already holds all of them, so leave them out"
@@ -58,15 +68,32 @@ class WantedIndex:
             return self.spec.encoder
         return None if isinstance(self.encoder, str) else self.encoder
 
-    def choose(self, engine: Engine) -> IndexSpec:
-        """Choose the spec of a new index."""
+    def choose(self, engine: Engine) -> tuple[IndexSpec, Tuning | None]:
+        """Choose the spec of a new index, and the settings that its searches start with."""
         if self.spec is not None:
             self.spec.check(engine)
-            return self.spec
+            return self.spec, None
         assert self.encoder is not None
-        picked = select_encoder(self.encoder, features=self.features, documents=self.documents, preset=self.preset)
-        rerank = self.options.get("rerank")
-        return self._choose(engine, picked.encoder, rerank=picked.rerank if rerank is None else rerank)
+        sketch, rerank = self.options.get("sketch"), self.options.get("rerank")
+        vector_type = parse_vector_type(self.options.get("store_vectors", True))
+        native = will_compare_natively(engine, **cast(SpecKeywords, self.options))
+        picked = select_encoder(
+            self.encoder,
+            features=self.features,
+            documents=self.documents,
+            recall=self.recall,
+            sketch=sketch,
+            stores_vectors=vector_type is not None,
+            int8=vector_type == "int8",
+            native=native,
+        )
+        spec = self._choose(
+            engine,
+            picked.encoder,
+            rerank=picked.rerank if rerank is None else rerank,
+            sketch=picked.sketch if sketch is None else sketch,
+        )
+        return spec, picked.tuning if rerank is None else None
 
     def compare(self, engine: Engine, held: IndexSpec) -> list[str]:
         """Describe each difference between an existing index and what is wanted."""
@@ -74,15 +101,22 @@ class WantedIndex:
             return describe_differences(held, self.spec)
         rerank = self.options.get("rerank")
         if self.encoder == "auto":  # which pivots it samples depends on the features, so those of the index will do
-            wanted = self._choose(engine, held.encoder, rerank=held.rerank if rerank is None else rerank)
+            sketch = self.options.get("sketch")
+            wanted = self._choose(
+                engine,
+                held.encoder,
+                rerank=held.rerank if rerank is None else rerank,
+                sketch=held.sketch if sketch is None else sketch,
+            )
         else:
             assert isinstance(self.encoder, Encoder)
-            wanted = self._choose(engine, self.encoder, rerank=rerank)
+            wanted = self._choose(engine, self.encoder, rerank=rerank, sketch=self.options.get("sketch"))
         ignored = ("extractor",) if self.options.get("extractor") is None else ()
         return describe_differences(held, wanted, ignored=ignored)
 
-    def _choose(self, engine: Engine, encoder: Encoder, *, rerank: int | None) -> IndexSpec:
-        return IndexSpec.choose(engine, encoder, **cast(SpecKeywords, {**self.options, "rerank": rerank}))
+    def _choose(self, engine: Engine, encoder: Encoder, *, rerank: int | None, sketch: bool | None) -> IndexSpec:
+        options = {**self.options, "rerank": rerank, "sketch": sketch}
+        return IndexSpec.choose(engine, encoder, **cast(SpecKeywords, options))
 
 
 def describe_differences(held: IndexSpec, wanted: IndexSpec, *, ignored: Collection[str] = ()) -> list[str]:
@@ -95,7 +129,9 @@ def describe_differences(held: IndexSpec, wanted: IndexSpec, *, ignored: Collect
     ]
 
 
-def create_index(cluster: Cluster, name: str, spec: IndexSpec, *, settings: Mapping[str, Any]) -> IndexState:
+def create_index(
+    cluster: Cluster, name: str, spec: IndexSpec, *, settings: Mapping[str, Any], tuning: Tuning | None = None
+) -> IndexState:
     """Create an index, or finish one with the same spec whose creation was interrupted.
 
     Raises:
@@ -104,7 +140,7 @@ def create_index(cluster: Cluster, name: str, spec: IndexSpec, *, settings: Mapp
     """
     if cluster.request("HEAD", build_index_path(name)):
         raise _build_taken(name)
-    if not _create(cluster, name, spec, settings=settings):
+    if not _create(cluster, name, spec, settings=settings, tuning=tuning):
         _await_alias(cluster, name)  # by another client, which may be creating it right now
         _finish(cluster, name, spec.layout.index_name(name), spec=spec)
     remember_encoder(spec.encoder)
@@ -120,6 +156,7 @@ def open_or_create_index(
         IndexAlreadyExists: the index has other options.
     """
     spec: IndexSpec | None = None
+    tuning: Tuning | None = None
     for _ in range(MAX_ATTEMPTS):
         try:
             state = read_state(cluster, name, encoder=wanted.own_encoder)
@@ -134,11 +171,11 @@ def open_or_create_index(
             _restore_pipeline(cluster, state)
             return state
         if spec is None:
-            spec = wanted.choose(cluster.engine)
+            spec, tuning = wanted.choose(cluster.engine)
             remember_encoder(spec.encoder)
         try:
             # Another client's index is not waited for: each step that is left may be taken twice.
-            if not _create(cluster, name, spec, settings=settings):
+            if not _create(cluster, name, spec, settings=settings, tuning=tuning):
                 _finish(cluster, name, spec.layout.index_name(name))
         except (IndexAlreadyExists, IndexNotFound):
             continue
@@ -159,11 +196,13 @@ def _restore_pipeline(cluster: Cluster, state: IndexState) -> None:
             raise
 
 
-def _create(cluster: Cluster, name: str, spec: IndexSpec, *, settings: Mapping[str, Any]) -> bool:
+def _create(
+    cluster: Cluster, name: str, spec: IndexSpec, *, settings: Mapping[str, Any], tuning: Tuning | None
+) -> bool:
     """Create an index with its name; False if another client has created its concrete index first."""
     concrete = spec.layout.index_name(name)
     try:
-        create_concrete(cluster, concrete, spec=spec, settings=settings)
+        create_concrete(cluster, concrete, spec=spec, settings=settings, tuning=tuning)
     except RequestRejected as error:
         if "resource_already_exists" not in str(error):
             raise

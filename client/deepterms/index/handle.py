@@ -13,6 +13,7 @@ from deepterms.errors import ClusterUnreachable, IndexNotFound, RequestRejected
 from deepterms.schema.index_spec import IndexSpec, IndexState
 from deepterms.schema.layouts import Layout
 from deepterms.schema.native_vectors import Compare
+from deepterms.schema.tuning import Tuning
 from deepterms.schema.vectors import VectorType
 from deepterms.search.filter_counts import FilterCounts
 from deepterms.storage.index_state import read_state, read_uuids
@@ -44,6 +45,7 @@ class IndexHandle:
         self.state = state
         self._path = build_index_path(state.name)
         self.counts = FilterCounts(cluster, state.name)
+        self.warned: set[float] = set()  # recalls that searches compare all documents for, as a warning said
         # The state whose pipeline pins documents to the concrete index; see `sending.send`.
         self.pinned: IndexState | None = None
 
@@ -95,6 +97,11 @@ class IndexHandle:
     def rerank(self) -> int:
         """Candidates per shard that a search re-ranks by default."""
         return self.state.spec.candidates
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """The settings measured for searches, and the recall they keep; None if none were."""
+        return self.state.tuning
 
     @property
     def extractor(self) -> Mapping[str, Any]:

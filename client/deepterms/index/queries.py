@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +17,17 @@ from deepterms.encoders.inputs import as_features, as_one_feature
 from deepterms.errors import ClusterError, InvalidInput, RequestRejected
 from deepterms.index.handle import MAX_REOPENINGS, confirm_state, read_again
 from deepterms.index.reader import IndexReader
+from deepterms.index.tuning import tune_index
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.results import Hit, Hits, StoredDocument
 from deepterms.schema.aligned import read_id
+from deepterms.schema.tuning import Tuning
 from deepterms.search.filters import Filter
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort
 from deepterms.search.searcher import Searcher, SearchOutcome
 from deepterms.search.widening import build_query_terms
 from deepterms.terms import TermFrequencies
+from deepterms.tuning.measurement import OnTuningProgress
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -56,6 +60,9 @@ class IndexQueries(IndexReader):
                 `features_of` method); ``rerank`` then counts the candidates of all shards together.
             effort: share of the query's codewords to search for, above 0 and at most 1, largest weights first. Lower
                 values trade quality for speed. Default: 1.
+            recall: share of the ten nearest documents to find: the cheapest setting measured to reach it is used (see
+                `tune`), or all documents are compared. Default: the index's, if it was created with ``"auto"`` or
+                tuned. ``rerank`` and ``effort`` override it.
             min_score: drop hits below this score: a cosine with re-ranking, otherwise a dot product.
             fields: metadata fields to return, such as ``["path"]``. Default: all.
 
@@ -161,6 +168,57 @@ class IndexQueries(IndexReader):
             query = self._check_one(vector)
             (hits,) = self._follow(lambda searcher: searcher.search(query, more))
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
+
+    def tune(
+        self,
+        *,
+        recall: float | None = None,
+        queries: Features | None = None,
+        sample: int = 400,
+        throttle: float = 0.0,
+        state: str | Path | None = None,
+        on_progress: OnTuningProgress | None = None,
+        seed: int = 2018,
+    ) -> Tuning:
+        """Measure the recall and the milliseconds of searches, and store with the index what keeps a recall.
+
+        The ten nearest documents of each query are found by comparing all documents, one search at a time. Half of the
+        queries choose the cheapest setting for each recall, the other half verify it. From then on `search` uses the
+        cheapest setting that keeps the recall, on every client that opens the index; other clients that hold it open
+        follow after `reopen`. Call it after filling the index, and again when it has grown several times.
+
+        Args:
+            recall: share of the ten nearest documents that searches are to find by default. Default: that of the index,
+                or .95.
+            queries: descriptors to measure with, float32 (n, D), 20 or more. Default: documents of the index, which are
+                then left out of their own neighbours. Pass queries like those of your users if they differ from
+                documents.
+            sample: number of documents to draw, at most 2,000.
+            throttle: seconds to pause after each search, per second that it took: 1 leaves half of the time to others.
+            state: a file in which neighbours are kept, so that an interrupted call resumes; delete it afterwards.
+            on_progress: called with what is being done, how much of it is done and how much there is.
+            seed: seed of the random draw of documents.
+
+        Returns:
+            The settings with their recall and milliseconds, cheapest first.
+
+        Raises:
+            InvalidInput: the index stores no vectors; there are too few documents or queries; an option is out of
+                range; or the state is that of another index.
+            IndexNotFound: the index no longer exists.
+            ClusterError: the index was replaced meanwhile, or a shard did not answer.
+            ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
+        """
+        return tune_index(
+            self,
+            recall=recall,
+            queries=queries,
+            sample=sample,
+            throttle=throttle,
+            state=state,
+            on_progress=on_progress,
+            seed=seed,
+        )
 
     def explain(self, id: str | int, feature: Features, *, effort: float = 1.0) -> Explanation:
         """Explain a score: the codewords that a document shares with a descriptor, and what each contributes.

@@ -168,4 +168,4 @@ class IndexReader(IndexHandle):
         )
 
     def _searcher(self, state: IndexState) -> Searcher:
-        return Searcher(self.cluster, state, self.counts)
+        return Searcher(self.cluster, state, self.counts, self.warned)

@@ -8,7 +8,6 @@ from deepterms.cluster.cluster import Cluster
 from deepterms.cluster.index_names import check_new_name
 from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.presets import PresetName
 from deepterms.index.creation import WantedIndex, create_index, open_or_create_index
 from deepterms.index.dropping import drop_index
 from deepterms.index.ingest import DocumentBatch
@@ -55,7 +54,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         encoder: Encoder | Literal["auto"],
         features: Features | None = None,
         documents: int | None = None,
-        preset: PresetName = "balanced",
+        recall: float | None = None,
         shards: int = 1,
         replicas: int | None = None,
         field_limit: int | None = None,
@@ -83,7 +82,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         spec: IndexSpec | None = None,
         features: Features | None = None,
         documents: int | None = None,
-        preset: PresetName = "balanced",
+        recall: float | None = None,
         shards: int = 1,
         replicas: int | None = None,
         field_limit: int | None = None,
@@ -100,15 +99,15 @@ class SurrogateIndex(IndexQueries, IndexWriter):
             client: an ``opensearchpy.OpenSearch`` or an ``elasticsearch.Elasticsearch``.
             name: name of the alias to create for the index.
             encoder: the encoder for documents and queries; ``"auto"`` chooses a `PivotPermutation` with pivots from
-                `features`.
+                `features`, and how broadly searches look, by measuring on them what reaches `recall`.
             spec: the options of an existing index, ``other.spec``, instead of an encoder and options.
             features: for ``"auto"``: the collection, or a random sample of some thousands of its descriptors, float32
-                (n, D); eight rows per pivot are enough.
+                (n, D): 32,768 rows are enough.
             documents: for ``"auto"``: number of documents that the index will hold. Default: n.
-            preset: for ``"auto"``: ``small``, ``balanced`` or ``accurate``, which set the number of pivots, words and
-                candidates; see docs/choosing.md.
-            rerank: candidates per shard that a search re-ranks by default. Default: as the preset or the encoder
-                recommends (200; 500 with pivots).
+            recall: for ``"auto"``: the share of the ten nearest documents that searches find. Default: .95. Call `tune`
+                once the index is filled, which measures it there; see docs/recall.md.
+            rerank: candidates per shard that a search re-ranks by default. Default: what reaches `recall`, or as the
+                encoder recommends (200; 500 with pivots). If given, searches keep no recall by default.
             layout: ``frequencies``, ``words``, ``rank_features`` or ``codewords``. Default: ``codewords`` for an
                 encoder whose frequencies are all 1, otherwise the first that the engine supports.
             store_vectors: store vectors for exact re-ranking: ``"float32"`` (4·D bytes per document),
@@ -149,14 +148,11 @@ class SurrogateIndex(IndexQueries, IndexWriter):
                 another client was interrupted while it created the name with other options.
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected a request.
         """
-        wanted = WantedIndex(encoder, spec, features, documents, preset, options)
+        wanted = WantedIndex(encoder, spec, features, documents, recall, options)
         cluster = Cluster(client)
-        return cls(
-            cluster,
-            create_index(
-                cluster, name, wanted.choose(cluster.engine), settings=_settings(shards, replicas, field_limit)
-            ),
-        )
+        settings = _settings(shards, replicas, field_limit)
+        chosen, tuning = wanted.choose(cluster.engine)
+        return cls(cluster, create_index(cluster, name, chosen, settings=settings, tuning=tuning))
 
     @classmethod
     def open_or_create(
@@ -168,7 +164,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
         spec: IndexSpec | None = None,
         features: Features | None = None,
         documents: int | None = None,
-        preset: PresetName = "balanced",
+        recall: float | None = None,
         shards: int = 1,
         replicas: int | None = None,
         field_limit: int | None = None,
@@ -186,7 +182,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
             spec: as for `create`.
             features: as for `create`.
             documents: as for `create`.
-            preset: as for `create`.
+            recall: as for `create`; an existing index may promise another.
             shards: as for `create`; an existing index may have another number.
             replicas: as for `create`; an existing index may have another number.
             field_limit: as for `create`; an existing index may have another number.
@@ -201,7 +197,7 @@ class SurrogateIndex(IndexQueries, IndexWriter):
             InvalidInput, UnsupportedEngine, ClusterError, ClusterUnreachable, RequestRejected: as for `create` and
                 `open`.
         """
-        wanted = WantedIndex(encoder, spec, features, documents, preset, options)
+        wanted = WantedIndex(encoder, spec, features, documents, recall, options)
         cluster = Cluster(client)
         check_new_name(name)
         settings = _settings(shards, replicas, field_limit)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from deepterms.encoders.arrays import Features
 from deepterms.encoders.encoder import Encoder
-from deepterms.encoders.inputs import as_features, as_one_feature, normalise_rows
-from deepterms.encoders.presets import PresetName, select_encoder
+from deepterms.encoders.inputs import as_features, as_one_feature, check_features, normalise_rows
 from deepterms.errors import InvalidInput
 from deepterms.inspection.explanation import Explanation, explain
 from deepterms.inspection.reconciliation import Reconciliation, reconcile_with
@@ -44,13 +43,23 @@ from deepterms.schema.index_spec import check_rerank, choose_comparison, choose_
 from deepterms.schema.layouts import find_layout
 from deepterms.schema.native_vectors import NATIVE, Compare, check_native, parse_compare
 from deepterms.schema.sketches import count_survivors, wants_sketch
-from deepterms.schema.vectors import StoreVectors, quantise_and_restore, round_query
+from deepterms.schema.tuning import DEFAULT_RECALL, Tuning, check_recall
+from deepterms.schema.vectors import StoreVectors, parse_vector_type, quantise_and_restore, round_query
 from deepterms.search.filters import Filter, normalise_filter
 from deepterms.search.native import count_rescored
 from deepterms.search.options import SearchKeywords, SearchOptions, check_effort, select_fields
+from deepterms.search.promise import keep_promise
 from deepterms.search.request import drop_below
-from deepterms.search.widening import DEFAULT_BREADTH, build_query_terms, choose_breadth, needs_widening
+from deepterms.search.widening import (
+    DEFAULT_BREADTH,
+    build_query_terms,
+    choose_breadth,
+    choose_unfiltered_breadth,
+    needs_widening,
+)
 from deepterms.terms import TermFrequencies
+from deepterms.tuning.measurement import OnTuningProgress, Queries, TuningTask
+from deepterms.tuning.selection import select_encoder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -67,7 +76,7 @@ class MemoryIndex:
     Threads may share an index. A search sees each piece of up to 65,536 documents of an `add` whole or not at all.
 
     Args:
-        encoder: the encoder for documents and queries, or ``"auto"``; with `features`, `documents`, `preset` and
+        encoder: the encoder for documents and queries, or ``"auto"``; with `features`, `documents`, `recall` and
             `rerank` as in `SurrogateIndex.create`.
         store_vectors: store vectors (4·D bytes per document) for exact re-ranking; ``"int8"`` stores vectors rounded
             as in an int8 index, but as float32.
@@ -88,13 +97,25 @@ class MemoryIndex:
         store_vectors: StoreVectors = True,
         features: Features | None = None,
         documents: int | None = None,
-        preset: PresetName = "balanced",
+        recall: float | None = None,
         rerank: int | None = None,
         compare: Compare | None = None,
         sketch: bool | None = None,
         schema: Mapping[str, Any] | None = None,
     ) -> None:
-        chosen = select_encoder(encoder, features=features, documents=documents, preset=preset)
+        stored = parse_vector_type(store_vectors)
+        chosen = select_encoder(
+            encoder,
+            features=features,
+            documents=documents,
+            recall=recall,
+            sketch=sketch,
+            stores_vectors=stored is not None,
+            int8=stored == "int8",
+            native=compare == NATIVE,
+        )
+        # A number of candidates that the user sets takes the place of what was measured.
+        self.tuning: Tuning | None = chosen.tuning if rerank is None else None
         rerank = chosen.rerank if rerank is None else rerank
         self.encoder: Encoder = chosen.encoder
         self.rerank = choose_default_rerank(self.encoder) if rerank is None else check_rerank(rerank)
@@ -111,12 +132,13 @@ class MemoryIndex:
         if native:
             check_native(None, self.encoder, layout=find_layout("codewords"), vector_type=self.vector_type)
         self.sketch = wants_sketch(
-            sketch,
+            chosen.sketch if sketch is None else sketch,
             dimensions=self.encoder.dimensions,
             stores_vectors=self.vector_type is not None,
             rerank=self.rerank,
             native=native,
         )
+        self._warned: set[float] = set()
         self.fields = FieldMapping(schema)
         self._lock = Mutex()  # held for moments only: never while encoding, inverting or scoring
         self._segments = [OpenSegment(self.vector_type)]  # only the last one still grows
@@ -202,6 +224,33 @@ class MemoryIndex:
             vector = segment.get_vector(row)
             hits = self._search(segment.get_terms(row) if vector is None else vector[np.newaxis], more)
         return replace(hits, hits=tuple(hit for hit in hits if hit.id != id)[: asked.k])
+
+    def tune(
+        self,
+        *,
+        recall: float | None = None,
+        queries: Features | None = None,
+        sample: int = 400,
+        on_progress: OnTuningProgress | None = None,
+        seed: int = 2018,
+    ) -> Tuning:
+        """Measure what searches find, and keep a recall from then on. See `SurrogateIndex.tune`."""
+        if not self.stores_vectors:
+            raise InvalidInput("the index stores no vectors, so its nearest documents cannot be found")
+        held = DEFAULT_RECALL if self.tuning is None else self.tuning.recall
+        self.tuning = TuningTask(
+            ask=self._search,
+            queries=self._draw_queries(sample, seed)
+            if queries is None
+            else Queries(check_features(queries, dimensions=self.encoder.dimensions)),
+            documents=self.count(),
+            encoder=self.encoder,
+            recall=held if recall is None else check_recall(recall),
+            native=self.compare == NATIVE,
+            on_progress=on_progress or (lambda *_: None),
+        ).run()
+        self._warned.clear()
+        return self.tuning
 
     def explain(self, id: str | int, feature: Features, *, effort: float = 1.0) -> Explanation:
         """Explain a score by the codewords a document shares with a descriptor. See `SurrogateIndex.explain`."""
@@ -346,6 +395,15 @@ class MemoryIndex:
         """Validate one feature and return it as (1, D)."""
         return as_one_feature(feature, dimensions=self.encoder.dimensions)
 
+    def _draw_queries(self, count: int, seed: int) -> Queries:
+        """Draw random documents that have a vector."""
+        ids = list(self._places)
+        drawn = [ids[number] for number in np.random.default_rng(seed).permutation(len(ids))[:count]]
+        vectors = [segment.get_vector(row) for segment, row in (self._locate(self._places[id]) for id in drawn)]
+        kept = [(id, vector) for id, vector in zip(drawn, vectors, strict=True) if vector is not None]
+        array = np.array([vector for _, vector in kept], dtype=np.float32).reshape(-1, self.encoder.dimensions)
+        return Queries(array, tuple(id for id, _ in kept))
+
     def _draw_vectors(self, count: int) -> NDArray[np.float32]:
         """Draw vectors of random documents, at most (count, D); the same each time while nothing is written."""
         _, places = self._list_places()
@@ -364,46 +422,55 @@ class MemoryIndex:
         """Search by a feature (1, D), or by terms alone, which disables re-ranking."""
         query = None if isinstance(asked, TermFrequencies) else asked
         stored = self.stores_vectors
+        if query is not None:
+            options = keep_promise(
+                options, tuning=self.tuning, stores_vectors=stored, name="a MemoryIndex", warned=self._warned
+            )
+        breadth = DEFAULT_BREADTH if query is None else choose_unfiltered_breadth(options)
         window = options.count_candidates(stores_vectors=stored, default=self.rerank) if query is not None else 0
+        window = breadth.window or window
         accepts = None if options.plain_filter is None else compile_filter(options.plain_filter, self.fields)
         segments = [
             (segment, segment.live if accepts is None else find_accepted(segment, accepts))
             for segment in self._all_segments()
         ]
-        breadth = DEFAULT_BREADTH
-        if accepts is not None and needs_widening(self.encoder, window=window):
+        if accepts is not None and not breadth.exact and needs_widening(self.encoder, window=window):
             breadth = choose_breadth(
                 self.encoder,
                 kept=sum(int(kept.sum()) for _, kept in segments),
                 documents=self.count(),
                 window=window,
-                effort=options.effort,
+                effort=options.share,
                 exact=self.stores_vectors and options.rerank_from is None,
                 sketch=self.sketch,
                 native=self.compare == NATIVE,
+                base=breadth,
             )
+        compared = query is not None and bool(window or breadth.exact or breadth.listed)
+        native = compared and self.compare == NATIVE
         # All documents of the lists are compared, not only those with the most codewords in common.
-        native = bool(window) and self.compare == NATIVE and query is not None
+        listed = breadth.listed or native
         terms: TermFrequencies | None = None
         if breadth.exact:
             candidates = [candidate for segment, kept in segments for candidate in list_candidates(segment, kept)]
         else:
             window = breadth.window or window
-            terms = build_query_terms(self.encoder, asked, breadth, effort=options.effort)
+            terms = build_query_terms(self.encoder, asked, breadth, effort=options.share)
             ((components, weights),) = terms.rows()
             candidates = []
             for segment, kept in segments:
                 scores = segment.score(components, weights)
                 scores[~kept] = 0
-                candidates += find_best(segment, scores, len(scores) if native else window or options.k)
-            if not native:
+                candidates += find_best(segment, scores, len(scores) if listed else window or options.k)
+            if not listed:
                 candidates = sort_candidates(candidates)[: window or options.k]
-        if window and query is not None:
+        if compared and query is not None:
             unit = normalise_rows(query)[0]
             if native:
                 found = count_rescored(options.k) if options.rerank_from is None else window
                 candidates = rank_by_bytes(candidates, unit, found)
-            if self.sketch and options.rerank_from is None and (breadth.sketched or not breadth.exact):
+            by_sketch = breadth.sketched or not (breadth.exact or breadth.listed)
+            if self.sketch and options.rerank_from is None and by_sketch:
                 candidates = rank_by_sketch(candidates, unit, count_survivors(options.k, far=breadth.exact))
             if self.vector_type is not None and options.rerank_from is None and not native:
                 unit = round_query(unit, self.vector_type)
@@ -412,4 +479,5 @@ class MemoryIndex:
             Hit(identifier, -score, select_fields(segment.metadata[row], options.fields))
             for score, identifier, segment, row in candidates[: options.k]
         )
-        return drop_below(Hits(tuple(hits), terms=terms), options.min_score)
+        promised = None if options.setting is None else options.setting.recall
+        return drop_below(Hits(tuple(hits), terms=terms, recall=promised), options.min_score)

@@ -14,6 +14,7 @@ from deepterms.errors import ClusterError, IndexNotFound, MigrationFailed, Pivot
 from deepterms.migration.pinning import unpin
 from deepterms.schema.index_spec import IndexMeta, IndexSpec, read_meta
 from deepterms.schema.metadata_schema import carry_over
+from deepterms.schema.tuning import Tuning
 from deepterms.storage.concrete_index import create_concrete, delete_concrete, list_concrete_indices
 from deepterms.storage.pivot_index import read_pivot_index_meta
 
@@ -147,8 +148,18 @@ class Generations:
             learnt=learnt,
             origin=self.origin,
             reach=self._read_reach(cluster, spec),
+            tuning=self._carry_tuning(spec, same_shards=shards is None or shards == count_shards(cluster, self.live)),
         )
         return target, False
+
+    def _carry_tuning(self, spec: IndexSpec, *, same_shards: bool) -> Tuning | None:
+        """Carry over what was measured for searches; None if they find something else in an index with that spec.
+
+        They find the same if codewords, vectors and sketches are the same, and as many shards re-rank candidates.
+        """
+        held, meta = Tuning.parse(self.meta.tuning), self.meta
+        same = (spec.encoder.spec(), spec.vector_type, spec.sketch) == (meta.encoder, meta.vector_type, meta.sketch)
+        return held.model_copy(update={"carried": True}) if held is not None and same and same_shards else None
 
     def _read_reach(self, cluster: Cluster, spec: IndexSpec) -> Reach | None:
         """Read the reach of kept pivots from the live index's pivot index; cached pivots do not contain it."""

@@ -17,9 +17,17 @@ from deepterms.encoders.spec import explain_errors
 from deepterms.errors import ClusterError, InvalidInput
 from deepterms.schema.layouts import CODEWORDS, Layout, find_layout, select_layout
 from deepterms.schema.metadata_schema import parse_analysis, parse_schema
-from deepterms.schema.native_vectors import NATIVE, Compare, check_native, is_native_possible, parse_compare
+from deepterms.schema.native_vectors import (
+    NATIVE,
+    Compare,
+    check_native,
+    is_native_possible,
+    parse_compare,
+    supports_native,
+)
 from deepterms.schema.scripts import ComparedBy
 from deepterms.schema.sketches import wants_sketch
+from deepterms.schema.tuning import Tuning
 from deepterms.schema.vectors import StoreVectors, VectorType, parse_vector_type
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ __all__ = [
     "choose_default_rerank",
     "name_codewords_alias",
     "read_meta",
+    "will_compare_natively",
 ]
 
 # Candidates to re-rank if neither index nor encoder set a number; docs/benchmarks.md has quality and latency.
@@ -120,6 +129,16 @@ def choose_comparison(
     return (NATIVE, native) if asked == NATIVE else ("script", scripted)
 
 
+def will_compare_natively(engine: Engine, **options: Unpack[SpecKeywords]) -> bool:
+    """Whether an index with these options and a binary pivot encoder, such as ``auto`` chooses, compares natively."""
+    if parse_compare(options.get("compare")) == "script" or options.get("layout") not in (None, "codewords"):
+        return False
+    asked = options.get("store_vectors", True)
+    stored = asked is True or parse_vector_type(asked) == "int8"
+    reranks = options.get("rerank") != 0 and not options.get("sketch")
+    return stored and reranks and supports_native(engine)
+
+
 class SpecKeywords(TypedDict, total=False):
     """Keyword arguments of `SurrogateIndex.create` that belong to the spec; documented there."""
 
@@ -153,6 +172,7 @@ class IndexMeta(BaseModel):
     migration: dict[str, Any] = Field(default_factory=dict)
     declared: dict[str, Any] = Field(default_factory=dict, alias="schema")
     analysis: dict[str, Any] = Field(default_factory=dict)
+    tuning: Any = None
 
     @classmethod
     def parse(cls, meta: Any, *, name: str) -> IndexMeta:
@@ -185,7 +205,7 @@ class IndexMeta(BaseModel):
 
     def describes(self, spec: IndexSpec) -> bool:
         """Whether this is the metadata of an index with that spec, whatever it was copied from."""
-        ignored = {"migration", FINGERPRINT}
+        ignored = {"migration", "tuning", FINGERPRINT}
         return self.model_dump(exclude=ignored) == IndexMeta.model_validate(spec.to_meta()).model_dump(exclude=ignored)
 
     def find_layout(self) -> Layout:
@@ -380,6 +400,7 @@ class IndexState:
         field: the field that queries search: an alias that only indices with this spec have, or ``codewords`` itself.
         migrated_from: name and UUID of the concrete index from which this one was copied; None if it is not a copy,
             and an empty UUID if an earlier release copied it.
+        tuning: the settings that were measured for searches; None if none were.
     """
 
     name: str
@@ -389,6 +410,7 @@ class IndexState:
     fingerprint: str | None = None
     field: str = CODEWORDS
     migrated_from: tuple[str, str] | None = None
+    tuning: Tuning | None = None
 
     @property
     def is_alias(self) -> bool:

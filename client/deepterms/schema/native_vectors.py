@@ -58,6 +58,11 @@ def parse_compare(compare: object) -> Compare | None:
     raise InvalidInput(f"compare is {compare!r}; expected 'native', 'script' or None")
 
 
+def supports_native(engine: Engine) -> bool:
+    """Whether an engine can compare vectors natively: Elasticsearch 9.2 or later."""
+    return engine.name == "elasticsearch" and engine.version[:2] >= SINCE
+
+
 def check_native(engine: Engine | None, encoder: Encoder, *, layout: Layout, vector_type: VectorType | None) -> None:
     """Check that an index can compare vectors natively.
 
@@ -71,7 +76,7 @@ def check_native(engine: Engine | None, encoder: Encoder, *, layout: Layout, vec
         UnsupportedEngine: the engine is not Elasticsearch 9.2 or later.
         InvalidInput: the encoder, the layout or the vectors do not suit it.
     """
-    if engine is not None and (engine.name != "elasticsearch" or engine.version[:2] < SINCE):
+    if engine is not None and not supports_native(engine):
         first = ".".join(map(str, SINCE))
         raise UnsupportedEngine(f"compare='native' needs Elasticsearch {first} or later, not {engine}; omit compare")
     if not isinstance(encoder, WideningEncoder) or encoder.max_term_frequency != 1 or layout.max_term_frequency != 1:

@@ -8,7 +8,7 @@ from typing import Any
 from deepterms.schema.layouts import CODEWORDS, Layout
 from deepterms.terms import TermFrequencies
 
-__all__ = ["count_clauses", "exact_body", "search_body"]
+__all__ = ["count_clauses", "exact_body", "list_body_query", "search_body"]
 
 
 def search_body(
@@ -53,6 +53,24 @@ def search_body(
     if rescore is not None:
         body["rescore"] = list(rescore)
     return body
+
+
+def list_body_query(
+    query: Mapping[str, int], *, layout: Layout, field: str = CODEWORDS, filter: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Build the query that matches every document that has one of some codewords.
+
+    Args:
+        query: codeword → frequency in the query.
+        layout: layout of the index.
+        field: name of the field of codewords, from `IndexState`.
+        filter: any query of the engine, which documents must match too.
+    """
+    filters = [] if filter is None else [filter]
+    if layout.query == "term":  # reads the lists without scoring, in a fraction of the time of as many clauses
+        return {"bool": {"filter": [{"terms": {field: list(query)}}, *filters]}}
+    clauses = [layout.clause(codeword, frequency, field=field) for codeword, frequency in query.items()]
+    return {"bool": {"should": clauses, "minimum_should_match": 1, "filter": filters}}
 
 
 def exact_body(

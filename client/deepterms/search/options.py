@@ -10,6 +10,7 @@ from typing import Any, TypedDict, cast
 from deepterms.errors import InvalidInput
 from deepterms.schema.aligned import list_values
 from deepterms.schema.index_spec import DEFAULT_RERANK
+from deepterms.schema.tuning import SearchSetting, check_recall
 from deepterms.search.filters import Filter, normalise_filter
 from deepterms.search.rerank import FeatureSource, count_candidates
 
@@ -23,7 +24,8 @@ class SearchKeywords(TypedDict, total=False):
     filter: Filter | None
     rerank: int | None
     rerank_from: FeatureSource | None
-    effort: float
+    effort: float | None
+    recall: float | None
     min_score: float | None
     fields: Sequence[str] | None
 
@@ -37,9 +39,11 @@ class SearchOptions:
         filter: any query of the engine, or a list of queries that must all match; kept as plain JSON.
         rerank: candidates to re-rank; None for the index's default.
         rerank_from: descriptors to re-rank with in the client.
-        effort: share of the query's codewords to search for, largest weights first.
+        effort: share of the query's codewords to search for, largest weights first; None for the index's.
+        recall: share of the ten nearest to find; None for the index's. Ignored if `rerank` or `effort` is given.
         min_score: hits below this score are dropped.
         fields: metadata fields to return; None for all.
+        setting: how broadly to look, as chosen by `deepterms.search.promise`; not an option of the search methods.
 
     Raises:
         InvalidInput: an option is out of range.
@@ -49,12 +53,17 @@ class SearchOptions:
     filter: Filter | None = None
     rerank: int | None = None
     rerank_from: FeatureSource | None = None
-    effort: float = 1.0
+    effort: float | None = None
+    recall: float | None = None
     min_score: float | None = None
     fields: Sequence[str] | None = None
+    setting: SearchSetting | None = None
 
     def __post_init__(self) -> None:
-        check_effort(self.effort)
+        if self.effort is not None:
+            check_effort(self.effort)
+        if self.recall is not None:
+            check_recall(self.recall)
         if self.filter is not None:
             object.__setattr__(self, "filter", normalise_filter(self.filter))
         if self.min_score is not None and math.isnan(self.min_score):
@@ -73,6 +82,11 @@ class SearchOptions:
     def plain_filter(self) -> Mapping[str, Any] | None:
         """The filter, as plain JSON."""
         return cast("Mapping[str, Any] | None", self.filter)  # since `__post_init__`
+
+    @property
+    def share(self) -> float:
+        """Share of the query's codewords to search for, unless a setting says how many."""
+        return 1.0 if self.effort is None else self.effort
 
     def count_candidates(self, *, stores_vectors: bool, default: int = DEFAULT_RERANK) -> int:
         """Return the number of candidates to re-rank; 0 for no re-ranking.

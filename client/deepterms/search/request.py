@@ -15,7 +15,7 @@ from deepterms.results import Hit, Hits
 from deepterms.schema.index_spec import IndexState
 from deepterms.schema.scripts import COSINE_OFFSET, score_by_cosine, score_by_sketch
 from deepterms.schema.sketches import count_survivors
-from deepterms.search.body import count_clauses, exact_body, search_body
+from deepterms.search.body import count_clauses, exact_body, list_body_query, search_body
 from deepterms.search.native import MAX_NATIVE_HITS, count_rescored, list_codewords, native_body
 from deepterms.search.options import SearchOptions, source_fields
 from deepterms.search.rerank import compute_cosines, rescore
@@ -96,7 +96,7 @@ class Search:
         Args:
             query: the descriptor, float32 (D,), L2-normalised.
             index: state of the index, which stores vectors.
-            options: options of the search, with a filter.
+            options: options of the search; without a filter, all documents are compared.
             sketched: compare documents by sketch first, and only the best of them by vector.
 
         Raises:
@@ -107,7 +107,8 @@ class Search:
             raise InvalidInput("the index stores no vectors, so documents cannot be compared exactly")
         if index.spec.is_native:
             return cls._compare_natively(query, guard_clauses(index), index=index, options=options)
-        matching = {"bool": {"filter": [options.plain_filter, *guard_clauses(index)]}}  # not scored
+        kept = {"match_all": {}} if options.plain_filter is None else options.plain_filter
+        matching = {"bool": {"filter": [kept, *guard_clauses(index)]}}  # not scored
         body = exact_body(
             score_by_sketch(query, matching) if sketched else score_by_cosine(query, matching, vector_type=compared_by),
             k=options.k,
@@ -117,6 +118,34 @@ class Search:
             source=source_fields(options.fields),
         )
         return cls(body, options, query, rescored=True)
+
+    @classmethod
+    def listed(
+        cls, terms: TermFrequencies, query: NDArray[np.float32], *, index: IndexState, options: SearchOptions
+    ) -> Search:
+        """Build a search that compares every document that shares a codeword with the query.
+
+        Args:
+            terms: term frequencies of the query, (1, V).
+            query: the descriptor, float32 (D,), L2-normalised.
+            index: state of the index, which stores vectors.
+            options: options of the search.
+
+        Raises:
+            InvalidInput: the index stores no vectors.
+        """
+        compared_by = index.spec.compared_by
+        if compared_by is None:
+            raise InvalidInput("the index stores no vectors, so documents cannot be compared exactly")
+        if index.spec.is_native:
+            among = [list_codewords(terms, field=index.field)]
+            return cls._compare_natively(query, among, index=index, options=options, terms=terms)
+        (named,) = terms.to_terms()
+        matching = list_body_query(named, layout=index.spec.layout, field=index.field, filter=options.plain_filter)
+        body = exact_body(
+            score_by_cosine(query, matching, vector_type=compared_by), k=options.k, source=source_fields(options.fields)
+        )
+        return cls(body, options, query, terms=terms, rescored=True)
 
     @classmethod
     def _compare_natively(
@@ -149,7 +178,8 @@ class Search:
     @property
     def clauses(self) -> int:
         """Number of clauses of the query, including its filter's."""
-        return count_clauses(self.body["query"])
+        query = self.body["query"]
+        return count_clauses(query.get("script_score", {}).get("query", query))
 
     def read_hits(self, answer: Mapping[str, Any]) -> Hits:
         """Read the hits of a response; for candidates, ids with their scores before re-ranking.
@@ -172,8 +202,19 @@ class Search:
             )
             for hit in found
         )
-        read = Hits(tuple(hits), took_ms=float(answer["took"]), partial=is_incomplete(answer), terms=self.terms)
+        read = Hits(
+            tuple(hits),
+            took_ms=float(answer["took"]),
+            partial=is_incomplete(answer),
+            terms=self.terms,
+            recall=self._promised,
+        )
         return read if self.candidates else drop_below(read, self.options.min_score)
+
+    @property
+    def _promised(self) -> float | None:
+        setting = self.options.setting
+        return None if setting is None else setting.recall
 
     def rerank(self, candidates: Hits) -> Hits:
         """Return the best k candidates by exact cosine with descriptors in the client, equal cosines by id.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,16 @@ from deepterms.search.body import search_body
 from deepterms.search.date_filters import check_date_filter
 from deepterms.search.filter_counts import FilterCounts
 from deepterms.search.options import SearchOptions, source_fields
+from deepterms.search.promise import keep_promise
 from deepterms.search.request import Search, list_indices
-from deepterms.search.widening import DEFAULT_BREADTH, Breadth, build_query_terms, choose_breadth, needs_widening
+from deepterms.search.widening import (
+    DEFAULT_BREADTH,
+    Breadth,
+    build_query_terms,
+    choose_breadth,
+    choose_unfiltered_breadth,
+    needs_widening,
+)
 from deepterms.telemetry import span
 from deepterms.terms import TermFrequencies
 
@@ -59,11 +67,13 @@ class Searcher:
         cluster: the cluster that holds the index.
         index: the state that searches are built for.
         counts: cached counts of the documents that filters keep.
+        warned: the recalls that a warning was given for, because all documents are compared.
     """
 
     cluster: Cluster
     index: IndexState
     counts: FilterCounts
+    warned: set[float] = field(default_factory=set, compare=False)
 
     @property
     def encoder(self) -> Encoder:
@@ -86,7 +96,10 @@ class Searcher:
             ClusterUnreachable, RequestRejected: the cluster did not answer, or rejected the request.
         """
         check_date_filter(self.cluster, self.index.name, options.plain_filter)
-        breadth = self._choose_breadth(options) if feature is not None and terms is None else DEFAULT_BREADTH
+        breadth = DEFAULT_BREADTH
+        if feature is not None and terms is None:
+            options = self._keep_promise(options)
+            breadth = self._choose_breadth(options)
         search = self._build_search(feature, options, terms, breadth)
         self.cluster.check_clauses(search.clauses)
         with span("deepterms.search", index=self.index.name, k=options.k, rerank=options.rerank) as spanned:
@@ -101,6 +114,7 @@ class Searcher:
         """Send a search for each row of (N, D), several per request; a search that fails does not affect the others."""
         check_date_filter(self.cluster, self.index.name, options.plain_filter)
         reasons = find_unusable_rows(features)
+        options = self._keep_promise(options)
         breadth = self._choose_breadth(options)
         found = SearchOutcome(
             [_fail_search(reasons.get(row, "")) for row in range(len(features))], set(), doubtful=False
@@ -164,26 +178,37 @@ class Searcher:
             if found:
                 body["search_after"] = found[-1]["sort"]
 
+    def _keep_promise(self, options: SearchOptions) -> SearchOptions:
+        state = self.index
+        return keep_promise(
+            options,
+            tuning=state.tuning,
+            stores_vectors=state.spec.stores_vectors,
+            name=state.name,
+            warned=self.warned,
+        )
+
     def _choose_breadth(self, options: SearchOptions) -> Breadth:
         """Choose the breadth of a search; with a filter, this may count the documents that it keeps."""
-        spec = self.index.spec
-        window = options.count_candidates(stores_vectors=spec.stores_vectors, default=spec.candidates)
+        spec, base = self.index.spec, choose_unfiltered_breadth(options)
+        window = base.window or options.count_candidates(stores_vectors=spec.stores_vectors, default=spec.candidates)
         filter = options.plain_filter
-        if filter is None or not needs_widening(self.encoder, window=window):
-            return DEFAULT_BREADTH
+        if filter is None or base.exact or not needs_widening(self.encoder, window=window):
+            return base
         counts = self.counts.get(filter)
         if counts is None:
-            return DEFAULT_BREADTH  # a shard did not answer; the search will report it
+            return base  # a shard did not answer; the search will report it
         exact = spec.stores_vectors and options.rerank_from is None
         return choose_breadth(
             self.encoder,
             kept=counts.kept,
             documents=counts.documents,
             window=window,
-            effort=options.effort,
+            effort=options.share,
             exact=exact,
             sketch=spec.sketch,
             native=spec.is_native,
+            base=base,
         )
 
     def _build_search(
@@ -199,8 +224,11 @@ class Searcher:
         asked = feature if terms is None else terms
         if asked is None:
             raise InvalidInput("a search needs a feature or terms; got neither")
+        named = build_query_terms(self.encoder, asked, breadth, effort=options.share)
+        if breadth.listed and query is not None:
+            return Search.listed(named, query, index=self.index, options=options)
         return Search.build(
-            build_query_terms(self.encoder, asked, breadth, effort=options.effort),
+            named,
             query,
             index=self.index,
             options=breadth.widen(options),

@@ -18,6 +18,7 @@ from deepterms.schema.index_pipeline import build_index_pipeline
 from deepterms.schema.index_spec import IndexSpec, read_meta
 from deepterms.schema.layouts import Layout
 from deepterms.schema.metadata_schema import parse_analysis
+from deepterms.schema.tuning import Tuning
 from deepterms.storage.native_functions import check_functions
 from deepterms.storage.pivot_index import PIVOT_INDEX_PREFIX, delete_pivot_indices, find_owner, has_gaps, write_pivots
 
@@ -29,6 +30,7 @@ __all__ = [
     "delete_concrete",
     "delete_remains",
     "list_concrete_indices",
+    "write_tuning",
 ]
 
 CREATION = "creation"  # in ``_meta.deepterms``: a random text by which a creator recognises its own index
@@ -45,6 +47,7 @@ def create_concrete(
     learnt: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
     reach: Reach | None = None,
+    tuning: Tuning | None = None,
 ) -> None:
     """Create the index behind a name, with its pipeline and its pivots, if any; `add_alias` then adds the name.
 
@@ -56,6 +59,7 @@ def create_concrete(
         learnt: as for `build_index_mappings`.
         origin: the content of ``_meta.deepterms.migration``, for a copy.
         reach: as for `write_pivots`.
+        tuning: the settings that searches start with.
 
     Raises:
         InvalidInput: the engine cannot create the spec's schema.
@@ -67,6 +71,8 @@ def create_concrete(
     _require_pipeline(cluster, build_index_pipeline(spec)["processors"])
     token = secrets.token_hex(8)
     meta = {**spec.to_meta(), CREATION: token, **({"migration": dict(origin)} if origin else {})}
+    if tuning is not None:
+        meta["tuning"] = tuning.to_meta()
     index: dict[str, Any] = {
         "settings": {**settings, "default_pipeline": concrete},
         "mappings": build_index_mappings(spec, template["mappings"], meta=meta, learnt=learnt),
@@ -121,6 +127,25 @@ def add_alias(cluster: Cluster, concrete: str, name: str) -> None:
     """
     action = {"add": {"index": concrete, "alias": name, "is_write_index": True}}
     cluster.request("POST", "/_aliases", body={"actions": [action]})
+
+
+def write_tuning(cluster: Cluster, concrete: str, tuning: Tuning, *, uuid: str) -> None:
+    """Store in an index's mapping what was measured for its searches.
+
+    Args:
+        cluster: the cluster.
+        concrete: the concrete index.
+        tuning: what was measured.
+        uuid: of the index that was measured.
+
+    Raises:
+        ClusterError: it was deleted meanwhile, and another one created.
+    """
+    answer = cluster.request("GET", build_index_path(concrete))[concrete]
+    if answer["settings"]["index"]["uuid"] != uuid:
+        raise ClusterError(f"{concrete} was created again while it was measured; tune it again")
+    meta = {**(read_meta(answer) or {}), "tuning": tuning.to_meta()}
+    cluster.request("PUT", f"/{concrete}/_mapping", body={"_meta": {"deepterms": meta}})
 
 
 def list_concrete_indices(cluster: Cluster, name: str) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from deepterms.encoders.encoder import Encoder
 from deepterms.errors import ClusterError, EncoderMismatch, IndexNotFound, PivotsUnavailable, RequestRejected
 from deepterms.schema.index_spec import IndexMeta, IndexSpec, IndexState, name_codewords_alias, read_meta
 from deepterms.schema.layouts import CODEWORDS
+from deepterms.schema.tuning import Tuning
 from deepterms.storage.encoder_loading import load_encoder, remember_encoder
 
 __all__ = ["is_ancestor", "read_state", "read_uuids"]
@@ -127,4 +128,5 @@ def _state(name: str, concrete: str, answer: Mapping[str, Any], meta: IndexMeta,
         fingerprint=meta.fingerprint if settings.get("default_pipeline") == concrete else None,
         field=alias if alias in answer["mappings"].get("properties", {}) else CODEWORDS,
         migrated_from=_read_origin(meta),
+        tuning=Tuning.parse(meta.tuning),
     )

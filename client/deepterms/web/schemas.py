@@ -110,8 +110,18 @@ class SearchParameters(_Request):
         description="Number of candidates to re-rank by exact cosine similarity; 0 for none. Defaults to the index's "
         "own number if it stores vectors.",
     )
-    effort: float = Field(
-        default=1.0, gt=0, le=1, description="Fraction of the query's codewords to search for, the largest first."
+    effort: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Fraction of the query's codewords to search for, the largest first. Defaults to the index's.",
+    )
+    recall: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of the ten nearest documents to find, by what was measured in the index. Defaults to the "
+        "index's; `rerank` and `effort` override it.",
     )
     min_score: float | None = Field(default=None, description="Omit hits with a lower score.", allow_inf_nan=False)
     fields: Annotated[

@@ -205,7 +205,7 @@ class Service:
             "fields": parameters.fields,
         }
         started = time.perf_counter()
-        hits = search(rerank=parameters.rerank, **options)
+        hits = search(rerank=parameters.rerank, recall=parameters.recall, **options)
         search_ms = _milliseconds_since(started)
         if parameters.fields is None:
             self._remember_locations(hits)

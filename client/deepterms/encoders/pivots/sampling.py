@@ -8,13 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from deepterms.encoders.arrays import as_array
+from deepterms.encoders.arrays import Features, as_array
 from deepterms.encoders.inputs import reject_unusable
 from deepterms.encoders.pivots.nearest import NearestPivots, select_search
 from deepterms.encoders.pivots.pivots import Metric, Pivots, Reach, measure_reach
 from deepterms.errors import InvalidInput
 
-__all__ = ["SamplingMethod", "count_rows_needed", "move_to_centroids", "sample_pivots"]
+__all__ = [
+    "SamplingMethod",
+    "check_rows",
+    "count_rows_needed",
+    "move_to_centroids",
+    "sample_pivots",
+]
 
 SamplingMethod: TypeAlias = Literal["mixtures", "rows", "farthest", "kmeans"]
 """How pivots are chosen or computed; see `sample_pivots`."""
@@ -26,7 +32,7 @@ FARTHEST_ROWS_PER_PIVOT = 8
 KMEANS_ROWS_PER_PIVOT = 8
 KMEANS_ITERATIONS = 2
 # ``auto`` computes centroids for up to this many pivots, given enough rows per pivot. For 3,000 mixtures, R@10 with
-# 1,024 centroids was .976 to .995, depending on the preset, and .925 to .988 with mixtures as pivots. For 500,000
+# 1,024 centroids was .976 to .995, depending on the candidates, and .925 to .988 with mixtures as pivots. For 500,000
 # mixtures, 16,384 centroids raised R@10 from .982 to .991 (16 words, 1,000 candidates), but sampling reads 671 MB of
 # rows and filling the index took 1.14 times as long.
 MAX_CENTROIDS = 8_192
@@ -61,7 +67,8 @@ def sample_pivots(
       rows per pivot (Gonzalez, 1985). It picks outliers first.
     - ``kmeans``: random rows, moved twice to the centroid of the rows nearest to them, out of a random sample of 8 rows
       per pivot. It gives the highest recall and takes as long as encoding 16 documents per pivot.
-    - ``auto``: ``kmeans`` for up to 8,192 pivots if there are 2 rows per pivot, else ``mixtures``. Presets use it.
+    - ``auto``: ``kmeans`` for up to 8,192 pivots if there are 2 rows per pivot, else ``mixtures``; also the choice of
+      `encoder="auto"`.
 
     The pivots' `reach` is measured on other rows, at most 1,000; with ``kmeans``, on at most a tenth of the sample,
     which is held out from training.
@@ -82,9 +89,7 @@ def sample_pivots(
     """
     if method not in ("auto", *get_args(SamplingMethod)):
         raise InvalidInput(f"method is {method!r}; expected one of auto, {', '.join(get_args(SamplingMethod))}")
-    rows = as_array(features)  # a view of a memory map
-    if rows.ndim != 2 or not rows.size:
-        raise InvalidInput(f"features have shape {rows.shape} and dtype {rows.dtype}; expected numbers (N, D)")
+    rows = check_rows(features)
     if count < 1:
         raise InvalidInput(f"count is {count}; expected at least 1")
     if method == "auto":
@@ -116,6 +121,18 @@ def sample_pivots(
         others = _draw_rows(np.random.default_rng([seed, 1]), len(rows), _count_reach_rows(count))
     sampled = Pivots(pivots, metric=metric)
     return Pivots(sampled.features, metric=metric, reach=_measure_row_reach(rows, others, sampled))
+
+
+def check_rows(features: Features) -> NDArray[Any]:
+    """View features as an array of numbers (N, D), of which nothing has been read yet if it is memory-mapped.
+
+    Raises:
+        InvalidInput: they are something else.
+    """
+    rows = as_array(features)  # a view of a memory map
+    if rows.ndim != 2 or not rows.size:
+        raise InvalidInput(f"features have shape {rows.shape} and dtype {rows.dtype}; expected numbers (N, D)")
+    return rows
 
 
 def move_to_centroids(pivots: Pivots, rows: NDArray[np.float32], *, iterations: int) -> Pivots:
