@@ -28,6 +28,11 @@ from deepterms.schema.layouts import LAYOUTS, select_default_layout
 
 ENCODER = dt.DeepPermutation(64, top_k=16)
 
+# The engines warn about templates whose patterns overlap.
+OVERLAPS = pytest.mark.filterwarnings(
+    "ignore::elasticsearch.ElasticsearchWarning", "ignore::opensearchpy.OpenSearchWarning"
+)
+
 
 def features(count: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((count, 64)).astype(np.float32)
@@ -87,6 +92,7 @@ def test_create_needs_the_templates(cluster: Any, unique_name: str) -> None:
         dt.deploy(cluster)
 
 
+@OVERLAPS
 @pytest.mark.parametrize("settings", [{}, {"index": {"default_pipeline": "theirs"}}], ids=["catch-all", "pipeline"])
 def test_an_overriding_template_is_named(
     cluster: Any, unique_name: str, url: str, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
@@ -94,13 +100,14 @@ def test_an_overriding_template_is_named(
     """Neither `create`, nor `check`, nor the doctor sends anybody to `deploy`, which would not help."""
     dt.deploy(cluster)
     own = Cluster(cluster)
-    own.request("PUT", f"/_template/{unique_name}", body={"index_patterns": ["*"], "order": 9_000})  # never overrides
     layout = select_default_layout(own.engine)
-    assert deployment.plan(cluster).overridden == ()
     other = {"index_patterns": ["*"], "priority": 9_000, "template": {"settings": settings}}
-    own.request("PUT", f"/_index_template/{unique_name}", body=other)
     named = rf"'{unique_name}' \(priority 9000, patterns \*\) overrides {layout.resource}.* lower priority"
     try:
+        # A legacy template never overrides.
+        own.request("PUT", f"/_template/{unique_name}", body={"index_patterns": ["*"], "order": 9_000})
+        assert deployment.plan(cluster).overridden == ()
+        own.request("PUT", f"/_index_template/{unique_name}", body=other)
         with pytest.raises(ClusterError, match=named):
             dt.SurrogateIndex.create(cluster, unique_name, encoder=ENCODER)
         assert len(deployment.plan(cluster).overridden) == len(LAYOUTS) + 1 - (own.engine.name == "elasticsearch")
@@ -116,10 +123,12 @@ def test_an_overriding_template_is_named(
         own.request("DELETE", f"/_template/{unique_name}")
 
 
+@OVERLAPS
 def test_a_template_of_the_same_priority_is_rejected_by_name(cluster: Any, unique_name: str, bare: Any) -> None:
     own = Cluster(bare)
-    own.request("PUT", f"/_index_template/{unique_name}", body={"index_patterns": ["deepterms-*"], "priority": 500})
     try:
+        body = {"index_patterns": ["deepterms-*"], "priority": 500}
+        own.request("PUT", f"/_index_template/{unique_name}", body=body)
         with pytest.raises(RequestRejected, match=rf"cannot be deployed, so nothing was changed.*{unique_name}"):
             dt.deploy(bare)
     finally:

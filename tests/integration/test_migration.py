@@ -111,7 +111,9 @@ def test_drop_deletes_what_a_migration_left(client: Any, unique_name: str) -> No
 def test_settings_fields_and_aliases_are_kept(client: Any, unique_name: str) -> None:
     index = filled(client, unique_name, count=0)
     own, old = Cluster(client), concrete(client, unique_name)
-    own.request("PUT", f"/{old}/_mapping", body={"properties": {"metadata": {"properties": {"n": {"type": "float"}}}}})
+    own.request(
+        "PUT", f"/{old}/_mapping", body={"properties": {"metadata": {"properties": {"n": {"type": "half_float"}}}}}
+    )
     own.request("PUT", f"/{old}/_settings", body={"index": {"refresh_interval": "7s"}})
     other = {"index": old, "alias": f"{unique_name}-some", "filter": {"range": {"metadata.n": {"gt": 1.2}}}}
     own.request("POST", "/_aliases", body={"actions": [{"add": other}]})
@@ -121,7 +123,7 @@ def test_settings_fields_and_aliases_are_kept(client: Any, unique_name: str) -> 
     settings = own.request("GET", f"/{new}/_settings")[new]["settings"]["index"]
     assert [settings[key] for key in ("number_of_shards", "number_of_replicas", "refresh_interval")] == ["3", "0", "7s"]
     fields = own.request("GET", f"/{new}/_mapping")[new]["mappings"]["properties"]["metadata"]
-    assert (fields["properties"]["n"]["type"], str(fields["dynamic"])) == ("float", "true")
+    assert (fields["properties"]["n"]["type"], str(fields["dynamic"])) == ("half_float", "true")
     assert list(own.request("GET", f"/_alias/{unique_name}-some")) == [new]
     assert own.request("POST", f"/{unique_name}-some/_count")["count"] == 1
 

@@ -51,11 +51,12 @@ class IndexQueries(IndexReader):
             filter: any query of the engine's query language, such as ``{"term": {"metadata.year": 2018}}``, or a list
                 of queries that must all match; only documents that match it are hits. For encoders whose queries have
                 few codewords (pivots and pivot pairs) a narrow filter with re-ranking widens the query, and up to 2,000
-                matching documents (10,000 where codewords would find too few; more with sketches) are all compared
-                exactly. This costs time and one request that counts matches, but not recall.
+                matching documents (10,000 where codewords would find too few; more with sketches or native comparison)
+                are all compared exactly. This costs time and one request that counts matches, but not recall.
             rerank: number of candidates per shard to re-rank by exact cosine. 0 disables re-ranking: the score is then
                 the dot product of term frequencies, as in the paper. Default: ``index.rerank``, set at creation (200;
-                500 with pivots), or 0 if the index stores no vectors.
+                500 with pivots), or 0 if the index stores no vectors. In an index with native comparison, any other
+                number than 0 compares all documents that share a codeword with the query.
             rerank_from: re-rank in the client instead, with the descriptors of a `FeatureStore` (or any object with a
                 `features_of` method); ``rerank`` then counts the candidates of all shards together.
             effort: share of the query's codewords to search for, above 0 and at most 1, largest weights first. Lower

@@ -24,6 +24,7 @@ __all__ = ["Middleware", "request_id_of"]
 STREAM_PATH = "/v1/documents/stream"  # its body may have any length
 IMAGE_PATH = "/v1/search/image"
 BATCH_PATHS = frozenset({"/v1/documents", "/v1/documents/delete"})
+PROBE_PATH = "/healthz"
 SESSION_PATH = "/v1/session"
 CLIENT_CLOSED = 499  # no response was sent; the status is for the log and the metrics
 FORM_BYTES = 64 << 10  # allowance for the parts of a form around the image
@@ -93,7 +94,8 @@ class Middleware:
         self._clients[client] += 1
         try:
             try:
-                if self._clients[client] > (most := self._server.limits.per_client):
+                # Probes come from anywhere, also from the address of a proxy that all others come from.
+                if scope["path"] != PROBE_PATH and self._clients[client] > (most := self._server.limits.per_client):
                     raise HttpError(429, f"more than {most} concurrent requests from one address; retry later")
                 if tries_token:
                     self._tokens.check(client)

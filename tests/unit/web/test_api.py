@@ -309,7 +309,8 @@ def test_concurrent_requests_per_address_are_limited(index: dt.MemoryIndex, feat
     with TestClient(app, base_url=HERE) as client, ThreadPoolExecutor(1) as thread:
         first = thread.submit(client.post, "/v1/search/vector", json={"query": features[0].tolist()})
         wait_until(lambda: slow.asked.is_set())
-        rejected = client.get("/healthz")
+        rejected = client.get("/v1/status")
+        assert client.get("/healthz").status_code == 200
         slow.go.set()
         assert first.result().status_code == 200
         assert rejected.status_code == 429

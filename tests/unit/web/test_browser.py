@@ -198,6 +198,29 @@ def test_why_says_that_no_codewords_were_used(opened: Opened) -> None:
         page.close()
 
 
+def test_dates_and_decimals_are_filters(opened: Opened) -> None:
+    vectors = np.random.default_rng(3).normal(size=(30, 8)).astype(np.float32)
+    memory = dt.MemoryIndex(dt.DeepPermutation(8, top_k=8))
+    metadata = [{"taken": f"2024-01-{row + 1:02}T12:00:00Z", "size": [40, 40.5][row % 2]} for row in range(30)]
+    assert memory.add([str(row) for row in range(30)], vectors, metadata).failed == ()
+    with running(create_app(memory)) as address:
+        page = opened(f"{address}/#id=3")
+        page.evaluate("document.querySelector('#facets').closest('details').open = true")
+        sizes = page.locator("fieldset", has_text="size").locator("span")
+        expect(sizes).to_have_text(["40", "40.5"], timeout=PATIENCE)
+        start = page.locator('[data-facet="taken gte"]')
+        expect(start).to_have_attribute("type", "date")
+        expect(start).to_have_attribute("min", "2024-01-01")
+        start.fill("2024-01-21")
+        start.press("Enter")
+        headline(page, "10 results")
+        page.locator('[data-facet="taken lte"]').fill("2024-01-22")
+        headline(page, "2 results")
+        page.locator("#clear").click()
+        headline(page, "24 results")
+        page.close()
+
+
 def test_page_is_usable_by_keyboard_alone(opened: Opened, address: str) -> None:
     page = opened(f"{address}/#id={name_of(2)}")
     headline(page, "24 results")

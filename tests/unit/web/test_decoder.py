@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,3 +205,102 @@ def test_compressed_text_chunk_is_rejected(decoder: SandboxedDecoder) -> None:
     with pytest.raises(UnreadableImage):
         decoder.thumbnail(content[:33] + chunk + content[33:], side=32)
     assert decoder.thumbnail(jpeg(1), side=32)
+
+
+def encode(kind: str, width: int = 64, height: int = 64, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), 50).convert("RGB").save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def patch(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Replace every occurrence of a field, which must exist."""
+    assert old in content
+    return content.replace(old, new)
+
+
+def big_tiff() -> bytes:
+    wide = struct.pack("<HHI", 256, 4, 1)
+    return patch(encode("TIFF"), wide + struct.pack("<I", 64), wide + struct.pack("<I", 2_000_000_000))
+
+
+def looping_tiff() -> bytes:
+    """A page that names itself as the next one."""
+    content = bytearray(encode("TIFF"))
+    (first,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * count, first)
+    return bytes(content)
+
+
+def many_frames(kind: str, count: int = 3_000) -> bytes:
+    frames = [Image.new("RGB", (8, 8), (number % 256, number // 256, 0)) for number in range(count)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def zipped_tiff() -> bytes:
+    """A strip of 64 MB of zeros that announces 64 x 64 pixels."""
+    strip = zlib.compress(bytes(64 << 20), 9)
+    tags = [
+        *((256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 4, 64)),
+        (279, 4, len(strip)),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    page = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + page
+
+
+ENTITIES = "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9))
+LAUGHS = f'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY a "ha">{ENTITIES}]><svg>&j;</svg>'
+HUGE = struct.pack(">I", 2_000_000_000)
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "JPEG 2000 of 2 billion columns": lambda: patch(
+        encode("JPEG2000"), struct.pack(">II", 64, 64), HUGE + struct.pack(">I", 64)
+    ),
+    "PNG of 2 billion columns": lambda: patch(png(64, 64), b"IHDR" + struct.pack(">I", 64), b"IHDR" + HUGE),
+    "TIFF of 2 billion columns": big_tiff,
+    "BMP of 2 billion columns": lambda: patch(
+        encode("BMP"), struct.pack("<II", 40, 64), struct.pack("<II", 40, 2_000_000_000)
+    ),
+    "AVIF of 2 billion columns": lambda: patch(
+        encode("AVIF"), b"ispe" + bytes(4) + struct.pack(">I", 64), b"ispe" + bytes(4) + HUGE
+    ),
+    "GIF of 65,535 x 65,535": lambda: patch(
+        encode("GIF"), b"GIF87a" + struct.pack("<HH", 64, 64), b"GIF87a" + b"\xff" * 4
+    ),
+    "JPEG of 65,500 x 65,500": lambda: patch(
+        encode("JPEG"), struct.pack(">BHH", 8, 64, 64), struct.pack(">BHH", 8, 65_500, 65_500)
+    ),
+    "SVG of a billion laughs": lambda: LAUGHS.encode(),
+    "gzip of zeros": lambda: gzip.compress(bytes(64 << 20)),
+    "PDF": lambda: b"%PDF-1.7\n" + b"1 0 obj <<>> endobj\n" * 10_000,
+    "EPS that runs a program": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9000 9000\n(%pipe%id) (r) file\n",
+}
+HARMLESS: dict[str, Callable[[], bytes]] = {
+    "GIF of 3,000 frames": lambda: many_frames("GIF"),
+    "WebP of 3,000 frames": lambda: many_frames("WEBP"),
+    "TIFF of 3,000 pages": lambda: many_frames("TIFF"),
+    "TIFF that loops": looping_tiff,
+    "TIFF whose strip is larger than its page": zipped_tiff,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_rejected_by_their_header(decoder: SandboxedDecoder, name: str) -> None:
+    content = BOMBS[name]()
+    decoder.thumbnail(jpeg(1), side=32)
+    before = decoder.replaced
+    with pytest.raises(UnreadableImage):
+        decoder.pixels(content, sizes=[48], side="min")
+    assert decoder.replaced == before  # neither crashed nor too slow
+    assert decoder.thumbnail(jpeg(1), side=32)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_only_the_first_picture_of_a_file_costs(decoder: SandboxedDecoder, name: str) -> None:
+    before = decoder.replaced
+    (pixels,) = decoder.pixels(HARMLESS[name](), sizes=[8], side="min")
+    assert pixels.shape == (8, 8, 3)
+    assert decoder.replaced == before

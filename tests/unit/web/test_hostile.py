@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import pickle
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 import deepterms as dt
 from deepterms.web import Limits, create_app
 from deepterms.web.access import Access
+from deepterms.web.errors import HttpError
 from deepterms.web.json_bodies import parse_document
 from deepterms.web.log_lines import printable
 from tests.unit.web.conftest import HERE, GridExtractor
@@ -359,7 +361,7 @@ def test_a_forwarded_address_counts_from_a_trusted_proxy_only(index: dt.MemoryIn
         for number in range(2):
             opened.enter_context(begin(address, head(*request, f"X-Forwarded-For: 10.0.0.{number}")))
         time.sleep(0.3)
-        answer = httpx.get(f"{url}/healthz", headers={"X-Forwarded-For": "10.0.0.9"})
+        answer = httpx.get(f"{url}/v1/status", headers={"X-Forwarded-For": "10.0.0.9"})
         assert answer.status_code == (200 if trusted else 429)
 
 
@@ -397,6 +399,12 @@ def test_tokens_that_are_not_ascii_are_wrong(guarded: TestClient, token: str) ->
     assert answer.status_code in {401, 422}
     cookie = {b"Cookie": f"deepterms_session={token}".encode("utf-8", "surrogatepass")}
     assert guarded.get("/v1/status", headers=cookie).status_code == 401
+
+
+def test_errors_of_the_server_can_be_pickled() -> None:
+    error = HttpError(429, "too many", headers={"A": "b"})
+    copied = pickle.loads(pickle.dumps(error))
+    assert (copied.status, copied.detail, copied.headers, str(copied)) == (429, "too many", error.headers, "too many")
 
 
 # The log
