@@ -66,7 +66,7 @@ def test_problems_are_red_or_yellow_with_advice(cluster: Any, index: dt.Surrogat
     assert (resources.level, resources.text) == ("red", f"missing: {index.layout.resource}")
     (probe,) = of(found, f"probe {index.layout.name}")
     assert (probe.level, "is not in the cluster" in probe.text) == ("red", True)
-    health, block, refresh, segments, kept = of(found, index.name)
+    health, block, refresh, segments, kept, *_ = of(found, index.name)
     assert (health.level, block.level, refresh.level, kept.level) == ("yellow", "yellow", "yellow", "green")
     assert (segments.level, index.layout.index_name(index.name) in kept.text) == ("green", True)
     assert all(bool(finding.advice) == (finding.level != "green") for finding in found)
@@ -102,7 +102,8 @@ def test_missing_privileges_give_a_yellow_line(
 
     monkeypatch.setattr(Cluster, "request", limited)
     found = examine(cluster, index.name)
-    assert {finding.level for finding in found[1:]} == {"yellow"}
+    # What was measured for searches is part of the index's own metadata.
+    assert {finding.level for finding in found[1:] if "recall" not in finding.text} == {"yellow"}
     assert [finding.text for finding in of(found, "nodes")] == ["not checked: this user lacks the privilege"]
 
 

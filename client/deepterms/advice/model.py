@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from deepterms.advice.costs import Figures
 from deepterms.advice.recall import HARD, INT8_KEEPS, PHOTOGRAPHS, SKEW, RecallCurve
-from deepterms.encoders.pivots.nearest import MAX_EXACT
 from deepterms.errors import InvalidInput
 from deepterms.schema.sketches import MIN_SURVIVORS, count_sketch_bytes, wants_sketch
 from deepterms.schema.vectors import VectorType, count_vector_bytes
+from deepterms.tuning.figures import predict_find_ms, predict_search_ms
 from deepterms.tuning.selection import MAX_PIVOTS, MIN_PIVOTS
 
 __all__ = ["CapacityPlan", "Prediction", "Workload", "advise", "enumerate_plans", "predict"]
@@ -132,14 +132,6 @@ class Prediction:
         return sum(parts)
 
 
-def _count_compared_pivots(pivots: int) -> float:
-    """Count the exact comparisons with pivots that take as long as finding a query's pivots.
-
-    By projected codes, 80 comparisons take as long as an exact one, plus a fixed part (benchmarks/pivot_assignment.py).
-    """
-    return pivots if pivots <= MAX_EXACT else MAX_EXACT + pivots / 80
-
-
 def predict(plan: CapacityPlan, workload: Workload, figures: Figures) -> Prediction:
     """Predict the cost and recall of a plan; every cost is the sum of parts that were measured separately."""
     N, D = workload.documents, workload.dimensions
@@ -157,16 +149,18 @@ def predict(plan: CapacityPlan, workload: Workload, figures: Figures) -> Predict
             postings=max(1.0, postings),
         )
 
-    candidate_us = scale * (figures.int8_us if plan.vector_type == "int8" else figures.float32_us)
     sketch = wants_sketch(None, dimensions=D, stores_vectors=True, rerank=plan.rerank)
     compared = min(depth, MIN_SURVIVORS) if sketch else depth  # by their vectors
-    shard_ms = (
-        plan.query_top_k * figures.clause_us / 1e3
-        + postings / plan.shards * figures.posting_ns / 1e6
-        + compared * candidate_us / 1e3
-        + (depth * scale * figures.sketch_us / 1e3 if depth > compared else 0.0)
+    shard_ms = -figures.fixed_ms + predict_search_ms(
+        figures,
+        dimensions=D,
+        words=plan.query_top_k,
+        postings=postings / plan.shards,
+        vectors=compared,
+        sketches=depth if depth > compared else 0.0,
+        int8=plan.vector_type == "int8",
     )
-    find_ms = _count_compared_pivots(plan.pivots) * scale * figures.pivot_ns / 1e6
+    find_ms = predict_find_ms(plan.pivots, D, figures)
     core_ms = figures.fixed_ms + plan.shards * shard_ms
     rate = figures.int8_docs_per_second if plan.vector_type == "int8" else figures.float32_docs_per_second
     posting_bytes = N * plan.top_k * figures.posting_bytes
