@@ -25,7 +25,7 @@ DOCUMENTS = 600
 def fill_both(cluster: Any, name: str, rows: Any, **options: Any) -> tuple[dt.SurrogateIndex, dt.MemoryIndex]:
     dt.deploy(cluster)
     index = dt.SurrogateIndex.create(cluster, name, replicas=0, **options)
-    memory = dt.MemoryIndex(**options)
+    memory = dt.MemoryIndex(**(options | {"compare": index.compare}))
     draws = np.random.default_rng(5).permutation(len(rows)) / len(rows)
     ids, metadata = [str(row) for row in range(len(rows))], [{"draw": float(draw)} for draw in draws]
     assert index.add(ids, rows, metadata).succeeded == memory.add(ids, rows, metadata).succeeded == len(rows)
@@ -97,7 +97,7 @@ def test_each_setting_finds_the_same_in_a_cluster_and_in_memory(
 
 def test_a_tuned_index_keeps_its_recall_on_other_queries(cluster: Any, unique_name: str, tmp_path: Path) -> None:
     rows, queries = clustered(1_500), clustered(60, seed=4)
-    index, _ = fill_both(cluster, unique_name, rows, encoder=ENCODER)
+    index, _ = fill_both(cluster, unique_name, rows, encoder=ENCODER, compare="script")
     assert index.tuning is None
     before = find_recall(index, rows, queries, rerank=15)
     done: list[tuple[str, int, int]] = []
