@@ -24,7 +24,7 @@ from deepterms.tuning.bounds import bound_recall
 from deepterms.tuning.frontier import keep_cheapest
 from deepterms.tuning.progress import Neighbours, TuningState
 
-__all__ = ["MIN_TUNING_QUERIES", "OnTuningProgress", "Queries", "TuningTask", "list_settings"]
+__all__ = ["MIN_TUNING_QUERIES", "OnTuningProgress", "Queries", "TuningTask", "is_beaten", "list_settings"]
 
 OnTuningProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -125,9 +125,11 @@ class TuningTask:
         choosing, verifying = range(0, len(true), 2), range(1, len(true), 2)
         settings = list_settings(self.encoder, documents=self.documents, native=self.native)
         trial = self._measure("trying settings", settings, choosing[:TRIAL_QUERIES], true)
-        settings = [setting for setting in settings if not _is_beaten(setting, trial)]
-        measured = self._measure("measuring settings", settings, choosing, true)
         exhaustive_ms = median(neighbours.ms for neighbours in true)
+        settings = [
+            setting for setting in settings if trial[setting][1] < exhaustive_ms and not is_beaten(setting, trial)
+        ]
+        measured = self._measure("measuring settings", settings, choosing, true)
         kept = keep_cheapest(
             setting.model_copy(update={"recall": float(np.mean(shares)), "bound": bound_recall(shares), "ms": ms})
             for setting, (shares, ms) in measured.items()
@@ -194,11 +196,14 @@ class TuningTask:
             time.sleep(self.throttle * ms / 1e3)
 
 
-def _is_beaten(setting: SearchSetting, trial: Mapping[SearchSetting, tuple[list[float], float]]) -> bool:
-    """Whether another setting found more, or as much as can be found, in clearly less time."""
+def is_beaten(setting: SearchSetting, trial: Mapping[SearchSetting, tuple[list[float], float]]) -> bool:
+    """Whether another setting found clearly more in clearly less time.
+
+    Of two that found everything in a few queries, the slower one may still find more in many.
+    """
     shares, ms = trial[setting]
     found = float(np.mean(shares))
     return any(
-        other_ms * CLEARLY_SLOWER < ms and float(np.mean(other)) >= min(found + CLEARLY_LESS, 1.0)
+        other_ms * CLEARLY_SLOWER < ms and float(np.mean(other)) >= found + CLEARLY_LESS
         for other, other_ms in trial.values()
     )

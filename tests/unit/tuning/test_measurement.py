@@ -14,11 +14,11 @@ from deepterms.errors import InvalidInput
 from deepterms.schema.tuning import SearchSetting, Tuning
 from deepterms.tuning.bounds import bound_recall
 from deepterms.tuning.frontier import keep_cheapest
-from deepterms.tuning.measurement import list_settings
+from deepterms.tuning.measurement import is_beaten, list_settings
 from deepterms.tuning.progress import Neighbours, TuningState
 from tests.unit.tuning.test_selection import clustered, fill, find_recall
 
-ROWS = clustered(2_000)
+ROWS = clustered(1_000)
 PIVOTS = dt.sample_pivots(ROWS, 128, method="kmeans")
 ENCODER = dt.PivotPermutation(PIVOTS, top_k=2, query_top_k=4)
 
@@ -28,18 +28,18 @@ ENCODER = dt.PivotPermutation(PIVOTS, top_k=2, query_top_k=4)
 )
 def test_a_tuned_index_keeps_its_recall_on_other_queries(encoder: Any) -> None:
     index = fill(dt.MemoryIndex(encoder), ROWS)
-    before = find_recall(index, ROWS, clustered(80, seed=4), rerank=20)
-    tuning = index.tune(recall=0.95, sample=200)
+    before = find_recall(index, ROWS, clustered(60, seed=4), rerank=20)
+    tuning = index.tune(recall=0.95, sample=80)
     assert index.tuning == tuning
     assert tuning.source == "documents"
-    assert tuning.documents == 2_000
-    assert before < 0.95 <= find_recall(index, ROWS, clustered(80, seed=4)) + 0.01
-    assert find_recall(index, ROWS, clustered(80, seed=4), recall=1.0) == 1.0
+    assert tuning.documents == 1_000
+    assert before < 0.95 <= find_recall(index, ROWS, clustered(60, seed=4)) + 0.01
+    assert find_recall(index, ROWS, clustered(60, seed=4), recall=1.0) == 1.0
 
 
 def test_a_lower_recall_takes_a_cheaper_setting() -> None:
     index = fill(dt.MemoryIndex(ENCODER), ROWS)
-    tuning = index.tune(recall=0.95, sample=200)
+    tuning = index.tune(recall=0.95, sample=80)
     assert tuning.choose(0.7).ms <= tuning.choose().ms <= tuning.choose(1.0).ms
     query = clustered(1, seed=5)[0]
     assert index.search(query).recall == tuning.choose().recall
@@ -82,11 +82,11 @@ def test_a_document_is_not_its_own_neighbour() -> None:
 
 
 def test_filters_keep_the_recall_of_a_tuned_index() -> None:
-    rows = clustered(6_000)
-    draws = np.random.default_rng(3).permutation(6_000) / 6_000
+    rows = clustered(3_000)
+    draws = np.random.default_rng(3).permutation(3_000) / 3_000
     index = dt.MemoryIndex("auto", features=rows)
-    index.add([str(row) for row in range(6_000)], rows, metadata=[{"draw": float(draw)} for draw in draws])
-    index.tune(sample=100)
+    index.add([str(row) for row in range(3_000)], rows, metadata=[{"draw": float(draw)} for draw in draws])
+    index.tune(sample=40)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     for share in (0.5, 0.1, 0.01):
         kept = np.flatnonzero(draws < share)
@@ -165,6 +165,14 @@ def test_tuning_is_read_back_and_another_form_is_ignored() -> None:
     assert Tuning.parse(meta) == tuning
     assert Tuning.parse(meta | {"later": 1}) == tuning
     assert Tuning.parse(None) is Tuning.parse(meta | {"source": "moon"}) is Tuning.parse([1]) is None
+
+
+def test_a_trial_drops_what_is_clearly_worse_and_nothing_that_may_find_more() -> None:
+    fast, slow, poor, deep = (SearchSetting(words=words) for words in (1, 2, 3, 4))
+    trial = {fast: ([0.9, 1.0], 2.0), slow: ([0.9, 0.9], 3.0), poor: ([0.5, 0.7], 1.0), deep: ([0.9, 1.0], 20.0)}
+    assert [is_beaten(setting, trial) for setting in (fast, slow, poor, deep)] == [False, True, False, False]
+    everything = {fast: ([1.0, 1.0], 1.0), deep: ([1.0, 1.0], 9.0)}
+    assert not is_beaten(deep, everything)
 
 
 def test_no_setting_has_more_codewords_than_queries_can_have() -> None:
