@@ -41,10 +41,10 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     meanwhile: list[Any] = []
     real = sending.send
 
-    def send(*given: Any) -> Any:
+    def send(*given: Any, **options: Any) -> Any:
         if meanwhile:
             meanwhile.pop()()
-        return real(*given)
+        return real(*given, **options)
 
     monkeypatch.setattr(updates, "send", send)
     yield meanwhile

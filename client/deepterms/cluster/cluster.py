@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from deepterms.cluster.backpressure import Backpressure
 from deepterms.cluster.bulk import BulkAnswer, BulkLine, BulkResult, send_all
@@ -271,6 +271,8 @@ class Cluster:
         )
 
     def _request_opensearch(self, method: str, path: str, *, body: Any, params: Mapping[str, Any]) -> Any:
+        if "timeout" in params:  # in `params`, the library would take it for its own timeout and not send it
+            path, params = f"{path}?{urlencode(params)}", {}
         try:
             headers = {"content-type": "application/x-ndjson"} if isinstance(body, str) else None
             return self.client.transport.perform_request(

@@ -280,3 +280,23 @@ def test_both_client_libraries_send_bulk_requests(connect: Callable[[str], Any])
     assert outcomes == [("ü", ""), ("b", "t: why"), ("c", "")]
     assert pauses == [0.5, 1]
     assert {request.path.partition("?")[0] for request in asked} == {"/i/_bulk"}
+
+
+@pytest.mark.parametrize("connect", [_opensearch, _elasticsearch])
+def test_engines_are_asked_to_wait_no_longer_than_the_call(connect: Callable[[str], Any]) -> None:
+    """The OpenSearch library would take the parameter for its own timeout."""
+    paths: list[str] = []
+
+    def engine(request: Asked) -> Answer:
+        paths.append(request.path)
+        error = {"type": "unavailable_shards_exception", "reason": "[i][2] primary shard is not active"}
+        item = {"index": {"_id": "a", "_index": "i", "status": 503, "error": error}}
+        return Answer({"items": [item]}, 200, {"x-elastic-product": "Elasticsearch"})
+
+    with serving(engine) as url, closing(connect(url)) as client:
+        cluster = Cluster(client, backpressure=Backpressure(sleep=lambda seconds: None))
+        patience = Patience(cluster.backpressure, seconds=1)
+        for _ in range(2):
+            assert cluster.bulk([({"index": {"_id": "a"}}, "{}")], index="i", patience=patience).succeeded == 0
+    assert all(path.startswith("/i/_bulk?") and path.count("?") == 1 for path in paths)
+    assert ["timeout=1s" in path for path in paths] == [True] * 4
