@@ -249,7 +249,7 @@ def _check_schema(cluster: Cluster, concrete: str, index: Mapping[str, Any]) -> 
     # Of a priority that no other template has, since the engine rejects two that are equal.
     body = {"index_patterns": [concrete], "priority": _CHECK_PRIORITY, "template": template}
     try:
-        cluster.request("POST", "/_index_template/_simulate", body=body)
+        cluster.request("POST", f"/_index_template/_simulate_index/{concrete}", body=body)
     except RequestRejected as error:
         if error.status != 400:
             raise
