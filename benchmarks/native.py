@@ -18,13 +18,13 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 import typer
-from deepterms.encoders.presets import PRESETS
 from numpy.typing import NDArray
 from PIL import Image
 
 import deepterms as dt
 from common.contenders import DRAWS, Contender, EngineKnn, Features, Options, Surrogate
 from common.measuring import CoreSeconds, find_exact, measure_seconds, search_in_turn
+from common.pivot_counts import choose_pivot_count
 from deepterms.advice.probe import generate_descriptors
 from deepterms.cache import cache_folder
 from deepterms.cli.connection import connect
@@ -173,7 +173,7 @@ def main(
         rows, asked = cut_patches(photographs or cache_folder() / "photographs", documents, queries)
     draws = np.random.default_rng(7).integers(0, DRAWS, documents)
     true = find_exact(rows, asked, k=K, draws=draws, below=(None,))[None]
-    pivots = PRESETS["balanced"].choose_pivot_count(documents)
+    pivots = choose_pivot_count(documents)
     encoder = dt.PivotPermutation(dt.sample_pivots(rows, pivots), top_k=4, query_top_k=64)
     contenders: list[Contender] = [
         Pivots(
