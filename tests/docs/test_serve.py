@@ -70,7 +70,7 @@ def test_limits_match_the_code() -> None:
         f"{limits.image_bytes >> 20} MB, {limits.pixels // 10**6} megapixels",
         f"{limits.decoding_bytes >> 30} GB of memory, {limits.decoding_seconds:g} s",
         f"{limits.json_bytes >> 20} MB; {limits.line_bytes >> 20} MB per document, or per line of a stream",
-        f"{limits.seconds:g} s; {limits.seconds:g} s for the body to arrive",
+        f"{limits.seconds:g} s; {limits.seconds:g} s for the body, or a line of a stream, to arrive",
         f"{limits.threads}, and {limits.waiting} in the queue",
         f"| concurrent requests per address, `/healthz` apart | {limits.per_client} |",
     ):
