@@ -85,7 +85,7 @@ def test_dates_are_compared_as_times(index: dt.SurrogateIndex) -> None:
         ({"a": 1}, 3, "the field 'f' holds objects"),
         ("x", {"a": 1}, "the field 'f' has the type keyword"),
         (1, 2**53 + 1, "integer 9007199254740993, which the type of undeclared numbers"),
-        (1, 2**64, "more than 64 bits"),
+        (1, 2**64, "both engines hold integers from"),
         ("x", "x" * 32_767, "text of 32,767 bytes"),
         ("x", [{"g": 1}, {"g": "a"}], "the field 'f' has the type keyword"),
         (None, [1, "a"], "values of two types in one document, double and keyword"),
