@@ -78,11 +78,12 @@ def as_one_feature(feature: Features, *, dimensions: int) -> NDArray[np.float32]
     """View one feature as float32 (1, D).
 
     Raises:
-        InvalidInput: as for `as_features`, or there are several rows.
+        InvalidInput: as for `as_features`, there are several rows, or the row is not finite or all zero.
     """
     query = as_features(feature, dimensions=dimensions)
     if len(query) != 1:
         raise InvalidInput(f"expected one feature; got {len(query)}. Use search_many for several")
+    reject_unusable(query)  # a search that compares all documents never encodes it
     return query
 
 

@@ -140,3 +140,11 @@ def test_an_empty_index_can_be_searched() -> None:
     assert len(index.search(features(1)[0])) == 0
     assert index.count() == 0
     assert index.add([], np.empty((0, 32))).succeeded == 0
+
+
+@pytest.mark.parametrize("query", [np.zeros(8), np.full(8, np.nan)])
+def test_a_query_without_a_direction_is_rejected_even_if_all_documents_are_compared(query: NDArray[Any]) -> None:
+    index = dt.MemoryIndex(dt.DeepPermutation(8, top_k=4))
+    index.add(["a"], np.eye(1, 8, dtype=np.float32))
+    with pytest.raises(InvalidInput, match="cannot be encoded"):
+        index.search(query, recall=0.9)
