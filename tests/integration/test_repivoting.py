@@ -171,7 +171,7 @@ def test_another_spill_gives_the_words_of_a_new_index(
     client: Any, unique_name: str, elsewhere: Callable[[], None], old: Spill, new: Spill
 ) -> None:
     before = replace(encoder(), spill=old)
-    index = filled(client, unique_name, using=before, rerank=70)
+    index = filled(client, unique_name, using=before, rerank=70, store_vectors="float32")  # int8 moves a pivot or two
     wanted = respill_encoder(client, unique_name, new)
     assert wanted == replace(before, spill=new) != before
     report = migrate(client, unique_name, encoder=wanted, drop=True)
@@ -180,7 +180,7 @@ def test_another_spill_gives_the_words_of_a_new_index(
     moved = dt.SurrogateIndex.open(client, unique_name)
     assert (moved.encoder, moved.rerank) == (wanted, 70)
     assert respill_encoder(client, unique_name, new) == wanted
-    fresh = filled(client, f"{unique_name}-fresh", using=wanted)
+    fresh = filled(client, f"{unique_name}-fresh", using=wanted, store_vectors="float32")
     memory = dt.MemoryIndex(wanted)
     memory.add([f"d{n}" for n in range(80)], np.random.default_rng(0).standard_normal((80, DIMENSIONS)))
     query = kinds(1, 0, 40, seed=9)[0]
@@ -300,8 +300,7 @@ def test_the_doctor_examines_pivot_indices(client: Any, unique_name: str, monkey
     (lonely,) = [finding for finding in found if finding.subject == "pivots"]
     assert (lonely.level, lonely.text) == ("yellow", f"not used by any index: {', '.join(sorted([orphan, others]))}")
     index.drop()
-    assert list_pivot_indices(client, unique_name) == [orphan]
-    request("DELETE", f"/{orphan}")
+    assert list_pivot_indices(client, unique_name) == []
 
 
 def test_the_command(client: Any, url: str, unique_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
