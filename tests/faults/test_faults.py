@@ -62,6 +62,7 @@ def test_a_node_is_cut_off(trio: Trio, judged: Judge, seed: int, victim: str) ->
 
 def test_a_shard_without_any_copy_is_flagged(trio: Trio, judged: Judge, seed: int) -> None:
     documents = Documents("s", 500, seed=seed)
+    dt.deploy(trio.client)
     index = dt.SurrogateIndex.create(trio.client, f"lonely-{seed}", encoder=ENCODER, shards=3, replicas=0)
     tally = Tally(times=1, acknowledged=index.add(documents.ids, documents.rows).succeeded)
     index.refresh()
