@@ -37,7 +37,7 @@ DOCUMENTS = 5_000
 SERVE, ATTACK = "serve", "attack"
 MEGABYTE = 1 << 20
 PROBE_SECONDS = 0.05
-LEAST_SECONDS = 5.0  # a shorter attack is repeated
+MIN_SECONDS = 5.0  # a shorter attack is repeated
 
 Address = tuple[str, int]
 
@@ -167,7 +167,7 @@ def list_attacks() -> dict[str, Callable[[Address], str]]:
     numbers = '{"documents": [{"id": "a", "vector": ['
     lines = repeat('{"id": "a", "vector": [', '"x",', '"x"]}\n', MEGABYTE) * 8
     return {
-        "nothing": hold(b"", 0, LEAST_SECONDS),
+        "nothing": hold(b"", 0, MIN_SECONDS),
         "8 × 8 MB of texts as a query": post_all(vector, repeat('{"query": [', '"x",', '"x"]}', 8 * MEGABYTE)),
         "8 × 1 MB of texts as a query": post_all(vector, repeat('{"query": [', '"x",', '"x"]}', MEGABYTE)),
         "8 × 1 MB of brackets as a query": post_all(vector, repeat('{"query": [', "[],", "[]]}", MEGABYTE)),
@@ -233,7 +233,7 @@ def run_attack(name: str, address: Address) -> str:
     """Run an attack, again if it was short, and return how it was answered."""
     started, attack = time.perf_counter(), list_attacks()[name]
     outcomes = [attack(address)]
-    while time.perf_counter() - started < LEAST_SECONDS:
+    while time.perf_counter() - started < MIN_SECONDS:
         outcomes.append(attack(address))
     return f"{outcomes[0]}; {len(outcomes)} times" if len(outcomes) > 1 else outcomes[0]
 

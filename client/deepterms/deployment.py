@@ -265,12 +265,9 @@ def _compare(cluster: Cluster, asset: Asset) -> Change:
 
 def _read(cluster: Cluster, asset: Asset) -> dict[str, Any] | None:
     """Return the body that the cluster holds under the asset's name, or None."""
-    try:
-        response = cluster.request("GET", asset.endpoint)
-    except RequestRejected as error:
-        if error.status == 404:
-            return None
-        raise
+    response = cluster.find(asset.endpoint)
+    if not response:
+        return None
     if asset.kind == "ingest_pipelines":
         return dict(response[asset.name])
     (template,) = response["index_templates"]

@@ -116,6 +116,23 @@ class Cluster:
             raise build_json_error(answer)
         return answer
 
+    def find(self, path: str, *, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Read everything that a name or pattern matches: name → description. Some versions answer 404 if nothing does.
+
+        Args:
+            path: as for `request`.
+            params: as for `request`.
+
+        Raises:
+            ClusterUnreachable, RequestRejected, ClusterError: as for `request`.
+        """
+        try:
+            return dict(self.request("GET", path, params=params))
+        except RequestRejected as error:
+            if error.status == 404:
+                return {}
+            raise
+
     def search_many(self, bodies: Sequence[Mapping[str, Any]], *, index: str) -> list[dict[str, Any]]:
         """Send several searches of one index in one request; return the responses in the same order.
 

@@ -186,23 +186,17 @@ class Examination:
     def _check_pipeline(self, name: str, live: str) -> Iterator[Finding]:
         settings = self.cluster.request("GET", f"/{live}/_settings")[live]["settings"]["index"]
         pipeline = settings.get("default_pipeline", "")
-        if pipeline == live and pipeline not in self._list_pipelines(live):
+        if pipeline == live and pipeline not in self.cluster.find(f"/_ingest/pipeline/{live}"):
             yield judge_missing_pipeline(name, pipeline)
 
     def _check_orphaned_pipelines(self) -> Iterator[Finding]:
         indices = self.cluster.request("GET", "/deepterms-*", params=OPEN_AND_CLOSED)
-        owned = [match for held in self._list_pipelines("deepterms-*") if (match := CONCRETE.fullmatch(held))]
+        owned = [
+            match for held in self.cluster.find("/_ingest/pipeline/deepterms-*") if (match := CONCRETE.fullmatch(held))
+        ]
         names = sorted({match[1] for match in owned if match[0] not in indices and self.name in (None, match[1])})
         if names:
             yield judge_orphaned_pipelines(names)
-
-    def _list_pipelines(self, pattern: str) -> dict[str, Any]:
-        try:
-            return dict(self.cluster.request("GET", f"/_ingest/pipeline/{pattern}"))
-        except RequestRejected as error:
-            if error.status == 404:
-                return {}
-            raise
 
     def _check_recall(self, name: str, live: str, metas: Mapping[str, IndexMeta]) -> Iterator[Finding]:
         """Examine the pivots, and whether what was measured with them still applies."""

@@ -14,7 +14,7 @@ import numpy as np
 from deepterms.errors import InvalidInput
 from deepterms.memory.date_formats import DEFAULT_FORMAT, parse_date, parse_zone, read_formats, resolve_date
 from deepterms.schema.date_ranges import explain_keyword_dates, is_date_math
-from deepterms.schema.metadata_values import LONGEST_KEYWORD
+from deepterms.schema.metadata_values import MAX_KEYWORD_BYTES
 
 __all__ = ["BOUNDS", "FieldType", "Test", "build_field_type"]
 
@@ -168,7 +168,7 @@ class _Keyword(_Typed):
     def accepts(self, value: Any) -> bool:
         if isinstance(value, Mapping):
             return False
-        return self._ignore_above is not None or len(_to_text(value).encode("utf-8", "replace")) <= LONGEST_KEYWORD
+        return self._ignore_above is not None or len(_to_text(value).encode("utf-8", "replace")) <= MAX_KEYWORD_BYTES
 
     def store(self, value: Any) -> str | None:
         text = _to_text(value)

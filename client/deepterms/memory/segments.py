@@ -122,7 +122,7 @@ class Segment:
 
 
 class Mutex:
-    """A lock that copies and pickles of its owner get anew, as a lock itself can be neither copied nor pickled."""
+    """A lock that can be copied and pickled with its owner; the copy is a new, open lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

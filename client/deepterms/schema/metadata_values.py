@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["LONGEST_KEYWORD", "find_misfit"]
+__all__ = ["MAX_KEYWORD_BYTES", "find_misfit"]
 
-LARGEST_INTEGER = 2**53  # up to which a double represents every integer
-LONGEST_KEYWORD = 32_766  # bytes; Lucene's limit of a term
+MAX_EXACT_INTEGER = 2**53  # up to which a double represents every integer
+MAX_KEYWORD_BYTES = 32_766  # bytes; Lucene's limit of a term
 
 
 def find_misfit(metadata: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -33,12 +33,12 @@ def _search(value: Any, schema: Mapping[str, Any], path: str, *, declared: bool 
         return next((reason for item in value if (reason := _search(item, schema, path, declared=declared))), "")
     if isinstance(value, int) and not isinstance(value, bool):
         return _judge_integer(value, path, declared=declared)
-    if isinstance(value, str) and not declared and len(value) > LONGEST_KEYWORD // 4:
+    if isinstance(value, str) and not declared and len(value) > MAX_KEYWORD_BYTES // 4:
         size = len(value.encode("utf-8", "surrogatepass"))
-        if size > LONGEST_KEYWORD:
+        if size > MAX_KEYWORD_BYTES:
             return (
                 f"the field {path!r} has a text of {size:,} bytes, but undeclared texts (keyword) hold "
-                f"{LONGEST_KEYWORD:,}. Declare the field, as schema={{{path!r}: 'text'}}, when you create or migrate "
+                f"{MAX_KEYWORD_BYTES:,}. Declare the field, as schema={{{path!r}: 'text'}}, when you create or migrate "
                 "the index"
             )
     return ""
@@ -47,7 +47,7 @@ def _search(value: Any, schema: Mapping[str, Any], path: str, *, declared: bool 
 def _judge_integer(value: int, path: str, *, declared: bool) -> str:
     if not -(2**63) <= value < 2**64:
         return f"the field {path!r} has the integer {value}, which has more than 64 bits; pass it as a string"
-    if declared or abs(value) <= LARGEST_INTEGER:
+    if declared or abs(value) <= MAX_EXACT_INTEGER:
         return ""
     return (
         f"the field {path!r} has the integer {value}, which the type of undeclared numbers (double) would round: it is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from deepterms.schema.metadata_values import LONGEST_KEYWORD
+from deepterms.schema.metadata_values import MAX_KEYWORD_BYTES
 
 __all__ = ["explain_rejection"]
 
@@ -33,7 +33,7 @@ def explain_rejection(reason: str) -> str:
     """
     if found := _IMMENSE.search(reason):
         return (
-            f"the field {found[1]!r} has a text of more than {LONGEST_KEYWORD:,} bytes, which keyword fields cannot "
+            f"the field {found[1]!r} has a text of more than {MAX_KEYWORD_BYTES:,} bytes, which keyword fields cannot "
             f"hold; declare it as schema={{{found[1]!r}: 'text'}} {_DECLARE}"
         )
     if found := _MISFIT.search(reason):

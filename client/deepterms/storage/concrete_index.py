@@ -187,8 +187,8 @@ def delete_remains(cluster: Cluster, name: str) -> tuple[str, ...]:
     """
     quoted = build_index_path(name).removeprefix("/")
     ours, indices = _match_names(name), list_concrete_indices(cluster, name)
-    pipelines = _find(cluster, f"/_ingest/pipeline/deepterms-*-{quoted}-*")
-    pivots = _find(cluster, f"/{PIVOT_INDEX_PREFIX}*-{quoted}-*/_mapping", params=OPEN_AND_CLOSED)
+    pipelines = cluster.find(f"/_ingest/pipeline/deepterms-*-{quoted}-*")
+    pivots = cluster.find(f"/{PIVOT_INDEX_PREFIX}*-{quoted}-*/_mapping", params=OPEN_AND_CLOSED)
     owners = {*pipelines, *filter(None, map(find_owner, pivots))}
     gone = tuple(sorted(owner for owner in owners - indices.keys() if ours.fullmatch(owner)))
     for concrete in gone:
@@ -206,16 +206,6 @@ def _delete_companions(cluster: Cluster, concrete: str) -> None:
         delete_pivot_indices(cluster, concrete, keep=_read_checksum(held))
 
 
-def _find(cluster: Cluster, path: str, *, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read everything that a pattern matches; some versions answer 404 if that is nothing."""
-    try:
-        return dict(cluster.request("GET", path, params=params))
-    except RequestRejected as error:
-        if error.status == 404:
-            return {}
-        raise
-
-
 def _delete(cluster: Cluster, path: str, *, accept: Collection[int] = (404,)) -> None:
     """Delete something; that it is gone already is fine, since another client or a repeated request deleted it."""
     try:
@@ -231,13 +221,8 @@ def _match_names(name: str) -> re.Pattern[str]:
 
 def _read_held(cluster: Cluster, concrete: str) -> dict[str, Any] | None:
     """Read ``_meta.deepterms`` of an index; None if there is no such index."""
-    try:
-        answer = cluster.request("GET", f"/{concrete}/_mapping")
-    except RequestRejected as error:
-        if error.status == 404:
-            return None
-        raise
-    return dict(read_meta(answer[concrete]) or {})
+    answer = cluster.find(f"/{concrete}/_mapping")
+    return dict(read_meta(answer[concrete]) or {}) if answer else None
 
 
 def _read_checksum(held: Mapping[str, Any] | None) -> str | None:
